@@ -1,0 +1,30 @@
+"""The base of every spec: frozen, closed to unknown fields, finite, and printable as a JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Sparsity = Annotated[float, Field(ge=0, lt=1, description="fraction of prunable weights that are exactly zero, 0 <= S < 1")]
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Spec(BaseModel):
+    """A value a user writes: two specs with equal fields are equal, hash equally and never change."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class SpecFile(Spec):
+    """A spec that is a file of its own: carries the format version and the kind."""
+
+    version: int = Field(ge=1, le=1, description="format version of this kind of file")

@@ -1,0 +1,114 @@
+"""Model specs: a family and its rules (what a user writes), and dimensions (what a run trains).
+
+A `ModelSpec` says *how* a family scales; the study's grid says how large. `models.build.resolve_dims`
+joins the two into `Dims`, which are complete: they alone decide every tensor's shape.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sparsity_lab.specs.base import Count, Positive, Spec, SpecFile
+
+
+class ScalingRule(Spec):
+    """How a target of dense prunable weights becomes a shape that hardware likes."""
+
+    layers: tuple[Count, ...] = Field(default=(2,), min_length=1)
+    """allowed depths (blocks per stack); with several, the one that meets the target best is taken"""
+    head_width: Count = 16
+    """wished width of one attention head; the nearest that divides the width is taken"""
+    ff_ratio: Positive = 2.0
+    """wished feed-forward width over model width; bent a little to meet the target"""
+    width_multiple: Count = 8
+    """model width is a multiple of this"""
+    ff_multiple: Count = 4
+    """feed-forward width is a multiple of this"""
+    size: Literal["tensors", "twelve_d_squared"] = "tensors"
+    """what a target counts: the real prunable tensors, or the paper's 12 d^2 per layer"""
+
+
+class T5Spec(SpecFile):
+    """T5 v1.1 encoder-decoder: RMS norm, relative position buckets, gated GELU, untied head."""
+
+    kind: Literal["model"] = "model"
+    family: Literal["t5"]
+    scaling: ScalingRule = ScalingRule()
+    relative_buckets: Count = 32
+    """number of relative position buckets"""
+    relative_distance: Count = 128
+    """distance in tokens beyond which all positions share a bucket"""
+
+
+class ViTSpec(SpecFile):
+    """Vision transformer: pre-norm, learned positions, CLS or mean pooling."""
+
+    kind: Literal["model"] = "model"
+    family: Literal["vit"]
+    scaling: ScalingRule = ScalingRule(ff_ratio=4.0)
+    patch: Count = 4
+    """side of a square patch, pixels"""
+    pooling: Literal["cls", "mean"] = "cls"
+    """what the head reads: the class token or the mean of the patch tokens"""
+
+
+class DecoderSpec(SpecFile):
+    """Decoder-only language model: RMS norm, rotary positions, gated SiLU."""
+
+    kind: Literal["model"] = "model"
+    family: Literal["decoder"]
+    scaling: ScalingRule = ScalingRule()
+    tied_head: bool = False
+    """share the output head's weights with the token embedding"""
+
+
+ModelSpec = Annotated[T5Spec | ViTSpec | DecoderSpec, Field(discriminator="family")]
+
+
+class T5Dims(Spec):
+    """Every shape of a T5: `width` = heads * head_width."""
+
+    family: Literal["t5"] = "t5"
+    encoder_layers: Count
+    decoder_layers: Count
+    width: Count
+    heads: Count
+    ff: Count
+    vocabulary: Count
+    relative_buckets: Count = 32
+    relative_distance: Count = 128
+
+
+class ViTDims(Spec):
+    """Every shape of a ViT: `width` = heads * head_width; images are square."""
+
+    family: Literal["vit"] = "vit"
+    layers: Count
+    width: Count
+    heads: Count
+    ff: Count
+    image: Count
+    """side of the image, pixels"""
+    channels: Count
+    patch: Count
+    classes: Count
+    pooling: Literal["cls", "mean"] = "cls"
+
+
+class DecoderDims(Spec):
+    """Every shape of a decoder-only model: `width` = heads * head_width."""
+
+    family: Literal["decoder"] = "decoder"
+    layers: Count
+    width: Count
+    heads: Count
+    ff: Count
+    vocabulary: Count
+    context: Count
+    """tokens in one training example"""
+    tied_head: bool = False
+
+
+Dims = Annotated[T5Dims | ViTDims | DecoderDims, Field(discriminator="family")]

@@ -1,0 +1,58 @@
+"""A run is a value: one complete description of one training run, independent of where it is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec
+from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
+from sparsity_lab.specs.models import Dims
+from sparsity_lab.specs.regimes import RegimeSpec
+from sparsity_lab.specs.training import Evaluation, Optimizer, RateSchedule
+
+DataUnit = Literal["tokens", "images"]
+
+
+class RunSpec(Spec):
+    """Everything that decides a run's numbers, but the data (known by its hash) and the engine (by its version)."""
+
+    model: Dims
+    objective: Objective
+    regime: RegimeSpec
+    sparsity: Sparsity
+    """asked final sparsity of the prunable weights"""
+    batch: Count
+    steps: Count
+    optimizer: Optimizer
+    peak_learning_rate: Positive
+    schedule: RateSchedule
+    precision: Literal["float32", "bfloat16"]
+    evaluation: Evaluation
+    seed: int
+    """decides initial weights and the order of examples"""
+
+    @property
+    def data_unit(self) -> DataUnit:
+        """What `data` counts."""
+        return unit_of(self.objective)
+
+    @property
+    def data(self) -> int:
+        """Training tokens (encoder input tokens for T5) or images that the run sees."""
+        return self.steps * self.batch * data_per_example(self.objective)
+
+
+def unit_of(objective: Objective) -> DataUnit:
+    """What D counts under an objective: images for classification, tokens for text."""
+    return "images" if isinstance(objective, Classification) else "tokens"
+
+
+def data_per_example(objective: Objective) -> int:
+    """Units of D in one training example."""
+    match objective:
+        case SpanCorruption():
+            return objective.input_length
+        case NextToken():
+            return objective.length
+        case Classification():
+            return 1

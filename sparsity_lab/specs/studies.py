@@ -1,0 +1,120 @@
+"""Study specs: a model family, a dataset, training settings, a grid of runs, a search and a law."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec, SpecFile
+from sparsity_lab.specs.datasets import Objective
+from sparsity_lab.specs.runs import DataUnit, unit_of
+from sparsity_lab.specs.training import TrainingSpec
+
+SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free"]
+LawForm = Literal["frantar", "chinchilla"]
+Axis = Annotated[tuple[Count, ...], Field(min_length=1)]
+SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1)]
+SeedAxis = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class Points(Spec):
+    """A block of a grid: the product of its axes."""
+
+    nonzero: Axis
+    """target of non-zero prunable weights at the end of training"""
+    sparsity: SparsityAxis
+    data: Axis
+    """training tokens or images, in the study's `data_unit`"""
+    seeds: SeedAxis = (0,)
+
+    @field_validator("nonzero", "sparsity", "data", "seeds")
+    @classmethod
+    def _distinct(cls, axis: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(axis)) != len(axis):
+            raise ValueError(f"values must differ from one another, found {list(axis)}")
+        return axis
+
+
+class Grid(Points):
+    """Every combination of the axes, under every regime, and repeated points that measure the noise of seeds."""
+
+    data_unit: DataUnit
+    """what `data` counts: tokens for text, images for classification"""
+    regimes: Annotated[tuple[SpecName, ...], Field(min_length=1)]
+    """names of files in specs/regimes; sparsity 0 is one dense run shared by all"""
+    replicates: tuple[Points, ...] = ()
+    """further blocks, normally the same points with other seeds"""
+
+
+class SearchSpec(Spec):
+    """For each data budget: the sparsity with the lowest loss when the pruned model gets D_S = C / (6 N m(S))."""
+
+    nonzero: Count
+    """N, fixed over the search"""
+    budgets: Axis
+    """data budgets: the data D_dense that a dense model of N weights sees for the same compute C = 6 N D_dense"""
+    regime: SpecName
+    cost: CostMultiplier = "sparse_schedule"
+    """m(S): the cost of a step relative to a dense model with N weights"""
+    lowest: Sparsity = 0.0
+    highest: Sparsity = 0.9
+    trials: Count = 8
+    """trials for each budget, the dense anchor and the grid's own points not counted"""
+    batch: Count = 2
+    """trials proposed together; fixed, so that the number of workers changes nothing"""
+    sampler: Literal["tpe", "random"] = "tpe"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SearchSpec:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest must be below highest, found {self.lowest} and {self.highest}")
+        return self
+
+
+class LawSpec(Spec):
+    """Which laws are fitted to the finished runs, and how."""
+
+    forms: Annotated[tuple[LawForm, ...], Field(min_length=1)] = ("frantar", "chinchilla")
+    residual: Literal["log", "linear"] = "log"
+    """residual = log of predicted - log of measured loss (text), or their difference (vision)"""
+    delta: Positive = 1e-3
+    """Huber threshold, in units of the residual"""
+    starts: Count = 64
+    """random starts of the fit"""
+    bootstrap: Count = 200
+    """refits on resampled runs, for the intervals"""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    cost: CostMultiplier = "sparse_schedule"
+    """m(S) under which the report's optimal sparsities are computed"""
+    seed: int = 0
+
+
+class StudySpec(SpecFile):
+    """One question asked of one family on one dataset: which runs are made and what is concluded from them."""
+
+    kind: Literal["study"] = "study"
+    description: str = ""
+    """one or two sentences that head the report"""
+    model: SpecName
+    """name of a file in specs/models"""
+    dataset: SpecName
+    """name of a file in specs/datasets"""
+    objective: Objective
+    training: TrainingSpec
+    grid: Grid
+    search: SearchSpec | None = None
+    law: LawSpec = LawSpec()
+    keep_weights: bool = False
+    """store each run's final weights (safetensors) beside its record"""
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> StudySpec:
+        expected = unit_of(self.objective)
+        if self.grid.data_unit != expected:
+            raise ValueError(
+                f"grid.data_unit: a {self.objective.kind} objective counts {expected}, found {self.grid.data_unit!r}"
+            )
+        return self
