@@ -59,7 +59,7 @@ class Glyphs(Spec):
     """side of the image, pixels"""
     distortion: Fraction = 0.5
     """strength of the random affine map and stroke change, 0..1"""
-    noise: Fraction = 0.3
+    noise: Fraction = 0.1
     """standard deviation of the pixel noise, relative to full contrast"""
     clutter: Fraction = 0.3
     """chance that each of the background strokes is present"""
@@ -136,10 +136,49 @@ class SpanCorruption(Spec):
     """T5's objective (Raffel 2020, section 3.1.4): spans are replaced by sentinels, the decoder writes them."""
 
     kind: Literal["span-corruption"]
-    input_length: Count = 128
-    """encoder input tokens of one example; this is what D counts"""
+    input_length: Annotated[int, Field(ge=3)] = 128
+    """encoder input tokens of one example (at least a token, a sentinel and the end); this is what D counts"""
     noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15
     mean_span: Annotated[float, Field(ge=1)] = 3.0
+
+
+def noise_counts(objective: SpanCorruption, raw_length: int) -> tuple[int, int]:
+    """Noise tokens and noise spans in `raw_length` raw tokens, by T5's rounding (Raffel 2020, section 3.1.4).
+
+    At least one token and one span are noise, at least one token is not, and no two spans touch.
+
+    Args:
+        objective: noise density and mean span.
+        raw_length: tokens before corruption, at least 2.
+
+    Returns:
+        (noise tokens, spans).
+    """
+    noise = min(max(round(raw_length * objective.noise_density), 1), raw_length - 1)
+    spans = max(round(noise / objective.mean_span), 1)
+    return noise, min(spans, raw_length - noise)
+
+
+def span_corruption_lengths(objective: SpanCorruption) -> tuple[int, int]:
+    """How many raw tokens one example takes, and how many target tokens it gives.
+
+    The raw length is the largest whose corrupted inputs (what is not noise, one sentinel a span, the end token)
+    fit `input_length`; the targets hold the noise tokens, one sentinel a span and the end token. T5's own setting,
+    input 512 at density .15 and mean span 3, gives 568 raw and 114 target tokens.
+
+    Returns:
+        (raw length, target length), tokens.
+    """
+
+    def corrupted(raw: int) -> int:
+        noise, spans = noise_counts(objective, raw)
+        return raw - noise + spans + 1
+
+    raw = objective.input_length - 1
+    while corrupted(raw + 1) <= objective.input_length:
+        raw += 1
+    noise, spans = noise_counts(objective, raw)
+    return raw, noise + spans + 1
 
 
 class NextToken(Spec):

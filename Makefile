@@ -1,0 +1,59 @@
+# Everything starts here. `make` lists what there is to do; every target first brings .venv up to date.
+#
+#   make env PYTHON=python3.12                                        another Python (3.11 or newer)
+#   make env TORCH_INDEX=https://download.pytorch.org/whl/cu130      torch for CUDA 13.0
+#   make env TORCH_INDEX=https://download.pytorch.org/whl/cpu        torch for the CPU
+#   make env TORCH_INDEX=pip                                         torch from wherever pip looks
+#   make test ARGS='tests/laws -k frantar'                           some of the tests
+
+BIN := .venv/bin
+PYTHON ?=
+TORCH_INDEX ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help env repro test check smoke bench doctor clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: ## create or repair .venv; nothing to do while pyproject.toml and constraints.txt stay the same
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 $(BIN)/python); do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec "$$python" scripts/make_env.py \
+	            $(if $(PYTHON),--python-chosen) $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)'); \
+	    fi; \
+	done; \
+	echo "Python 3.11 or newer with the venv module is needed; tried: $(or $(PYTHON),python3, python3.11 to 3.14)." >&2; \
+	echo "Found: $$($(or $(PYTHON),python3) --version 2>&1). Name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+	echo "On Debian and Ubuntu: apt install python3 python3-venv" >&2; \
+	exit 1
+
+repro: env ## run every study of params.yaml: specs -> runs -> law, plots, report
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
+
+test: env ## run all tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+
+check: env ## lint, format, types, floors and changelog; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy scripts $(wildcard benchmarks)
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_changelog.py
+
+smoke: env ## run the smoke study through DVC in a throw-away clone of HEAD
+	scripts/smoke.sh
+
+bench: env ## run every benchmark in turn
+	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
+	    echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; \
+	done
+
+doctor: env ## say what this machine offers
+	@$(BIN)/sparsity-lab doctor
+
+clean: ## remove caches; runs, checkpoints, DVC's cache and .venv stay
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist .sparsity-lab/cache
+	find . -name .venv -prune -o -name .git -prune -o -name .dvc -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+"""Every file and folder name of the project, as pure functions of a root and a study's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RECORD = "record.json"
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+TABLE = "runs.parquet"
+METRICS = "metrics.json"
+STORAGE = "optuna.db"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie below the project's root (the folder that holds `dvc.yaml` and `specs/`)."""
+
+    root: Path = Path()
+
+    @property
+    def specs(self) -> Path:
+        """Spec files, edited by people."""
+        return self.root / "specs"
+
+    def study_spec(self, study: str) -> Path:
+        """The study's own spec file."""
+        return self.specs / "studies" / f"{study}.yaml"
+
+    def data(self, study: str) -> Path:
+        """Prepared shards and manifest."""
+        return self.root / "data" / study
+
+    def runs(self, study: str) -> Path:
+        """The records of the study's grid, one folder a run."""
+        return self.root / "runs" / study
+
+    def table(self, study: str) -> Path:
+        """All finished and diverged runs of grid and search, one row each."""
+        return self.root / "laws" / study / TABLE
+
+    def search(self, study: str) -> Path:
+        """The search's storage and the records of its trials."""
+        return self.root / "search" / study
+
+    def search_result(self, study: str) -> Path:
+        """What the search found."""
+        return self.root / "search" / f"{study}.json"
+
+    def law(self, study: str, form: str) -> Path:
+        """A fitted law."""
+        return self.root / "laws" / study / f"{form}.json"
+
+    def laws(self, study: str) -> Path:
+        """All fitted laws of a study, its table of runs and diagnostics."""
+        return self.root / "laws" / study
+
+    def metrics(self, study: str, step: str) -> Path:
+        """Numbers for `dvc metrics`: one file for each step that has any."""
+        return self.root / "metrics" / study / f"{step}.json"
+
+    def report(self, study: str) -> Path:
+        """index.html and figures."""
+        return self.root / "reports" / study
+
+    @property
+    def local(self) -> Path:
+        """Everything that stays on this machine: neither git nor DVC sees it."""
+        return self.root / ".sparsity-lab"
+
+    @property
+    def attic(self) -> Path:
+        """Runs that no study asks for at present."""
+        return self.local / "store"
+
+    @property
+    def cache(self) -> Path:
+        """Unpacked, memory-mapped data."""
+        return self.local / "cache"
+
+    def checkpoint(self, fingerprint: str) -> Path:
+        """The latest state of an unfinished run."""
+        return self.local / "scratch" / fingerprint / CHECKPOINT
+
+    def lock(self, name: str) -> Path:
+        """A lock file: one trainer a run, one sweep a study."""
+        return self.local / "locks" / f"{name}.lock"

@@ -1,0 +1,116 @@
+"""What is known of one run after training: identity, counts, losses, cost and provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.errors import RecordError
+from sparsity_lab.specs.runs import DataUnit, RunSpec
+
+
+class Value(BaseModel):
+    """Base of what the project writes: frozen, closed, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+class CurvePoint(Value):
+    """The state of a run at one evaluation."""
+
+    step: int
+    loss: float
+    """held-out loss on the curve's examples, nats"""
+    train_loss: float
+    """mean training loss since the last point, nats"""
+    sparsity: float
+    """fraction of prunable weights that are exactly zero"""
+
+
+class Cost(Value):
+    """What a run cost. FLOPs count a multiply-add as two."""
+
+    flops_dense: float
+    """forward and backward with every projection multiplied in full"""
+    flops_sparse: float
+    """the same with each projection at the density of its moment"""
+    flops_mask_updates: float
+    """scores, ranking and masking"""
+    seconds: float
+    """wall-clock seconds of training, evaluations included, over all sittings"""
+
+
+class Machine(Value):
+    """Where a record was made: bits repeat only for the same torch, instruction set and thread count."""
+
+    torch: str
+    device: str
+    processor: str
+    instruction_set: str
+    threads: int
+    platform: str
+
+
+class RunRecord(Value):
+    """One finished or diverged run."""
+
+    version: Literal[1] = 1
+    fingerprint: str
+    engine: int
+    data_hash: str
+    spec: RunSpec
+    status: Literal["finished", "diverged"]
+    reason: str = ""
+    """why it diverged"""
+    sparsity: float
+    """fraction of prunable weights that are exactly zero at the end"""
+    nonzero: int
+    """prunable weights that are not zero at the end"""
+    dense: int
+    """prunable weights of the architecture"""
+    other_params: int
+    """embeddings, head, norms, biases, relative positions; tied weights once"""
+    paper_dense: int
+    """12 d^2 per layer, the paper's count"""
+    data: int
+    """training tokens or images seen, in `data_unit`"""
+    data_unit: DataUnit
+    epochs: float
+    """data seen / unique training data; above 1 examples repeat"""
+    loss: float
+    """held-out loss at the end, nats"""
+    first_loss: float
+    """held-out loss before the first step, nats, on the curve's examples"""
+    curve: tuple[CurvePoint, ...]
+    cost: Cost
+    machine: Machine
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run may enter a fit."""
+        return self.status == "finished"
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write a record as readable JSON, atomically."""
+    write_text(path, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        RecordError: the file is missing, damaged, or of another version.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}", where=path) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RecordError(f"is no run record: {first['msg']}", where=path, field=field or None) from None

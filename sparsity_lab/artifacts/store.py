@@ -1,0 +1,107 @@
+"""The content-addressed store: a finished run is never trained twice, by any study, trial or machine.
+
+A store writes to one folder and reads from several. A run is a folder named by its fingerprint that holds
+`record.json`, written last: a run without its record does not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
+from sparsity_lab.artifacts.records import RunRecord, read_record, write_record
+from sparsity_lab.errors import RecordError
+
+
+@dataclass(frozen=True)
+class Store:
+    """Runs by fingerprint: written to `home`, found in `home` first and then in `others`."""
+
+    home: Path
+    others: tuple[Path, ...] = ()
+
+    def find(self, fingerprint: str) -> RunRecord | None:
+        """The record of a run, or None when nobody has made it.
+
+        Raises:
+            RecordError: a record is damaged, or lies under a name that is not its own.
+        """
+        folder = self.folder(fingerprint)
+        return None if folder is None else _checked(folder)
+
+    def folder(self, fingerprint: str) -> Path | None:
+        """Where a run lies, or None."""
+        places = (place / fingerprint for place in (self.home, *self.others))
+        return next((place for place in places if (place / RECORD).is_file()), None)
+
+    def put(self, record: RunRecord) -> Path:
+        """Write a record to its place at home, atomically."""
+        path = self.home / record.fingerprint / RECORD
+        write_record(record, path)
+        return path
+
+    def adopt(self, fingerprint: str, *, with_weights: bool = False) -> bool:
+        """Make sure that a run lies at home, copying it from elsewhere; False when nobody has it.
+
+        With `with_weights` a finished run without its final weights does not count as had.
+        """
+        folders = (place / fingerprint for place in (self.home, *self.others))
+        folder = next((f for f in folders if _complete(f, with_weights=with_weights)), None)
+        if folder is not None and folder.parent != self.home:
+            copy_run(folder, self.home / fingerprint)
+        return folder is not None
+
+    def keep_only(self, fingerprints: Iterable[str], attic: Path) -> int:
+        """Move every other run from home to `attic`; returns how many moved."""
+        wanted = set(fingerprints)
+        surplus = [folder for folder in _runs(self.home) if folder.name not in wanted]
+        for folder in surplus:
+            copy_run(folder, attic / folder.name)
+            shutil.rmtree(folder)
+        for leftover in self.home.glob("*/.*.tmp"):
+            leftover.unlink(missing_ok=True)
+        return len(surplus)
+
+    def records(self) -> list[RunRecord]:
+        """Every record at home, in order of fingerprint."""
+        return [_checked(folder) for folder in _runs(self.home) if (folder / RECORD).is_file()]
+
+
+def all_homes(layout: Layout) -> tuple[Path, ...]:
+    """Every folder of the project that holds runs: all studies' grids and searches, and the attic."""
+    grids = sorted(p for p in (layout.root / "runs").glob("*") if p.is_dir())
+    searches = sorted(p for p in (layout.root / "search").glob("*") if p.is_dir())
+    return (*grids, *searches, layout.attic)
+
+
+def copy_run(source: Path, target: Path) -> None:
+    """Copy a run's folder, its record last, so that an interrupted copy is no run."""
+    files = sorted((f for f in source.iterdir() if f.is_file()), key=lambda f: f.name == RECORD)
+    for file in files:
+        with replacing(target / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+            temporary.chmod(0o644)
+
+
+def _runs(home: Path) -> Iterator[Path]:
+    if home.is_dir():
+        with os.scandir(home) as entries:
+            yield from (home / e for e in sorted(entry.name for entry in entries if entry.is_dir()))
+
+
+def _complete(folder: Path, *, with_weights: bool) -> bool:
+    if not (folder / RECORD).is_file():
+        return False
+    return not with_weights or (folder / WEIGHTS).is_file() or not _checked(folder).finished
+
+
+def _checked(folder: Path) -> RunRecord:
+    record = read_record(folder / RECORD)
+    if record.fingerprint != folder.name:
+        raise RecordError("lies under another run's name", where=folder, field="fingerprint", found=record.fingerprint)
+    return record

@@ -1,0 +1,68 @@
+"""All runs of a study as one Parquet table, for people with pandas, DuckDB or a plotting tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.artifacts.records import RunRecord
+
+SCHEMA = pa.schema(
+    [
+        ("fingerprint", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("family", pa.string()),
+        ("regime", pa.string()),
+        ("sparsity", pa.float64()),
+        ("nonzero", pa.int64()),
+        ("dense", pa.int64()),
+        ("other_params", pa.int64()),
+        ("paper_dense", pa.int64()),
+        ("data", pa.int64()),
+        ("data_unit", pa.string()),
+        ("epochs", pa.float64()),
+        ("loss", pa.float64()),
+        ("seed", pa.int64()),
+        ("width", pa.int64()),
+        ("steps", pa.int64()),
+        ("peak_learning_rate", pa.float64()),
+        ("flops_dense", pa.float64()),
+        ("flops_sparse", pa.float64()),
+        ("flops_mask_updates", pa.float64()),
+        ("seconds", pa.float64()),
+        ("instruction_set", pa.string()),
+        ("threads", pa.int64()),
+        ("torch", pa.string()),
+        ("data_hash", pa.string()),
+    ]
+)
+
+
+def write_table(records: Sequence[RunRecord], path: Path) -> None:
+    """Write one row a run, in order of fingerprint, atomically."""
+    rows = [_row(record) for record in sorted(records, key=lambda record: record.fingerprint)]
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    spec, cost, machine = record.spec, record.cost, record.machine
+    known = {
+        "family": spec.model.family,
+        "regime": spec.regime.method,
+        "seed": spec.seed,
+        "width": spec.model.width,
+        "steps": spec.steps,
+        "peak_learning_rate": spec.peak_learning_rate,
+        **cost.model_dump(),
+        "instruction_set": machine.instruction_set,
+        "threads": machine.threads,
+        "torch": machine.torch,
+    }
+    return {name: known.get(name, getattr(record, name, None)) for name in SCHEMA.names}

@@ -1,0 +1,190 @@
+"""What prepared data says of itself, and the shape a model must have to read it. Never imports torch.
+
+Token ids are laid out alike for every tokenizer: 0 pads, 1 ends a document, then the tokenizer's own ids, then the
+sentinels that the objective needs, then unused ids up to a multiple of 8 (matrix kernels like it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Final, Literal, assert_never
+
+from pydantic import Field, ValidationError
+
+from sparsity_lab.artifacts.paths import MANIFEST
+from sparsity_lab.data.tokenizer import asked_vocabulary
+from sparsity_lab.errors import DataError, NotReadyError
+from sparsity_lab.specs.base import Spec
+from sparsity_lab.specs.datasets import (
+    Classification,
+    DatasetSpec,
+    DataShape,
+    Glyphs,
+    ImageDataset,
+    NextToken,
+    Objective,
+    ParquetImages,
+    SpanCorruption,
+    TextDataset,
+    noise_counts,
+    span_corruption_lengths,
+)
+from sparsity_lab.specs.fingerprint import canonical_json
+
+FORMAT: Final = 1
+VOCABULARY_MULTIPLE = 8
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Shard(Spec):
+    """One Parquet file."""
+
+    name: str
+    split: Split
+    sha256: Sha256
+    """of the file's bytes"""
+    size: int
+    """bytes of the file"""
+    rows: int
+    """documents or pieces of documents (text), or images"""
+    items: int
+    """tokens (text) or images"""
+
+
+class SplitCounts(Spec):
+    """One side of the split."""
+
+    documents: int
+    """distinct documents or images"""
+    duplicates: int
+    """documents left out because an equal one came before"""
+    bytes: int
+    """of text (UTF-8) or pixels"""
+    items: int
+    """tokens, the one that ends each document included, or images"""
+    sha256: Sha256
+    """of the token ids in order (little-endian uint32), or of all pixels and then all labels (little-endian int32)"""
+
+
+class Manifest(Spec):
+    """Prepared data, complete: it is written last, so where it is, everything is."""
+
+    version: Literal[1] = FORMAT
+    spec: DatasetSpec
+    source_sha256: Sha256
+    """of the source's files (names below its folder, and content)"""
+    tokenizer_sha256: str = ""
+    """of `tokenizer.json`; empty for bytes and for images"""
+    vocabulary: int = 0
+    """token ids in use or reserved, padding and end included, sentinels apart; 0 for images"""
+    image: int = 0
+    """side, pixels; 0 for text"""
+    channels: int = 0
+    classes: int = 0
+    train: SplitCounts
+    heldout: SplitCounts
+    shards: tuple[Shard, ...]
+    content_hash: Sha256
+    """what the examples are made of, whenever, wherever and in however many shards they were prepared"""
+
+    @property
+    def shape(self) -> DataShape:
+        """What a model must know, sentinels apart: see `model_shape`."""
+        return DataShape(vocabulary=self.vocabulary, image=self.image, channels=self.channels, classes=self.classes)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of training text for one token, document ends included; 0 for images."""
+        return self.train.bytes / self.train.items if self.vocabulary else 0.0
+
+    def counts(self, split: Split) -> SplitCounts:
+        """Counts of one split."""
+        return self.train if split == "train" else self.heldout
+
+
+def content_hash(train: SplitCounts, heldout: SplitCounts, shape: DataShape, tokenizer_sha256: str) -> str:
+    """The data's part of a run's identity: SHA-256 over what decides examples, independent of place and sharding."""
+    identity = {
+        "format": FORMAT,
+        "train": train.sha256,
+        "heldout": heldout.sha256,
+        "shape": shape.model_dump(mode="json"),
+        "tokenizer": tokenizer_sha256,
+    }
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of prepared data.
+
+    Raises:
+        NotReadyError: nothing is prepared there.
+        DataError: the manifest is damaged or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise NotReadyError(path, make_it="sparsity-lab prepare") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(key) for key in first["loc"]) or None
+        raise DataError(f"damaged manifest: {first['msg']}; prepare the data again", where=path, field=field) from None
+
+
+def manifest_json(manifest: Manifest) -> str:
+    """The manifest's file: sorted keys, so that equal data give equal bytes."""
+    return json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2) + "\n"
+
+
+def sentinels(objective: Objective) -> int:
+    """How many sentinel tokens an objective needs."""
+    match objective:
+        case SpanCorruption():
+            raw, _ = span_corruption_lengths(objective)
+            return noise_counts(objective, raw)[1]
+        case NextToken() | Classification():
+            return 0
+        case _:
+            assert_never(objective)
+
+
+def model_shape(manifest: Manifest, objective: Objective) -> DataShape:
+    """What a model must know of prepared data under an objective: sentinels and rounding included.
+
+    Raises:
+        DataError: the objective cannot be asked of this data.
+    """
+    return _under(manifest.shape, objective)
+
+
+def expected_shape(spec: DatasetSpec, objective: Objective) -> DataShape:
+    """`model_shape`, before anything is prepared.
+
+    Raises:
+        NotReadyError: only the data can tell (the number of classes of Parquet images).
+        DataError: the objective cannot be asked of this data, or the tokenizer's file cannot be read.
+    """
+    match spec:
+        case TextDataset():
+            return _under(DataShape(vocabulary=asked_vocabulary(spec.tokenizer)), objective)
+        case ImageDataset(source=Glyphs() as source):
+            return _under(DataShape(image=source.image, channels=1, classes=source.classes), objective)
+        case ImageDataset(source=ParquetImages() as source):
+            raise NotReadyError(f"the number of classes in {source.path}", make_it="sparsity-lab prepare")
+        case _:
+            raise ValueError(f"no such dataset: {spec!r}")
+
+
+def _under(shape: DataShape, objective: Objective) -> DataShape:
+    if isinstance(objective, Classification) != bool(shape.image):
+        content = "images" if shape.image else "text"
+        needed = "classification" if shape.image else "span-corruption or next-token"
+        raise DataError(f"cannot be asked of {content}", field="objective", found=objective.kind, expected=needed)
+    total = shape.vocabulary + sentinels(objective) if shape.vocabulary else 0
+    return shape.model_copy(update={"vocabulary": -(-total // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE})

@@ -1,0 +1,252 @@
+"""Where documents and images come from: every source yields the same sequence whenever and wherever it is read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import sysconfig
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from sparsity_lab.data.fonts import font_files
+from sparsity_lab.data.glyphs import GlyphPainter
+from sparsity_lab.errors import DataError
+from sparsity_lab.specs.datasets import (
+    Glyphs,
+    ImageSource,
+    JsonLines,
+    ParquetImages,
+    ParquetText,
+    PythonStdlib,
+    TextFiles,
+    TextSource,
+)
+
+NOT_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
+ROWS = 256
+"""rows of a Parquet file decoded at once"""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images and their labels: pixels (examples, height, width, channels) uint8, labels (examples,) int32."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+
+
+def documents(source: TextSource) -> Iterator[bytes]:
+    """Every document that is not empty, as UTF-8, in a fixed order.
+
+    Raises:
+        DataError: the source is missing, matches no file or holds something that is not text.
+    """
+    match source:
+        case PythonStdlib():
+            found = _stdlib(source.maximum_bytes)
+        case TextFiles():
+            found = (_utf8(path) for path in source_files(source))
+        case JsonLines():
+            found = (text for path in source_files(source) for text in _json_lines(path, source.text_field))
+        case ParquetText():
+            found = (text for path in source_files(source) for text in _parquet_text(path, source.text_column))
+        case _:
+            assert_never(source)
+    return (document for document in found if document)
+
+
+def image_blocks(source: ImageSource) -> Iterator[Images]:
+    """Every image with its label, in blocks, in a fixed order.
+
+    Raises:
+        DataError: the source is missing, matches no file or holds something that is no image.
+    """
+    match source:
+        case Glyphs():
+            painter = GlyphPainter(source)
+            return (Images(*painter.block(index)) for index in range(painter.blocks))
+        case ParquetImages():
+            return (block for path in source_files(source) for block in _parquet_images(path, source))
+        case _:
+            assert_never(source)
+
+
+def source_files(source: TextSource | ImageSource) -> list[Path]:
+    """Every file a source reads, sorted by name.
+
+    Raises:
+        DataError: the folder is missing, or no file matches.
+    """
+    match source:
+        case PythonStdlib():
+            return _stdlib_files()
+        case Glyphs():
+            return font_files()
+        case TextFiles() | JsonLines() | ParquetText() | ParquetImages():
+            return _matching(Path(source.path), source.pattern)
+        case _:
+            assert_never(source)
+
+
+def source_hash(source: TextSource | ImageSource) -> str:
+    """SHA-256 over the names (below the source's folder) and the content of every file a source reads.
+
+    Raises:
+        DataError: as `source_files`.
+    """
+    root = Path(_stdlib_root() if isinstance(source, PythonStdlib) else getattr(source, "path", ""))
+    total = hashlib.sha256()
+    for path in source_files(source):
+        name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{name.as_posix()}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise DataError("no such file or folder", where=root, expected=f"a path below {Path.cwd()} or an absolute one")
+    try:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(f"is no pattern: {error}", where=root, field="pattern", found=pattern) from None
+    if not found:
+        raise DataError("no file matches", where=root, field="pattern", found=pattern)
+    return found
+
+
+def _stdlib_root() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _stdlib_files() -> list[Path]:
+    root = _stdlib_root()
+    found = sorted(path for path in root.rglob("*.py") if NOT_LIBRARY.isdisjoint(path.relative_to(root).parts))
+    if not found:
+        raise DataError("this Python carries no library source", where=root, expected="*.py files")
+    return found
+
+
+def _stdlib(maximum_bytes: int | None) -> Iterator[bytes]:
+    """Whole files in order of their hash, as many as fit: an order that no name and no folder decides."""
+    texts = [text for text in (path.read_bytes() for path in _stdlib_files()) if _is_utf8(text)]
+    texts.sort(key=lambda text: hashlib.sha256(text).digest())
+    left = maximum_bytes if maximum_bytes is not None else sum(map(len, texts))
+    for text in texts:
+        left -= len(text)
+        if left < 0:
+            return
+        yield text
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _utf8(path: Path) -> bytes:
+    text = path.read_bytes()
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"is not UTF-8 at byte {error.start}", where=path) from None
+    return text
+
+
+def _json_lines(path: Path, field: str) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    yield _json_text(line, field, f"{path}:{number}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"damaged gzip file: {error}", where=path) from None
+
+
+def _json_text(line: bytes, field: str, where: str) -> bytes:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}", where=where, field=field) from None
+    text = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        found = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
+        raise DataError("no text", where=where, field=field, found=found, expected=f"text under {field!r}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"text that has no UTF-8 form: {error.reason}", where=where, field=field) from None
+
+
+def _parquet_text(path: Path, column: str) -> Iterator[bytes]:
+    for start, (values,) in _parquet(path, column):
+        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+            raise DataError("no text", where=path, field=column, found=str(values.type), expected="a column of strings")
+        for row, text in enumerate(values.to_pylist(), start):
+            if text is None:
+                raise DataError("no text", where=f"{path}: row {row}", field=column, found="null")
+            yield text.encode()
+
+
+def _parquet_images(path: Path, source: ParquetImages) -> Iterator[Images]:
+    for start, (encoded, labels) in _parquet(path, source.image_column, source.label_column):
+        pixels = [
+            _decode_image(value, source, f"{path}: row {row}") for row, value in enumerate(encoded.to_pylist(), start)
+        ]
+        yield Images(np.stack(pixels), _labels(labels, path, source.label_column))
+
+
+def _decode_image(value: Any, source: ParquetImages, where: str) -> NDArray[np.uint8]:
+    """Pixels (side, side, channels); squeezed to a square, not cropped. A struct carries its image under `bytes`."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise DataError("no encoded image", where=where, field=source.image_column, found=type(content).__name__)
+    try:
+        image = Image.open(io.BytesIO(content)).convert("RGB" if source.channels == 3 else "L")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded: {error}", where=where, field=source.image_column) from None
+    resized = image.resize((source.image, source.image), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.uint8).reshape(source.image, source.image, source.channels)
+
+
+def _labels(labels: pa.Array, path: Path, column: str) -> NDArray[np.int32]:
+    if not pa.types.is_integer(labels.type) or labels.null_count:
+        found = "null" if labels.null_count else str(labels.type)
+        raise DataError("no labels", where=path, field=column, found=found, expected="a column of integers")
+    values: NDArray[np.int64] = labels.to_numpy(zero_copy_only=False).astype(np.int64)
+    if values.min() < 0 or values.max() >= 1 << 31:
+        raise DataError("label out of range", where=path, field=column, found=int(values.min()), expected="0 or more")
+    return values.astype(np.int32)
+
+
+def _parquet(path: Path, *columns: str) -> Iterator[tuple[int, list[pa.Array]]]:
+    """Blocks of rows: (number of the first, one array for each column)."""
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = next((column for column in columns if column not in file.schema_arrow.names), None)
+            if missing is not None:
+                names = ", ".join(file.schema_arrow.names)
+                raise DataError("no such column", where=path, field=missing, found=names, expected=missing)
+            start = 0
+            for batch in file.iter_batches(batch_size=ROWS, columns=list(columns)):
+                yield start, [batch.column(column) for column in columns]
+                start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"damaged Parquet file: {error}", where=path) from None

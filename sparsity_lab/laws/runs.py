@@ -1,0 +1,146 @@
+"""Tables of measured runs: what a law is fitted to."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.specs.runs import DataUnit
+
+FloatArray = NDArray[np.float64]
+COLUMNS = ("sparsity", "nonzero", "data", "loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """One row a run: float64 columns of equal length, checked when made and read-only from then on.
+
+    Attributes:
+        sparsity: (rows,) fraction of prunable weights that are exactly zero, 0 <= S < 1.
+        nonzero: (rows,) non-zero prunable weights N, > 0.
+        data: (rows,) training examples or tokens D, > 0, in `data_unit`.
+        loss: (rows,) held-out loss in nats, > 0.
+        data_unit: what `data` counts.
+        labels: (rows,) names of the runs, or empty.
+
+    Raises:
+        RecordError: a column is empty, of another length or holds a value outside its range.
+    """
+
+    sparsity: FloatArray
+    nonzero: FloatArray
+    data: FloatArray
+    loss: FloatArray
+    data_unit: DataUnit = "tokens"
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in COLUMNS:
+            object.__setattr__(self, name, _frozen_column(name, getattr(self, name)))
+        if len(self) == 0:
+            raise RecordError("holds no run", field="runs", found=0, expected="at least one row")
+        for name in COLUMNS:
+            _check_column(name, self.column(name), len(self))
+        if self.labels and len(self.labels) != len(self):
+            raise RecordError("one label a row", field="labels", found=len(self.labels), expected=f"{len(self)} labels")
+
+    def __len__(self) -> int:
+        return len(self.sparsity)
+
+    @classmethod
+    def from_csv(cls, path: Path | str, data_unit: DataUnit = "tokens") -> Runs:
+        """Read a CSV with the columns sparsity, nonzero, data and loss; further columns are left alone.
+
+        Raises:
+            RecordError: the file cannot be read, lacks a column, or a cell is not a number or outside its range.
+        """
+        path = Path(path)
+        rows = _read_csv(path)
+        columns = {name: np.array([_number(path, row, line, name) for line, row in rows]) for name in COLUMNS}
+        try:
+            return cls(**columns, data_unit=data_unit)
+        except RecordError as error:
+            raise RecordError(str(error), where=path) from None
+
+    def column(self, name: str) -> FloatArray:
+        """The column of that name."""
+        return cast("FloatArray", getattr(self, name))
+
+    def select(self, mask: ArrayLike) -> Runs:
+        """The rows where `mask`, (rows,) of bool, is true.
+
+        Raises:
+            RecordError: no row is selected.
+        """
+        keep = np.asarray(mask, dtype=bool)
+        labels = tuple(label for label, kept in zip(self.labels, keep, strict=True) if kept) if self.labels else ()
+        columns = {name: self.column(name)[keep] for name in COLUMNS}
+        return Runs(**columns, data_unit=self.data_unit, labels=labels)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the rows, whatever their order, and of the unit of their data."""
+        rows = sorted(zip(*(self.column(name).tolist() for name in COLUMNS), strict=True))
+        return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
+
+
+def _frozen_column(name: str, values: ArrayLike) -> FloatArray:
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise RecordError("holds something that is not a number", field=name) from None
+    if column.ndim != 1:
+        raise RecordError("must be one value a row", field=name, found=f"{column.ndim} dimensions")
+    column.flags.writeable = False
+    return column
+
+
+def _check_column(name: str, column: FloatArray, rows: int) -> None:
+    if len(column) != rows:
+        raise RecordError("columns differ in length", field=name, found=len(column), expected=f"{rows} rows")
+    _refuse(name, column, ~np.isfinite(column), "a finite number")
+    if name == "sparsity":
+        _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
+    else:
+        _refuse(name, column, column <= 0, f"{name} > 0")
+
+
+def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        message = f"row {row} of {len(column)} is unusable" + (f", {bad.sum()} rows in all" if bad.sum() > 1 else "")
+        raise RecordError(message, field=name, found=float(column[row]), expected=expected)
+
+
+def _read_csv(path: Path) -> Sequence[tuple[int, dict[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                found, expected = list(reader.fieldnames or ()), ", ".join(COLUMNS)
+                raise RecordError(f"lacks the column {missing[0]}", where=path, found=found, expected=expected)
+            return [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise RecordError("no such file", where=path) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"cannot be read as CSV: {error}", where=path) from None
+
+
+def _number(path: Path, row: dict[str, str], line: int, name: str) -> float:
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError):
+        raise RecordError("is not a number", where=f"{path}:{line}", field=name, found=row[name]) from None
+    if not math.isfinite(value):
+        raise RecordError("is not finite", where=f"{path}:{line}", field=name, found=value)
+    return value

@@ -1,0 +1,1 @@
+"""Architectures only: shapes from specs (dims, count; no torch) and the modules themselves (build)."""

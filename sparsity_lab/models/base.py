@@ -1,0 +1,45 @@
+"""The interface every model offers to training, pruning and cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.specs.models import Dims
+
+Batch = Mapping[str, Tensor]
+"""T5: `inputs` (B, T) and `targets` (B, U), int64, targets padded with -100; decoder: `tokens` (B, T), int64;
+ViT: `images` (B, side, side, channels), uint8, and `labels` (B,), int64."""
+
+
+class Model(nn.Module, ABC):
+    """A network that predicts classes (tokens or labels) from a batch."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.dims = dims
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Tensor:
+        """Unnormalised log-probabilities, (B, U, V) for text and (B, classes) for images."""
+
+    @abstractmethod
+    def labels(self, batch: Batch) -> Tensor:
+        """What `logits` should predict, int64, the logits' shape without its last axis; -100 counts for nothing."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy over all labels that are not padding, nats, a scalar."""
+        return F.cross_entropy(self.logits(batch).flatten(0, -2), self.labels(batch).flatten())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss, so that wrappers (DDP, torch.compile) see the whole step."""
+        return self.loss(batch)
+
+    def prunable(self) -> dict[str, nn.Parameter]:
+        """The 2-D weights of attention and MLP projections inside blocks, in order of definition."""
+        parameters = dict(self.named_parameters())
+        return {name: parameters[name] for name in prunable_shapes(self.dims)}

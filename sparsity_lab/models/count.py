@@ -1,0 +1,175 @@
+"""What a shape costs: prunable and other weights, and the FLOPs of one training step, from dimensions alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import assert_never
+
+from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
+from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+
+Shapes = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of the matrix products of one pass, 2 per multiply-add, no zeros skipped."""
+
+    projections: int
+    """prunable matrices: this part scales with their density"""
+    attention: int
+    """scores and weighted values (masked ones included)"""
+    embeddings_and_head: int
+    """output head and patch embedding; looking up an embedding multiplies nothing"""
+
+    @property
+    def total(self) -> int:
+        """All three parts."""
+        return self.projections + self.attention + self.embeddings_and_head
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of one training step: a batch forward and backward, optimiser and masks apart."""
+
+    forward: Flops
+    backward: Flops
+    """gradients with respect to inputs and weights: twice the forward pass, less input gradients nobody needs"""
+
+    @property
+    def total(self) -> int:
+        """Forward and backward, dense."""
+        return self.forward.total + self.backward.total
+
+
+def prunable_shapes(dims: Dims) -> Shapes:
+    """Name and (outputs, inputs) of every prunable weight, in the module's order of definition."""
+    match dims:
+        case T5Dims():
+            return _stack("encoder", dims.encoder_layers, _attention("attention", dims) | _gated(dims)) | _stack(
+                "decoder",
+                dims.decoder_layers,
+                _attention("attention", dims) | _attention("cross_attention", dims) | _gated(dims),
+            )
+        case ViTDims():
+            return _stack("blocks", dims.layers, _attention("attention", dims) | _plain(dims))
+        case DecoderDims():
+            return _stack("blocks", dims.layers, _attention("attention", dims) | _gated(dims))
+        case _:
+            assert_never(dims)
+
+
+def _stack(name: str, layers: int, block: Shapes) -> Shapes:
+    return {f"{name}.{layer}.{tensor}": shape for layer in range(layers) for tensor, shape in block.items()}
+
+
+def _attention(name: str, dims: Dims) -> Shapes:
+    return {f"{name}.{projection}.weight": (dims.width, dims.width) for projection in ("q", "k", "v", "o")}
+
+
+def _gated(dims: Dims) -> Shapes:
+    wide, narrow = (dims.ff, dims.width), (dims.width, dims.ff)
+    return {"mlp.wi_0.weight": wide, "mlp.wi_1.weight": wide, "mlp.wo.weight": narrow}
+
+
+def _plain(dims: Dims) -> Shapes:
+    return {"mlp.wi.weight": (dims.ff, dims.width), "mlp.wo.weight": (dims.width, dims.ff)}
+
+
+def prunable_count(dims: Dims) -> int:
+    """Dense prunable weights: N before pruning."""
+    return sum(prod(shape) for shape in prunable_shapes(dims).values())
+
+
+def paper_count(dims: Dims) -> int:
+    """The paper's count, 12 width^2 per layer, encoder and decoder layers alike (arXiv 2309.08520)."""
+    layers = dims.encoder_layers + dims.decoder_layers if isinstance(dims, T5Dims) else dims.layers
+    return 12 * dims.width**2 * layers
+
+
+def other_count(dims: Dims) -> int:
+    """Weights that are never pruned: embeddings, head, norms, biases, relative positions; tied weights once."""
+    match dims:
+        case T5Dims():
+            norms = (2 * dims.encoder_layers + 3 * dims.decoder_layers + 2) * dims.width
+            return 2 * dims.vocabulary * dims.width + 2 * dims.relative_buckets * dims.heads + norms
+        case ViTDims():
+            block = 4 * dims.width + (5 * dims.width + dims.ff)  # two layer norms; biases of q, k, v, o, wo and wi
+            patch = dims.patch**2 * dims.channels * dims.width + dims.width
+            cls_token = dims.width if dims.pooling == "cls" else 0
+            head = dims.classes * dims.width + dims.classes
+            return dims.layers * block + patch + cls_token + vit_tokens(dims) * dims.width + 2 * dims.width + head
+        case DecoderDims():
+            embeddings = (1 if dims.tied_head else 2) * dims.vocabulary * dims.width
+            return embeddings + (2 * dims.layers + 1) * dims.width
+        case _:
+            assert_never(dims)
+
+
+def vit_tokens(dims: ViTDims) -> int:
+    """Positions of the encoder: the patches, and the class token where the head reads it."""
+    return (dims.image // dims.patch) ** 2 + (dims.pooling == "cls")
+
+
+def step_flops(dims: Dims, objective: Objective, batch: int) -> StepFlops:
+    """FLOPs of one training step on `batch` examples of the objective's lengths, dense.
+
+    Raises:
+        ValueError: the objective does not suit the family (`resolve_dims` refuses such a pair).
+    """
+    match dims, objective:
+        case T5Dims(), SpanCorruption():
+            _, targets = span_corruption_lengths(objective)
+            one = _t5_forward(dims, objective.input_length, targets)
+            unneeded = 0
+        case DecoderDims(), NextToken():
+            one = _decoder_forward(dims, objective.length - 1)
+            unneeded = 0
+        case ViTDims(), _:
+            one = _vit_forward(dims)
+            unneeded = _patch_embedding(dims)  # nobody needs the gradient with respect to pixels
+        case _:
+            raise ValueError(f"{objective.kind} does not suit {dims.family}")
+    forward = _times(one, batch)
+    twice = _times(one, 2 * batch)
+    backward = Flops(twice.projections, twice.attention, twice.embeddings_and_head - unneeded * batch)
+    return StepFlops(forward, backward)
+
+
+def _times(flops: Flops, factor: int) -> Flops:
+    return Flops(flops.projections * factor, flops.attention * factor, flops.embeddings_and_head * factor)
+
+
+def _t5_forward(dims: T5Dims, inputs: int, targets: int) -> Flops:
+    square, gated = dims.width**2, 3 * dims.width * dims.ff
+    encoder = inputs * (4 * square + gated)
+    decoder = targets * (6 * square + gated) + inputs * 2 * square  # cross-attention reads keys and values off the inputs
+    scores = dims.encoder_layers * inputs**2 + dims.decoder_layers * (targets**2 + targets * inputs)
+    return Flops(
+        projections=2 * (dims.encoder_layers * encoder + dims.decoder_layers * decoder),
+        attention=4 * scores * dims.width,
+        embeddings_and_head=2 * targets * dims.width * dims.vocabulary,
+    )
+
+
+def _decoder_forward(dims: DecoderDims, tokens: int) -> Flops:
+    return Flops(
+        projections=2 * tokens * prunable_count(dims),
+        attention=4 * dims.layers * tokens**2 * dims.width,
+        embeddings_and_head=2 * tokens * dims.width * dims.vocabulary,
+    )
+
+
+def _vit_forward(dims: ViTDims) -> Flops:
+    tokens = vit_tokens(dims)
+    return Flops(
+        projections=2 * tokens * prunable_count(dims),
+        attention=4 * dims.layers * tokens**2 * dims.width,
+        embeddings_and_head=_patch_embedding(dims) + 2 * dims.width * dims.classes,
+    )
+
+
+def _patch_embedding(dims: ViTDims) -> int:
+    patches = (dims.image // dims.patch) ** 2
+    return 2 * patches * dims.patch**2 * dims.channels * dims.width

@@ -1,0 +1,114 @@
+"""Decoder-only language model of the Llama kind (Touvron 2023): RMS norm, rotary positions, gated SiLU, no biases.
+
+Shape suffixes: B batch, T positions, D width, H heads, K width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lab.models.base import Batch, Model
+from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, merge_heads, split_heads
+from sparsity_lab.specs.models import DecoderDims
+
+ROTARY_BASE = 10_000.0
+
+
+class Decoder(Model):
+    """Causal language model; `logits` (B, T - 1, V) predict every token but the first from those before it."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, dims: DecoderDims) -> None:
+        super().__init__(dims)
+        self.embedding = Embedding(dims.vocabulary, dims.width)
+        self.blocks = nn.ModuleList(Block(dims) for _ in range(dims.layers))
+        self.norm = RMSNorm(dims.width)
+        self.head = Linear(dims.width, dims.vocabulary, bias=False)
+        if dims.tied_head:
+            self.head.weight = self.embedding.weight
+        cos_TK, sin_TK = rotary(dims.context, dims.width // dims.heads)
+        self.register_buffer("cos", cos_TK, persistent=False)
+        self.register_buffer("sin", sin_TK, persistent=False)
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Every token but the first, (B, T - 1)."""
+        return batch["tokens"][:, 1:]
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, T - 1, V)."""
+        tokens_BT = batch["tokens"][:, :-1]
+        length = tokens_BT.shape[1]
+        x_BTD = self.embedding(tokens_BT)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, self.cos[:length], self.sin[:length])
+        return self.head(self.norm(x_BTD))
+
+
+def rotary(length: int, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (T, K) of the angles by which a head is turned (Su 2021, eq. 15), the halves of K paired.
+
+    The sine of the first half carries the minus of the rotation, so that turning is x cos + swap(x) sin.
+    """
+    frequency = ROTARY_BASE ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    cos, sin = angle.cos().float(), angle.sin().float()
+    return torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)
+
+
+def turn(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Rotate every pair (k, k + K/2) of a head by its position's angle."""
+    swapped = x_BHTK.roll(x_BHTK.shape[-1] // 2, dims=-1)
+    return x_BHTK * cos_TK + swapped * sin_TK
+
+
+class Block(nn.Module):
+    """Causal self-attention, then gated MLP, each on the normalised stream and added to it."""
+
+    def __init__(self, dims: DecoderDims) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(dims.width)
+        self.attention = Attention(dims)
+        self.mlp_norm = RMSNorm(dims.width)
+        self.mlp = GatedSilu(dims)
+
+    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TK, sin_TK)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+
+class Attention(nn.Module):
+    """Multi-head causal attention with rotary positions, scores scaled by 1/sqrt(K)."""
+
+    def __init__(self, dims: DecoderDims) -> None:
+        super().__init__()
+        self.heads = dims.heads
+        self.q = Linear(dims.width, dims.width, bias=False)
+        self.k = Linear(dims.width, dims.width, bias=False)
+        self.v = Linear(dims.width, dims.width, bias=False)
+        self.o = Linear(dims.width, dims.width, bias=False)
+
+    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        q_BHTK = turn(split_heads(self.q(x_BTD), self.heads), cos_TK, sin_TK)
+        k_BHTK = turn(split_heads(self.k(x_BTD), self.heads), cos_TK, sin_TK)
+        v_BHTK = split_heads(self.v(x_BTD), self.heads)
+        return self.o(merge_heads(F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)))
+
+
+class GatedSilu(nn.Module):
+    """wo(silu(wi_0 x) * wi_1 x)."""
+
+    def __init__(self, dims: DecoderDims) -> None:
+        super().__init__()
+        self.wi_0 = Linear(dims.width, dims.ff, bias=False)
+        self.wi_1 = Linear(dims.width, dims.ff, bias=False)
+        self.wo = Linear(dims.ff, dims.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.wo(F.silu(self.wi_0(x_BTD)) * self.wi_1(x_BTD))

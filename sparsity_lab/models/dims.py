@@ -1,0 +1,190 @@
+"""From a target of dense prunable weights to dimensions: the rule that keeps a family's sizes comparable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sparsity_lab.errors import SpecError
+from sparsity_lab.models.count import paper_count, prunable_count
+from sparsity_lab.specs.datasets import Classification, DataShape, NextToken, Objective, SpanCorruption
+from sparsity_lab.specs.models import DecoderDims, DecoderSpec, Dims, ModelSpec, ScalingRule, T5Dims, T5Spec, ViTDims, ViTSpec
+
+TOLERANCE = 0.03
+"""largest relative difference between a target and the weights of its dimensions"""
+GOOD_ERROR, GOOD_BEND = 0.01, 0.25
+"""a shape this close to the target (relative) and to ff_ratio (in log) is as good as any: the shallowest is taken"""
+LARGEST_BEND = math.log(3)
+"""the feed-forward width is never bent further from ff_ratio than this, in log"""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """One candidate: its dimensions, the weights the rule counts, and how far it bends the feed-forward width."""
+
+    dims: Dims
+    layers: int
+    count: int
+    bend: float
+
+
+def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, objective: Objective) -> Dims:
+    """Turn a target of dense prunable weights into dimensions.
+
+    With `size: tensors`, width and depth are chosen and the feed-forward width is then bent to meet the target. Of
+    all shapes the one with the least strain is taken, strain being the larger of size error / 1 % and bend / 25 %
+    (bend = |ln(ff / (ff_ratio width))|); shapes with strain below 1 are equally good, and the shallowest wins.
+    With `size: twelve_d_squared` the feed-forward width is ff_ratio width, and the shape whose 12 width^2 per layer
+    comes nearest to the target is taken (the paper's ladder, arXiv 2309.08520, appendix A).
+
+    Args:
+        model: the family and its scaling rule.
+        dense_target: prunable weights before pruning.
+        shape: what the model must know of the data (vocabulary, or image side, channels and classes).
+        objective: what is predicted; must suit the family.
+
+    Raises:
+        SpecError: the objective or the data do not suit the family, or no shape comes within 3 % of the target.
+    """
+    _check_fit(model, shape, objective)
+    candidates = list(_candidates(model, dense_target, shape, objective))
+    reached = [shape_ for shape_ in candidates if _error(shape_, dense_target) <= TOLERANCE]
+    if not reached:
+        raise _unreachable(model, dense_target, candidates)
+    exact = model.scaling.size == "twelve_d_squared"
+    return min(reached, key=lambda found: _rank(found, dense_target, exact)).dims
+
+
+def _rank(found: _Shape, target: float, exact: bool) -> tuple[float, int, float]:
+    error = _error(found, target)
+    if exact:
+        return error, found.layers, 0.0
+    strain = max(error / GOOD_ERROR, found.bend / GOOD_BEND)
+    return max(strain, 1.0), found.layers, strain
+
+
+def _error(found: _Shape, target: float) -> float:
+    return abs(found.count / target - 1)
+
+
+def _candidates(model: ModelSpec, target: float, shape: DataShape, objective: Objective) -> Iterator[_Shape]:
+    """Shapes around the target: for every depth the widths on both sides of the ideal one."""
+    rule = model.scaling
+    for layers in rule.layers:
+        fixed, per_ff = _coefficients(model)
+        ideal = math.sqrt(target / (layers * (fixed + per_ff * rule.ff_ratio)))
+        if rule.size == "twelve_d_squared":
+            ideal = math.sqrt(target / (12 * layers * _stacks(model)))
+        below = max(int(ideal / rule.width_multiple), 1) * rule.width_multiple
+        for width in range(max(below - rule.width_multiple, rule.width_multiple), below + 2 * rule.width_multiple + 1, rule.width_multiple):
+            yield from _at_width(model, target, layers, width, shape, objective)
+
+
+def _at_width(
+    model: ModelSpec, target: float, layers: int, width: int, shape: DataShape, objective: Objective
+) -> Iterator[_Shape]:
+    """The shape of this width and depth whose feed-forward width fits best; none where that would bend too far."""
+    rule = model.scaling
+    wished = rule.ff_ratio * width
+    if rule.size == "tensors":
+        fixed, per_ff = _coefficients(model)
+        wanted = (target / layers - fixed * width**2) / (per_ff * width)
+        wanted = min(max(wanted, wished / math.exp(LARGEST_BEND)), wished * math.exp(LARGEST_BEND))
+    else:
+        wanted = wished
+    ff = max(round(wanted / rule.ff_multiple), 1) * rule.ff_multiple
+    heads = _heads(width, rule, even=isinstance(model, DecoderSpec))
+    if heads is None:
+        return
+    dims = _dims(model, layers, width, heads, ff, shape, objective)
+    count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
+    yield _Shape(dims, layers, count, abs(math.log(ff / wished)))
+
+
+def _coefficients(model: ModelSpec) -> tuple[int, int]:
+    """Prunable weights of one layer (T5: one of each stack) = first * width^2 + second * width * ff."""
+    match model:
+        case T5Spec():
+            return 12, 6
+        case ViTSpec():
+            return 4, 2
+        case DecoderSpec():
+            return 4, 3
+
+
+def _stacks(model: ModelSpec) -> int:
+    return 2 if isinstance(model, T5Spec) else 1
+
+
+def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
+    """The head count nearest to width / head_width that divides the width (rotary positions need an even head)."""
+    allowed = [h for h in range(1, width + 1) if width % h == 0 and not (even and (width // h) % 2)]
+    return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
+
+
+def _dims(model: ModelSpec, layers: int, width: int, heads: int, ff: int, shape: DataShape, objective: Objective) -> Dims:
+    match model:
+        case T5Spec():
+            return T5Dims(
+                encoder_layers=layers,
+                decoder_layers=layers,
+                width=width,
+                heads=heads,
+                ff=ff,
+                vocabulary=shape.vocabulary,
+                relative_buckets=model.relative_buckets,
+                relative_distance=model.relative_distance,
+            )
+        case ViTSpec():
+            return ViTDims(
+                layers=layers,
+                width=width,
+                heads=heads,
+                ff=ff,
+                image=shape.image,
+                channels=shape.channels,
+                patch=model.patch,
+                classes=shape.classes,
+                pooling=model.pooling,
+            )
+        case DecoderSpec():
+            assert isinstance(objective, NextToken)
+            return DecoderDims(
+                layers=layers,
+                width=width,
+                heads=heads,
+                ff=ff,
+                vocabulary=shape.vocabulary,
+                context=objective.length,
+                tied_head=model.tied_head,
+            )
+
+
+def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None:
+    suits = {"t5": SpanCorruption, "vit": Classification, "decoder": NextToken}[model.family]
+    if not isinstance(objective, suits):
+        expected = suits.model_fields["kind"].annotation
+        raise SpecError(
+            f"does not suit a {model.family} model",
+            field="objective",
+            found=objective.kind,
+            expected=str(getattr(expected, "__args__", (expected,))[0]),
+        )
+    content = "images" if shape.image else "text"
+    if (model.family == "vit") != bool(shape.image):
+        raise SpecError(f"a {model.family} model cannot read {content}", field="dataset", found=content)
+    if isinstance(model, ViTSpec) and shape.image % model.patch:
+        raise SpecError(f"does not divide the image side {shape.image}", field="patch", found=model.patch)
+
+
+def _unreachable(model: ModelSpec, target: float, candidates: list[_Shape]) -> SpecError:
+    counts = {candidate.count for candidate in candidates}
+    below = max((count for count in counts if count < target), default=None)
+    above = min((count for count in counts if count > target), default=None)
+    nearest = " and ".join(f"{count:,}" for count in (below, above) if count is not None) or "none"
+    return SpecError(
+        f"no {model.family} shape comes within {TOLERANCE:.0%} of {target:,.0f} dense prunable weights; "
+        f"the nearest reachable sizes are {nearest}",
+        field="nonzero",
+    )

@@ -1,0 +1,104 @@
+"""Vision transformer (Dosovitskiy 2021): pre-norm, learned positions, class token or mean pooling, biases throughout.
+
+Shape suffixes: B batch, T positions, P patches, C pixels of a patch times channels, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsity_lab.models.base import Batch, Model
+from sparsity_lab.models.count import vit_tokens
+from sparsity_lab.models.layers import Linear, merge_heads, split_heads
+from sparsity_lab.specs.models import ViTDims
+
+EPSILON = 1e-12
+"""of the layer norms, as in the published ViT checkpoints"""
+
+
+class ViT(Model):
+    """Encoder over patches; `logits` are (B, classes)."""
+
+    def __init__(self, dims: ViTDims) -> None:
+        super().__init__(dims)
+        self.patch = dims.patch
+        self.patch_embedding = Linear(dims.patch**2 * dims.channels, dims.width)
+        if dims.pooling == "cls":
+            self.cls_token = nn.Parameter(torch.empty(dims.width))
+        self.positions = nn.Parameter(torch.empty(vit_tokens(dims), dims.width))
+        self.blocks = nn.ModuleList(Block(dims) for _ in range(dims.layers))
+        self.norm = nn.LayerNorm(dims.width, EPSILON)
+        self.head = Linear(dims.width, dims.classes)
+        self.pools_mean = dims.pooling == "mean"
+
+    def labels(self, batch: Batch) -> Tensor:
+        """The class of each image (B,)."""
+        return batch["labels"]
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, classes)."""
+        x_BTD = self.patch_embedding(patches(batch["images"], self.patch))
+        if not self.pools_mean:
+            cls_B1D = self.cls_token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
+            x_BTD = torch.cat([cls_B1D, x_BTD], dim=1)
+        x_BTD = x_BTD + self.positions
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        if self.pools_mean:
+            return self.head(self.norm(x_BTD).mean(dim=1))
+        return self.head(self.norm(x_BTD[:, 0]))
+
+
+def patches(images_BYXC: Tensor, side: int) -> Tensor:
+    """Cut uint8 images into patches of side x side pixels, values scaled from 0..255 to -1..1: (B, P, C)."""
+    batch, height, width, channels = images_BYXC.shape
+    grid = images_BYXC.view(batch, height // side, side, width // side, side, channels).transpose(2, 3)
+    return grid.reshape(batch, -1, side * side * channels).float().div_(127.5).sub_(1)
+
+
+class Block(nn.Module):
+    """Self-attention, then GELU MLP, each on the normalised stream and added to it."""
+
+    def __init__(self, dims: ViTDims) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dims.width, EPSILON)
+        self.attention = Attention(dims)
+        self.mlp_norm = nn.LayerNorm(dims.width, EPSILON)
+        self.mlp = Gelu(dims)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases, scores scaled by 1/sqrt(K)."""
+
+    def __init__(self, dims: ViTDims) -> None:
+        super().__init__()
+        self.heads = dims.heads
+        self.q = Linear(dims.width, dims.width)
+        self.k = Linear(dims.width, dims.width)
+        self.v = Linear(dims.width, dims.width)
+        self.o = Linear(dims.width, dims.width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        q_BHTK, k_BHTK, v_BHTK = (split_heads(project(x_BTD), self.heads) for project in (self.q, self.k, self.v))
+        return self.o(merge_heads(F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK)))
+
+
+class Gelu(nn.Module):
+    """wo(gelu(wi x)), exact GELU."""
+
+    def __init__(self, dims: ViTDims) -> None:
+        super().__init__()
+        self.wi = Linear(dims.width, dims.ff)
+        self.wo = Linear(dims.ff, dims.width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.wo(F.gelu(self.wi(x_BTD)))

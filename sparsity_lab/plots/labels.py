@@ -1,0 +1,52 @@
+"""Numbers as people read them: the same in figures, tables and sentences."""
+
+from __future__ import annotations
+
+import math
+
+_STEPS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_WORDS = {"E": "e18", "P": "e15"}
+
+
+def count(value: float, digits: int = 3) -> str:
+    """Three significant digits and a suffix: 1_327_104 is "1.33M", 16_384_000_000 is "16.4B"."""
+    return _with_suffix(value, digits, {"G": "B", **_WORDS})
+
+
+def quantity(value: float, unit: str, digits: int = 3) -> str:
+    """A physical quantity with its SI prefix: 3.2e15 FLOPs are "3.2 PFLOPs"."""
+    text = _with_suffix(value, digits, {})
+    number, prefix = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{number} {prefix}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, whichever reads best."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def percent(fraction: float, digits: int = 3) -> str:
+    """A fraction as a percentage: .875 is "87.5 %"."""
+    return f"{100 * fraction:.{digits}g} %"
+
+
+def plural(number: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _with_suffix(value: float, digits: int, names: dict[str, str]) -> str:
+    if not math.isfinite(value):
+        return str(value)
+    rounded = float(f"{value:.{digits}g}")
+    for size, suffix in _STEPS:
+        if abs(rounded) >= size:
+            return _plain(rounded / size, digits) + names.get(suffix, suffix)
+    return _plain(rounded, digits)
+
+
+def _plain(value: float, digits: int) -> str:
+    return f"{float(f'{value:.{digits}g}'):g}"

@@ -1,0 +1,177 @@
+"""One quiet style, safe for colour-blind readers, and figures whose bytes repeat.
+
+Figures are made without pyplot: no window, no global state, the Agg and SVG writers only. Colour says sparsity, on
+one perceptually even scale: dark is dense, light is sparse; a marker repeats it for those who see no colour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.plots.labels import count, percent
+
+Colour = tuple[float, float, float, float]
+
+DPI = 150
+INK, GREY, PALE = "#1a1c20", "#6b7280", "#d9dce1"
+LAW, SEARCH = "#0072b2", "#d55e00"
+"""blue and vermilion of Okabe & Ito's palette"""
+SPARSEST = 0.94
+"""sparsity at which the colour scale ends"""
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")
+
+RC = {
+    "figure.dpi": DPI,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.5,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "text.color": INK,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "sparsity-lab",
+    "path.simplify": True,
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Everything drawn inside looks alike, whatever the user's own matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `<name>.png` and `<name>.svg`; the same figure gives the same bytes.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with styled():
+        with replacing(png) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        with replacing(svg) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    return png, svg
+
+
+def sparsity_colour(sparsity: float) -> Colour:
+    """Colour of a sparsity: even steps in log density, so that 0, 50, 75 and 87.5 % are equally far apart."""
+    place = math.log(1 - min(max(sparsity, 0.0), SPARSEST)) / math.log(1 - SPARSEST)
+    red, green, blue, alpha = mpl.colormaps["viridis"](0.02 + 0.86 * place)
+    return float(red), float(green), float(blue), float(alpha)
+
+
+def sparsity_handles(levels: Sequence[float], *, line: bool = False) -> list[Line2D]:
+    """Legend entries for the sparsities that a figure shows, densest first."""
+    return [
+        Line2D(
+            [],
+            [],
+            color=sparsity_colour(level),
+            marker=sparsity_marker(level, levels),
+            linestyle="-" if line else "none",
+            label=sparsity_label(level),
+        )
+        for level in sorted(levels)
+    ]
+
+
+def sparsity_marker(level: float, levels: Sequence[float]) -> str:
+    """The marker of one sparsity among those that a figure shows."""
+    return MARKERS[sorted(levels).index(level) % len(MARKERS)]
+
+
+def sparsity_label(level: float) -> str:
+    """ "dense" or a percentage."""
+    return "dense" if level == 0 else percent(level)
+
+
+def outside_legend(figure: Figure, handles: Sequence[Line2D], title: str = "") -> None:
+    """A legend in its own column, right of all axes."""
+    figure.legend(handles=list(handles), loc="outside right upper", title=title or None, alignment="left")
+
+
+def below_legend(figure: Figure, handles: Sequence[Line2D], title: str = "", columns: int = 6) -> None:
+    """A legend in its own row, under all axes."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=title or None)
+
+
+def log_counts(axis_of: Axes, which: str, values: Sequence[float]) -> None:
+    """A log axis with ticks at the measured values, or at round ones when those would crowd."""
+    axis = axis_of.xaxis if which == "x" else axis_of.yaxis
+    (axis_of.set_xscale if which == "x" else axis_of.set_yscale)("log")
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(FixedLocator(list(readable_ticks(values))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+
+
+def readable_ticks(values: Sequence[float], most: int = 6) -> tuple[float, ...]:
+    """At most `most` values for ticks of a log axis: the distinct values, thinned evenly to those that stay apart."""
+    distinct = sorted(set(values))
+    if not distinct:
+        return ()
+    apart = (distinct[-1] / distinct[0]) ** (1 / (2 * most)) if len(distinct) > 1 else 1.0
+    kept = [distinct[0]]
+    for value in distinct[1:]:
+        if value >= kept[-1] * max(apart, 1.12):
+            kept.append(value)
+    return tuple(kept[:: math.ceil(len(kept) / most)])
+
+
+def sparsity_axis(axes: Axes, which: str = "x") -> None:
+    """A sparsity axis in percent."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}"))
+
+
+def note(axes: Axes, text: str, *, x: float = 0.03, y: float = 0.97) -> None:
+    """A small remark in a corner of the axes, on a white ground."""
+    axes.text(
+        x,
+        y,
+        text,
+        transform=axes.transAxes,
+        va="top" if y > 0.5 else "bottom",
+        ha="left" if x < 0.5 else "right",
+        fontsize=8,
+        linespacing=1.4,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+    )

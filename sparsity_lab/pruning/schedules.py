@@ -1,0 +1,73 @@
+"""When weights become zero: sparsity over training, the steps at which masks change, and the mean density.
+
+No torch here: planning and costing need the same numbers as training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.specs.regimes import Cubic, Dense, RegimeSpec
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A schedule laid onto a run of `steps` steps: masks change after the steps in `updates`, to `levels`.
+
+    `updates[i]` counts finished optimiser steps; between two updates the sparsity is constant.
+    """
+
+    steps: int
+    updates: tuple[int, ...] = ()
+    levels: tuple[float, ...] = ()
+
+    def sparsity_after(self, step: int) -> float:
+        """Asked sparsity once `step` optimiser steps are done."""
+        passed = sum(update <= step for update in self.updates)
+        return self.levels[passed - 1] if passed else 0.0
+
+    def density_of_steps(self) -> NDArray[np.float64]:
+        """Density under which each step is computed, shape (steps,)."""
+        density = np.ones(self.steps)
+        for update, level in zip(self.updates, self.levels, strict=True):
+            density[update:] = 1 - level
+        return density
+
+    @property
+    def mean_density(self) -> float:
+        """Time-average of the density: what the sparse-schedule FLOPs of a run are proportional to."""
+        return float(self.density_of_steps().mean())
+
+
+def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:
+    """The ramp of a regime that ends on `sparsity` in a run of `steps` steps.
+
+    Updates are `every` steps apart, or closer so that the window sees `minimum_updates`; the last one falls on
+    the window's end and reaches the asked sparsity exactly.
+    """
+    if isinstance(regime, Dense) or sparsity == 0:
+        return Ramp(steps)
+    schedule = regime.schedule
+    start, end = round(schedule.start * steps), round(schedule.end * steps)
+    cadence = max(1, min(schedule.every, (end - start) // schedule.minimum_updates))
+    updates = (*range(start + cadence, end, cadence), max(end, start))
+    levels = tuple(_level(schedule, sparsity, update, start, end) for update in updates)
+    return Ramp(steps, updates, levels)
+
+
+def cubic_density(schedule: Cubic, sparsity: float) -> float:
+    """Time-average of the density of the continuous schedule, in closed form.
+
+    Integrating S(1 - (1 - p)^k) over p gives S k/(k + 1) inside the window and S after it.
+    """
+    window = schedule.end - schedule.start
+    mean_sparsity = sparsity * (window * schedule.power / (schedule.power + 1) + 1 - schedule.end)
+    return 1 - mean_sparsity
+
+
+def _level(schedule: Cubic, sparsity: float, update: int, start: int, end: int) -> float:
+    progress = 1.0 if end <= start else (update - start) / (end - start)
+    return float(sparsity * (1 - (1 - progress) ** schedule.power))

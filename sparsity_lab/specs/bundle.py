@@ -1,0 +1,83 @@
+"""A study with every spec it names, read and checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from sparsity_lab.errors import SpecError
+from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
+from sparsity_lab.specs.loading import load_named, load_spec
+from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
+from sparsity_lab.specs.regimes import RegimeSpec
+from sparsity_lab.specs.studies import StudySpec
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study and what it names: complete, and known to fit together."""
+
+    name: str
+    path: Path
+    spec: StudySpec
+    model: ModelSpec
+    dataset: DatasetSpec
+    regimes: Mapping[str, RegimeSpec]
+
+
+def load_study(path: Path) -> Study:
+    """Read `<specs>/studies/<name>.yaml` and the files it names, beside it in `<specs>`.
+
+    Raises:
+        SpecError: a file is missing or wrong, or the parts do not fit together.
+    """
+    spec = load_spec(path, "study")
+    assert isinstance(spec, StudySpec)
+    root = path.parent.parent
+    wanted = (*spec.grid.regimes, *((spec.search.regime,) if spec.search else ()))
+    regimes = {name: load_named(root, "regime", name, path) for name in dict.fromkeys(wanted)}
+    study = Study(
+        name=path.stem,
+        path=path,
+        spec=spec,
+        model=load_named(root, "model", spec.model, path),
+        dataset=load_named(root, "dataset", spec.dataset, path),
+        regimes=MappingProxyType(regimes),
+    )
+    _check_fit(study)
+    return study
+
+
+def _check_fit(study: Study) -> None:
+    match study.model, study.spec.objective:
+        case (T5Spec(), SpanCorruption()) | (DecoderSpec(), NextToken()) | (ViTSpec(), Classification()):
+            pass
+        case model, objective:
+            raise SpecError(
+                "the objective does not fit the model family",
+                where=study.path,
+                field="objective.kind",
+                found=objective.kind,
+                expected=_objective_of(model),
+            )
+    wants_images = isinstance(study.spec.objective, Classification)
+    if wants_images != isinstance(study.dataset, ImageDataset):
+        raise SpecError(
+            "the dataset does not fit the objective",
+            where=study.path,
+            field="dataset",
+            found=f"{study.spec.dataset} ({study.dataset.content})",
+            expected="images" if wants_images else "text",
+        )
+
+
+def _objective_of(model: ModelSpec) -> str:
+    match model:
+        case T5Spec():
+            return "span-corruption"
+        case DecoderSpec():
+            return "next-token"
+        case ViTSpec():
+            return "classification"

@@ -1,0 +1,54 @@
+"""The identity of a run: SHA-256 of what decides its numbers, and of nothing else.
+
+Device, number of workers, paths and names never enter. Whatever has no stable textual form is refused
+rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from sparsity_lab.specs.base import Spec
+from sparsity_lab.specs.runs import RunSpec
+
+ENGINE_VERSION = 1
+"""Raised when training or pruning changes a run's numbers: every run is then new."""
+
+
+def canonical_json(value: Spec | dict[str, Any]) -> str:
+    """One text for one value: defaults included, keys sorted, no white space, floats as Python's repr.
+
+    Raises:
+        TypeError: something in the value has no canonical form.
+        ValueError: a number is not finite.
+    """
+    tree = value.model_dump(mode="json") if isinstance(value, Spec) else value
+    _refuse_unstable(tree)
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def fingerprint(run: RunSpec, data_hash: str, engine: int = ENGINE_VERSION) -> str:
+    """64 hexadecimal digits that name a run in every store."""
+    identity = {"run": run.model_dump(mode="json"), "data": data_hash, "engine": engine}
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def _refuse_unstable(tree: Any) -> None:
+    match tree:
+        case dict():
+            for key, value in tree.items():
+                if not isinstance(key, str):
+                    raise TypeError(f"a key must be text to have a canonical form, found {key!r}")
+                _refuse_unstable(value)
+        case list() | tuple():
+            for value in tree:
+                _refuse_unstable(value)
+        case float() if not math.isfinite(tree):
+            raise ValueError(f"{tree!r} has no canonical form")
+        case None | bool() | int() | float() | str():
+            return
+        case _:
+            raise TypeError(f"{type(tree).__name__} has no canonical form")

@@ -1,0 +1,34 @@
+"""Prepare: source -> documents -> tokens -> shards and manifest."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from sparsity_lab.data.manifest import Manifest
+from sparsity_lab.data.prepare import prepare
+from sparsity_lab.stages.workspace import Workspace
+
+
+def prepare_study(space: Workspace, console: Console | None = None) -> Manifest:
+    """Make the study's data, or find it made already.
+
+    Raises:
+        DataError: the source is missing, empty or damaged.
+        MachineError: the disk is full.
+    """
+    console = console or Console(stderr=True)
+    folder = space.layout.data(space.name)
+    with console.status(f"{space.name}: preparing {space.study.spec.dataset}") as status:
+        manifest = prepare(space.study.dataset, folder, lambda what, done, total: status.update(_line(what, done, total)))
+    unit = "images" if manifest.image else "tokens"
+    console.print(
+        f"{space.name}: {manifest.train.items:,} training and {manifest.heldout.items:,} held-out {unit}, "
+        f"data hash {manifest.content_hash[:12]}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return manifest
+
+
+def _line(what: str, done: int, total: int | None) -> str:
+    return f"{what}: {done:,}" + (f" of {total:,}" if total else "")

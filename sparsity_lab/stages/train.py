@@ -1,0 +1,71 @@
+"""Train: the runs of the grid that no store has; afterwards the study's folder holds exactly its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.errors import MachineError
+from sparsity_lab.stages.workspace import Workspace, records_at
+from sparsity_lab.sweep.resolve import grid_runs
+from sparsity_lab.sweep.study import Sweep, complete, fingerprints
+
+
+def train_study(space: Workspace, *, workers: int | None = None, console: Console | None = None) -> Sweep:
+    """Train what is missing of the study's grid.
+
+    Raises:
+        NotReadyError: the data is not prepared.
+        MachineError: another process trains this study, or the disk is full.
+        SparsityLabError: a run cannot be trained; finished runs are kept.
+    """
+    console = console or Console(stderr=True)
+    data_hash = space.manifest().content_hash
+    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
+    home = space.layout.runs(space.name)
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(space.layout.lock(f"train-{space.name}"), wait=False) as mine:
+        if not mine:
+            raise MachineError("another process is training this study; wait for it or stop it", where=home)
+        sweep = complete(runs, data_hash, space.workplace(home), title=space.name, workers=workers, console=console)
+        moved = Store(home).keep_only(fingerprints(runs, data_hash), space.layout.attic)
+    space.write_metrics("train", _metrics(sweep.records))
+    console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)
+    return sweep
+
+
+def grid_records(space: Workspace) -> list[RunRecord]:
+    """The records of the study's grid, in its order.
+
+    Raises:
+        NotReadyError: a run is missing.
+    """
+    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
+    home = space.layout.runs(space.name)
+    return records_at(home, runs, space.manifest().content_hash, f"sparsity-lab train {space.name}")
+
+
+def _metrics(records: Sequence[RunRecord]) -> dict[str, Any]:
+    finished = [record for record in records if record.finished]
+    return {
+        "runs": len(records),
+        "diverged": len(records) - len(finished),
+        "lowest_loss": min((record.loss for record in finished), default=None),
+        "flops_dense": sum(record.cost.flops_dense for record in records),
+        "core_seconds": round(sum(record.cost.seconds for record in records), 1),
+    }
+
+
+def _summary(name: str, sweep: Sweep, moved: int) -> str:
+    diverged = sum(not record.finished for record in sweep.records)
+    parts = [f"{name}: {len(sweep.records)} runs, {sweep.trained} trained now"]
+    if diverged:
+        parts.append(f"{diverged} diverged and stay out of fits")
+    if moved:
+        parts.append(f"{moved} no longer asked for, moved to the local store")
+    return ", ".join(parts)

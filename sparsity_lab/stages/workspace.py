@@ -1,0 +1,94 @@
+"""What every stage begins with: the study, its prepared data, and where things lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, read_manifest
+from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.specs.bundle import Study, load_study
+from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.sweep.study import fingerprints
+from sparsity_lab.sweep.worker import Workplace
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A study in a project folder."""
+
+    layout: Layout
+    study: Study
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.name
+
+    def manifest(self) -> Manifest:
+        """The prepared data.
+
+        Raises:
+            NotReadyError: `prepare` has not been run.
+            DataError: the manifest is damaged, or was made from another dataset spec.
+        """
+        try:
+            manifest = read_manifest(self.layout.data(self.name))
+        except NotReadyError:
+            raise NotReadyError(self.layout.data(self.name), make_it=f"sparsity-lab prepare {self.name}") from None
+        if manifest.spec != self.study.dataset:
+            raise NotReadyError(
+                f"data for the present {self.study.spec.dataset} spec (its spec has changed since it was prepared)",
+                make_it=f"sparsity-lab prepare {self.name}",
+            )
+        return manifest
+
+    def shape(self) -> DataShape:
+        """What models must know of the data: from the manifest, or from the spec before anything is prepared."""
+        try:
+            return model_shape(self.manifest(), self.study.spec.objective)
+        except NotReadyError:
+            return expected_shape(self.study.dataset, self.study.spec.objective)
+
+    def workplace(self, home: Path) -> Workplace:
+        """Where workers train this study's runs, writing finished ones to `home`."""
+        return Workplace(self.layout, self.layout.data(self.name), home, keep_weights=self.study.spec.keep_weights)
+
+    def write_metrics(self, step: str, metrics: dict[str, Any]) -> None:
+        """Write one step's numbers for `dvc metrics`."""
+        write_text(self.layout.metrics(self.name, step), json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+
+
+def open_workspace(study: str, root: Path = Path()) -> Workspace:
+    """A study by its name, or by the path of its file.
+
+    Raises:
+        SpecError: there is no such study, with those that are, or a spec is wrong.
+    """
+    layout = Layout(root)
+    path = Path(study) if study.endswith((".yaml", ".yml")) else layout.study_spec(study)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in layout.study_spec("x").parent.glob("*.yaml"))) or "none here"
+        raise SpecError("no such study", where=path, found=study, expected=f"one of: {known}")
+    return Workspace(layout, load_study(path))
+
+
+def records_at(home: Path, runs: Sequence[Any], data_hash: str, make_it: str) -> list[RunRecord]:
+    """The records of runs, in their order.
+
+    Raises:
+        NotReadyError: a run is missing.
+    """
+    store = Store(home)
+    found = [store.find(name) for name in fingerprints(runs, data_hash)]
+    missing = sum(record is None for record in found)
+    if missing:
+        raise NotReadyError(f"{missing} of {len(found)} runs in {home}", make_it=make_it)
+    return [record for record in found if record is not None]

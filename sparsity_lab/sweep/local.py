@@ -1,0 +1,129 @@
+"""The local executor: a few workers that live through many runs, longest runs first."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.sweep.worker import Done, Event, Failed, Job, Progressed, Workplace, serve
+
+MAXIMUM_DEATHS = 3
+"""a run whose worker is killed this often is given up: it would be killed again"""
+
+OnEvent = Callable[[Event], None]
+
+
+def default_workers() -> int:
+    """One worker a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(jobs: Iterable[Job], place: Workplace, workers: int, on_event: OnEvent = lambda _: None) -> None:
+    """Train every job in parallel workers; returns when all lie in the store.
+
+    A worker that is killed is replaced, and its run goes on from its checkpoint.
+
+    Raises:
+        SparsityLabError: a run failed for a reason the user can mend; the others' finished work is kept.
+        RuntimeError: a run failed for a reason of ours, with the worker's traceback.
+        MachineError: the workers of one run were killed `MAXIMUM_DEATHS` times.
+    """
+    queue = deque(sorted(jobs, key=lambda job: (-job.cost, job.fingerprint)))
+    if not queue:
+        return
+    pool = _Pool(place, queue, on_event)
+    try:
+        pool.run(min(workers, len(queue)))
+    finally:
+        pool.stop()
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = None
+
+
+@dataclass
+class _Pool:
+    place: Workplace
+    queue: deque[Job]
+    on_event: OnEvent
+    workers: list[_Worker] = field(default_factory=list)
+    deaths: dict[str, int] = field(default_factory=dict)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self._start()
+        while self.workers:
+            ready = set(wait([worker.connection for worker in self.workers]))
+            for worker in [w for w in self.workers if w.connection in ready]:
+                self._hear(worker)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.connection.close()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self.place), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self.workers.append(worker)
+        self._assign(worker)
+
+    def _assign(self, worker: _Worker) -> None:
+        worker.job = self.queue.popleft() if self.queue else None
+        try:
+            worker.connection.send(worker.job)
+        except OSError:
+            self._bury(worker)
+            return
+        if worker.job is None:
+            self._dismiss(worker)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            event: Event = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        self.on_event(event)
+        match event:
+            case Progressed():
+                pass
+            case Done():
+                self._assign(worker)
+            case Failed():
+                raise SparsityLabError(event.message) if event.user_error else RuntimeError(event.message)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.connection.close()
+        self.workers.remove(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """A worker died: its run goes back to the head of the queue, and another worker takes over."""
+        job = worker.job
+        self._dismiss(worker)
+        if job is None:
+            return
+        self.deaths[job.fingerprint] = self.deaths.get(job.fingerprint, 0) + 1
+        if self.deaths[job.fingerprint] >= MAXIMUM_DEATHS:
+            raise MachineError(
+                f"the worker of run {job.fingerprint[:12]} was killed {MAXIMUM_DEATHS} times "
+                f"(exit code {worker.process.exitcode}); is there enough memory? Finished runs are kept"
+            )
+        self.queue.appendleft(job)
+        self._start()

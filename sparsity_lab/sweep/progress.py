@@ -1,0 +1,106 @@
+"""What a person sees while runs are trained: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from sparsity_lab.sweep.worker import Done, Event, Failed, Job, Progressed
+
+
+class SweepDisplay:
+    """Shows runs done, the losses of those under way, and the time left; a context manager and an event handler."""
+
+    def __init__(self, title: str, jobs: Mapping[str, Job], done_before: int, console: Console | None = None) -> None:
+        self.title, self.jobs = title, jobs
+        self.console = console or Console(stderr=True)
+        self.total = len(jobs) + done_before
+        self.finished = done_before
+        self.share: dict[str, float] = {}
+        self.losses: dict[str, float] = {}
+        self.began = time.monotonic()
+        self.bars = _make_bars(self.console)
+        self.overall = self.bars.add_task(title, total=self.total, completed=done_before, note="")
+        self.rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bars.start()
+        else:
+            self.console.print(f"{self.title}: {self.finished} of {self.total} runs are there already", highlight=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event."""
+        match event:
+            case Progressed():
+                self._progressed(event)
+            case Done():
+                self._done(event.fingerprint)
+            case Failed():
+                self.bars.stop()
+
+    def seconds_left(self) -> float:
+        """Time left at the speed so far, in FLOPs; NaN before anything is known."""
+        total = sum(job.cost for job in self.jobs.values())
+        done = sum(self.jobs[name].cost * share for name, share in self.share.items())
+        elapsed = time.monotonic() - self.began
+        return elapsed * (total - done) / done if done else math.nan
+
+    def _progressed(self, event: Progressed) -> None:
+        job = self.jobs[event.fingerprint]
+        self.share[event.fingerprint] = event.step / job.run.steps
+        self.losses[event.fingerprint] = event.loss
+        if event.fingerprint not in self.rows:
+            self.rows[event.fingerprint] = self.bars.add_task(describe(job), total=job.run.steps, note="")
+        self.bars.update(self.rows[event.fingerprint], completed=event.step, note=f"loss {event.loss:.3f}")
+        self.bars.update(self.overall, note=self._left())
+
+    def _done(self, fingerprint: str) -> None:
+        self.finished += 1
+        self.share[fingerprint] = 1.0
+        if fingerprint in self.rows:
+            self.bars.remove_task(self.rows.pop(fingerprint))
+        self.bars.update(self.overall, completed=self.finished, note=self._left())
+        if not self.console.is_terminal:
+            loss = self.losses.get(fingerprint, math.nan)
+            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[fingerprint])}  loss {loss:.4f}"
+            self.console.print(f"{line}  {self._left()}".rstrip(), highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        left = self.seconds_left()
+        return "" if math.isnan(left) else f"{_clock(left)} left"
+
+
+def describe(job: Job) -> str:
+    """A run in a few words: dense size, sparsity, steps, seed."""
+    run = job.run
+    return f"width {run.model.width:<4} S {run.sparsity:<6.3g} {run.steps:>6} steps  seed {run.seed}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _make_bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,1 @@
+"""One RunSpec in, one RunRecord out: optimiser, loop, checkpoints, evaluation, determinism."""

@@ -1,0 +1,77 @@
+"""Checkpoints: one safetensors file that holds all a resumed run needs to go on with the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.errors import CheckpointError
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors and JSON facts as one file, atomically.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+
+
+def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and facts of a checkpoint, or None where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged, or belongs to another run.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"is damaged ({error}); delete it to train from the start", where=path) from None
+    if facts.get("fingerprint") != expected_fingerprint:
+        raise CheckpointError(
+            "belongs to another run; delete it to train from the start",
+            where=path,
+            field="fingerprint",
+            found=facts.get("fingerprint"),
+            expected=expected_fingerprint,
+        )
+    return tensors, facts
+
+
+def _as_os_error(error: SafetensorError) -> OSError:
+    """Safetensors wraps the system's error in text; a full disk must be told from a bug."""
+    text = str(error)
+    code = next((number for number in (28, 122, 13, 30) if f"os error {number}" in text), 5)
+    return OSError(code, text)
+
+
+def copy_into(targets: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy saved tensors into live ones, in place.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape.
+    """
+    with torch.no_grad():
+        for name, target in targets.items():
+            saved = tensors.get(name)
+            if saved is None or saved.shape != target.shape:
+                found = None if saved is None else tuple(saved.shape)
+                raise CheckpointError(
+                    "tensor does not fit", where=path, field=name, found=found, expected=str(tuple(target.shape))
+                )
+            target.copy_(saved)

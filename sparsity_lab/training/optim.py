@@ -1,0 +1,128 @@
+"""Optimisers on flat vectors, which never move a pruned weight.
+
+Gradients of pruned weights are zero when a step begins, and the state of pruned weights is zeroed when masks
+change. Every update below is zero where gradient and state are zero, so zeros stay zero through momentum,
+weight decay, clipping and scaling, and each norm is a norm over non-zero weights.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+
+import torch
+from torch import Tensor
+
+from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
+from sparsity_lab.training.arena import Arena
+
+
+class Stepper(Protocol):
+    """An optimiser at work."""
+
+    def step(self, rate: float) -> None:
+        """Update the arena's weights from its gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that a resumed run needs, by name; written in place to load."""
+
+
+def make_optimizer(spec: Optimizer, arena: Arena) -> Stepper:
+    """The optimiser of a spec, with fresh state."""
+    match spec:
+        case AdamW():
+            return AdamWStepper(spec, arena)
+        case AdaFactor():
+            return AdaFactorStepper(spec, arena)
+        case _:
+            assert_never(spec)
+
+
+class AdamWStepper:
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradient clipping by global norm."""
+
+    def __init__(self, spec: AdamW, arena: Arena) -> None:
+        self.spec, self.arena = spec, arena
+        self.first = torch.zeros_like(arena.weights)
+        self.second = torch.zeros_like(arena.weights)
+        self.count = torch.zeros((), dtype=torch.int64)
+        self._scratch = torch.empty_like(arena.weights)
+        self._decay = _decay_mask(arena) if spec.weight_decay else None
+
+    def state(self) -> dict[str, Tensor]:
+        """First and second moment and the number of steps."""
+        return {"first": self.first, "second": self.second, "count": self.count}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update; `rate` is the learning rate of this step."""
+        spec, gradient, scratch = self.spec, self.arena.gradients, self._scratch
+        if spec.clip_norm:
+            gradient.mul_(torch.clamp(spec.clip_norm / (gradient.norm() + 1e-12), max=1.0))
+        self.count += 1
+        t = int(self.count)
+        self.first.lerp_(gradient, 1 - spec.beta1)
+        self.second.mul_(spec.beta2).addcmul_(gradient, gradient, value=1 - spec.beta2)
+        torch.sqrt(self.second, out=scratch)
+        scratch.mul_((1 - spec.beta2**t) ** -0.5).add_(spec.epsilon)
+        if self._decay is not None:
+            self.arena.weights.addcmul_(self.arena.weights, self._decay, value=-rate * spec.weight_decay)
+        self.arena.weights.addcdiv_(self.first, scratch, value=-rate / (1 - spec.beta1**t))
+
+
+class AdaFactorStepper:
+    """AdaFactor with an unfactored second moment (Shazeer & Stern 2018, algorithm 4, full V).
+
+    For each tensor: U = G / sqrt(V), clipped so that its RMS is at most `clip_rms`, times
+    max(minimum_scale, RMS(W)) times the learning rate. Both RMS are taken over the non-zero weights only:
+    zeros would otherwise make a sparse tensor's steps smaller (Frantar 2024, appendix A).
+    """
+
+    def __init__(self, spec: AdaFactor, arena: Arena) -> None:
+        self.spec, self.arena = spec, arena
+        self.second = torch.zeros_like(arena.weights)
+        self.count = torch.zeros((), dtype=torch.int64)
+        self._update = torch.zeros_like(arena.weights)
+        self._updates = [slot.view(self._update) for slot in arena.slots]
+        self._weights = [slot.view(arena.weights) for slot in arena.slots]
+        self._masks = [slot.view(arena.mask) for slot in arena.prunable]
+        self._sizes = torch.tensor([float(slot.size) for slot in arena.slots], device=arena.weights.device)
+        self._kept_of: tuple[int, Tensor] = (-1, self._sizes)
+
+    def state(self) -> dict[str, Tensor]:
+        """Second moment and the number of steps."""
+        return {"second": self.second, "count": self.count}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update; `rate` is the relative learning rate of this step."""
+        spec, gradient, update = self.spec, self.arena.gradients, self._update
+        self.count += 1
+        decay = 1 - float(self.count) ** -spec.decay_exponent
+        self.second.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
+        torch.sqrt(self.second, out=update)
+        update.add_(spec.epsilon**0.5)
+        torch.div(gradient, update, out=update)
+        roots = self._kept().sqrt()
+        update_rms = torch.stack(torch._foreach_norm(self._updates)) / roots
+        weight_rms = torch.stack(torch._foreach_norm(self._weights)) / roots
+        scale = weight_rms.clamp(min=spec.minimum_scale) / (update_rms / spec.clip_rms).clamp(min=1.0)
+        torch._foreach_mul_(self._updates, list((scale * -rate).unbind()))
+        self.arena.weights.add_(update)
+
+    def _kept(self) -> Tensor:
+        """Non-zero weights of each tensor, (slots,); counted again only when a mask was written to."""
+        version = self.arena.mask._version
+        if self._kept_of[0] != version:
+            kept = self._sizes.clone()
+            for index, mask in enumerate(self._masks):
+                kept[index] = mask.sum().clamp(min=1)
+            self._kept_of = (version, kept)
+        return self._kept_of[1]
+
+
+def _decay_mask(arena: Arena) -> Tensor:
+    decay = torch.zeros_like(arena.weights)
+    for slot in arena.slots:
+        if slot.decays:
+            slot.view(decay).fill_(1)
+    return decay

@@ -1,0 +1,165 @@
+"""One RunSpec becomes one RunRecord: resumed where a checkpoint lies, stopped early where it diverges."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord
+from sparsity_lab.models.count import other_count, paper_count, prunable_count
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.accounting import run_flops
+from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
+from sparsity_lab.training.determinism import best_device, this_machine
+from sparsity_lab.training.evaluate import held_out_loss
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
+
+OnProgress = Callable[[int, float], None]
+"""called with (steps done, latest held-out loss)"""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """How a run is trained here: none of this enters its identity."""
+
+    checkpoint: Path
+    """where the run's latest state is kept until it is finished"""
+    weights: Path | None = None
+    """where the final weights go; nowhere when None"""
+    checkpoint_seconds: float = 60.0
+    """longest time between two checkpoints"""
+    device: torch.device | None = None
+    """the best there is when None"""
+
+
+def train(run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgress = lambda *_: None) -> RunRecord:
+    """Train a run to its end and say what came of it.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or belongs to another run.
+        DataError: the data is damaged or too small for the evaluation.
+        MachineError: the disk is full.
+    """
+    return _Training(run, inputs, sitting, on_progress).finish()
+
+
+class _Training:
+    """A sitting: restores, advances, evaluates, saves."""
+
+    def __init__(self, run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgress) -> None:
+        self.run, self.inputs, self.sitting, self.on_progress = run, inputs, sitting, on_progress
+        self.device = sitting.device or best_device()
+        self.stream = inputs.stream(run)
+        self.loop = Loop(run, self.stream.batch_at, self.device)
+        self.fingerprint = fingerprint(run, inputs.manifest.content_hash)
+        self.seconds_before = 0.0
+        self.began = self.saved = time.monotonic()
+        self.reason = ""
+
+    def finish(self) -> RunRecord:
+        self._restore()
+        loop = self.loop
+        if math.isnan(loop.first_loss):
+            loop.first_loss = self._loss(self.run.evaluation.curve_examples)
+        while loop.step < self.run.steps and not self.reason:
+            loop.advance()
+            if loop.step % self.run.evaluation.every == 0 or loop.step == self.run.steps:
+                self._note_point()
+            if time.monotonic() - self.saved > self.sitting.checkpoint_seconds:
+                self._save()
+        loss = loop.curve[-1].loss if self.reason else self._loss(self.run.evaluation.examples)
+        self._judge(loss)
+        record = self._record(loss)
+        self._keep_weights()
+        return record
+
+    def _note_point(self) -> None:
+        loop = self.loop
+        loss = self._loss(self.run.evaluation.curve_examples)
+        point = CurvePoint(step=loop.step, loss=loss, train_loss=loop.mean_train_loss(), sparsity=loop.sparsity())
+        loop.curve.append(point)
+        warm = loop.step >= self.run.schedule.warmup * self.run.steps
+        if warm or not math.isfinite(loss):
+            self._judge(loss)
+        self.on_progress(loop.step, loss)
+
+    def _judge(self, loss: float) -> None:
+        """A run has diverged when its held-out loss is no number or stands above where it began."""
+        if self.reason:
+            return
+        if not math.isfinite(loss):
+            self.reason = f"held-out loss became {loss} at step {self.loop.step}"
+        elif loss > self.loop.first_loss:
+            self.reason = f"held-out loss {loss:.4g} at step {self.loop.step} is above its start, {self.loop.first_loss:.4g}"
+
+    def _loss(self, examples: int) -> float:
+        batches = self.inputs.evaluation(self.run, examples)
+        return held_out_loss(self.loop.model, batches, self.device, bfloat16=self.run.precision == "bfloat16")
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _save(self) -> None:
+        facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
+        tensors = {**self.loop.tensors(), "rng": torch.get_rng_state()}
+        save_checkpoint(self.sitting.checkpoint, {name: t.detach().clone() for name, t in tensors.items()}, facts)
+        self.saved = time.monotonic()
+
+    def _restore(self) -> None:
+        found = load_checkpoint(self.sitting.checkpoint, self.fingerprint)
+        if found is None:
+            return
+        tensors, facts = found
+        copy_into(self.loop.tensors(), tensors, self.sitting.checkpoint)
+        torch.set_rng_state(tensors["rng"])
+        self.loop.restore_facts(facts)
+        self.seconds_before = facts["seconds"]
+        self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
+
+    def _keep_weights(self) -> None:
+        if self.sitting.weights is None or self.reason:
+            return
+        named = self.loop.arena.named(self.loop.arena.weights)
+        with replacing(self.sitting.weights) as temporary:
+            save_file({name: w.detach().cpu().clone() for name, w in named.items()}, temporary)
+
+    def _record(self, loss: float) -> RunRecord:
+        run, loop, dims = self.run, self.loop, self.run.model
+        flops = run_flops(run)
+        dense, zeros = prunable_count(dims), loop.zeros()
+        share = loop.step / run.steps
+        return RunRecord(
+            fingerprint=self.fingerprint,
+            engine=ENGINE_VERSION,
+            data_hash=self.inputs.manifest.content_hash,
+            spec=run,
+            status="diverged" if self.reason else "finished",
+            reason=self.reason,
+            sparsity=zeros / dense,
+            nonzero=dense - zeros,
+            dense=dense,
+            other_params=other_count(dims),
+            paper_dense=paper_count(dims),
+            data=run.data * loop.step // run.steps,
+            data_unit=run.data_unit,
+            epochs=self.stream.epochs(loop.step),
+            loss=loss,
+            first_loss=loop.first_loss,
+            curve=tuple(loop.curve),
+            cost=Cost(
+                flops_dense=flops.dense * share,
+                flops_sparse=flops.sparse * share,
+                flops_mask_updates=flops.mask_updates * share,
+                seconds=self._seconds(),
+            ),
+            machine=this_machine(self.device),
+        )
