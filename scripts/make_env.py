@@ -92,7 +92,7 @@ def default_torch_index() -> str:
         return PIP
     if _answers(CPU_INDEX):
         return CPU_INDEX
-    _say(f"{CPU_INDEX} does not answer: torch comes from pip's own index (from PyPI, the larger CUDA build)")
+    _say(f"{CPU_INDEX} does not answer: torch comes from where pip looks (on PyPI: the larger CUDA build)")
     return PIP
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def font_files() -> list[Path]:
     return paths
 
 
+@functools.lru_cache(maxsize=4)
 def rasterise(classes: int, side: int) -> Rasters:
     """The first `classes` characters that can be told apart, drawn on `side` x `side` pixels.
 
@@ -112,11 +114,10 @@ def _distinct(fonts: list[_Font], classes: int) -> list[int]:
         drawn = [_fitted(font, point, 0, SIGNATURE) for font in fonts if point in font.points]
         new = np.stack(drawn).reshape(len(drawn), -1).astype(np.float32)
         new /= np.linalg.norm(new, axis=1, keepdims=True) + np.float32(1e-6)
-        if not new.any(axis=1).all() or (count and float((new @ signatures[:count].T).max()) > ALIKE):
-            continue
-        signatures[count : count + len(new)] = new
-        count += len(new)
-        points.append(point)
+        if new.any(axis=1).all() and float((new @ signatures[:count].T).max(initial=0)) <= ALIKE:
+            signatures[count : count + len(new)] = new
+            count += len(new)
+            points.append(point)
         if len(points) == classes:
             return points
     raise DataError("too many classes", field="source.classes", found=classes, expected=f"at most {len(points)}")

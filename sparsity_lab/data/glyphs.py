@@ -75,7 +75,7 @@ class GlyphPainter:
         """Bell-shaped noise of standard deviation 255 * noise: the sum of four random bytes, centred."""
         count = int(np.prod(shape))
         planes = random_words(-(-count // 2), "noise", self.spec.seed, index).view(np.uint8)[: 4 * count]
-        total = planes.reshape(4, count).sum(0, dtype=np.uint16).astype(np.float32)
+        total: NDArray[np.float32] = planes.reshape(4, count).sum(0, dtype=np.uint16).astype(np.float32)
         total -= np.float32(510)
         total *= np.float32(self.spec.noise * 255 / np.sqrt(4 * (256**2 - 1) / 12))
         return total.reshape(shape)

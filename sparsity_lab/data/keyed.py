@@ -6,6 +6,7 @@ Raw generator output is all that is used: numpy promises its bits for ever, not 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -16,12 +17,6 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-def key_words(*key: int | str, words: int = 4) -> NDArray[np.uint64]:
-    """At most four 64-bit words that depend on every part of the key."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return np.frombuffer(digest, "<u8")[:words].astype(np.uint64)
-
-
 def random_words(count: int, *key: int | str) -> NDArray[np.uint64]:
     """`count` uniform 64-bit words."""
     bits = np.random.PCG64(key_seed(*key)).random_raw(count)
@@ -30,7 +25,7 @@ def random_words(count: int, *key: int | str) -> NDArray[np.uint64]:
 
 def key_seed(*key: int | str) -> int:
     """A 128-bit seed that depends on every part of the key."""
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "little")
+    return int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:16], "little")
 
 
 def uniforms(count: int, *key: int | str) -> NDArray[np.float64]:
@@ -51,7 +46,7 @@ class Permutation:
         self.size = size
         self._left = np.uint64(math.isqrt(size - 1) + 1)
         self._right = np.uint64(-(-size // int(self._left)))
-        self._keys = np.concatenate([key_words(*key, part) for part in range(ROUNDS // 4)])
+        self._keys = random_words(ROUNDS, *key)
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Images of positions in {0..size-1}, of the same shape."""

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.atomic import locked, replacing
+from sparsity_lab.data.hashing import file_sha256
 from sparsity_lab.data.manifest import SPLITS, Manifest, Shard, Split, read_manifest
-from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN, file_sha256
+from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN
 from sparsity_lab.data.tokenizer import Tokens, token_type
 from sparsity_lab.errors import DataError
 
@@ -130,23 +131,24 @@ def _unpack(folder: Path, manifest: Manifest, target: Path) -> None:
     verify_shards(folder, manifest)
     temporary = target.with_name(f"{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for split in SPLITS:
-        for array in _arrays(manifest, split):
-            _unpack_array(folder, manifest, split, array, _file(temporary, split, array))
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    try:
+        for split in SPLITS:
+            for array in _arrays(manifest, split):
+                _unpack_array(folder, manifest, split, array, _file(temporary, split, array))
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _unpack_array(folder: Path, manifest: Manifest, split: Split, array: _Array, path: Path) -> None:
-    target = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=array.shape)
-    flat = target.reshape(-1)
-    start = 0
-    for shard in (shard for shard in manifest.shards if shard.split == split):
-        for values in _values(folder, shard, array):
-            flat[start : start + len(values)] = values
-            start += len(values)
-    target.flush()
+    """Written, not mapped: a full disk is then an error, where a mapped page would kill the process."""
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for shard in (shard for shard in manifest.shards if shard.split == split):
+            for values in _values(folder, shard, array):
+                file.write(np.ascontiguousarray(values, array.dtype).data)
 
 
 def _values(folder: Path, shard: Shard, array: _Array) -> Iterator[NDArray[Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import MANIFEST
+from sparsity_lab.data.hashing import file_sha256
 from sparsity_lab.data.manifest import (
     SPLITS,
     Manifest,
@@ -22,7 +23,7 @@ from sparsity_lab.data.manifest import (
     manifest_json,
     read_manifest,
 )
-from sparsity_lab.data.shards import ImageWriter, TextWriter, file_sha256
+from sparsity_lab.data.shards import ImageWriter, TextWriter
 from sparsity_lab.data.sources import Images, documents, image_blocks, source_hash
 from sparsity_lab.data.tokenizer import make_tokenizer, tokenizer_hash
 from sparsity_lab.errors import DataError, NotReadyError
@@ -92,14 +93,13 @@ def _intact(spec: DatasetSpec, folder: Path, source: str) -> Manifest | None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier preparation left, the manifest first."""
+    """Remove what an earlier preparation left, whole or broken off, the manifest first."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / TOKENIZER).unlink(missing_ok=True)
-    for split in SPLITS:
-        for pattern in (f"{split}-*.parquet", f".{split}-*.tmp"):
-            for path in folder.glob(pattern):
-                path.unlink()
+    names = (TOKENIZER, *(f"{split}-*.parquet" for split in SPLITS))
+    for pattern in (*names, *(f".{name}.*.tmp" for name in (MANIFEST, *names))):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 @dataclass

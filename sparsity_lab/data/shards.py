@@ -11,18 +11,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.data.hashing import file_sha256
 from sparsity_lab.data.manifest import Shard, Split, SplitCounts
 from sparsity_lab.data.tokenizer import EOS, Tokens
 
 TOKENS_COLUMN = "tokens"
 PIXELS_COLUMN = "pixels"
 LABEL_COLUMN = "label"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Writer:

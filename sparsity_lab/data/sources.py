@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sparsity_lab.data.fonts import font_files
 from sparsity_lab.data.glyphs import GlyphPainter
+from sparsity_lab.data.hashing import file_sha256
 from sparsity_lab.errors import DataError
 from sparsity_lab.specs.datasets import (
     Glyphs,
@@ -34,6 +35,7 @@ from sparsity_lab.specs.datasets import (
 )
 
 NOT_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
+LARGEST_LABEL = 1_000_000
 ROWS = 256
 """rows of a Parquet file decoded at once"""
 
@@ -103,14 +105,16 @@ def source_hash(source: TextSource | ImageSource) -> str:
     """SHA-256 over the names (below the source's folder) and the content of every file a source reads.
 
     Raises:
-        DataError: as `source_files`.
+        DataError: as `source_files`, or a file cannot be read.
     """
     root = Path(_stdlib_root() if isinstance(source, PythonStdlib) else getattr(source, "path", ""))
     total = hashlib.sha256()
     for path in source_files(source):
         name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=path) from None
         total.update(f"{name.as_posix()}\0{digest}\n".encode())
     return total.hexdigest()
 
@@ -231,8 +235,10 @@ def _labels(labels: pa.Array, path: Path, column: str) -> NDArray[np.int32]:
         found = "null" if labels.null_count else str(labels.type)
         raise DataError("no labels", where=path, field=column, found=found, expected="a column of integers")
     values: NDArray[np.int64] = labels.to_numpy(zero_copy_only=False).astype(np.int64)
-    if values.min() < 0 or values.max() >= 1 << 31:
-        raise DataError("label out of range", where=path, field=column, found=int(values.min()), expected="0 or more")
+    wrong = values[(values < 0) | (values >= LARGEST_LABEL)]
+    if len(wrong):
+        expected = f"0 <= label < {LARGEST_LABEL}"
+        raise DataError("label out of range", where=path, field=column, found=int(wrong[0]), expected=expected)
     return values.astype(np.int32)
 
 

@@ -13,19 +13,20 @@ from sparsity_lab.laws.form import Form, Units
 from sparsity_lab.laws.forms import form_named
 from sparsity_lab.laws.objective import Objective, Residual
 from sparsity_lab.laws.runs import FloatArray, Runs
-from sparsity_lab.laws.solver import Box, Solution, minimise
+from sparsity_lab.laws.solver import PERFECT, Box, Solution, minimise, polish
 
 AGREEMENT = 1e-6
 """starts agree whose objectives differ by less, relative to the best"""
 DEGENERATE = 1e10
-"""condition number beyond which the runs leave some combination of parameters undetermined"""
+"""condition number beyond which the objective leaves some combination of parameters undetermined"""
 MOST_MEASURABLE = 1e16
 """condition numbers beyond this are rounding"""
 TAKES_PART = 1e-3
 """share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
 SMALLEST_TERM, LARGEST_TERM = 1e-6, 1e2
 """bounds of an amplitude at the runs' mean size and data, relative to the median loss; below is as good as zero"""
-SMALLEST_EXPONENT, LARGEST_EXPONENT = 1e-2, 1e1
+EXPONENT_STARTS = np.log(0.05), np.log(2.0)
+SMALLEST_EXPONENT, CENTRAL_EXPONENT, LARGEST_EXPONENT = 1e-2, 0.3, 1e1
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,9 @@ class Fit:
         parts = [self._convergence]
         if self.degenerate:
             names = ", ".join(self.undetermined)
-            parts.append(f"degenerate: the objective does not determine {names} (condition number {self.condition:.1g})")
+            parts.append(
+                f"degenerate: the objective does not determine {names} (condition number {self.condition:.1g})"
+            )
         if self.at_bounds:
             parts.append("at a bound: " + ", ".join(self.at_bounds))
         return "; ".join(parts)
@@ -146,26 +149,27 @@ def fit(
     objective = Objective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
     solution = minimise(objective, _starts(form, runs, starts, np.random.default_rng(seed)), box)
     order = np.argsort(solution.value, kind="stable")
-    best = order[0]
-    condition, undetermined = _determination(form, objective, solution.theta[best], ~solution.held[best])
+    best = _chosen(objective, solution.member(int(order[0])), box)
+    value, theta, free = float(best.value[0]), best.theta[0], ~best.held[0]
+    condition, undetermined = _determination(form, objective, theta, free)
     return Fit(
         form=form,
-        params=form.to_params(solution.theta[best], units),
+        params=form.to_params(theta, units),
         runs=runs,
         residual=residual,
         delta=delta,
-        objective=float(solution.value[best]),
-        gradient_norm=float(solution.gradient[best]),
+        objective=value,
+        gradient_norm=float(best.gradient[0]),
         starts=starts,
-        agreeing=int((solution.value <= solution.value[best] * (1 + AGREEMENT) + np.finfo(float).tiny).sum()),
+        agreeing=int((solution.value <= _as_low_as(value)).sum()),
         condition=condition,
         undetermined=undetermined,
-        at_bounds=tuple(name for name, held in zip(form.coordinates, solution.held[best], strict=True) if held),
-        gradient_is_zero=bool(solution.converged[best]),
+        at_bounds=tuple(name for name, inside in zip(form.coordinates, free, strict=True) if not inside),
+        gradient_is_zero=bool(best.converged[0]),
         seed=seed,
         units=units,
-        coordinates=solution.theta[best],
-        minima=_distinct(solution, order),
+        coordinates=theta,
+        minima=np.concatenate([theta[None], _other_minima(solution, order)]),
     )
 
 
@@ -227,27 +231,52 @@ def _starts(form: Form, runs: Runs, count: int, rng: np.random.Generator) -> Flo
     """(count, P): terms that share the typical loss at random, exponents spread evenly in their logs."""
     shares = rng.dirichlet(np.ones(len(form.terms)), count)
     amplitudes = np.maximum(shares, 1e-3) * np.median(runs.loss)
-    return np.concatenate([np.log(amplitudes), rng.uniform(np.log(0.05), np.log(2), (count, len(form.exponents)))], axis=1)
+    return np.concatenate([np.log(amplitudes), rng.uniform(*EXPONENT_STARTS, (count, len(form.exponents)))], axis=1)
+
+
+def _chosen(objective: Objective, best: Solution, box: Box) -> Solution:
+    """The best end, or where the bottom is flat the point that a fixed path from least squares leads to.
+
+    On a flat bottom every start ends elsewhere with the same objective. Following the minimum from a fixed start while
+    the threshold shrinks from least squares to `delta` chooses one of them, the same for every seed.
+    """
+    if np.linalg.eigvalsh(_scaled_hessian(objective, best.theta[0], ~best.held[0]))[0] >= 1 / DEGENERATE:
+        return best
+    typical, terms, exponents = np.median(objective.loss), objective.design.terms, objective.design.exponents
+    theta = np.log([[typical / terms] * terms + [CENTRAL_EXPONENT] * exponents])
+    for delta in np.geomspace(max(1.0, objective.delta), objective.delta, 8):
+        theta = minimise(objective.loosened(float(delta)), theta, box).theta
+    settled = polish(objective, theta, box)
+    return settled if settled.value[0] <= _as_low_as(float(best.value[0])) else best
+
+
+def _as_low_as(value: float) -> float:
+    """What an objective may be to agree with `value`; objectives this near zero are rounding."""
+    return value * (1 + AGREEMENT) + PERFECT**2
+
+
+def _scaled_hessian(objective: Objective, theta: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
+    """The Hessian over the free coordinates, each in units of its own sensitivity."""
+    derivatives = objective.derivatives(theta[None])
+    scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
+    return np.asarray((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])
 
 
 def _determination(
     form: Form, objective: Objective, theta: FloatArray, free: NDArray[np.bool_]
 ) -> tuple[float, tuple[str, ...]]:
     """Condition number of the scaled Hessian over the free parameters, and which take part in its null space."""
-    derivatives = objective.derivatives(theta[None])
-    scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
-    scaled = (scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)]
-    values, vectors = np.linalg.eigh(scaled)
+    values, vectors = np.linalg.eigh(_scaled_hessian(objective, theta, free))
     loose = np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART
     names = {name for name, taken in zip(np.array(form.coordinates)[free], loose, strict=True) if taken}
     condition = max(float(values[-1]), 1.0) / max(float(values[0]), 1 / MOST_MEASURABLE)
     return condition, tuple(name for name in form.names if name in names)
 
 
-def _distinct(solution: Solution, order: NDArray[np.intp], most: int = 4) -> FloatArray:
-    """The ends of the best walks whose objectives differ, best first."""
-    kept: list[int] = []
+def _other_minima(solution: Solution, order: NDArray[np.intp], most: int = 3) -> FloatArray:
+    """The ends of the best walks whose objectives differ from the best and from one another, best first."""
+    kept = [int(order[0])]
     for index in order:
-        if not kept or solution.value[index] > solution.value[kept[-1]] * (1 + AGREEMENT):
+        if solution.value[index] > _as_low_as(float(solution.value[kept[-1]])):
             kept.append(int(index))
-    return solution.theta[kept[:most]]
+    return solution.theta[kept[1 : 1 + most]]

@@ -16,9 +16,9 @@ The forms there are stand in `forms.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -57,7 +57,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Term:
-    """`coefficient` times its powers; or, `as_scale`, (coefficient / feature) ** exponent with its one falling power."""
+    """`coefficient` times its powers; or, `as_scale`, (coefficient / feature) ** exponent of its one power."""
 
     coefficient: str
     powers: tuple[Power, ...] = ()
@@ -108,14 +108,14 @@ class Form:
     name: str
     formula: str
     source: str
-    params: type[NamedTuple]
+    params: Callable[..., NamedTuple]
     parameters: tuple[Parameter, ...]
     terms: tuple[Term, ...]
     size_exponent: str
 
     def __post_init__(self) -> None:
-        used = {term.coefficient for term in self.terms} | set(self.exponents)
-        assert used == set(self.names) == set(self.params._fields), "terms, parameters and params must name the same"
+        if {term.coefficient for term in self.terms} | set(self.exponents) != set(self.names):
+            raise ValueError(f"the terms of the form {self.name} must use its parameters and no others")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,12 +145,15 @@ class Form:
         """
         if set(values) != set(self.names):
             raise RecordError(
-                f"wrong parameters for the form {self.name}", field="params", found=sorted(values), expected=", ".join(self.names)
+                f"wrong parameters for the form {self.name}",
+                field="params",
+                found=sorted(values),
+                expected=", ".join(self.names),
             )
         for name, value in values.items():
             if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) >= 0)):
                 raise RecordError("must be finite and not negative", field=f"params.{name}", found=value)
-        return cast("NamedTuple", self.params(**values))
+        return self.params(**values)
 
     def predict(self, params: NamedTuple, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
         """Loss in nats.
@@ -189,7 +192,7 @@ class Form:
     def slope(
         self, params: NamedTuple, feature: Feature, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike
     ) -> FloatArray:
-        """dL / d ln(feature), in nats; negative where more of it helps."""
+        """Slope dL / d ln(feature), in nats; negative where more of it helps."""
         values, logs = params._asdict(), log_features(sparsity, nonzero, data)
         parts = (
             power.sign * values[power.exponent] * _term(term, values, logs)
@@ -236,13 +239,13 @@ class Form:
             if term.as_scale:
                 log = log / exponents[term.powers[0].exponent]
             values[term.coefficient] = np.exp(log)
-        return cast("NamedTuple", self.params(**values))
+        return self.params(**values)
 
 
 def log_features(sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
     """Natural logs of every feature; log1p keeps high sparsities exact."""
-    logs = np.log1p(-np.asarray(sparsity, dtype=np.float64)), np.log(np.float64(nonzero)), np.log(np.float64(data))
-    return dict(zip(("density", "nonzero", "data"), logs, strict=True))
+    S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
+    return {"density": np.log1p(-S), "nonzero": np.log(N), "data": np.log(D)}
 
 
 def _term(term: Term, values: Mapping[str, Any], logs: Mapping[Feature, FloatArray]) -> Any:

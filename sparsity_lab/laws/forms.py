@@ -61,7 +61,7 @@ FRANTAR = Form(
 CHINCHILLA = Form(
     name="chinchilla",
     formula="A / N^alpha + B / D^beta + E",
-    source="Hoffmann et al., Training Compute-Optimal Large Language Models, 2022, arXiv 2203.15556, eq. 2; S is ignored",
+    source="Hoffmann et al., Training Compute-Optimal Large Language Models, 2022, arXiv 2203.15556; S is ignored",
     params=ChinchillaParams,
     parameters=(
         Parameter("A", "nats · weights^alpha", "size term of a model with one weight"),

@@ -65,7 +65,7 @@ class Objective:
 
     def predict(self, theta: FloatArray) -> FloatArray:
         """(B, n) losses at (B, P) coordinates."""
-        return self._terms(theta).sum(axis=1)
+        return np.asarray(self._terms(theta).sum(axis=1))
 
     def residuals(self, theta: FloatArray) -> FloatArray:
         """(B, n) residuals at (B, P) coordinates."""

@@ -65,9 +65,9 @@ class Runs:
         """
         path = Path(path)
         rows = _read_csv(path)
-        columns = {name: np.array([_number(path, row, line, name) for line, row in rows]) for name in COLUMNS}
+        S, N, D, loss = (np.array([_number(path, row, line, name) for line, row in rows]) for name in COLUMNS)
         try:
-            return cls(**columns, data_unit=data_unit)
+            return cls(S, N, D, loss, data_unit)
         except RecordError as error:
             raise RecordError(str(error), where=path) from None
 
@@ -83,8 +83,8 @@ class Runs:
         """
         keep = np.asarray(mask, dtype=bool)
         labels = tuple(label for label, kept in zip(self.labels, keep, strict=True) if kept) if self.labels else ()
-        columns = {name: self.column(name)[keep] for name in COLUMNS}
-        return Runs(**columns, data_unit=self.data_unit, labels=labels)
+        S, N, D, loss = (self.column(name)[keep] for name in COLUMNS)
+        return Runs(S, N, D, loss, self.data_unit, labels)
 
     @property
     def sha256(self) -> str:

@@ -6,15 +6,20 @@ two steps are tried with the same damping mu:
     Newton     −V (|Lambda| + mu)^−1 V' g,  H = V Lambda V'    quadratic convergence; |Lambda| never climbs
     majorised  −(M + mu)^−1 g                                  descends far from the minimum, where H says little
 
-each once in the amplitudes' logs and once in the amplitudes themselves (which alone reach an amplitude of zero in
-one step, where a valley of constant fit bends away from the logs). The best of the four is taken if it lowers the objective, and mu falls; else mu rises. Coordinates at a bound whose
-gradient points outward are held. A Huber objective has a continuous, piecewise smooth gradient, so at its minimum
-the free part of the gradient is zero to rounding: that, relative to `steepness`, is the test of convergence.
+each once in the amplitudes' logs and once in the amplitudes themselves, which alone can send an amplitude to zero in
+one step: along a valley in which the constant and a slow data term trade places, logs need hundreds. The best of the
+four is taken if it lowers the objective, and mu falls; else mu rises. Coordinates at a bound that descent would cross
+are held.
+
+A Huber objective has a continuous, piecewise smooth gradient, so at its minimum the free part of the gradient is zero
+to rounding. It is measured as the cosines between the residuals and the slopes by each coordinate (`Derivatives`):
+free of units, and not fooled by a coordinate whose log goes to −inf.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +60,10 @@ class Solution:
         """(B,) whether the free gradient is zero to rounding."""
         return np.asarray(self.gradient <= TOLERANCE)
 
+    def member(self, index: int) -> Solution:
+        """One walk's end, as a batch of one."""
+        return Solution(*(getattr(self, field.name)[[index]] for field in fields(self)))
+
 
 @dataclass(frozen=True, eq=False)
 class Box:
@@ -81,7 +90,41 @@ def minimise(objective: Objective, starts: FloatArray, box: Box, iterations: int
     size = max(1, BLOCK // (len(objective.loss) * starts.shape[1]))
     blocks = [np.arange(first, min(first + size, len(starts))) for first in range(0, len(starts), size)]
     parts = [_walk(objective.of(block), starts[block], box, iterations) for block in blocks]
-    return Solution(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Solution)))
+    return Solution(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
+
+
+def polish(objective: Objective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
+    """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
+    value, local = objective.value(theta), _look(objective, theta, box)
+    for _ in range(steps):
+        trial = box.clip(theta + _newton(local, local.derivatives.hessian, np.full(len(theta), 1e-12)))
+        tried, ahead = objective.value(trial), _look(objective, trial, box)
+        kept = (ahead.gradient < local.gradient) & (tried <= value * (1 + 1e-12))
+        if not kept.any():
+            break
+        theta, value, local = _choose(kept, trial, theta), _choose(kept, tried, value), _merge(kept, ahead, local)
+    return Solution(theta, value, local.gradient, local.held)
+
+
+class _Local(NamedTuple):
+    """What is known at (B, P) coordinates.
+
+    `scale` (B, P) is 1/sqrt(diag M) for free coordinates and 0 for held ones; `gradient` (B,) the largest cosine.
+    """
+
+    derivatives: Derivatives
+    held: NDArray[np.bool_]
+    scale: FloatArray
+    gradient: FloatArray
+
+
+def _look(objective: Objective, theta: FloatArray, box: Box) -> _Local:
+    derivatives = objective.derivatives(theta)
+    held = box.held(theta, derivatives.gradient)
+    diagonal = np.diagonal(derivatives.majoriser, axis1=1, axis2=2)
+    scale = np.where(held, 0.0, 1 / np.sqrt(np.maximum(diagonal, np.finfo(float).tiny)))
+    cosines = np.abs(scale * derivatives.gradient).max(axis=1) / np.maximum(derivatives.error, PERFECT)
+    return _Local(derivatives, held, scale, cosines)
 
 
 def _walk(objective: Objective, starts: FloatArray, box: Box, iterations: int) -> Solution:
@@ -92,45 +135,31 @@ def _walk(objective: Objective, starts: FloatArray, box: Box, iterations: int) -
         if not len(active):
             break
         part, here = objective.of(active), theta[active]
-        derivatives = part.derivatives(here)
-        gradient, held = _free_gradient(derivatives, here, box)
-        trial, tried = _best_step(part, derivatives, held, here, damping[active], box)
+        local = _look(part, here, box)
+        trial, tried = _best_step(part, here, local, damping[active], box)
         accepted = tried < value[active]
         moved = active[accepted]
         theta[moved], value[moved] = trial[accepted], tried[accepted]
         damping[active] = np.maximum(np.where(accepted, damping[active] / 5, damping[active] * 6), SMALLEST_DAMPING)
-        active = active[(gradient > TOLERANCE) & (damping[active] < STALLED)]
+        active = active[(local.gradient > TOLERANCE) & (damping[active] < STALLED)]
     return polish(objective, theta, box)
 
 
-def polish(objective: Objective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
-    """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
-    value, derivatives = objective.value(theta), objective.derivatives(theta)
-    gradient, held = _free_gradient(derivatives, theta, box)
-    for _ in range(steps):
-        trial = box.clip(theta + _newton(derivatives, derivatives.hessian, held, np.full(len(theta), 1e-12)))
-        tried, ahead = objective.value(trial), objective.derivatives(trial)
-        shorter, held_ahead = _free_gradient(ahead, trial, box)
-        kept = (shorter < gradient) & (tried <= value * (1 + 1e-12))
-        if not kept.any():
-            break
-        theta, value = np.where(kept[:, None], trial, theta), np.where(kept, tried, value)
-        gradient, held = np.where(kept, shorter, gradient), np.where(kept[:, None], held_ahead, held)
-        derivatives = Derivatives(*(_choose(kept, a, b) for a, b in zip(ahead, derivatives, strict=True)))
-    return Solution(theta, value, gradient, held)
-
-
 def _best_step(
-    objective: Objective, derivatives: Derivatives, held: NDArray[np.bool_], theta: FloatArray, damping: FloatArray, box: Box
+    objective: Objective, theta: FloatArray, local: _Local, damping: FloatArray, box: Box
 ) -> tuple[FloatArray, FloatArray]:
     """The lowest of the four trial points, and its objective."""
-    K = objective.design.terms
-    trials = [theta + _newton(derivatives, derivatives.hessian, held, damping)]
-    step = _majorised(derivatives, held, damping)
-    trials += [theta + step, _linear(theta, step, K)]
+    K, derivatives = objective.design.terms, local.derivatives
+    # In amplitudes A instead of ln A the scaled gradient and majoriser are the same; the Hessian loses diag(gradient).
     linear = derivatives.hessian.copy()
     linear[:, range(K), range(K)] -= derivatives.gradient[:, :K]
-    trials.append(_linear(theta, _newton(derivatives, linear, held, damping), K))
+    majorised = _majorised(local, damping)
+    trials = (
+        theta + _newton(local, derivatives.hessian, damping),
+        _linear(theta, _newton(local, linear, damping), K),
+        theta + majorised,
+        _linear(theta, majorised, K),
+    )
     points = np.stack([box.clip(trial) for trial in trials])
     values = np.stack([objective.value(point) for point in points])
     best, members = values.argmin(axis=0), np.arange(len(theta))
@@ -138,40 +167,31 @@ def _best_step(
 
 
 def _linear(theta: FloatArray, step: FloatArray, terms: int) -> FloatArray:
-    """Add a step relative to the amplitudes themselves, not to their logs."""
+    """Add a step that is relative to the amplitudes themselves, not to their logs."""
     moved = theta + step
     moved[:, :terms] = theta[:, :terms] + np.log(np.maximum(1 + step[:, :terms], 1e-12))
     return moved
 
 
-def _newton(derivatives: Derivatives, hessian: FloatArray, held: NDArray[np.bool_], damping: FloatArray) -> FloatArray:
-    gradient, hessian, scale = _scaled(derivatives, hessian, held)
-    values, vectors = np.linalg.eigh(hessian)
-    along = (vectors.transpose(0, 2, 1) @ gradient[:, :, None])[:, :, 0]
+def _newton(local: _Local, hessian: FloatArray, damping: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(_scaled(local, hessian))
+    along = (vectors.transpose(0, 2, 1) @ (local.scale * local.derivatives.gradient)[:, :, None])[:, :, 0]
     step = (vectors @ (along / (np.abs(values) + damping[:, None]))[:, :, None])[:, :, 0]
-    return _shortened(-scale * step)
+    return _shortened(-local.scale * step)
 
 
-def _majorised(derivatives: Derivatives, held: NDArray[np.bool_], damping: FloatArray) -> FloatArray:
-    gradient, majoriser, scale = _scaled(derivatives, derivatives.majoriser, held)
-    damped = majoriser + damping[:, None, None] * np.eye(majoriser.shape[1])
-    return _shortened(-scale * np.linalg.solve(damped, gradient[:, :, None])[:, :, 0])
+def _majorised(local: _Local, damping: FloatArray) -> FloatArray:
+    damped = _scaled(local, local.derivatives.majoriser) + damping[:, None, None] * np.eye(local.scale.shape[1])
+    step = np.linalg.solve(damped, (local.scale * local.derivatives.gradient)[:, :, None])[:, :, 0]
+    return _shortened(-local.scale * step)
 
 
-def _scaled(
-    derivatives: Derivatives, matrix: FloatArray, held: NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradient and matrix in coordinates where the majoriser has a unit diagonal, without the held ones; the scale."""
-    scale = np.where(held, 0.0, _scale(derivatives))
-    scaled = scale[:, :, None] * matrix * scale[:, None, :]
-    scaled[:, range(held.shape[1]), range(held.shape[1])] += held
-    return scale * derivatives.gradient, scaled, scale
-
-
-def _scale(derivatives: Derivatives) -> FloatArray:
-    """(B, P): 1 / sqrt(diag M)."""
-    diagonal = np.diagonal(derivatives.majoriser, axis1=1, axis2=2)
-    return np.asarray(1 / np.sqrt(np.maximum(diagonal, np.finfo(float).tiny)))
+def _scaled(local: _Local, matrix: FloatArray) -> FloatArray:
+    """The matrix in coordinates where the majoriser has a unit diagonal; held ones are cut off."""
+    scaled = local.scale[:, :, None] * matrix * local.scale[:, None, :]
+    P = scaled.shape[1]
+    scaled[:, range(P), range(P)] += local.held
+    return scaled
 
 
 def _shortened(step: FloatArray) -> FloatArray:
@@ -179,12 +199,11 @@ def _shortened(step: FloatArray) -> FloatArray:
     return np.asarray(step * np.minimum(1.0, LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 
 
-def _free_gradient(derivatives: Derivatives, theta: FloatArray, box: Box) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(B,) the largest cosine of a free coordinate, and (B, P) which are held."""
-    held = box.held(theta, derivatives.gradient)
-    cosines = _scale(derivatives) * derivatives.gradient / np.maximum(derivatives.error, PERFECT)[:, None]
-    return np.abs(np.where(held, 0.0, cosines)).max(axis=1), held
-
-
 def _choose(kept: NDArray[np.bool_], new: FloatArray, old: FloatArray) -> FloatArray:
     return np.where(kept.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+
+def _merge(kept: NDArray[np.bool_], new: _Local, old: _Local) -> _Local:
+    derivatives = Derivatives(*(_choose(kept, a, b) for a, b in zip(new.derivatives, old.derivatives, strict=True)))
+    held = np.where(kept[:, None], new.held, old.held)
+    return _Local(derivatives, held, _choose(kept, new.scale, old.scale), _choose(kept, new.gradient, old.gradient))

@@ -19,8 +19,8 @@ from sparsity_lab.laws.objective import Objective
 from sparsity_lab.laws.runs import FloatArray
 from sparsity_lab.laws.solver import minimise
 
-JITTERED = 3
-"""jittered starts of every replicate"""
+JITTERED = 1
+"""jittered starts of every replicate, beside the known minima"""
 JITTER = 0.5
 """standard deviation of the jitter, in logs"""
 WIDEST = 1.0
@@ -72,8 +72,8 @@ class Bootstrap:
         A parameter is identified if it is at no bound, no other parameter can make up for it, and its interval is no
         wider than its value.
         """
-        intervals = (percentiles(value, draws, confidence) for value, draws in zip(self.fit.params, self.draws, strict=True))
-        return tuple(_verdict(self.fit, name, interval) for name, interval in zip(self.fit.form.names, intervals, strict=True))
+        values, draws = self.fit.params._asdict(), self.draws._asdict()
+        return tuple(_verdict(self.fit, name, percentiles(values[name], draws[name], confidence)) for name in values)
 
 
 def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0) -> Bootstrap:

@@ -144,7 +144,9 @@ def _times(flops: Flops, factor: int) -> Flops:
 def _t5_forward(dims: T5Dims, inputs: int, targets: int) -> Flops:
     square, gated = dims.width**2, 3 * dims.width * dims.ff
     encoder = inputs * (4 * square + gated)
-    decoder = targets * (6 * square + gated) + inputs * 2 * square  # cross-attention reads keys and values off the inputs
+    decoder = (
+        targets * (6 * square + gated) + inputs * 2 * square
+    )  # cross-attention reads keys and values off the inputs
     scores = dims.encoder_layers * inputs**2 + dims.decoder_layers * (targets**2 + targets * inputs)
     return Flops(
         projections=2 * (dims.encoder_layers * encoder + dims.decoder_layers * decoder),
@@ -162,10 +164,13 @@ def _decoder_forward(dims: DecoderDims, tokens: int) -> Flops:
 
 
 def _vit_forward(dims: ViTDims) -> Flops:
-    tokens = vit_tokens(dims)
+    """With a class token, the last block computes queries, output and MLP for that token alone."""
+    tokens, square = vit_tokens(dims), dims.width**2
+    last = 1 if dims.pooling == "cls" else tokens
+    read = (dims.layers - 1) * tokens + last  # positions that pass through q, o and the MLP, over all blocks
     return Flops(
-        projections=2 * tokens * prunable_count(dims),
-        attention=4 * dims.layers * tokens**2 * dims.width,
+        projections=2 * (read * (2 * square + 2 * dims.width * dims.ff) + dims.layers * tokens * 2 * square),
+        attention=4 * read * tokens * dims.width,
         embeddings_and_head=_patch_embedding(dims) + 2 * dims.width * dims.classes,
     )
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, merge_heads, split_heads
+from sparsity_lab.models.fused import Turn
+from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import DecoderDims
 
 ROTARY_BASE = 10_000.0
@@ -30,9 +31,9 @@ class Decoder(Model):
         self.head = Linear(dims.width, dims.vocabulary, bias=False)
         if dims.tied_head:
             self.head.weight = self.embedding.weight
-        cos_TK, sin_TK = rotary(dims.context, dims.width // dims.heads)
-        self.register_buffer("cos", cos_TK, persistent=False)
-        self.register_buffer("sin", sin_TK, persistent=False)
+        cos_T1K, sin_T1K = rotary(dims.context, dims.width // dims.heads)
+        self.register_buffer("cos", cos_T1K, persistent=False)
+        self.register_buffer("sin", sin_T1K, persistent=False)
 
     def labels(self, batch: Batch) -> Tensor:
         """Every token but the first, (B, T - 1)."""
@@ -49,20 +50,10 @@ class Decoder(Model):
 
 
 def rotary(length: int, head_width: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (T, K) of the angles by which a head is turned (Su 2021, eq. 15), the halves of K paired.
-
-    The sine of the first half carries the minus of the rotation, so that turning is x cos + swap(x) sin.
-    """
+    """Cosine and sine, (T, 1, K), of the angles by which heads are turned (Su 2021, eq. 15), the halves of K paired."""
     frequency = ROTARY_BASE ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    cos, sin = angle.cos().float(), angle.sin().float()
-    return torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)
-
-
-def turn(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Rotate every pair (k, k + K/2) of a head by its position's angle."""
-    swapped = x_BHTK.roll(x_BHTK.shape[-1] // 2, dims=-1)
-    return x_BHTK * cos_TK + swapped * sin_TK
+    angle_T1K = (torch.arange(length, dtype=torch.float64)[:, None] * frequency).repeat(1, 2)[:, None]
+    return angle_T1K.cos().float(), angle_T1K.sin().float()
 
 
 class Block(nn.Module):
@@ -75,9 +66,9 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(dims.width)
         self.mlp = GatedSilu(dims)
 
-    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TK, sin_TK)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_T1K, sin_T1K)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
@@ -92,12 +83,12 @@ class Attention(nn.Module):
         self.v = Linear(dims.width, dims.width, bias=False)
         self.o = Linear(dims.width, dims.width, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q_BHTK = turn(split_heads(self.q(x_BTD), self.heads), cos_TK, sin_TK)
-        k_BHTK = turn(split_heads(self.k(x_BTD), self.heads), cos_TK, sin_TK)
-        v_BHTK = split_heads(self.v(x_BTD), self.heads)
-        return self.o(merge_heads(F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)))
+        q_BTHK = Turn.apply(split_heads(self.q(x_BTD), self.heads), cos_T1K, sin_T1K)
+        k_BTHK = Turn.apply(split_heads(self.k(x_BTD), self.heads), cos_T1K, sin_T1K)
+        v_BTHK = split_heads(self.v(x_BTD), self.heads)
+        return self.o(attend(q_BTHK, k_BTHK, v_BTHK, causal=True))
 
 
 class GatedSilu(nn.Module):

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import paper_count, prunable_count
 from sparsity_lab.specs.datasets import Classification, DataShape, NextToken, Objective, SpanCorruption
-from sparsity_lab.specs.models import DecoderDims, DecoderSpec, Dims, ModelSpec, ScalingRule, T5Dims, T5Spec, ViTDims, ViTSpec
+from sparsity_lab.specs.models import (
+    DecoderDims,
+    DecoderSpec,
+    Dims,
+    ModelSpec,
+    ScalingRule,
+    T5Dims,
+    T5Spec,
+    ViTDims,
+    ViTSpec,
+)
 
 TOLERANCE = 0.03
 """largest relative difference between a target and the weights of its dimensions"""
@@ -77,7 +87,11 @@ def _candidates(model: ModelSpec, target: float, shape: DataShape, objective: Ob
         if rule.size == "twelve_d_squared":
             ideal = math.sqrt(target / (12 * layers * _stacks(model)))
         below = max(int(ideal / rule.width_multiple), 1) * rule.width_multiple
-        for width in range(max(below - rule.width_multiple, rule.width_multiple), below + 2 * rule.width_multiple + 1, rule.width_multiple):
+        for width in range(
+            max(below - rule.width_multiple, rule.width_multiple),
+            below + 2 * rule.width_multiple + 1,
+            rule.width_multiple,
+        ):
             yield from _at_width(model, target, layers, width, shape, objective)
 
 
@@ -123,7 +137,9 @@ def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
 
 
-def _dims(model: ModelSpec, layers: int, width: int, heads: int, ff: int, shape: DataShape, objective: Objective) -> Dims:
+def _dims(
+    model: ModelSpec, layers: int, width: int, heads: int, ff: int, shape: DataShape, objective: Objective
+) -> Dims:
     match model:
         case T5Spec():
             return T5Dims(

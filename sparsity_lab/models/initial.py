@@ -20,7 +20,12 @@ def initial_deviations(dims: Dims) -> dict[str, float]:
     fan_width, fan_ff = 1 / sqrt(dims.width), 1 / sqrt(dims.ff)
     match dims:
         case T5Dims():
-            attention = {"q": fan_width / sqrt(dims.width // dims.heads), "k": fan_width, "v": fan_width, "o": fan_width}
+            attention = {
+                "q": fan_width / sqrt(dims.width // dims.heads),
+                "k": fan_width,
+                "v": fan_width,
+                "o": fan_width,
+            }
             mlp = {"wi_0": fan_width, "wi_1": fan_width, "wo": fan_ff}
             return {"embedding": 1.0, "table": fan_width, "head": fan_width} | attention | mlp
         case ViTDims():

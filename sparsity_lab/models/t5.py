@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, merge_heads, split_heads
+from sparsity_lab.models.fused import BiasedAttention
+from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import T5Dims
 
 START = 0
@@ -108,11 +109,13 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, memory_BSD: Tensor, bias_HTS: Tensor | None) -> Tensor:
         """Attend from x to memory; the bias is added to the scores."""
-        q_BHTK = split_heads(self.q(x_BTD), self.heads)
-        k_BHSK = split_heads(self.k(memory_BSD), self.heads)
-        v_BHSK = split_heads(self.v(memory_BSD), self.heads)
-        mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, bias_HTS, scale=1.0)
-        return self.o(merge_heads(mixed_BHTK))
+        q_BTHK = split_heads(self.q(x_BTD), self.heads)
+        k_BSHK = split_heads(self.k(memory_BSD), self.heads)
+        v_BSHK = split_heads(self.v(memory_BSD), self.heads)
+        if bias_HTS is not None and x_BTD.is_cpu:
+            mixed_BTHK = BiasedAttention.apply(q_BTHK, k_BSHK, v_BSHK, bias_HTS)
+            return self.o(mixed_BTHK.flatten(2))
+        return self.o(attend(q_BTHK, k_BSHK, v_BSHK, bias_HTS, scale=1.0))
 
 
 class GatedGelu(nn.Module):

@@ -1,6 +1,6 @@
 """Vision transformer (Dosovitskiy 2021): pre-norm, learned positions, class token or mean pooling, biases throughout.
 
-Shape suffixes: B batch, T positions, P patches, C pixels of a patch times channels, D width.
+Shape suffixes: B batch, T positions, S positions attended to, P patches, C pixels of a patch times channels, D width.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.count import vit_tokens
-from sparsity_lab.models.layers import Linear, merge_heads, split_heads
+from sparsity_lab.models.layers import Linear, attend, split_heads
 from sparsity_lab.specs.models import ViTDims
 
 EPSILON = 1e-12
@@ -44,11 +44,11 @@ class ViT(Model):
             cls_B1D = self.cls_token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
             x_BTD = torch.cat([cls_B1D, x_BTD], dim=1)
         x_BTD = x_BTD + self.positions
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x_BTD = block(x_BTD)
         if self.pools_mean:
-            return self.head(self.norm(x_BTD).mean(dim=1))
-        return self.head(self.norm(x_BTD[:, 0]))
+            return self.head(self.norm(self.blocks[-1](x_BTD)).mean(dim=1))
+        return self.head(self.norm(self.blocks[-1].first(x_BTD)))
 
 
 def patches(images_BYXC: Tensor, side: int) -> Tensor:
@@ -70,8 +70,15 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
+        normed_BTD = self.attention_norm(x_BTD)
+        x_BTD = x_BTD + self.attention(normed_BTD, normed_BTD)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+    def first(self, x_BTD: Tensor) -> Tensor:
+        """The first position alone, (B, D): all that a last block need compute when the head reads only that."""
+        normed_BTD = self.attention_norm(x_BTD)
+        x_BD = x_BTD[:, 0] + self.attention(normed_BTD[:, :1], normed_BTD).squeeze(1)
+        return x_BD + self.mlp(self.mlp_norm(x_BD))
 
 
 class Attention(nn.Module):
@@ -85,10 +92,12 @@ class Attention(nn.Module):
         self.v = Linear(dims.width, dims.width)
         self.o = Linear(dims.width, dims.width)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        q_BHTK, k_BHTK, v_BHTK = (split_heads(project(x_BTD), self.heads) for project in (self.q, self.k, self.v))
-        return self.o(merge_heads(F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK)))
+    def forward(self, x_BTD: Tensor, memory_BSD: Tensor) -> Tensor:
+        """Attend from x to memory: (B, T, D)."""
+        q_BTHK = split_heads(self.q(x_BTD), self.heads)
+        k_BSHK = split_heads(self.k(memory_BSD), self.heads)
+        v_BSHK = split_heads(self.v(memory_BSD), self.heads)
+        return self.o(attend(q_BTHK, k_BSHK, v_BSHK))
 
 
 class Gelu(nn.Module):

@@ -10,8 +10,10 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,6 +23,7 @@ from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.plots.labels import count, percent
 
 Colour = tuple[float, float, float, float]
+Which = Literal["x", "y"]
 
 DPI = 150
 INK, GREY, PALE = "#1a1c20", "#6b7280", "#d9dce1"
@@ -122,17 +125,17 @@ def sparsity_label(level: float) -> str:
     return "dense" if level == 0 else percent(level)
 
 
-def outside_legend(figure: Figure, handles: Sequence[Line2D], title: str = "") -> None:
+def outside_legend(figure: Figure, handles: Sequence[Artist], title: str = "") -> None:
     """A legend in its own column, right of all axes."""
     figure.legend(handles=list(handles), loc="outside right upper", title=title or None, alignment="left")
 
 
-def below_legend(figure: Figure, handles: Sequence[Line2D], title: str = "", columns: int = 6) -> None:
+def below_legend(figure: Figure, handles: Sequence[Artist], title: str = "", columns: int = 6) -> None:
     """A legend in its own row, under all axes."""
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=title or None)
 
 
-def log_counts(axis_of: Axes, which: str, values: Sequence[float]) -> None:
+def log_counts(axis_of: Axes, which: Which, values: Sequence[float]) -> None:
     """A log axis with ticks at the measured values, or at round ones when those would crowd."""
     axis = axis_of.xaxis if which == "x" else axis_of.yaxis
     (axis_of.set_xscale if which == "x" else axis_of.set_yscale)("log")
@@ -155,7 +158,7 @@ def readable_ticks(values: Sequence[float], most: int = 6) -> tuple[float, ...]:
     return tuple(kept[:: math.ceil(len(kept) / most)])
 
 
-def sparsity_axis(axes: Axes, which: str = "x") -> None:
+def sparsity_axis(axes: Axes, which: Which = "x") -> None:
     """A sparsity axis in percent."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

@@ -27,8 +27,3 @@ def keep_largest(score: Tensor, keep: int) -> Tensor:
     ties = (flat == threshold).nonzero().flatten()[:missing]
     mask[ties] = True
     return mask.view(score.shape)
-
-
-def zeros_for(sparsity: float, size: int) -> int:
-    """How many of `size` weights are zero at `sparsity`: the nearest whole number, halves up."""
-    return min(size, int(sparsity * size + 0.5))

@@ -42,7 +42,8 @@ class Pruner:
     def update(self, step: int) -> None:
         """Choose the masks for the sparsity after `step`, and set the weights that they drop to zero."""
         assert not isinstance(self.regime, Dense)
-        zeros = allocation.uniform(self.weights, self.ramp.sparsity_after(step))
+        sizes = {name: weight.numel() for name, weight in self.weights.items()}
+        zeros = allocation.uniform(sizes, self.ramp.sparsity_after(step))
         for name, weight in self.weights.items():
             mask = self.masks[name]
             score = scores.magnitude(weight, mask)

@@ -15,19 +15,21 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.base import Spec
 from sparsity_lab.specs.datasets import DatasetSpec, ImageDataset, TextDataset
+from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes import Dense, Gradual, RegimeSpec
 from sparsity_lab.specs.studies import StudySpec
 
-AnySpec = T5Spec | ViTSpec | DecoderSpec | TextDataset | ImageDataset | Dense | Gradual | StudySpec
+AnySpec = T5Spec | ViTSpec | DecoderSpec | TextDataset | ImageDataset | Dense | Gradual | StudySpec | PublishedLaw
 
 ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "model": TypeAdapter(ModelSpec),
     "dataset": TypeAdapter(DatasetSpec),
     "regime": TypeAdapter(RegimeSpec),
     "study": TypeAdapter(StudySpec),
+    "law": TypeAdapter(PublishedLaw),
 }
-FOLDERS: Mapping[str, str] = {"model": "models", "dataset": "datasets", "regime": "regimes", "study": "studies"}
+FOLDERS: Mapping[str, str] = {"model": "models", "dataset": "datasets", "regime": "regimes", "study": "studies", "law": "laws"}
 
 
 def load_spec(path: Path, kind: str | None = None) -> AnySpec:

@@ -47,8 +47,9 @@ def complete(
         for name, run in names.items()
         if not store.adopt(name, with_weights=place.keep_weights)
     }
-    with SweepDisplay(title, missing, len(names) - len(missing), console) as display:
-        run_jobs(missing.values(), place, workers or default_workers(), display)
+    if missing:
+        with SweepDisplay(title, missing, len(names) - len(missing), console) as display:
+            run_jobs(missing.values(), place, workers or default_workers(), display)
     return Sweep(tuple(found(store, fingerprint(run, data_hash)) for run in runs), len(missing))
 
 

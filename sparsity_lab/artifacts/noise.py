@@ -1,0 +1,42 @@
+"""The noise of seeds: how far held-out losses of runs that differ in nothing but their seed lie apart."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.specs.runs import RunSpec
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """Pooled standard deviation between seeds."""
+
+    deviation: float
+    """nats"""
+    points: int
+    """groups of runs that differ in their seed only"""
+    degrees: int
+    """degrees of freedom: runs in the groups less one for each"""
+
+
+def seed_noise(records: Iterable[RunRecord]) -> SeedNoise | None:
+    """Pool the variance of all finished runs that were repeated with other seeds; None where none was."""
+    groups: dict[RunSpec, list[float]] = defaultdict(list)
+    for record in records:
+        if record.finished:
+            groups[record.spec.model_copy(update={"seed": 0})].append(record.loss)
+    repeated = [losses for losses in groups.values() if len(losses) > 1]
+    degrees = sum(len(losses) - 1 for losses in repeated)
+    if not degrees:
+        return None
+    squares = sum(_squares(losses) for losses in repeated)
+    return SeedNoise(math.sqrt(squares / degrees), len(repeated), degrees)
+
+
+def _squares(losses: list[float]) -> float:
+    mean = sum(losses) / len(losses)
+    return sum((loss - mean) ** 2 for loss in losses)

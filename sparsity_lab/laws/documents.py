@@ -1,0 +1,210 @@
+"""The file a fitted law is kept in: everything needed to use it, judge it and fit it again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from sparsity_lab import __version__
+from sparsity_lab.laws.compare import HeldOut
+from sparsity_lab.laws.fit import Fit
+from sparsity_lab.laws.objective import Residual
+from sparsity_lab.laws.uncertainty import Bootstrap
+from sparsity_lab.specs.base import Count, Positive, Spec
+from sparsity_lab.specs.runs import DataUnit
+
+
+class FitRecord(Spec):
+    """How the minimum was found and how good it is."""
+
+    residual: Residual
+    delta: Positive
+    """Huber threshold, in units of the residual"""
+    objective: float
+    """mean Huber loss at the parameters"""
+    gradient_norm: float
+    """largest cosine between the residuals and the slope by a free parameter; zero at a minimum"""
+    starts: Count
+    agreeing: Count
+    """starts that reached the best objective, to 1e-6 of it"""
+    condition: float
+    """condition number of the scaled Hessian over the free parameters"""
+    undetermined: tuple[str, ...]
+    """parameters that can change together and leave the objective as it is"""
+    at_bounds: tuple[str, ...]
+    """parameters that the objective pushes against a bound"""
+    converged: bool
+    status: str
+    """the verdict in words"""
+    r2: float | None
+    """share of the losses' variance explained; null when all losses are equal"""
+    seed: int
+
+
+class ParameterInterval(Spec):
+    """A parameter's interval over the bootstrap's draws, raw units."""
+
+    low: float
+    high: float
+    identified: bool
+    reason: str
+
+
+class BootstrapRecord(Spec):
+    """The bootstrap, with its draws, so that the interval of any derived quantity can be computed later."""
+
+    confidence: float
+    replicates: Count
+    unconverged: int
+    """replicates whose gradient did not reach zero"""
+    seed: int
+    intervals: dict[str, ParameterInterval]
+    draws: dict[str, tuple[float, ...]]
+    """by parameter, raw units"""
+
+
+class HeldOutRecord(Spec):
+    """The error on runs that a refit did not see."""
+
+    holdout: str
+    """which runs were held out, in words"""
+    rows: Count
+    objective: float
+    """mean Huber loss on them"""
+    mean_relative_error: float
+    """mean of |predicted / measured - 1|"""
+    worst_relative_error: float
+    bias: float
+    """mean of predicted / measured - 1"""
+    params: dict[str, float]
+    """of the refit, raw units"""
+    status: str
+    """of the refit"""
+
+
+class InputRecord(Spec):
+    """What was fitted."""
+
+    runs: Count
+    excluded_diverged: int = Field(ge=0)
+    """runs left out because they diverged"""
+    sha256: str
+    """of the fitted rows, whatever their order"""
+    package_version: str
+
+
+class LawDocument(Spec):
+    """A fitted law. Parameters are in raw units: N in weights, D in `data_unit`, losses in nats."""
+
+    version: Literal[1] = 1
+    kind: Literal["fitted-law"] = "fitted-law"
+    source: str
+    """the study or file whose runs were fitted"""
+    form: str
+    formula: str
+    data_unit: DataUnit
+    params: dict[str, float]
+    units: dict[str, str]
+    """of each parameter"""
+    fit: FitRecord
+    bootstrap: BootstrapRecord | None = None
+    heldout: HeldOutRecord | None = None
+    provenance: InputRecord
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _complete(cls, bootstrap: BootstrapRecord | None, info: ValidationInfo) -> BootstrapRecord | None:
+        names = set(info.data.get("params", ()))
+        if bootstrap is None:
+            return None
+        if set(bootstrap.draws) != names or {len(draws) for draws in bootstrap.draws.values()} != {
+            bootstrap.replicates
+        }:
+            raise ValueError("draws must hold one value a replicate for every parameter")
+        return bootstrap
+
+
+def document(
+    fit: Fit,
+    *,
+    source: str,
+    bootstrap: Bootstrap | None = None,
+    heldout: HeldOut | None = None,
+    confidence: float = 0.9,
+    excluded_diverged: int = 0,
+) -> LawDocument:
+    """Write a fit down.
+
+    Args:
+        fit: the fit.
+        source: the study or file its runs come from.
+        bootstrap: its bootstrap, if there was one.
+        heldout: its held-out error, if there was one.
+        confidence: share of the draws inside the parameters' intervals.
+        excluded_diverged: how many runs were left out of the fit because they diverged.
+    """
+    return LawDocument(
+        source=source,
+        form=fit.form.name,
+        formula=fit.form.formula,
+        data_unit=fit.runs.data_unit,
+        params={name: float(value) for name, value in fit.params._asdict().items()},
+        units={parameter.name: parameter.unit.replace("data", fit.runs.data_unit) for parameter in fit.form.parameters},
+        fit=_fit_record(fit),
+        bootstrap=_bootstrap_record(bootstrap, confidence) if bootstrap else None,
+        heldout=_heldout_record(heldout) if heldout else None,
+        provenance=InputRecord(
+            runs=len(fit.runs),
+            excluded_diverged=excluded_diverged,
+            sha256=fit.runs.sha256,
+            package_version=__version__,
+        ),
+    )
+
+
+def _fit_record(fit: Fit) -> FitRecord:
+    return FitRecord(
+        residual=fit.residual,
+        delta=fit.delta,
+        objective=fit.objective,
+        gradient_norm=fit.gradient_norm,
+        starts=fit.starts,
+        agreeing=fit.agreeing,
+        condition=fit.condition,
+        undetermined=fit.undetermined,
+        at_bounds=fit.at_bounds,
+        converged=fit.converged,
+        status=fit.status,
+        r2=fit.r2,
+        seed=fit.seed,
+    )
+
+
+def _bootstrap_record(bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
+    return BootstrapRecord(
+        confidence=confidence,
+        replicates=len(bootstrap),
+        unconverged=bootstrap.unconverged,
+        seed=bootstrap.seed,
+        intervals={
+            verdict.name: ParameterInterval(
+                low=verdict.low, high=verdict.high, identified=verdict.identified, reason=verdict.reason
+            )
+            for verdict in bootstrap.verdicts(confidence)
+        },
+        draws={name: tuple(values.tolist()) for name, values in bootstrap.draws._asdict().items()},
+    )
+
+
+def _heldout_record(heldout: HeldOut) -> HeldOutRecord:
+    return HeldOutRecord(
+        holdout=heldout.holdout,
+        rows=len(heldout.runs),
+        objective=heldout.objective,
+        mean_relative_error=heldout.mean_relative_error,
+        worst_relative_error=heldout.worst_relative_error,
+        bias=heldout.bias,
+        params={name: float(value) for name, value in heldout.fit.params._asdict().items()},
+        status=heldout.fit.status,
+    )

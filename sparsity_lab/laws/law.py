@@ -1,0 +1,131 @@
+"""A law: a form with its parameters, ready to predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import ValidationError
+
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.laws.fit import Fit
+from sparsity_lab.laws.form import Form
+from sparsity_lab.laws.forms import form_named
+from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.uncertainty import Bootstrap, Interval, percentiles
+from sparsity_lab.specs.laws import PublishedLaw
+from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.runs import DataUnit
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A form with parameters in raw units, and the bootstrap's draws of them where it was fitted here.
+
+    Attributes:
+        form: the form.
+        params: its parameters; arrays stand for many laws at once and broadcast against every argument.
+        data_unit: what D counts.
+        source: where the law comes from, in words.
+        draws: (replicates,) of each parameter, or None for a law without uncertainty.
+    """
+
+    form: Form
+    params: NamedTuple
+    data_unit: DataUnit
+    source: str
+    draws: NamedTuple | None = None
+
+    @classmethod
+    def from_fit(cls, fit: Fit, bootstrap: Bootstrap | None = None) -> Law:
+        """The law at a fit's minimum, with the draws of its bootstrap."""
+        source = f"fitted to {len(fit.runs)} runs: {fit.status}"
+        return cls(fit.form, fit.params, fit.runs.data_unit, source, bootstrap.draws if bootstrap else None)
+
+    @classmethod
+    def from_spec(cls, spec: PublishedLaw) -> Law:
+        """A published law.
+
+        Raises:
+            RecordError: its parameters are not those of its form.
+        """
+        form = form_named(spec.form)
+        return cls(form, form.make_params(spec.params), spec.data_unit, spec.citation)
+
+    @classmethod
+    def from_document(cls, document: LawDocument) -> Law:
+        """A law fitted here, as its JSON tells it.
+
+        Raises:
+            RecordError: its parameters are not those of its form.
+        """
+        form = form_named(document.form)
+        draws = None
+        if document.bootstrap:
+            draws = form.make_params({name: np.array(values) for name, values in document.bootstrap.draws.items()})
+        return cls(form, form.make_params(document.params), document.data_unit, document.source, draws)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Law:
+        """Read a published law (YAML) or a fitted one (JSON).
+
+        Raises:
+            SpecError: the YAML cannot be read or is no law.
+            RecordError: the JSON cannot be read or is no law.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            return cls.from_document(_read_document(path))
+        spec = cast("PublishedLaw", load_spec(path, "law"))
+        try:
+            return cls.from_spec(spec)
+        except RecordError as error:
+            raise SpecError(str(error), where=path) from None
+
+    def predict(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
+        """Loss in nats at sparsity S, N non-zero weights and D tokens or images; all broadcast."""
+        return self.form.predict(self.params, sparsity, nonzero, data)
+
+    def with_axis(self) -> Law:
+        """The same law with one more trailing axis on its parameters, as the arguments may have."""
+        return replace(self, params=_map(self.params, lambda value: np.asarray(value)[..., None]))
+
+    def interval(self, quantity: Callable[[Law], ArrayLike], confidence: float = 0.9) -> Interval:
+        """A quantity derived from the law, with its central interval over the bootstrap's draws.
+
+        Args:
+            quantity: of a law; must broadcast over its parameters, as everything in `optimum` does. It is called
+                twice: for this law, and for all draws at once.
+            confidence: share of the draws inside.
+
+        Raises:
+            RecordError: the law carries no draws.
+        """
+        if self.draws is None:
+            raise RecordError("carries no bootstrap, so nothing can be said of its uncertainty", where=self.source)
+        value = np.asarray(quantity(self), dtype=np.float64)
+        lifted = _map(self.draws, lambda draws: np.reshape(draws, (-1, *(1,) * value.ndim)))
+        return percentiles(value, quantity(replace(self, params=lifted)), confidence)
+
+
+def _map(params: NamedTuple, change: Callable[[ArrayLike], FloatArray]) -> NamedTuple:
+    return params._replace(**{name: change(value) for name, value in params._asdict().items()})
+
+
+def _read_document(path: Path) -> LawDocument:
+    try:
+        return LawDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RecordError("no such file", where=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(key) for key in first["loc"])
+        raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None

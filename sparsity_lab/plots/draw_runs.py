@@ -1,0 +1,99 @@
+"""Drawing of what `info_runs` computed, each onto the axes it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from sparsity_lab.plots.info_runs import Difference, DifferencesAndNoise, SizePanel, TrainingCurves, of_difference
+from sparsity_lab.plots.labels import count
+from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
+
+LABEL_LOSS = "held-out loss (nats)"
+WINDOW_LABEL = "pruning"
+NOISE_BAND = 2.0
+"""half width of the band of noise, in standard deviations of a difference between two runs"""
+
+
+def draw_size_panel(axes: Axes, panel: SizePanel, levels: Sequence[float], unit: str) -> None:
+    """Loss against data for one size: points measured, lines the law's."""
+    for line in panel.lines:
+        colour = sparsity_colour(line.sparsity)
+        axes.plot(line.law_data, line.law_loss, color=colour, linewidth=1.2)
+        axes.plot(line.data, line.loss, linestyle="none", color=colour, marker=sparsity_marker(line.sparsity, levels))
+    log_counts(axes, "x", [float(value) for line in panel.lines for value in line.data])
+    axes.margins(x=0.08)
+    axes.set_title(f"N = {count(panel.nonzero)} non-zero weights")
+    axes.set_xlabel(f"training data D ({unit})")
+
+
+def draw_losses(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> None:
+    """Held-out loss over training, from the moment the first steep fall is over."""
+    _shade_window(axes, info)
+    for curve in info.curves:
+        _draw_curve(axes, curve.progress, curve.loss, curve.sparsity, levels)
+    late = np.concatenate([curve.loss[curve.progress >= min(0.1, curve.progress[-1])] for curve in info.curves])
+    spread = max(float(np.ptp(late)), 1e-6 * float(np.abs(late).max()) + 1e-9)
+    axes.set_ylim(late.min() - 0.06 * spread, late.max() + 0.06 * spread)
+    axes.set_ylabel(LABEL_LOSS)
+
+
+def draw_reached(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> None:
+    """Sparsity over training."""
+    _shade_window(axes, info)
+    for curve in info.curves:
+        _draw_curve(axes, curve.progress, 100 * curve.reached, curve.sparsity, levels)
+    if info.window:
+        axes.text(np.mean(info.window), 97, WINDOW_LABEL, ha="center", va="top", fontsize=8, color=GREY)
+    axes.set_ylim(-4, 100)
+    axes.set_xlim(0, 1)
+    axes.set_ylabel("zeros (%)")
+    axes.set_xlabel("fraction of training done")
+
+
+def draw_seed_noise(axes: Axes, info: DifferencesAndNoise, levels: Sequence[float]) -> None:
+    """One row for each size and amount of data: loss of the sparse runs less that of the dense ones."""
+    rows = sorted({(d.place.nonzero, d.place.data) for d in info.differences}, reverse=True)
+    if info.noise:
+        half = NOISE_BAND * of_difference(info.noise)
+        axes.axvspan(-half, half, color=PALE, alpha=0.7, linewidth=0, zorder=0)
+    axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+    for difference in info.differences:
+        _draw_difference(axes, difference, rows.index((difference.place.nonzero, difference.place.data)), levels)
+    axes.set_yticks(range(len(rows)), [f"N {count(nonzero)},  D {count(data)}" for nonzero, data in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("loss of sparse − loss of dense, at equal N and D (nats)")
+
+
+def noise_handles(info: DifferencesAndNoise) -> list[Line2D]:
+    """Legend entries that explain the band and the small dots."""
+    if not info.noise:
+        return []
+    band = Line2D([], [], color=PALE, linewidth=8, label=f"±{NOISE_BAND:g} s.d. of seeds")
+    return [band, Line2D([], [], color=INK, marker="|", linestyle="none", label="single seeds")]
+
+
+def _draw_difference(axes: Axes, difference: Difference, row: int, levels: Sequence[float]) -> None:
+    sparsity = difference.place.sparsity
+    colour, marker = sparsity_colour(sparsity), sparsity_marker(sparsity, levels)
+    sparse = [level for level in sorted(levels) if level > 0]
+    height = row + 0.14 * ((len(sparse) - 1) / 2 - sparse.index(sparsity))
+    if len(difference.each) > 1:
+        axes.plot(difference.each, np.full(len(difference.each), height), "|", color=INK, markersize=7, zorder=4)
+    axes.plot(difference.mean, height, marker, color=colour, markersize=5.5)
+
+
+def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, sparsity: float, levels: Sequence[float]) -> None:  # type: ignore[type-arg]
+    every = max(1, len(x) // 8)
+    start = sorted(levels).index(sparsity) * every // max(1, len(levels))
+    marker = sparsity_marker(sparsity, levels)
+    axes.plot(x, y, color=sparsity_colour(sparsity), marker=marker, markevery=(start, every), markersize=4, linewidth=1.3)
+
+
+def _shade_window(axes: Axes, info: TrainingCurves) -> None:
+    if info.window:
+        axes.axvspan(*info.window, color=PALE, alpha=0.5, linewidth=0, zorder=0)

@@ -1,0 +1,114 @@
+"""Whole figures: a page of axes, drawn, labelled, with its legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sparsity_lab.plots import draw_laws, draw_runs
+from sparsity_lab.plots.info_laws import LossUnderBudgets, OptimumAgainstData, OptimumContours, Parity
+from sparsity_lab.plots.info_runs import DifferencesAndNoise, LossAgainstData, TrainingCurves
+from sparsity_lab.plots.labels import count
+from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
+
+PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.5
+"""inches"""
+MOST_COLUMNS = 4
+
+
+def loss_against_data_figure(info: LossAgainstData) -> Figure:
+    """Loss against data, a panel for each size, on one loss axis."""
+    levels = sorted({line.sparsity for panel in info.panels for line in panel.lines})
+    with styled():
+        figure, grid = _panels(len(info.panels), share_y=True)
+        for axes, panel in zip(grid, info.panels, strict=True):
+            draw_runs.draw_size_panel(axes, panel, levels, info.data_unit)
+        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        below_legend(figure, sparsity_handles(levels, line=bool(info.law)), columns=len(levels))
+    return figure
+
+
+def training_curves_figure(info: TrainingCurves) -> Figure:
+    """Loss and sparsity over training, one above the other."""
+    levels = [curve.sparsity for curve in info.curves]
+    with styled():
+        figure = Figure(figsize=(6.0, 4.2), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
+        draw_runs.draw_losses(upper, info, levels)
+        draw_runs.draw_reached(lower, info, levels)
+        upper.set_title(f"N = {count(info.nonzero)} non-zero weights at the end, D = {count(info.data)} {info.data_unit}")
+        outside_legend(figure, sparsity_handles(levels, line=True), "zeros at the end")
+    return figure
+
+
+def seed_noise_figure(info: DifferencesAndNoise) -> Figure:
+    """Differences between sparsities, with the band that seeds alone explain."""
+    levels = sorted({0.0, *(d.place.sparsity for d in info.differences)})
+    rows = len({(d.place.nonzero, d.place.data) for d in info.differences})
+    with styled():
+        figure = Figure(figsize=(6.4, 1.3 + 0.3 * max(rows, 2)), layout="constrained")
+        axes = figure.subplots()
+        draw_runs.draw_seed_noise(axes, info, levels)
+        outside_legend(figure, [*sparsity_handles(levels)[1:], *draw_runs.noise_handles(info)], "zeros")
+    return figure
+
+
+def parity_figure(info: Parity, levels: Sequence[float]) -> Figure:
+    """Predicted against measured loss, the errors in percent below."""
+    with styled():
+        figure = Figure(figsize=(5.4, 4.9), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        draw_laws.draw_parity(upper, info)
+        draw_laws.draw_relative_errors(lower, info)
+        colours = [Line2D([], [], color=h.get_color(), marker="o", linestyle="none", label=h.get_label()) for h in sparsity_handles(levels)]
+        outside_legend(figure, [*colours, *draw_laws.parity_handles(info)], "zeros")
+    return figure
+
+
+def loss_under_budgets_figure(info: LossUnderBudgets) -> Figure:
+    """Loss against sparsity, a panel for each data budget."""
+    with styled():
+        figure, grid = _panels(len(info.panels), share_y=False)
+        for axes, panel in zip(grid, info.panels, strict=True):
+            draw_laws.draw_budget(axes, panel, info.data_unit)
+        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        below_legend(figure, draw_laws.budget_handles(info.law), columns=3)
+    return figure
+
+
+def optimum_against_data_figure(info: OptimumAgainstData) -> Figure:
+    """Optimal sparsity against the data budget."""
+    with styled():
+        figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        draw_laws.draw_optimum_against_data(axes, info)
+        axes.set_title(f"N = {count(info.nonzero)} non-zero weights")
+        outside_legend(figure, draw_laws.optimum_handles(info))
+    return figure
+
+
+def optimum_contours_figure(info: OptimumContours) -> Figure:
+    """Optimal sparsity over size and compute."""
+    with styled():
+        figure = Figure(figsize=(6.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        filled = draw_laws.draw_contours(axes, info)
+        bar = figure.colorbar(filled, ax=axes, pad=0.02, label="optimal sparsity (%)", spacing="uniform")
+        bar.set_ticks(draw_laws.LEVELS.tolist(), labels=[f"{100 * level:.3g}" for level in draw_laws.LEVELS])
+        below_legend(figure, draw_laws.contour_handles())
+    return figure
+
+
+def _panels(number: int, *, share_y: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with `number` axes in rows of at most `MOST_COLUMNS`."""
+    columns = min(number, MOST_COLUMNS)
+    rows = math.ceil(number / columns)
+    figure = Figure(figsize=(PANEL_WIDTH * max(columns, 2) + 0.4, PANEL_HEIGHT * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel()
+    for unused in grid[number:]:
+        unused.set_axis_off()
+    return figure, list(grid[:number])

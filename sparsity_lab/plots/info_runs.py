@@ -1,0 +1,221 @@
+"""What the figures of measured runs show: loss against data, curves of training, and the noise of seeds.
+
+Plain numbers, no drawing. "N" here is the size asked: real sizes differ by up to 3 %, and runs of one asked size
+belong in one panel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.runs import DataUnit
+
+FloatArray = NDArray[np.float64]
+Predict = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
+"""(sparsity, N, D) -> loss in nats; arrays broadcast"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in the grid, its seed apart.
+
+    Attributes:
+        nonzero: N asked.
+        data: D, tokens or images seen.
+        sparsity: S asked.
+    """
+
+    nonzero: int
+    data: int
+    sparsity: float
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One sparsity: measured points and a law's line.
+
+    Attributes:
+        sparsity: S asked.
+        data: (points,) tokens or images.
+        loss: (points,) nats.
+        law_data: (steps,) tokens or images; empty without a law.
+        law_loss: (steps,) nats.
+    """
+
+    sparsity: float
+    data: FloatArray
+    loss: FloatArray
+    law_data: FloatArray
+    law_loss: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class SizePanel:
+    """All runs of one asked size."""
+
+    nonzero: int
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LossAgainstData:
+    """Figure: loss against data, a panel for each size."""
+
+    panels: tuple[SizePanel, ...]
+    data_unit: DataUnit
+    law: str
+    """name of the law whose lines are shown, or empty"""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One run's training.
+
+    Attributes:
+        sparsity: S asked.
+        progress: (points,) fraction of training done.
+        loss: (points,) held-out loss, nats.
+        reached: (points,) sparsity at that moment.
+    """
+
+    sparsity: float
+    progress: FloatArray
+    loss: FloatArray
+    reached: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCurves:
+    """Figure: dense and sparse runs of one size on equal data, over training."""
+
+    nonzero: int
+    data: int
+    data_unit: DataUnit
+    curves: tuple[Curve, ...]
+    window: tuple[float, float] | None
+    """fractions of training between which weights are pruned"""
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Sparse runs of one place against the dense ones of the same size and data.
+
+    Attributes:
+        place: the sparse place.
+        each: (runs,) loss of each run less the mean dense loss, nats.
+    """
+
+    place: Place
+    each: FloatArray
+
+    @property
+    def mean(self) -> float:
+        """Mean difference, nats; negative where sparse is better."""
+        return float(self.each.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class DifferencesAndNoise:
+    """Figure: differences between sparsities against the noise of seeds; `noise` is None where nothing was repeated."""
+
+    noise: SeedNoise | None
+    differences: tuple[Difference, ...]
+    data_unit: DataUnit
+
+
+def place_of(record: RunRecord, sizes: Iterable[int]) -> Place:
+    """Where a run stands: N asked is the one of `sizes` nearest to the run's real N."""
+    nonzero = min(sizes, key=lambda size: abs(math.log(record.nonzero / size)))
+    return Place(nonzero, record.data, record.spec.sparsity)
+
+
+def by_place(records: Iterable[RunRecord], sizes: Sequence[int]) -> Mapping[Place, tuple[RunRecord, ...]]:
+    """Finished runs by place, places in order of N, D and S, runs of one place in order of seed."""
+    found: dict[Place, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.finished:
+            found[place_of(record, sizes)].append(record)
+    order = sorted(found, key=lambda place: (place.nonzero, place.data, place.sparsity))
+    return {place: tuple(sorted(found[place], key=lambda record: record.spec.seed)) for place in order}
+
+
+def of_difference(noise: SeedNoise) -> float:
+    """Standard deviation of the difference between two single runs, nats: seeds are independent, variances add."""
+    return math.sqrt(2) * noise.deviation
+
+
+def differences_and_noise(places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit) -> DifferencesAndNoise:
+    """Each sparse place against the dense runs of the same N and D; places without such runs are left out."""
+    means = {place: float(np.mean([run.loss for run in runs])) for place, runs in places.items()}
+    differences = []
+    for place, runs in places.items():
+        dense = means.get(Place(place.nonzero, place.data, 0.0))
+        if place.sparsity > 0 and dense is not None:
+            differences.append(Difference(place, np.array([run.loss for run in runs]) - dense))
+    noise = seed_noise(run for runs in places.values() for run in runs)
+    return DifferencesAndNoise(noise, tuple(differences), data_unit)
+
+
+def loss_against_data(
+    places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit, predict: Predict | None = None, law: str = ""
+) -> LossAgainstData:
+    """Measured losses, and the law's line over the range of data that the size was trained on."""
+    panels = tuple(
+        SizePanel(size, tuple(_line(places, size, sparsity, predict) for sparsity in sparsities_of(places, size)))
+        for size in sorted({place.nonzero for place in places})
+    )
+    return LossAgainstData(panels, data_unit, law if predict else "")
+
+
+def sparsities_of(places: Iterable[Place], size: int | None = None) -> tuple[float, ...]:
+    """The sparsities that were trained, of one size or of all."""
+    return tuple(sorted({place.sparsity for place in places if size is None or place.nonzero == size}))
+
+
+def training_curves(places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit) -> TrainingCurves | None:
+    """The largest size on the most data that has a dense and a sparse run with curves; None when there is none."""
+    for nonzero, data in sorted({(place.nonzero, place.data) for place in places}, reverse=True):
+        runs = [runs[0] for place, runs in places.items() if (place.nonzero, place.data) == (nonzero, data)]
+        drawn = [run for run in runs if len(run.curve) > 1]
+        if len({run.spec.sparsity > 0 for run in drawn}) == 2:
+            return TrainingCurves(nonzero, data, data_unit, tuple(_curve(run) for run in drawn), _window(drawn))
+    return None
+
+
+def _line(
+    places: Mapping[Place, Sequence[RunRecord]], size: int, sparsity: float, predict: Predict | None
+) -> Line:
+    runs = [run for place, runs in places.items() if (place.nonzero, place.sparsity) == (size, sparsity) for run in runs]
+    data = np.array([run.data for run in runs], dtype=np.float64)
+    loss = np.array([run.loss for run in runs])
+    if predict is None:
+        return Line(sparsity, data, loss, np.empty(0), np.empty(0))
+    law_data = np.geomspace(data.min() / 1.2, data.max() * 1.2, 60)
+    nonzero = float(np.exp(np.mean([math.log(run.nonzero) for run in runs])))
+    real = float(np.mean([run.sparsity for run in runs]))
+    return Line(sparsity, data, loss, law_data, predict(np.array(real), np.array(nonzero), law_data))
+
+
+def _curve(run: RunRecord) -> Curve:
+    return Curve(
+        sparsity=run.spec.sparsity,
+        progress=np.array([point.step for point in run.curve]) / run.spec.steps,
+        loss=np.array([point.loss for point in run.curve]),
+        reached=np.array([point.sparsity for point in run.curve]),
+    )
+
+
+def _window(runs: Iterable[RunRecord]) -> tuple[float, float] | None:
+    for run in runs:
+        if not isinstance(run.spec.regime, Dense):
+            return run.spec.regime.schedule.start, run.spec.regime.schedule.end
+    return None

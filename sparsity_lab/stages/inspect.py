@@ -1,0 +1,87 @@
+"""Looking at what is there: specs and records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.specs.bundle import load_study
+from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.studies import StudySpec
+from sparsity_lab.stages.tables import scaled, text_table
+from sparsity_lab.stages.workspace import Workspace
+
+
+def check_specs(files: Sequence[Path] | None, root: Path) -> Iterator[str]:
+    """Check spec files (all below `specs/` when none are named); yields a line for each good one.
+
+    Raises:
+        SpecError: every problem of every file, one a line.
+    """
+    paths = list(files or sorted(Layout(root).specs.glob("**/*.yaml")))
+    if not paths:
+        raise SpecError("no spec files", where=Layout(root).specs)
+    problems = []
+    for path in paths:
+        try:
+            yield f"ok  {path}  ({_check(path)})"
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError("\n       ".join(problems))
+
+
+def list_runs(space: Workspace) -> list[RunRecord]:
+    """Records of the study's grid and search, by N, D, S and seed."""
+    homes = (space.layout.runs(space.name), space.layout.search(space.name))
+    records = {record.fingerprint: record for home in homes for record in Store(home).records()}
+    return sorted(records.values(), key=lambda r: (r.dense * (1 - r.sparsity) // 1, r.data, r.sparsity, r.spec.seed))
+
+
+def run_rows(records: Sequence[RunRecord]) -> str:
+    """Records as a table."""
+    head = ("run", "non-zero", "S", "D", "seed", "loss", "FLOPs", "seconds", "status")
+    rows = [
+        (
+            record.fingerprint[:12],
+            f"{record.nonzero:,}",
+            f"{record.sparsity:.4g}",
+            scaled(record.data),
+            str(record.spec.seed),
+            f"{record.loss:.4f}",
+            scaled(record.cost.flops_dense),
+            f"{record.cost.seconds:.1f}",
+            record.status,
+        )
+        for record in records
+    ]
+    return text_table(head, rows) if rows else "no runs yet"
+
+
+def find_run(prefix: str, root: Path) -> RunRecord:
+    """The one run whose fingerprint starts with `prefix`.
+
+    Raises:
+        RecordError: no run, or more than one.
+    """
+    homes = all_homes(Layout(root))
+    folders = {folder.name: folder for home in homes for folder in home.glob(f"{prefix}*") if folder.is_dir()}
+    if len(folders) != 1:
+        raise RecordError("fingerprint names not one run", found=prefix, expected=f"one match, there are {len(folders)}")
+    ((name, folder),) = folders.items()
+    record = Store(folder.parent).find(name)
+    if record is None:
+        raise RecordError("the run has no record", where=folder)
+    return record
+
+
+def _check(path: Path) -> str:
+    spec = load_spec(path)
+    if isinstance(spec, StudySpec):
+        study = load_study(path)
+        return f"study: {study.model.family} on {study.spec.dataset}"
+    return spec.kind

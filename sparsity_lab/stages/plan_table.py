@@ -1,0 +1,92 @@
+"""A plan as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsity_lab.specs.models import Dims, T5Dims
+from sparsity_lab.stages.plan import Plan, PlannedRow
+from sparsity_lab.stages.tables import clock, scaled, size, text_table
+
+HEAD = ("N asked", "S", "non-zero", "dense", "paper N", "layers", "width", "ff", "D", "steps", "FLOPs", "time", "")
+
+
+def plan_text(plan: Plan) -> str:
+    """A table, one line for runs that differ only in their seed, and the sums."""
+    groups: dict[tuple[str, ...], list[PlannedRow]] = {}
+    for row in plan.rows:
+        groups.setdefault(_cells(row), []).append(row)
+    lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
+    total = sum(row.flops.dense for row in plan.rows)
+    missing = plan.missing
+    return "\n".join(
+        (
+            f"{plan.study}: {len(plan.rows)} runs, D in {plan.data_unit}; N asked / S = target of dense prunable weights",
+            "",
+            text_table(HEAD, lines),
+            "",
+            f"FLOPs     {scaled(total)} in all, as if dense; {scaled(sum(r.flops.sparse for r in plan.rows))} counting non-zeros",
+            f"to train  {len(missing)} runs, about {clock(plan.seconds)} with {plan.workers} workers ({plan.speed.source})",
+            f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
+            f"disk      {size(plan.disk)} for results, up to {size(plan.checkpoints)} for checkpoints under way",
+        )
+    )
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values: every run with its complete spec."""
+    return {
+        "study": plan.study,
+        "data_unit": plan.data_unit,
+        "workers": plan.workers,
+        "seconds": plan.seconds,
+        "speed": vars(plan.speed),
+        "disk_bytes": plan.disk,
+        "checkpoint_bytes": plan.checkpoints,
+        "search_trials": plan.search_trials,
+        "runs": [_row_json(row) for row in plan.rows],
+    }
+
+
+def _row_json(row: PlannedRow) -> dict[str, Any]:
+    return {
+        "asked": vars(row.planned.point),
+        "dense": row.dense,
+        "nonzero": row.nonzero,
+        "other_params": row.other,
+        "paper_nonzero": row.paper_nonzero,
+        "flops": vars(row.flops),
+        "seconds": row.seconds,
+        "done": row.done,
+        "run": row.planned.run.model_dump(mode="json"),
+    }
+
+
+def _cells(row: PlannedRow) -> tuple[str, ...]:
+    run, point = row.planned.run, row.planned.point
+    return (
+        scaled(point.nonzero),
+        f"{run.sparsity:g}",
+        f"{row.nonzero:,}",
+        f"{row.dense:,}",
+        scaled(row.paper_nonzero),
+        _layers(run.model),
+        str(run.model.width),
+        str(run.model.ff),
+        scaled(run.data),
+        f"{run.steps:,}",
+        scaled(row.flops.dense),
+        clock(row.seconds),
+    )
+
+
+def _layers(dims: Dims) -> str:
+    return f"{dims.encoder_layers}+{dims.decoder_layers}" if isinstance(dims, T5Dims) else str(dims.layers)
+
+
+def _state(rows: list[PlannedRow]) -> str:
+    times = f"x{len(rows)} " if len(rows) > 1 else ""
+    if any(row.done is None for row in rows):
+        return times.strip()
+    done = sum(bool(row.done) for row in rows)
+    return f"{times}{'done' if done == len(rows) else 'to do' if not done else f'{done} done'}"

@@ -1,0 +1,75 @@
+"""Verify: are the records what they say, where were they made, and do the bits repeat here?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from pathlib import Path
+
+from sparsity_lab.artifacts.records import Machine, RunRecord
+from sparsity_lab.errors import RecordError
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
+from sparsity_lab.stages.inspect import list_runs
+from sparsity_lab.stages.workspace import Workspace
+
+
+def verify_study(space: Workspace, *, retrain: int = 0) -> str:
+    """Check every record of a study; train the `retrain` cheapest again and compare losses and bits.
+
+    Raises:
+        RecordError: a record's fingerprint is not that of its contents, or a retrained run differs although the
+            machine, the torch version and the thread count are the same.
+    """
+    records = list_runs(space)
+    for record in records:
+        _check_identity(record)
+    lines = [f"{space.name}: {len(records)} records, every fingerprint is that of its contents", *_makers(records)]
+    cheapest = sorted(records, key=lambda record: record.cost.flops_dense)[:retrain]
+    lines += [_retrain(space, record) for record in cheapest]
+    return "\n".join(lines)
+
+
+def _check_identity(record: RunRecord) -> None:
+    expected = fingerprint(record.spec, record.data_hash, record.engine)
+    if expected != record.fingerprint:
+        raise RecordError("contents do not have this fingerprint", found=record.fingerprint, expected=expected)
+
+
+def _makers(records: Sequence[RunRecord]) -> list[str]:
+    counts = Counter((record.machine, record.engine) for record in records)
+    return [
+        f"  {count} made with torch {machine.torch}, {machine.instruction_set}, {machine.threads} thread(s), "
+        f"{machine.processor}, engine {engine}{'' if engine == ENGINE_VERSION else ' (older than this one)'}"
+        for (machine, engine), count in counts.most_common()
+    ]
+
+
+def _retrain(space: Workspace, record: RunRecord) -> str:
+    # torch is loaded only where something is trained
+    from sparsity_lab.training.determinism import best_device, settle, this_machine
+    from sparsity_lab.training.inputs import Inputs
+    from sparsity_lab.training.run import Sitting, train
+
+    settle(record.machine.threads)
+    inputs = Inputs(space.layout.data(space.name), space.layout.cache)
+    with TemporaryDirectory() as scratch:
+        again = train(record.spec, inputs, Sitting(Path(scratch) / "checkpoint.safetensors"))
+    name = record.fingerprint[:12]
+    if (again.loss, again.curve) == (record.loss, record.curve):
+        return f"  {name} trained again: the same bits"
+    alike = same_bits_expected(record.machine, this_machine(best_device()))
+    difference = f"loss {again.loss!r}, recorded {record.loss!r}"
+    if alike:
+        raise RecordError(f"run {name} trained again on the same kind of machine differs: {difference}")
+    return f"  {name} trained again on another kind of machine: {difference}"
+
+
+def same_bits_expected(one: Machine, other: Machine) -> bool:
+    """Whether two machines should give the same bits: same torch, device, instruction set and thread count."""
+    return (one.torch, one.device, one.instruction_set, one.threads) == (
+        other.torch,
+        other.device,
+        other.instruction_set,
+        other.threads,
+    )

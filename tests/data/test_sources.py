@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sparsity_lab.data.sources import documents, image_blocks, source_files, source_hash
+from sparsity_lab.errors import DataError
+from sparsity_lab.specs.datasets import JsonLines, ParquetImages, ParquetText, PythonStdlib, TextFiles
+
+
+def lines(path: Path, **changes: str) -> JsonLines:
+    return JsonLines.model_validate({"kind": "jsonl", "path": str(path)} | changes)
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def png(shade: int, side: int = 9) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (shade, 0, 255 - shade)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_the_standard_library_is_whole_files_without_tests() -> None:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    names = {path.relative_to(root).as_posix() for path in source_files(PythonStdlib(kind="python-stdlib"))}
+    assert {"json/decoder.py", "abc.py"} <= names
+    assert not [name for name in names if "site-packages" in name or "/tests/" in name or name.startswith("test/")]
+
+
+def test_a_byte_limit_takes_a_prefix_of_whole_files() -> None:
+    few = list(documents(PythonStdlib(kind="python-stdlib", maximum_bytes=300_000)))
+    more = list(documents(PythonStdlib(kind="python-stdlib", maximum_bytes=600_000)))
+    assert 0 < sum(map(len, few)) <= 300_000
+    assert more[: len(few)] == few
+    assert len(more) > len(few)
+
+
+def test_files_come_sorted_and_without_the_empty_ones(tmp_path: Path) -> None:
+    for name, text in (("b.txt", "two"), ("a.txt", "one"), ("c/d.txt", "three"), ("empty.txt", ""), ("x.md", "no")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert list(documents(TextFiles(kind="files", path=str(tmp_path)))) == [b"one", b"two", b"three"]
+
+
+def test_a_relative_path_starts_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.txt").write_text("found", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert list(documents(TextFiles(kind="files", path="here"))) == [b"found"]
+
+
+def test_json_lines_plain_and_zipped_are_one(tmp_path: Path) -> None:
+    rows = [{"text": f"row {k} ☃", "url": "x"} for k in range(5)]
+    content = "\n\n".join(json.dumps(row) for row in rows).encode()
+    (tmp_path / "plain.json").write_bytes(content)
+    with gzip.open(tmp_path / "zipped.json.gz", "wb") as file:
+        file.write(content)
+    plain = list(documents(lines(tmp_path / "plain.json")))
+    assert plain == list(documents(lines(tmp_path / "zipped.json.gz"))) == [row["text"].encode() for row in rows]
+    assert list(documents(lines(tmp_path))) == plain * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "cut', r"rows\.json:3: text: is not JSON"),
+        ('{"body": "x"}', r"rows\.json:3: text: no text \(found 'the fields body', expected text under 'text'\)"),
+        ('{"text": 7}', r"rows\.json:3: text: no text"),
+        ("[1, 2]", r"rows\.json:3: text: no text \(found 'list'"),
+        (r'{"text": "\ud800"}', r"rows\.json:3: text: text that has no UTF-8 form"),
+        (b"\xff{}", r"rows\.json:3: text: is not JSON"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) -> None:
+    bad = line if isinstance(line, bytes) else line.encode()
+    (tmp_path / "rows.json").write_bytes(b'{"text": "fine"}\n\n' + bad + b"\n")
+    with pytest.raises(DataError, match=message):
+        list(documents(lines(tmp_path)))
+
+
+def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"text": "fine"}\n' * 1000)
+    for content in (whole[: len(whole) // 2], b"plain text"):
+        (tmp_path / "rows.json.gz").write_bytes(content)
+        with pytest.raises(DataError, match=r"rows\.json\.gz: damaged gzip file"):
+            list(documents(lines(tmp_path)))
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"a\.txt: is not UTF-8 at byte 3"):
+        list(documents(TextFiles(kind="files", path=str(tmp_path))))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        list(documents(TextFiles(kind="files", path=str(tmp_path / "nowhere"))))
+    with pytest.raises(DataError, match=r"pattern: no file matches \(found '\*\*/\*\.txt'\)"):
+        list(documents(TextFiles(kind="files", path=str(tmp_path))))
+    with pytest.raises(DataError, match="pattern: is no pattern"):
+        list(documents(TextFiles(kind="files", path=str(tmp_path), pattern="/absolute/*")))
+
+
+def test_parquet_text(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", {"text": [f"row {k}" for k in range(600)], "other": list(range(600))})
+    source = ParquetText(kind="parquet-text", path=str(tmp_path))
+    assert list(documents(source)) == [f"row {k}".encode() for k in range(600)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"body": ["x"]}, r"a\.parquet: text: no such column \(found 'body', expected text\)"),
+        ({"text": [1]}, r"a\.parquet: text: no text \(found 'int64', expected a column of strings\)"),
+        ({"text": ["x", None]}, r"a\.parquet: row 1: text: no text \(found 'null'\)"),
+    ],
+)
+def test_parquet_without_text_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    parquet(tmp_path / "a.parquet", columns)
+    with pytest.raises(DataError, match=message):
+        list(documents(ParquetText(kind="parquet-text", path=str(tmp_path))))
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"text": ["x"]})
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError, match=r"a\.parquet: damaged Parquet file"):
+        list(documents(ParquetText(kind="parquet-text", path=str(tmp_path))))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_parquet_images(tmp_path: Path, nested: bool, channels: int) -> None:
+    encoded: list[Any] = [png(shade) for shade in (0, 100, 255)]
+    if nested:
+        encoded = [{"bytes": image, "path": None} for image in encoded]
+    parquet(tmp_path / "a.parquet", {"image": encoded, "label": [2, 0, 1]})
+    source = ParquetImages.model_validate(
+        {"kind": "parquet-images", "path": str(tmp_path), "image": 5, "channels": channels}
+    )
+    (block,) = image_blocks(source)
+    assert block.pixels.shape == (3, 5, 5, channels)
+    assert block.labels.tolist() == [2, 0, 1]
+    if channels == 3:
+        assert (block.pixels[1] == (100, 0, 155)).all()
+    assert np.unique(block.pixels[0]).size == (1 if channels == 1 else 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": [b"no image"], "label": [0]}, r"row 0: image: cannot be decoded"),
+        ({"image": ["text"], "label": [0]}, r"row 0: image: no encoded image \(found 'str'\)"),
+        ({"image": [png(0)], "label": [-1]}, r"label: label out of range \(found -1"),
+        ({"image": [png(0)], "label": ["cat"]}, r"label: no labels \(found 'string'"),
+        ({"image": [png(0)]}, r"label: no such column"),
+    ],
+)
+def test_parquet_without_images_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    parquet(tmp_path / "a.parquet", columns)
+    with pytest.raises(DataError, match=message):
+        list(image_blocks(ParquetImages(kind="parquet-images", path=str(tmp_path), image=4)))
+
+
+def test_a_sources_hash_knows_names_and_content_but_not_the_place(tmp_path: Path) -> None:
+    for folder in ("one", "two", "renamed", "edited"):
+        (tmp_path / folder).mkdir()
+        name = "b.txt" if folder == "renamed" else "a.txt"
+        (tmp_path / folder / name).write_text("edited" if folder == "edited" else "text", encoding="utf-8")
+    hashes = {
+        folder: source_hash(TextFiles(kind="files", path=str(tmp_path / folder)))
+        for folder in ("one", "two", "renamed", "edited")
+    }
+    assert hashes["one"] == hashes["two"]
+    assert len(set(hashes.values())) == 3

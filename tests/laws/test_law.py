@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+
+from sparsity_lab import __version__
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.laws import Law, LawDocument, bootstrap, document, fit, gain, heldout_error
+
+TEXT = """\
+version: 1
+kind: law
+form: chinchilla
+data_unit: tokens
+params: {A: 406.4, alpha: 0.34, B: 410.7, beta: 0.28, E: 1.69}
+citation: Hoffmann 2022
+provenance: its table
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rounded"),
+    [
+        ("frantar2024-vit-jft", (2.94e2, 0.821, 4.68e2, 0.392, 2.37e8, 0.890, 4.517)),
+        ("frantar2024-t5-c4", (1.68e1, 0.722, 4.50e1, 0.245, 6.90e8, 0.203, 0.651)),
+    ],
+)
+def test_shipped_laws_round_to_the_papers_table(published, name, rounded):
+    law = published(name)
+    np.testing.assert_allclose(law.params, rounded, rtol=2.5e-3)
+    assert "2309.08520" in law.source
+    assert law.data_unit == ("images" if "vit" in name else "tokens")
+
+
+def test_the_shipped_minimum_is_what_the_fit_finds(published, paper_runs):
+    np.testing.assert_allclose(
+        published("frantar2024-t5-c4-minimum").params, fit(paper_runs, "frantar").params, rtol=1e-7
+    )
+
+
+def test_a_yaml_law(tmp_path):
+    path = tmp_path / "law.yaml"
+    path.write_text(TEXT)
+    law = Law.load(path)
+    assert law.predict(0.5, 1e9, 1e10) == pytest.approx(406.4 / 1e9**0.34 + 410.7 / 1e10**0.28 + 1.69)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("chinchilla", "kaplan", r"law.yaml:3: form"),
+        ("alpha: 0.34, ", "", r"law.yaml: params: wrong parameters for the form chinchilla"),
+        ("alpha: 0.34", "alpha: -1", r"law.yaml:5: params.alpha"),
+        ("tokens", "words", r"law.yaml:4: data_unit"),
+        ("citation", "cite", r"law.yaml:6: cite"),
+        ("kind: law", "kind: model", "wrong kind of spec"),
+    ],
+)
+def test_bad_yaml_laws(tmp_path, old, new, words):
+    path = tmp_path / "law.yaml"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(SpecError, match=words):
+        Law.load(path)
+
+
+@pytest.fixture
+def written(make_runs) -> LawDocument:
+    runs = make_runs(noise=0.002)
+    fitted = fit(runs, "frantar", starts=8)
+    return document(
+        fitted,
+        source="studies/demo",
+        bootstrap=bootstrap(fitted, 20),
+        heldout=heldout_error(runs, "frantar", starts=8),
+        excluded_diverged=2,
+    )
+
+
+def test_a_document_tells_what_was_done(written):
+    assert written.provenance.excluded_diverged == 2
+    assert written.provenance.runs == 64
+    assert written.provenance.package_version == __version__
+    assert written.units["a_D"] == "tokens"
+    assert written.fit.converged
+    assert written.heldout.rows == 16
+    assert written.bootstrap.intervals["b_N"].identified
+    assert set(written.bootstrap.draws) == set(written.params)
+
+
+def test_a_document_survives_its_file(written, tmp_path):
+    path = tmp_path / "law.json"
+    path.write_text(written.model_dump_json())
+    assert LawDocument.model_validate_json(path.read_text()) == written
+    law = Law.load(path)
+    assert law.source == "studies/demo"
+    assert law.predict(0.5, 1e7, 1e10) == Law.from_document(written).predict(0.5, 1e7, 1e10)
+    interval = law.interval(lambda one: gain(one, 0.75))
+    assert interval.low < interval.value < interval.high
+
+
+def test_bad_documents(written, tmp_path):
+    path = tmp_path / "law.json"
+    with pytest.raises(RecordError, match="no such file"):
+        Law.load(path)
+    path.write_text(written.model_dump_json()[:-20])
+    with pytest.raises(RecordError, match="cannot be read as JSON"):
+        Law.load(path)
+    tree = json.loads(written.model_dump_json())
+    for change, words in (
+        ({"version": 2}, "is no law"),
+        ({"params": {"a_S": 1.0}}, "one value a replicate"),
+        ({"params": {"a_S": 1.0}, "bootstrap": None}, "wrong parameters"),
+        ({"extra": 1}, "extra: is no law"),
+    ):
+        path.write_text(json.dumps({**tree, **change}))
+        with pytest.raises(RecordError, match=words):
+            Law.load(path)
+
+
+def test_equal_losses_have_no_r2_and_still_a_document(make_runs):
+    runs = make_runs()
+    flat = type(runs)(runs.sparsity, runs.nonzero, runs.data, np.full(len(runs), 2.0))
+    assert document(fit(flat, "frantar", starts=4), source="flat").fit.r2 is None

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws import FRANTAR, Law, bootstrap, fit, gain, optimal_sparsity
+from sparsity_lab.laws.objective import Objective
+from sparsity_lab.laws.solver import minimise
+from sparsity_lab.laws.fit import box_for
+
+
+def test_replicates_reach_the_minimum_of_their_resample(paper_runs):
+    """A warm start is as good as many random ones."""
+    fitted = fit(paper_runs, "frantar")
+    boot = bootstrap(fitted, 12, seed=4)
+    rows = len(paper_runs)
+    weights = np.random.default_rng(4).multinomial(rows, np.full(rows, 1 / rows), size=12) / rows
+    design = FRANTAR.design(paper_runs, fitted.units)
+    reached = Objective(design, paper_runs.loss, "log", 1e-3, weights).value(
+        FRANTAR.to_coordinates(boot.draws, fitted.units)
+    )
+    rng = np.random.default_rng(0)
+    for replicate in range(12):
+        objective = Objective(design, paper_runs.loss, "log", 1e-3, weights[[replicate]])
+        starts = fitted.coordinates + rng.normal(size=(24, 7))
+        lowest = minimise(objective, starts, box_for(FRANTAR, paper_runs)).value.min()
+        assert reached[replicate] <= lowest * (1 + 1e-6)
+    assert boot.unconverged == 0
+
+
+def test_the_published_runs_do_not_identify_their_data_exponent(paper_runs):
+    boot = bootstrap(fit(paper_runs, "frantar"), 200)
+    verdicts = {verdict.name: verdict for verdict in boot.verdicts()}
+    assert not verdicts["b_D"].identified
+    assert "times its value" in verdicts["b_D"].reason
+    assert verdicts["b_D"].low == pytest.approx(0.1, abs=0.05)
+    assert verdicts["b_D"].high == pytest.approx(0.85, abs=0.15)
+    assert not verdicts["c"].identified
+    assert verdicts["b_N"].identified
+    assert verdicts["b_S"].identified
+
+
+def test_seeds_repeat_and_differ(make_runs):
+    fitted = fit(make_runs(noise=0.002), "frantar")
+    one, same, other = (bootstrap(fitted, 5, seed=seed).draws for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.b_N, same.b_N)
+    assert not np.array_equal(one.b_N, other.b_N)
+
+
+def test_exact_runs_leave_no_doubt(make_runs, known):
+    boot = bootstrap(fit(make_runs(), "frantar"), 10)
+    for name, draws in boot.draws._asdict().items():
+        np.testing.assert_allclose(draws, getattr(known, name), rtol=1e-4)
+
+
+def test_too_few_values_are_never_identified(make_runs):
+    boot = bootstrap(fit(make_runs(noise=0.002, data=(1e9, 6.4e10)), "frantar"), 20)
+    verdicts = {verdict.name: verdict for verdict in boot.verdicts()}
+    assert not any(verdicts[name].identified for name in ("a_D", "b_D", "c"))
+    assert "too few different values" in verdicts["c"].reason
+    assert verdicts["b_N"].identified
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say(make_runs, known):
+    """90 % intervals of what matters, over 40 noisy repetitions: 3 standard deviations below 90 % is 76 %."""
+    points = np.array([0.0, 0.6, 0.8]), np.array([1e7, 1e7, 5e7]), np.array([8e9, 8e9, 4e9])
+
+    def quantities(law: Law) -> np.ndarray:
+        budget = optimal_sparsity(law, np.float64(2e7)[None], np.array([2e10]))
+        return np.concatenate(np.broadcast_arrays(law.predict(*points), gain(law, [0.5, 0.75, 0.875]), budget), axis=-1)
+
+    truth = quantities(Law(FRANTAR, known, "tokens", "truth"))
+    inside = []
+    for seed in range(40):
+        fitted = fit(make_runs(noise=0.002, seed=seed), "frantar", starts=6)
+        interval = Law.from_fit(fitted, bootstrap(fitted, 100)).interval(quantities)
+        inside.append((interval.low <= truth) & (truth <= interval.high))
+    share = np.mean(inside, axis=0)
+    assert (share >= 0.74).all(), share
+    assert share.mean() <= 0.99, share
+
+
+def test_intervals_have_the_quantitys_shape(make_runs):
+    fitted = fit(make_runs(noise=0.002), "frantar")
+    law = Law.from_fit(fitted, bootstrap(fitted, 30))
+    scalar = law.interval(lambda one: gain(one, 0.75))
+    assert scalar.low.shape == ()
+    assert scalar.low < scalar.value < scalar.high
+    grid = law.interval(lambda one: optimal_sparsity(one, np.array([[1e7], [1e8]]), np.geomspace(1e9, 1e11, 5)))
+    assert grid.low.shape == (2, 5)
+    assert (grid.low <= grid.high).all()
+    narrow, wide = (law.interval(lambda one: gain(one, 0.75), confidence) for confidence in (0.5, 0.95))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_a_published_law_has_no_intervals(published):
+    with pytest.raises(RecordError, match="carries no bootstrap"):
+        published("frantar2024-t5-c4").interval(lambda law: gain(law, 0.5))
+
+
+def test_no_replicates_mean_nothing(make_runs):
+    with pytest.raises(ValueError, match="must be positive"):
+        bootstrap(fit(make_runs(), "frantar", starts=2), 0)

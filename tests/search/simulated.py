@@ -1,0 +1,93 @@
+"""Runs that cost nothing: losses from the published ViT law, with noise that belongs to the run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
+from sparsity_lab.search.space import Ask
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.studies import SearchSpec
+
+N = 1_000_000
+SPEC = RunSpec.model_construct()
+MACHINE = Machine(torch="", device="", processor="", instruction_set="", threads=1, platform="")
+COST = Cost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
+
+
+def vit(sparsity: float, data: float) -> float:
+    """Frantar et al. 2024, ViT row, N = 1e6."""
+    return float((2.94e2 * (1 - sparsity) ** 0.821 + 4.68e2) * N**-0.392 + (2.37e8 / data) ** 0.890 + 4.517)
+
+
+def multiplier(sparsity: float) -> float:
+    """Cubic ramp from 25 to 75 %, cost at the density of each moment."""
+    return (1 - 0.625 * sparsity) / (1 - sparsity)
+
+
+def optimum(data_dense: float, highest: float = 0.9) -> float:
+    """Sparsity with the lowest noiseless loss at equal compute."""
+    grid = np.linspace(0, highest, 1801)
+    return float(grid[np.argmin([vit(s, data_dense / multiplier(s)) for s in grid])])
+
+
+def fingerprint(ask: Ask, identity: str = "") -> str:
+    return hashlib.sha256(f"{identity}{ask.sparsity}/{ask.data}".encode()).hexdigest()
+
+
+def record(ask: Ask, loss: float, *, status: str = "finished", identity: str = "") -> RunRecord:
+    return RunRecord.model_construct(
+        version=1,
+        fingerprint=fingerprint(ask, identity),
+        engine=1,
+        data_hash="",
+        spec=SPEC,
+        status=status,
+        reason="" if status == "finished" else "loss is NaN",
+        sparsity=ask.sparsity,
+        nonzero=N,
+        data=ask.data,
+        loss=loss,
+        cost=COST,
+        machine=MACHINE,
+    )
+
+
+@dataclass
+class Runs:
+    """An evaluator that remembers what it was asked.
+
+    Attributes:
+        noise: relative standard deviation of a loss; the same run always has the same loss.
+        fail_at: call at which it raises, counted from 0.
+    """
+
+    noise: float = 0.0
+    seed: int = 0
+    loss: Callable[[float, float], float] = vit
+    diverges: Callable[[Ask], bool] = lambda _: False
+    identity: str = ""
+    fail_at: int | None = None
+    calls: list[tuple[Ask, ...]] = field(default_factory=list)
+
+    def __call__(self, asks: Sequence[Ask]) -> list[RunRecord]:
+        self.calls.append(tuple(asks))
+        if self.fail_at == len(self.calls) - 1:
+            raise KeyboardInterrupt
+        return [self._one(ask) for ask in asks]
+
+    def _one(self, ask: Ask) -> RunRecord:
+        if self.diverges(ask):
+            return record(ask, float("nan"), status="diverged", identity=self.identity)
+        own = np.random.default_rng([self.seed, round(ask.sparsity * 1e6), ask.data])
+        loss = self.loss(ask.sparsity, ask.data) * (1 + self.noise * own.normal())
+        return record(ask, loss, identity=self.identity)
+
+
+def spec(**changes: object) -> SearchSpec:
+    fields = {"nonzero": N, "budgets": (100_000_000, 300_000_000, 1_000_000_000), "regime": "gmp", **changes}
+    return SearchSpec.model_validate(fields)
