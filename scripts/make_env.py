@@ -1,9 +1,9 @@
 """Bring `.venv` to what pyproject.toml and constraints.txt ask for, from whatever state it is in.
 
 Run by `make env` with any Python >= 3.11 and nothing installed, hence the standard library alone. A stamp,
-written only after success, says for which files, place and torch index the environment was made; while it
-fits, nothing happens. Without one, `.venv` was interrupted or made by hand: it is kept when every package in
-it is whole, and made anew otherwise. docs/adr/0003-torch-builds.md says how torch's build is chosen.
+written only after success, says for which files and torch index the environment was made; while it fits,
+nothing happens. Without one, `.venv` was interrupted or made by hand: it is kept when every package in it is
+whole, and made anew otherwise. docs/adr/0003-torch-builds.md says how torch's build is chosen.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class Stamp:
 
     inputs: str
     """SHA-256 of pyproject.toml and constraints.txt"""
-    place: str
-    """the checkout's folder: scripts and the editable install carry it"""
     torch_index: str
     """address of the index that torch came from, or `PIP`"""
 
@@ -71,8 +69,11 @@ def make_env(root: Path, *, python_chosen: bool, torch_index: str | None) -> Non
     with _locked(root / ".venv.lock"):
         recorded = Stamp.read(stamp)
         index = torch_index or (recorded.torch_index if recorded else default_torch_index())
-        wanted = Stamp(_hash_of_inputs(root), str(root), index)
-        usable = _is_usable(venv, recorded, root, python_chosen=python_chosen)
+        present = recorded.torch_index if recorded else PIP
+        wanted = Stamp(_hash_of_inputs(root), index)
+        usable = _is_usable(venv, python_chosen=python_chosen)
+        if usable and recorded is None:
+            usable = all(is_whole(site) for site in venv.glob("lib/python*/site-packages"))
         if usable and recorded == wanted:
             return
         stamp.unlink(missing_ok=True)
@@ -80,8 +81,7 @@ def make_env(root: Path, *, python_chosen: bool, torch_index: str | None) -> Non
             _say("creating .venv")
             base = getattr(sys, "_base_executable", sys.executable)
             subprocess.run([base, "-m", "venv", "--clear", str(venv)], check=True)
-        switch = usable and recorded is not None and recorded.torch_index != index
-        _install(root, index, switch_torch=switch)
+        _install(root, index, switch_torch=usable and present != index)
         wanted.write(stamp)
         _say("the environment is ready")
 
@@ -118,13 +118,20 @@ def _has_size(path: Path, size: str) -> bool:
         return False
 
 
-def _is_usable(venv: Path, recorded: Stamp | None, root: Path, *, python_chosen: bool) -> bool:
+def _is_usable(venv: Path, *, python_chosen: bool) -> bool:
     version = _version_of(venv / "bin" / "python")
     if version is None or (python_chosen and version != _short_version()):
         return False
-    if recorded is not None:
-        return recorded.place == str(root)
-    return all(is_whole(site) for site in venv.glob("lib/python*/site-packages"))
+    return _was_made_at(venv)
+
+
+def _was_made_at(venv: Path) -> bool:
+    # Scripts in bin/ carry the folder's name; in a checkout that was moved or copied they lead elsewhere.
+    try:
+        lines = (venv / "pyvenv.cfg").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("command = ") and line.endswith(f" {venv}") for line in lines)
 
 
 def _short_version() -> str:

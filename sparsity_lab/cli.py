@@ -30,8 +30,12 @@ app.add_typer(spec_app, name="spec", rich_help_panel="Look")
 app.add_typer(runs_app, name="runs", rich_help_panel="Look")
 
 StudyArgument = Annotated[str, typer.Argument(help="A study's name (specs/studies/NAME.yaml) or the path of its file.")]
-RootOption = Annotated[Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Parallel runs.", show_default="one a core")]
+RootOption = Annotated[
+    Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Parallel runs.", show_default="one a core")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 STEPS = "The steps of a study"
@@ -58,7 +62,9 @@ def _version(*, wanted: bool) -> None:
 @app.callback()
 def options(
     *,
-    version: Annotated[bool, typer.Option("--version", callback=lambda w: _version(wanted=w), is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda w: _version(wanted=w), is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Options before any command."""
 
@@ -74,7 +80,9 @@ def doctor(*, as_json: JsonOption = False) -> None:
 
 @spec_app.command("check")
 def spec_check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Spec files.", show_default="every file below specs/")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Spec files.", show_default="every file below specs/")
+    ] = None,
     root: RootOption = Path(),
 ) -> None:
     """Check spec files, and for studies that all they name fits together."""
@@ -111,7 +119,8 @@ def runs_list(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonO
 
 @runs_app.command("show")
 def runs_show(
-    fingerprint: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")], root: RootOption = Path()
+    fingerprint: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")],
+    root: RootOption = Path(),
 ) -> None:
     """Print one run's record as JSON."""
     from sparsity_lab.stages.inspect import find_run
@@ -124,7 +133,9 @@ def runs_verify(
     study: StudyArgument,
     root: RootOption = Path(),
     *,
-    retrain: Annotated[int, typer.Option(min=0, help="Train this many of the cheapest runs again and compare the bits.")] = 0,
+    retrain: Annotated[
+        int, typer.Option(min=0, help="Train this many of the cheapest runs again and compare the bits.")
+    ] = 0,
 ) -> None:
     """Check every record's identity, say which were made where, and train some again to compare."""
     from sparsity_lab.stages.verify import verify_study
@@ -183,9 +194,9 @@ def fit(study: StudyArgument, root: RootOption = Path()) -> None:
 @app.command(rich_help_panel=STEPS)
 def report(study: StudyArgument, root: RootOption = Path()) -> None:
     """Step 5: draw the plots and write reports/STUDY/index.html."""
-    from sparsity_lab.stages.report import report_study
+    from sparsity_lab.stages.report import describe_report, report_study
 
-    typer.echo(report_study(_space(study, root)))
+    typer.echo(describe_report(report_study(_space(study, root))))
 
 
 @app.command(rich_help_panel=STEPS)

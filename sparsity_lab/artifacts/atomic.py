@@ -26,7 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -65,11 +68,11 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def _explained(error: OSError, path: Path) -> MachineError | None:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return MachineError("no space left on the disk; nothing half-written was kept", where=path)
         case errno.EACCES | errno.EROFS | errno.EPERM:
             return MachineError("cannot be written: no permission", where=path)
         case _:
-            return error
+            return None

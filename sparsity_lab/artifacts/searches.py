@@ -111,4 +111,6 @@ def read_search(path: Path) -> SearchResult | None:
         return SearchResult.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise RecordError(f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"]))) from None
+        raise RecordError(
+            f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"]))
+        ) from None

@@ -80,8 +80,9 @@ def all_homes(layout: Layout) -> tuple[Path, ...]:
 
 
 def copy_run(source: Path, target: Path) -> None:
-    """Copy a run's folder, its record last, so that an interrupted copy is no run."""
-    files = sorted((f for f in source.iterdir() if f.is_file()), key=lambda f: f.name == RECORD)
+    """Copy a run's folder, its record last, so that an interrupted copy is no run; half-written files stay behind."""
+    whole = (f for f in source.iterdir() if f.is_file() and not f.name.startswith("."))
+    files = sorted(whole, key=lambda f: f.name == RECORD)
     for file in files:
         with replacing(target / file.name) as temporary:
             shutil.copyfile(file, temporary)

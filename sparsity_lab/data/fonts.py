@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from sparsity_lab.errors import DataError
 
@@ -135,16 +135,15 @@ def _strokes(font: _Font, point: int, side: int) -> NDArray[np.uint8]:
 
 def _fitted(font: _Font, point: int, stroke: int, side: int) -> NDArray[np.uint8]:
     """The character's ink (side, side), its longer side filling the square, the shorter centred."""
-    mask = font.face.getmask(chr(point), mode="L")
-    drawn = ImageOps.expand(Image.frombytes("L", mask.size, bytes(mask)), border=EM // 8)
-    drawn = drawn.filter(ImageFilter.MaxFilter(2 * stroke + 1))
-    box = drawn.getbbox()
+    canvas = Image.new("L", (4 * EM, 4 * EM))
+    ImageDraw.Draw(canvas).text((EM, EM), chr(point), fill=255, font=font.face)
+    box = canvas.getbbox()
     if box is None:
         return np.zeros((side, side), np.uint8)
-    ink = np.asarray(drawn.crop(box))
-    height, width = ink.shape
-    longer = max(width, height)
-    square = np.zeros((longer, longer), np.uint8)
-    top, left = (longer - height) // 2, (longer - width) // 2
-    square[top : top + height, left : left + width] = ink
-    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BILINEAR))
+    left, top, right, bottom = box
+    longer = max(right - left, bottom - top) + 2 * stroke
+    left, top = (left + right - longer) // 2, (top + bottom - longer) // 2
+    square = canvas.crop((left, top, left + longer, top + longer))
+    if stroke:
+        square = square.filter(ImageFilter.MaxFilter(2 * stroke + 1))
+    return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))

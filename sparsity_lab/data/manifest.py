@@ -175,6 +175,8 @@ def expected_shape(spec: DatasetSpec, objective: Objective) -> DataShape:
             return _under(DataShape(vocabulary=asked_vocabulary(spec.tokenizer)), objective)
         case ImageDataset(source=Glyphs() as source):
             return _under(DataShape(image=source.image, channels=1, classes=source.classes), objective)
+        case ImageDataset(source=ParquetImages(classes=int() as classes) as source):
+            return _under(DataShape(image=source.image, channels=source.channels, classes=classes), objective)
         case ImageDataset(source=ParquetImages() as source):
             raise NotReadyError(f"the number of classes in {source.path}", make_it="sparsity-lab prepare")
         case _:

@@ -157,9 +157,21 @@ def _prepare_images(spec: ImageDataset, folder: Path, source: str, report: Progr
         classes = max(shape.classes, int(block.labels.max()) + 1)
         shape = DataShape(image=height, channels=channels, classes=classes)
         report("draw" if total else "decode", done, total)
-    if isinstance(spec.source, Glyphs):
-        shape = shape.model_copy(update={"classes": spec.source.classes})
+    if spec.source.classes is not None:
+        shape = shape.model_copy(update={"classes": _checked_classes(spec.source.classes, shape.classes)})
     return _finish(spec, source, writers, shape, "")
+
+
+def _checked_classes(asked: int, found: int) -> int:
+    if found > asked:
+        raise DataError(
+            "a label lies outside the classes",
+            where="source",
+            field="classes",
+            found=asked,
+            expected=f"at least {found}",
+        )
+    return asked
 
 
 def _sort_images(block: Images, side: _Sorter, writers: dict[Split, ImageWriter]) -> None:

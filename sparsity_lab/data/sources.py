@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import sysconfig
 import zlib
 from collections.abc import Iterator
@@ -138,11 +139,13 @@ def _stdlib_root() -> Path:
 
 
 def _stdlib_files() -> list[Path]:
-    root = _stdlib_root()
-    found = sorted(path for path in root.rglob("*.py") if NOT_LIBRARY.isdisjoint(path.relative_to(root).parts))
+    found: list[Path] = []
+    for folder, inner, names in os.walk(_stdlib_root()):
+        inner[:] = [name for name in inner if name not in NOT_LIBRARY]
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
     if not found:
-        raise DataError("this Python carries no library source", where=root, expected="*.py files")
-    return found
+        raise DataError("this Python carries no library source", where=_stdlib_root(), expected="*.py files")
+    return sorted(found)
 
 
 def _stdlib(maximum_bytes: int | None) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparsity_lab.data.keyed import Permutation, key_seed
 from sparsity_lab.data.manifest import model_shape
 from sparsity_lab.data.mapped import ImageSplit, TextSplit
-from sparsity_lab.data.objectives import TextObjective, corrupt, noise_mask, raw_length
+from sparsity_lab.data.objectives import Ints, TextObjective, corrupt, noise_mask, raw_length
 from sparsity_lab.errors import DataError
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
 
@@ -19,7 +19,10 @@ Batch: TypeAlias = dict[str, torch.Tensor]
 """span corruption: inputs (B, T), targets (B, U) int64; next token: tokens (B, T) int64;
 classification: images (B, height, width, channels) uint8, labels (B,) int64"""
 
-BLOCK: Final = 1024
+_Block: TypeAlias = dict[str, NDArray[Any]]
+"""examples as they are kept between batches: token ids, or which images"""
+
+BLOCK: Final = 512
 """examples made at once; fixed, for each example's corruption is drawn with its block"""
 HELD_OUT_KEY: Final = "held-out"
 """takes the place of the seed for held-out batches: they are the same for every run"""
@@ -43,7 +46,7 @@ class Stream:
         model_shape(split.manifest, objective)
         self.batch = batch
         self._examples = _examples_of(split, objective, seed)
-        self._block: tuple[int, dict[str, NDArray[np.int64]]] | None = None
+        self._block: tuple[int, _Block] | None = None
 
     @property
     def unique(self) -> int:
@@ -70,7 +73,7 @@ class Stream:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return {name: torch.from_numpy(values) for name, values in joined.items()}
 
-    def _made(self, start: int) -> dict[str, NDArray[np.int64]]:
+    def _made(self, start: int) -> _Block:
         if self._block is None or self._block[0] != start:
             self._block = (start, self._examples.make(start))
         return self._block[1]
@@ -99,7 +102,7 @@ class _TextExamples:
     """Windows of a corpus, in the order of a seed."""
 
     def __init__(self, split: TextSplit, objective: TextObjective, seed: int | str) -> None:
-        self._tokens, self._objective, self._seed = split.tokens, objective, seed
+        self._tokens, self._objective, self._seed = np.asarray(split.tokens), objective, seed
         self._first_sentinel = split.manifest.vocabulary
         self._length = raw_length(objective)
         total = len(split.tokens)
@@ -108,7 +111,7 @@ class _TextExamples:
         self.unique = max(1, (total - self._length + 1) // self._length)
         self._slack = min(self._length, total - self.unique * self._length + 1)
 
-    def make(self, start: int) -> dict[str, NDArray[np.int64]]:
+    def make(self, start: int) -> _Block:
         """Examples `start` to `start` + BLOCK - 1."""
         windows_BL = self._windows(start)
         match self._objective:
@@ -119,16 +122,16 @@ class _TextExamples:
             case NextToken():
                 return {"tokens": windows_BL}
 
-    def finish(self, block: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-        """Text is complete as it is made."""
-        return block
+    def finish(self, block: _Block) -> dict[str, NDArray[Any]]:
+        """Token ids in the type that models read."""
+        return {name: values.astype(np.int64) for name, values in block.items()}
 
-    def _windows(self, start: int) -> NDArray[np.int64]:
+    def _windows(self, start: int) -> Ints:
         begins = np.empty(BLOCK, np.int64)
         for epoch, rows, order in _shuffled(start, self.unique, self._seed):
             offset = key_seed("offset", self._seed, epoch) % self._slack
             begins[rows] = order * self._length + offset
-        windows_BL: NDArray[np.int64] = self._tokens[begins[:, None] + np.arange(self._length)].astype(np.int64)
+        windows_BL: Ints = self._tokens[begins[:, None] + np.arange(self._length)].astype(np.int32)
         return windows_BL
 
 
@@ -139,14 +142,14 @@ class _ImageExamples:
         self._split, self._seed = split, seed
         self.unique = len(split.labels)
 
-    def make(self, start: int) -> dict[str, NDArray[np.int64]]:
+    def make(self, start: int) -> _Block:
         """Which images examples `start` to `start` + BLOCK - 1 are."""
         rows = np.empty(BLOCK, np.int64)
         for _, where, order in _shuffled(start, self.unique, self._seed):
             rows[where] = order
         return {"rows": rows}
 
-    def finish(self, block: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.uint8] | NDArray[np.int64]]:
+    def finish(self, block: _Block) -> dict[str, NDArray[Any]]:
         """Read the images: a block of them could be too large for memory, a batch is not."""
         rows = block["rows"]
         return {"images": self._split.pixels[rows], "labels": self._split.labels[rows].astype(np.int64)}

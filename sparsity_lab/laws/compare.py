@@ -117,7 +117,6 @@ def compare(
         RecordError: the runs cannot carry a form. Where only the rows left after holding out cannot, the comparison
             says so in its place.
     """
-
     comparisons = []
     for form in forms:
         whole = fit(runs, form, residual=residual, delta=delta, starts=starts, seed=seed)

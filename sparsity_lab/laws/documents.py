@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from sparsity_lab import __version__
+from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.compare import HeldOut
 from sparsity_lab.laws.fit import Fit
 from sparsity_lab.laws.objective import Residual
@@ -163,6 +167,24 @@ def document(
     )
 
 
+def read_document(path: Path) -> LawDocument:
+    """Read a fitted law.
+
+    Raises:
+        RecordError: the file is missing, damaged, or no fitted law.
+    """
+    try:
+        return LawDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RecordError("no such file", where=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(key) for key in first["loc"])
+        raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None
+
+
 def _fit_record(fit: Fit) -> FitRecord:
     return FitRecord(
         residual=fit.residual,
@@ -176,7 +198,7 @@ def _fit_record(fit: Fit) -> FitRecord:
         at_bounds=fit.at_bounds,
         converged=fit.converged,
         status=fit.status,
-        r2=fit.r2,
+        r2=fit.r2 if math.isfinite(fit.r2) else None,
         seed=fit.seed,
     )
 

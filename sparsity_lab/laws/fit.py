@@ -240,7 +240,7 @@ def _chosen(objective: Objective, best: Solution, box: Box) -> Solution:
     On a flat bottom every start ends elsewhere with the same objective. Following the minimum from a fixed start while
     the threshold shrinks from least squares to `delta` chooses one of them, the same for every seed.
     """
-    if np.linalg.eigvalsh(_scaled_hessian(objective, best.theta[0], ~best.held[0]))[0] >= 1 / DEGENERATE:
+    if np.linalg.eigvalsh(_scaled_hessian(objective, best.theta[0], ~best.held[0])).min(initial=1.0) >= 1 / DEGENERATE:
         return best
     typical, terms, exponents = np.median(objective.loss), objective.design.terms, objective.design.exponents
     theta = np.log([[typical / terms] * terms + [CENTRAL_EXPONENT] * exponents])
@@ -269,8 +269,8 @@ def _determination(
     values, vectors = np.linalg.eigh(_scaled_hessian(objective, theta, free))
     loose = np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART
     names = {name for name, taken in zip(np.array(form.coordinates)[free], loose, strict=True) if taken}
-    condition = max(float(values[-1]), 1.0) / max(float(values[0]), 1 / MOST_MEASURABLE)
-    return condition, tuple(name for name in form.names if name in names)
+    condition = values.max(initial=1.0) / max(values.min(initial=1.0), 1 / MOST_MEASURABLE)
+    return float(condition), tuple(name for name in form.names if name in names)
 
 
 def _other_minima(solution: Solution, order: NDArray[np.intp], most: int = 3) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 
 from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.laws.documents import LawDocument, read_document
 from sparsity_lab.laws.fit import Fit
 from sparsity_lab.laws.form import Form
 from sparsity_lab.laws.forms import form_named
@@ -81,7 +79,7 @@ class Law:
         """
         path = Path(path)
         if path.suffix == ".json":
-            return cls.from_document(_read_document(path))
+            return cls.from_document(read_document(path))
         spec = cast("PublishedLaw", load_spec(path, "law"))
         try:
             return cls.from_spec(spec)
@@ -111,21 +109,9 @@ class Law:
             raise RecordError("carries no bootstrap, so nothing can be said of its uncertainty", where=self.source)
         value = np.asarray(quantity(self), dtype=np.float64)
         lifted = _map(self.draws, lambda draws: np.reshape(draws, (-1, *(1,) * value.ndim)))
-        return percentiles(value, quantity(replace(self, params=lifted)), confidence)
+        draws = np.broadcast_to(quantity(replace(self, params=lifted)), (len(self.draws[0]), *value.shape))
+        return percentiles(value, draws, confidence)
 
 
 def _map(params: NamedTuple, change: Callable[[ArrayLike], FloatArray]) -> NamedTuple:
     return params._replace(**{name: change(value) for name, value in params._asdict().items()})
-
-
-def _read_document(path: Path) -> LawDocument:
-    try:
-        return LawDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RecordError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"])
-        raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None

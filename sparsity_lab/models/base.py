@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.models import Dims
@@ -33,7 +33,7 @@ class Model(nn.Module, ABC):
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy over all labels that are not padding, nats, a scalar."""
-        return F.cross_entropy(self.logits(batch).flatten(0, -2), self.labels(batch).flatten())
+        return functional.cross_entropy(self.logits(batch).flatten(0, -2), self.labels(batch).flatten())
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss, so that wrappers (DDP, torch.compile) see the whole step."""

@@ -6,12 +6,12 @@ Shape suffixes: B batch, T positions, D width, H heads, K width of a head, V voc
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
+from sparsity_lab.models import fused
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.fused import Turn
-from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, attend, split_heads
+from sparsity_lab.models.layers import Embedding, Layer, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import DecoderDims
 
 ROTARY_BASE = 10_000.0
@@ -56,7 +56,7 @@ def rotary(length: int, head_width: int) -> tuple[Tensor, Tensor]:
     return angle_T1K.cos().float(), angle_T1K.sin().float()
 
 
-class Block(nn.Module):
+class Block(Layer):
     """Causal self-attention, then gated MLP, each on the normalised stream and added to it."""
 
     def __init__(self, dims: DecoderDims) -> None:
@@ -72,7 +72,7 @@ class Block(nn.Module):
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
-class Attention(nn.Module):
+class Attention(Layer):
     """Multi-head causal attention with rotary positions, scores scaled by 1/sqrt(K)."""
 
     def __init__(self, dims: DecoderDims) -> None:
@@ -85,13 +85,13 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q_BTHK = Turn.apply(split_heads(self.q(x_BTD), self.heads), cos_T1K, sin_T1K)
-        k_BTHK = Turn.apply(split_heads(self.k(x_BTD), self.heads), cos_T1K, sin_T1K)
+        q_BTHK = fused.turn(split_heads(self.q(x_BTD), self.heads), cos_T1K, sin_T1K)
+        k_BTHK = fused.turn(split_heads(self.k(x_BTD), self.heads), cos_T1K, sin_T1K)
         v_BTHK = split_heads(self.v(x_BTD), self.heads)
         return self.o(attend(q_BTHK, k_BTHK, v_BTHK, causal=True))
 
 
-class GatedSilu(nn.Module):
+class GatedSilu(Layer):
     """wo(silu(wi_0 x) * wi_1 x)."""
 
     def __init__(self, dims: DecoderDims) -> None:
@@ -102,4 +102,4 @@ class GatedSilu(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.wo(F.silu(self.wi_0(x_BTD)) * self.wi_1(x_BTD))
+        return self.wo(functional.silu(self.wi_0(x_BTD)) * self.wi_1(x_BTD))

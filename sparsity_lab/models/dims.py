@@ -25,8 +25,10 @@ TOLERANCE = 0.03
 """largest relative difference between a target and the weights of its dimensions"""
 GOOD_ERROR, GOOD_BEND = 0.01, 0.25
 """a shape this close to the target (relative) and to ff_ratio (in log) is as good as any: the shallowest is taken"""
-LARGEST_BEND = math.log(3)
-"""the feed-forward width is never bent further from ff_ratio than this, in log"""
+LARGEST_BEND = 3.0
+"""the feed-forward width is never bent further from ff_ratio than by this factor"""
+OBJECTIVES = {"t5": "span-corruption", "vit": "classification", "decoder": "next-token"}
+"""the objective that suits each family"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class _Shape:
     layers: int
     count: int
     bend: float
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What `resolve_dims` is asked."""
+
+    model: ModelSpec
+    target: float
+    shape: DataShape
+    objective: Objective
 
 
 def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, objective: Objective) -> Dims:
@@ -58,15 +70,16 @@ def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, object
         SpecError: the objective or the data do not suit the family, or no shape comes within 3 % of the target.
     """
     _check_fit(model, shape, objective)
-    candidates = list(_candidates(model, dense_target, shape, objective))
-    reached = [shape_ for shape_ in candidates if _error(shape_, dense_target) <= TOLERANCE]
+    wish = _Wish(model, dense_target, shape, objective)
+    candidates = [found for layers in model.scaling.layers for found in _at_depth(wish, layers)]
+    reached = [found for found in candidates if _error(found, dense_target) <= TOLERANCE]
     if not reached:
-        raise _unreachable(model, dense_target, candidates)
+        raise _unreachable(wish, candidates)
     exact = model.scaling.size == "twelve_d_squared"
-    return min(reached, key=lambda found: _rank(found, dense_target, exact)).dims
+    return min(reached, key=lambda found: _rank(found, dense_target, exact=exact)).dims
 
 
-def _rank(found: _Shape, target: float, exact: bool) -> tuple[float, int, float]:
+def _rank(found: _Shape, target: float, *, exact: bool) -> tuple[float, int, float]:
     error = _error(found, target)
     if exact:
         return error, found.layers, 0.0
@@ -78,40 +91,29 @@ def _error(found: _Shape, target: float) -> float:
     return abs(found.count / target - 1)
 
 
-def _candidates(model: ModelSpec, target: float, shape: DataShape, objective: Objective) -> Iterator[_Shape]:
-    """Shapes around the target: for every depth the widths on both sides of the ideal one."""
-    rule = model.scaling
-    for layers in rule.layers:
-        fixed, per_ff = _coefficients(model)
-        ideal = math.sqrt(target / (layers * (fixed + per_ff * rule.ff_ratio)))
-        if rule.size == "twelve_d_squared":
-            ideal = math.sqrt(target / (12 * layers * _stacks(model)))
-        below = max(int(ideal / rule.width_multiple), 1) * rule.width_multiple
-        for width in range(
-            max(below - rule.width_multiple, rule.width_multiple),
-            below + 2 * rule.width_multiple + 1,
-            rule.width_multiple,
-        ):
-            yield from _at_width(model, target, layers, width, shape, objective)
+def _at_depth(wish: _Wish, layers: int) -> Iterator[_Shape]:
+    """Shapes of one depth around the target: the widths next to the ideal one."""
+    rule = wish.model.scaling
+    fixed, per_ff = _coefficients(wish.model)
+    per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * _stacks(wish.model)
+    ideal = int(math.sqrt(wish.target / (layers * per_square)) / rule.width_multiple)
+    for multiple in range(max(ideal - 1, 1), max(ideal, 1) + 3):
+        yield from _at_width(wish, layers, multiple * rule.width_multiple)
 
 
-def _at_width(
-    model: ModelSpec, target: float, layers: int, width: int, shape: DataShape, objective: Objective
-) -> Iterator[_Shape]:
-    """The shape of this width and depth whose feed-forward width fits best; none where that would bend too far."""
-    rule = model.scaling
-    wished = rule.ff_ratio * width
+def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Shape]:
+    """The shape of this depth and width whose feed-forward width fits best; none where no head count fits."""
+    rule = wish.model.scaling
+    wished = wanted = rule.ff_ratio * width
     if rule.size == "tensors":
-        fixed, per_ff = _coefficients(model)
-        wanted = (target / layers - fixed * width**2) / (per_ff * width)
-        wanted = min(max(wanted, wished / math.exp(LARGEST_BEND)), wished * math.exp(LARGEST_BEND))
-    else:
-        wanted = wished
+        fixed, per_ff = _coefficients(wish.model)
+        wanted = (wish.target / layers - fixed * width**2) / (per_ff * width)
+        wanted = min(max(wanted, wished / LARGEST_BEND), wished * LARGEST_BEND)
     ff = max(round(wanted / rule.ff_multiple), 1) * rule.ff_multiple
-    heads = _heads(width, rule, even=isinstance(model, DecoderSpec))
+    heads = _heads(width, rule, even=isinstance(wish.model, DecoderSpec))
     if heads is None:
         return
-    dims = _dims(model, layers, width, heads, ff, shape, objective)
+    dims = _dims(wish, layers, width, heads, ff)
     count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
     yield _Shape(dims, layers, count, abs(math.log(ff / wished)))
 
@@ -137,11 +139,10 @@ def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
 
 
-def _dims(
-    model: ModelSpec, layers: int, width: int, heads: int, ff: int, shape: DataShape, objective: Objective
-) -> Dims:
-    match model:
-        case T5Spec():
+def _dims(wish: _Wish, layers: int, width: int, heads: int, ff: int) -> Dims:
+    shape = wish.shape
+    match wish.model, wish.objective:
+        case T5Spec() as model, SpanCorruption():
             return T5Dims(
                 encoder_layers=layers,
                 decoder_layers=layers,
@@ -152,7 +153,7 @@ def _dims(
                 relative_buckets=model.relative_buckets,
                 relative_distance=model.relative_distance,
             )
-        case ViTSpec():
+        case ViTSpec() as model, Classification():
             return ViTDims(
                 layers=layers,
                 width=width,
@@ -164,8 +165,7 @@ def _dims(
                 classes=shape.classes,
                 pooling=model.pooling,
             )
-        case DecoderSpec():
-            assert isinstance(objective, NextToken)
+        case DecoderSpec() as model, NextToken() as objective:
             return DecoderDims(
                 layers=layers,
                 width=width,
@@ -175,32 +175,29 @@ def _dims(
                 context=objective.length,
                 tied_head=model.tied_head,
             )
+        case _:
+            raise ValueError(f"{wish.objective.kind} does not suit {wish.model.family}")
 
 
 def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None:
-    suits = {"t5": SpanCorruption, "vit": Classification, "decoder": NextToken}[model.family]
-    if not isinstance(objective, suits):
-        expected = suits.model_fields["kind"].annotation
-        raise SpecError(
-            f"does not suit a {model.family} model",
-            field="objective",
-            found=objective.kind,
-            expected=str(getattr(expected, "__args__", (expected,))[0]),
-        )
-    content = "images" if shape.image else "text"
-    if (model.family == "vit") != bool(shape.image):
-        raise SpecError(f"a {model.family} model cannot read {content}", field="dataset", found=content)
+    if objective.kind != OBJECTIVES[model.family]:
+        message = f"does not suit a {model.family} model"
+        raise SpecError(message, field="objective", found=objective.kind, expected=OBJECTIVES[model.family])
+    content, wanted = ("images" if shape.image else "text"), ("images" if model.family == "vit" else "text")
+    if content != wanted:
+        raise SpecError(f"does not suit a {model.family} model", field="dataset", found=content, expected=wanted)
     if isinstance(model, ViTSpec) and shape.image % model.patch:
         raise SpecError(f"does not divide the image side {shape.image}", field="patch", found=model.patch)
 
 
-def _unreachable(model: ModelSpec, target: float, candidates: list[_Shape]) -> SpecError:
+def _unreachable(wish: _Wish, candidates: list[_Shape]) -> SpecError:
+    target = wish.target
     counts = {candidate.count for candidate in candidates}
     below = max((count for count in counts if count < target), default=None)
     above = min((count for count in counts if count > target), default=None)
     nearest = " and ".join(f"{count:,}" for count in (below, above) if count is not None) or "none"
     return SpecError(
-        f"no {model.family} shape comes within {TOLERANCE:.0%} of {target:,.0f} dense prunable weights; "
+        f"no {wish.model.family} shape comes within {TOLERANCE:.0%} of {target:,.0f} dense prunable weights; "
         f"the nearest reachable sizes are {nearest}",
         field="nonzero",
     )

@@ -13,7 +13,25 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class RMSNormFunction(torch.autograd.Function):
+def rms_norm(x_BTD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+    """Return x / sqrt(mean(x^2) + epsilon) * weight, over the last axis: (B, T, D)."""
+    normed_BTD: Tensor = _RMSNorm.apply(x_BTD, weight_D, epsilon)  # type: ignore[no-untyped-call]
+    return normed_BTD
+
+
+def biased_attention(q_BTHK: Tensor, k_BSHK: Tensor, v_BSHK: Tensor, bias_HTS: Tensor) -> Tensor:
+    """Return softmax(q k^T + bias) v, the bias learned: (B, T, H, K)."""
+    mixed_BTHK: Tensor = _BiasedAttention.apply(q_BTHK, k_BSHK, v_BSHK, bias_HTS)  # type: ignore[no-untyped-call]
+    return mixed_BTHK
+
+
+def turn(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
+    """Rotary positions (Su 2021, eq. 34): every pair (k, k + K/2) of a head turned by its position's angle."""
+    turned_BTHK: Tensor = _Turn.apply(x_BTHK, cos_T1K, sin_T1K)  # type: ignore[no-untyped-call]
+    return turned_BTHK
+
+
+class _RMSNorm(torch.autograd.Function):
     """x r w with r = 1 / sqrt(mean(x^2) + epsilon), over the last axis.
 
     With t = g x: dw = sum over rows of t r, and dx = r (g w - x r^2 (t . w) / D).
@@ -33,14 +51,14 @@ class RMSNormFunction(torch.autograd.Function):
         """Gradients of x and weight."""
         x_BTD, weight_D, scale_BT1 = ctx.saved_tensors
         width = x_BTD.shape[-1]
-        t_ND = torch.mul(gradients[0], x_BTD).view(-1, width)
+        t_ND = torch.mul(gradients[0], x_BTD).reshape(-1, width)
         pull_BT1 = torch.mv(t_ND, weight_D).view_as(scale_BT1).mul_(scale_BT1).mul_(scale_BT1).div_(-width)
         x_gradient = torch.mul(gradients[0], weight_D).addcmul_(x_BTD, pull_BT1).mul_(scale_BT1)
         return x_gradient, torch.mv(t_ND.t(), scale_BT1.view(-1)), None
 
 
-class BiasedAttention(torch.autograd.Function):
-    """softmax(q k^T + bias) v with a learned bias, head by head.
+class _BiasedAttention(torch.autograd.Function):
+    """Attention head by head.
 
     One head's scores of a whole batch are as much as a cache holds, strided heads need no copy for a batched
     product, and softmax and its gradient work in place.
@@ -68,15 +86,15 @@ class BiasedAttention(torch.autograd.Function):
             mixed_grad_BTK = gradients[0][:, :, head]
             v_grads.append(torch.bmm(weights_BTS.transpose(1, 2), mixed_grad_BTK))
             weights_grad_BTS = torch.bmm(mixed_grad_BTK, v_BSHK[:, :, head].transpose(1, 2))
-            scores_grad_BTS = torch._softmax_backward_data(weights_grad_BTS, weights_BTS, -1, weights_BTS.dtype)
+            scores_grad_BTS = torch._softmax_backward_data(weights_grad_BTS, weights_BTS, -1, weights_BTS.dtype)  # noqa: SLF001
             bias_grads.append(scores_grad_BTS.sum(0))
             q_grads.append(torch.bmm(scores_grad_BTS, k_BSHK[:, :, head]))
             k_grads.append(torch.bmm(scores_grad_BTS.transpose(1, 2), q_BTHK[:, :, head]))
         return torch.stack(q_grads, 2), torch.stack(k_grads, 2), torch.stack(v_grads, 2), torch.stack(bias_grads)
 
 
-class Turn(torch.autograd.Function):
-    """Rotary positions: every pair (k, k + K/2) of a head turned by its position's angle; the gradient turns back."""
+class _Turn(torch.autograd.Function):
+    """A rotation, whose gradient is the rotation back."""
 
     @staticmethod
     def forward(ctx: Any, x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:

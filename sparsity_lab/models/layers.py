@@ -1,34 +1,46 @@
-"""Layers shared by the families. Tensors carry their shape as a suffix:
+"""Layers shared by the families.
 
-B batch, T positions, S positions attended to, D width, H heads, K width of a head, F feed-forward width.
+Tensors carry their shape as a suffix: B batch, T positions, S positions attended to, D width, H heads, K width of a
+head.
 """
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
-from sparsity_lab.models.fused import RMSNormFunction
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sparsity_lab.models import fused
 
 EPSILON = 1e-6
 
 
-class Linear(nn.Linear):
+class Layer(nn.Module):
+    """A module that makes one tensor of its arguments."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *tensors: Any, **options: Any) -> Tensor:
+            """Run hooks and `forward`."""
+
+
+class Linear(nn.Linear, Layer):
     """`nn.Linear` whose weights `build_model` fills: nothing is drawn from torch's global generator."""
 
     def reset_parameters(self) -> None:
         """Leave the weights as allocated."""
 
 
-class Embedding(nn.Embedding):
+class Embedding(nn.Embedding, Layer):
     """`nn.Embedding` whose weights `build_model` fills."""
 
     def reset_parameters(self) -> None:
         """Leave the weights as allocated."""
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Layer):
     """x / sqrt(mean(x^2) + 1e-6) * weight (Zhang & Sennrich 2019)."""
 
     def __init__(self, width: int) -> None:
@@ -38,14 +50,13 @@ class RMSNorm(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Normalise the last axis."""
         if x_BTD.is_cpu:
-            normed_BTD: Tensor = RMSNormFunction.apply(x_BTD, self.weight, EPSILON)  # type: ignore[no-untyped-call]
-            return normed_BTD
-        return F.rms_norm(x_BTD, self.weight.shape, self.weight, EPSILON)
+            return fused.rms_norm(x_BTD, self.weight, EPSILON)
+        return functional.rms_norm(x_BTD, self.weight.shape, self.weight, EPSILON)
 
 
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:
     """(B, T, D) -> (B, T, H, K), a view."""
-    return x_BTD.unflatten(-1, (heads, -1))
+    return x_BTD.view(*x_BTD.shape[:-1], heads, -1)
 
 
 def attend(
@@ -57,7 +68,9 @@ def attend(
     causal: bool = False,
     scale: float | None = None,
 ) -> Tensor:
-    """Multi-head attention with torch's own kernels; scores are scaled by 1/sqrt(K) unless told otherwise: (B, T, D)."""
+    """Multi-head attention (B, T, D) by torch's own kernels; scores are scaled by 1/sqrt(K) unless told otherwise."""
     q_BHTK, k_BHSK, v_BHSK = (x.transpose(1, 2) for x in (q_BTHK, k_BSHK, v_BSHK))
-    mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, bias_HTS, is_causal=causal, scale=scale)
+    mixed_BHTK = functional.scaled_dot_product_attention(
+        q_BHTK, k_BHSK, v_BHSK, bias_HTS, is_causal=causal, scale=scale
+    )
     return mixed_BHTK.transpose(1, 2).flatten(2)

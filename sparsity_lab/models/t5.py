@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
+from sparsity_lab.models import fused
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.fused import BiasedAttention
-from sparsity_lab.models.layers import Embedding, Linear, RMSNorm, attend, split_heads
+from sparsity_lab.models.layers import Embedding, Layer, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import T5Dims
 
 START = 0
@@ -52,14 +52,14 @@ class T5(Model):
 
     def decode(self, memory_BTD: Tensor, targets_BU: Tensor) -> Tensor:
         """Logits (B, U, V) given the encoder's states and the targets (teacher forcing)."""
-        x_BUD = self.embedding(F.pad(targets_BU[:, :-1].clamp(min=0), (1, 0), value=START))
+        x_BUD = self.embedding(functional.pad(targets_BU[:, :-1].clamp(min=0), (1, 0), value=START))
         bias_HUU = self.decoder_positions(targets_BU.shape[1])
         for block in self.decoder:
             x_BUD = block(x_BUD, memory_BTD, bias_HUU)
         return self.head(self.decoder_norm(x_BUD))
 
 
-class EncoderBlock(nn.Module):
+class EncoderBlock(Layer):
     """Self-attention, then gated MLP, each on the normalised stream and added to it."""
 
     def __init__(self, dims: T5Dims) -> None:
@@ -76,7 +76,7 @@ class EncoderBlock(nn.Module):
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Layer):
     """Causal self-attention, attention to the encoder, then gated MLP."""
 
     def __init__(self, dims: T5Dims) -> None:
@@ -96,7 +96,7 @@ class DecoderBlock(nn.Module):
         return x_BUD + self.mlp(self.mlp_norm(x_BUD))
 
 
-class Attention(nn.Module):
+class Attention(Layer):
     """Multi-head attention without biases and without the 1/sqrt(K) scale, which T5 moves into the initial q."""
 
     def __init__(self, dims: T5Dims) -> None:
@@ -113,12 +113,11 @@ class Attention(nn.Module):
         k_BSHK = split_heads(self.k(memory_BSD), self.heads)
         v_BSHK = split_heads(self.v(memory_BSD), self.heads)
         if bias_HTS is not None and x_BTD.is_cpu:
-            mixed_BTHK = BiasedAttention.apply(q_BTHK, k_BSHK, v_BSHK, bias_HTS)
-            return self.o(mixed_BTHK.flatten(2))
+            return self.o(fused.biased_attention(q_BTHK, k_BSHK, v_BSHK, bias_HTS).flatten(2))
         return self.o(attend(q_BTHK, k_BSHK, v_BSHK, bias_HTS, scale=1.0))
 
 
-class GatedGelu(nn.Module):
+class GatedGelu(Layer):
     """wo(gelu(wi_0 x) * wi_1 x), GELU by its tanh approximation."""
 
     def __init__(self, dims: T5Dims) -> None:
@@ -129,10 +128,10 @@ class GatedGelu(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.wo(F.gelu(self.wi_0(x_BTD), approximate="tanh") * self.wi_1(x_BTD))
+        return self.wo(functional.gelu(self.wi_0(x_BTD), approximate="tanh") * self.wi_1(x_BTD))
 
 
-class RelativePositions(nn.Module):
+class RelativePositions(Layer):
     """The learned bias of each head for each bucket of distances; shared by all layers of a stack."""
 
     buckets: Tensor

@@ -6,12 +6,12 @@ Shape suffixes: B batch, T positions, S positions attended to, P patches, C pixe
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.count import vit_tokens
-from sparsity_lab.models.layers import Linear, attend, split_heads
+from sparsity_lab.models.layers import Layer, Linear, attend, split_heads
 from sparsity_lab.specs.models import ViTDims
 
 EPSILON = 1e-12
@@ -44,11 +44,10 @@ class ViT(Model):
             cls_B1D = self.cls_token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
             x_BTD = torch.cat([cls_B1D, x_BTD], dim=1)
         x_BTD = x_BTD + self.positions
-        for block in self.blocks[:-1]:
-            x_BTD = block(x_BTD)
-        if self.pools_mean:
-            return self.head(self.norm(self.blocks[-1](x_BTD)).mean(dim=1))
-        return self.head(self.norm(self.blocks[-1].first(x_BTD)))
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, first_only=index == last and not self.pools_mean)
+        return self.head(self.norm(x_BTD).mean(dim=1))
 
 
 def patches(images_BYXC: Tensor, side: int) -> Tensor:
@@ -58,7 +57,7 @@ def patches(images_BYXC: Tensor, side: int) -> Tensor:
     return grid.reshape(batch, -1, side * side * channels).float().div_(127.5).sub_(1)
 
 
-class Block(nn.Module):
+class Block(Layer):
     """Self-attention, then GELU MLP, each on the normalised stream and added to it."""
 
     def __init__(self, dims: ViTDims) -> None:
@@ -68,20 +67,16 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(dims.width, EPSILON)
         self.mlp = Gelu(dims)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        normed_BTD = self.attention_norm(x_BTD)
-        x_BTD = x_BTD + self.attention(normed_BTD, normed_BTD)
+    def forward(self, x_BTD: Tensor, *, first_only: bool) -> Tensor:
+        """(B, T, D) -> (B, T, D), or (B, 1, D): in the last block, all that a head on the class token reads."""
+        normed_BTD = queries_BTD = self.attention_norm(x_BTD)
+        if first_only:
+            x_BTD, queries_BTD = x_BTD[:, :1], normed_BTD[:, :1]
+        x_BTD = x_BTD + self.attention(queries_BTD, normed_BTD)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
-    def first(self, x_BTD: Tensor) -> Tensor:
-        """The first position alone, (B, D): all that a last block need compute when the head reads only that."""
-        normed_BTD = self.attention_norm(x_BTD)
-        x_BD = x_BTD[:, 0] + self.attention(normed_BTD[:, :1], normed_BTD).squeeze(1)
-        return x_BD + self.mlp(self.mlp_norm(x_BD))
 
-
-class Attention(nn.Module):
+class Attention(Layer):
     """Multi-head attention with biases, scores scaled by 1/sqrt(K)."""
 
     def __init__(self, dims: ViTDims) -> None:
@@ -100,7 +95,7 @@ class Attention(nn.Module):
         return self.o(attend(q_BTHK, k_BSHK, v_BSHK))
 
 
-class Gelu(nn.Module):
+class Gelu(Layer):
     """wo(gelu(wi x)), exact GELU."""
 
     def __init__(self, dims: ViTDims) -> None:
@@ -110,4 +105,4 @@ class Gelu(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.wo(F.gelu(self.wi(x_BTD)))
+        return self.wo(functional.gelu(self.wi(x_BTD)))

@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from sparsity_lab.plots.info_laws import BudgetPanel, OptimumAgainstData, OptimumContours, Parity
+from sparsity_lab.plots.info_runs import FloatArray
 from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.style import (
     GREY,
@@ -55,9 +57,10 @@ def parity_handles(info: Parity) -> list[Line2D]:
     """Legend entries for fitted and held-out runs."""
     if not info.held_out.any():
         return []
-    common = {"linestyle": "none", "marker": "o", "markeredgecolor": GREY}
-    fitted = Line2D([], [], color=GREY, label="fitted", **common)
-    held_out = Line2D([], [], color="white", markeredgewidth=1.4, label="held out\n(largest D)", **common)
+    fitted = Line2D([], [], color=GREY, marker="o", linestyle="none", label="fitted")
+    held_out = Line2D(
+        [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="held out\n(largest D)"
+    )
     return [fitted, held_out]
 
 
@@ -91,7 +94,9 @@ def budget_handles(law: str) -> list[Line2D]:
     """Legend entries for a figure of budgets."""
     handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="none", label="trial, proposed (± s.d. of seeds)"),
-        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="trial, design and dense"),
+        Line2D(
+            [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="trial, design and dense"
+        ),
         Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="smooth optimum and its interval"),
         Line2D([], [], color=PALE, linewidth=8, label="within noise of the best"),
     ]
@@ -111,7 +116,7 @@ def draw_optimum_against_data(axes: Axes, info: OptimumAgainstData) -> None:
     log_counts(axes, "x", [budget for budget, *_ in (*info.found, *info.flat)] or list(info.measured))
     axes.set_xlim(info.data[0], info.data[-1])
     _mark_unmeasured(axes, info)
-    if _chinchilla_in_view(info):
+    if info.chinchilla is not None and _chinchilla_in_view(info):
         axes.axvline(info.chinchilla, color=INK, linewidth=0.9, linestyle=":")
     axes.set_ylim(-0.02, 1)
     sparsity_axis(axes, "y")
@@ -130,7 +135,9 @@ def optimum_handles(info: OptimumAgainstData) -> list[Artist]:
     if info.found:
         handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="search, with interval"))
     if info.flat:
-        handles.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label="search: not identified,\nwithin noise"))
+        handles.append(
+            Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label="search: not identified,\nwithin noise")
+        )
     handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="highest sparsity trained"))
     if _chinchilla_in_view(info):
         handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label="dense is compute-optimal"))
@@ -143,14 +150,18 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
     filled = axes.contourf(info.nonzero, info.compute, info.optimum, levels=LEVELS, colors=colours, alpha=0.75)
     lines = axes.contour(info.nonzero, info.compute, info.optimum, levels=LEVELS[1:], colors="white", linewidths=0.6)
     axes.plot(info.nonzero, info.dense_optimal, color=INK, linewidth=1.6, linestyle=(0, (5, 2)))
-    axes.plot(info.runs[:, 0], info.runs[:, 1], ".", color="white", markeredgecolor=INK, markeredgewidth=0.6, markersize=6)
+    axes.plot(
+        info.runs[:, 0], info.runs[:, 1], ".", color="white", markeredgecolor=INK, markeredgewidth=0.6, markersize=6
+    )
     log_counts(axes, "x", [float(f"{value:.2g}") for value in info.runs[:, 0]])
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(info.nonzero[0], info.nonzero[-1])
     axes.set_ylim(info.compute[0], info.compute[-1])
-    axes.clabel(lines, fmt=FuncFormatter(lambda value, _=None: f"{100 * value:.3g} %"), fontsize=7, colors="white")
+    labels = axes.clabel(lines, fmt=lambda level: f"{100 * level:.3g} %", fontsize=7, colors=INK)
+    for label in labels:
+        label.set_path_effects([withStroke(linewidth=1.6, foreground="white", alpha=0.8)])
     axes.grid(visible=False)
     axes.set_xlabel("non-zero weights N")
     axes.set_ylabel("training compute C (FLOPs)")
@@ -159,18 +170,15 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
 
 def contour_handles() -> list[Line2D]:
     """Legend entries for the line and the runs."""
-    run = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 0.6}
-    return [
-        Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label="dense model is compute-optimal (Chinchilla)"),
-        Line2D([], [], marker=".", linestyle="none", markersize=6, label="fitted runs", **run),
-    ]
+    dense = Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label="dense model is compute-optimal")
+    runs = Line2D([], [], color=INK, marker=".", markerfacecolor="white", linestyle="none", label="fitted runs")
+    return [dense, runs]
 
 
-def _scatter(axes: Axes, info: Parity, x: np.ndarray, y: np.ndarray) -> None:  # type: ignore[type-arg]
-    for index in range(len(x)):
-        colour = sparsity_colour(float(info.sparsity[index]))
-        face = "white" if info.held_out[index] else colour
-        axes.plot(x[index], y[index], "o", markerfacecolor=face, markeredgecolor=colour, markeredgewidth=1.2, markersize=4.5)
+def _scatter(axes: Axes, info: Parity, x: FloatArray, y: FloatArray) -> None:
+    colours = [sparsity_colour(float(sparsity)) for sparsity in info.sparsity]
+    faces = ["white" if held_out else colour for held_out, colour in zip(info.held_out, colours, strict=True)]
+    axes.scatter(x, y, s=22, c=faces, edgecolors=colours, linewidths=1.2, zorder=3)
 
 
 def _fit_note(info: Parity) -> str:

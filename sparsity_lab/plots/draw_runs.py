@@ -8,7 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from sparsity_lab.plots.info_runs import Difference, DifferencesAndNoise, SizePanel, TrainingCurves, of_difference
+from sparsity_lab.plots.info_runs import (
+    Difference,
+    DifferencesAndNoise,
+    FloatArray,
+    SizePanel,
+    TrainingCurves,
+    of_difference,
+)
 from sparsity_lab.plots.labels import count
 from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
 
@@ -47,7 +54,7 @@ def draw_reached(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> N
     for curve in info.curves:
         _draw_curve(axes, curve.progress, 100 * curve.reached, curve.sparsity, levels)
     if info.window:
-        axes.text(np.mean(info.window), 97, WINDOW_LABEL, ha="center", va="top", fontsize=8, color=GREY)
+        axes.text(sum(info.window) / 2, 97, WINDOW_LABEL, ha="center", va="top", fontsize=8, color=GREY)
     axes.set_ylim(-4, 100)
     axes.set_xlim(0, 1)
     axes.set_ylabel("zeros (%)")
@@ -73,8 +80,8 @@ def noise_handles(info: DifferencesAndNoise) -> list[Line2D]:
     """Legend entries that explain the band and the small dots."""
     if not info.noise:
         return []
-    band = Line2D([], [], color=PALE, linewidth=8, label=f"±{NOISE_BAND:g} s.d. of seeds")
-    return [band, Line2D([], [], color=INK, marker="|", linestyle="none", label="single seeds")]
+    band = Line2D([], [], color=PALE, linewidth=8, label=f"±{NOISE_BAND:g} s.d. of a difference\nbetween two seeds")
+    return [band, Line2D([], [], color=GREY, marker="|", markeredgewidth=0.8, linestyle="none", label="single seeds")]
 
 
 def _draw_difference(axes: Axes, difference: Difference, row: int, levels: Sequence[float]) -> None:
@@ -83,15 +90,19 @@ def _draw_difference(axes: Axes, difference: Difference, row: int, levels: Seque
     sparse = [level for level in sorted(levels) if level > 0]
     height = row + 0.14 * ((len(sparse) - 1) / 2 - sparse.index(sparsity))
     if len(difference.each) > 1:
-        axes.plot(difference.each, np.full(len(difference.each), height), "|", color=INK, markersize=7, zorder=4)
+        axes.plot(
+            difference.each, np.full(len(difference.each), height), "|", color=GREY, markersize=8, markeredgewidth=0.8
+        )
     axes.plot(difference.mean, height, marker, color=colour, markersize=5.5)
 
 
-def _draw_curve(axes: Axes, x: np.ndarray, y: np.ndarray, sparsity: float, levels: Sequence[float]) -> None:  # type: ignore[type-arg]
+def _draw_curve(axes: Axes, x: FloatArray, y: FloatArray, sparsity: float, levels: Sequence[float]) -> None:
     every = max(1, len(x) // 8)
     start = sorted(levels).index(sparsity) * every // max(1, len(levels))
     marker = sparsity_marker(sparsity, levels)
-    axes.plot(x, y, color=sparsity_colour(sparsity), marker=marker, markevery=(start, every), markersize=4, linewidth=1.3)
+    axes.plot(
+        x, y, color=sparsity_colour(sparsity), marker=marker, markevery=(start, every), markersize=4, linewidth=1.3
+    )
 
 
 def _shade_window(axes: Axes, info: TrainingCurves) -> None:

@@ -40,7 +40,9 @@ def training_curves_figure(info: TrainingCurves) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
         draw_runs.draw_losses(upper, info, levels)
         draw_runs.draw_reached(lower, info, levels)
-        upper.set_title(f"N = {count(info.nonzero)} non-zero weights at the end, D = {count(info.data)} {info.data_unit}")
+        upper.set_title(
+            f"N = {count(info.nonzero)} non-zero weights at the end, D = {count(info.data)} {info.data_unit}"
+        )
         outside_legend(figure, sparsity_handles(levels, line=True), "zeros at the end")
     return figure
 
@@ -64,7 +66,10 @@ def parity_figure(info: Parity, levels: Sequence[float]) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         draw_laws.draw_parity(upper, info)
         draw_laws.draw_relative_errors(lower, info)
-        colours = [Line2D([], [], color=h.get_color(), marker="o", linestyle="none", label=h.get_label()) for h in sparsity_handles(levels)]
+        colours = [
+            Line2D([], [], color=h.get_color(), marker="o", linestyle="none", label=h.get_label())
+            for h in sparsity_handles(levels)
+        ]
         outside_legend(figure, [*colours, *draw_laws.parity_handles(info)], "zeros")
     return figure
 

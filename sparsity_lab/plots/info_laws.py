@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
@@ -47,7 +48,7 @@ class Parity:
     sparsity: FloatArray
     measured: FloatArray
     predicted: FloatArray
-    held_out: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    held_out: NDArray[np.bool_]
     r2: float | None
     held_out_error: float | None
 
@@ -78,7 +79,7 @@ class BudgetPanel:
     budget: int
     sparsity: FloatArray
     loss: FloatArray
-    proposed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    proposed: NDArray[np.bool_]
     optimum: tuple[float, float, float] | None
     optimum_loss: float | None
     flat: tuple[float, float]
@@ -182,6 +183,7 @@ def optimum_against_data(
     law: Law | None,
     result: SearchResult | None,
     cost: Multiplier,
+    *,
     confidence: float,
 ) -> OptimumAgainstData:
     """The law's optimum from a third of the least to three times the most data budget, and the search's own.
@@ -206,7 +208,9 @@ def optimum_against_data(
         chinchilla=float(chinchilla_data(law, nonzero)) if law else None,
         measured=(float(budgets.min()), float(budgets.max())),
         found=tuple(found for budget in shown if (found := _found(budget)) is not None),
-        flat=tuple((budget.data_dense, budget.flat_low, budget.flat_high) for budget in shown if _found(budget) is None),
+        flat=tuple(
+            (budget.data_dense, budget.flat_low, budget.flat_high) for budget in shown if _found(budget) is None
+        ),
         highest=max(record.spec.sparsity for record in records),
         confidence=confidence,
     )

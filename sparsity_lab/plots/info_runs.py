@@ -191,10 +191,10 @@ def training_curves(places: Mapping[Place, Sequence[RunRecord]], data_unit: Data
     return None
 
 
-def _line(
-    places: Mapping[Place, Sequence[RunRecord]], size: int, sparsity: float, predict: Predict | None
-) -> Line:
-    runs = [run for place, runs in places.items() if (place.nonzero, place.sparsity) == (size, sparsity) for run in runs]
+def _line(places: Mapping[Place, Sequence[RunRecord]], size: int, sparsity: float, predict: Predict | None) -> Line:
+    runs = [
+        run for place, runs in places.items() if (place.nonzero, place.sparsity) == (size, sparsity) for run in runs
+    ]
     data = np.array([run.data for run in runs], dtype=np.float64)
     loss = np.array([run.loss for run in runs])
     if predict is None:

@@ -29,12 +29,12 @@ def duration(seconds: float) -> str:
 
 
 def percent(fraction: float, digits: int = 3) -> str:
-    """A fraction as a percentage: .875 is "87.5 %"."""
-    return f"{100 * fraction:.{digits}g} %"
+    """A fraction as a percentage, .875 is "87.5 %", with a space that no line breaks at."""
+    return f"{100 * fraction:.{digits}g}\N{NO-BREAK SPACE}%"
 
 
 def plural(number: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
+    """A number with its noun: "1 run", "2 runs"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

@@ -21,7 +21,9 @@ def check_feasible(
     match regime:
         case Dense():
             if sparsity > 0:
-                raise SpecError("a dense regime cannot prune", where=where, field="sparsity", found=sparsity, expected="0")
+                raise SpecError(
+                    "a dense regime cannot prune", where=where, field="sparsity", found=sparsity, expected="0"
+                )
         case Gradual(pattern=NofM() as pattern) if sparsity > 0:
             _check_pattern(pattern, sparsity, shapes, where)
 

@@ -30,7 +30,7 @@ def choose(pattern: Pattern, score: Tensor, zeros: int) -> Tensor:
 
 def group_winners(score: Tensor, n: int, m: int) -> Tensor:
     """Mask of the n largest of every m consecutive scores along the last dimension; ties by index."""
-    groups = score.unflatten(-1, (-1, m))
+    groups = score.view(*score.shape[:-1], -1, m)
     order = groups.argsort(dim=-1, descending=True, stable=True)
     winners = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order[..., :n], value=True)
     return winners.flatten(-2)

@@ -51,7 +51,7 @@ def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:
     if isinstance(regime, Dense) or sparsity == 0:
         return Ramp(steps)
     schedule = regime.schedule
-    start, end = round(schedule.start * steps), round(schedule.end * steps)
+    start, end = round(schedule.start * steps), max(1, round(schedule.end * steps))  # no mask changes before step 1
     cadence = max(1, min(schedule.every, (end - start) // schedule.minimum_updates))
     updates = (*range(start + cadence, end, cadence), max(end, start))
     levels = tuple(_level(schedule, sparsity, update, start, end) for update in updates)

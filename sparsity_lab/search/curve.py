@@ -63,7 +63,7 @@ class _Polynomial:
     root: FloatArray
     press: float
     squares: float
-    freedom: int
+    freedom: float
 
     @property
     def mean(self) -> FloatArray:
@@ -129,12 +129,13 @@ def fit_curve(points: Points, noise: float, scale: FloatArray, rng: np.random.Ge
     return Curve(_grid(points), mean, draws)
 
 
-def scatter(budgets: list[Points]) -> tuple[float, int]:
+def scatter(budgets: list[Points]) -> tuple[float, float]:
     """Standard deviation of the losses about the budgets' smooth curves, and its degrees of freedom.
 
-    The best polynomial of each budget counts. NaN and 0 where no budget has more trials than coefficients.
+    The best polynomial of each budget counts, with trials and freedom weighted as in the fit: Σ w_i (1 − h_i) is what the
+    squares come to, in units of σ², if nothing but σ is at work. NaN and 0 where no budget has enough trials.
     """
-    usable, noise, freedom = [points for points in budgets if points.enough], np.inf, 0
+    usable, noise, freedom = [points for points in budgets if points.enough], np.inf, 0.0
     for _ in range(PASSES):
         best = [min(_fits(points, noise), key=lambda fit: fit.press) for points in usable]
         freedom = sum(fit.freedom for fit in best)
@@ -166,7 +167,7 @@ def _polynomial(points: Points, weights: FloatArray, degree: int) -> _Polynomial
     leverage = np.minimum((q**2).sum(axis=1), 1 - 1e-6)
     root = np.linalg.inv(r)
     press, squares = (float((e**2).sum()) for e in (residual / (1 - leverage), residual))
-    return _Polynomial(on_grid, root @ (q.T @ target), root, press, squares, len(target) - degree - 1)
+    return _Polynomial(on_grid, root @ (q.T @ target), root, press, squares, float(weights @ (1 - leverage)))
 
 
 def _basis(sparsity: FloatArray, ends: FloatArray, degree: int) -> FloatArray:

@@ -96,7 +96,7 @@ def noise_of(budgets: list[Points], measured: float | None, rng: np.random.Gener
         return Noise(max(measured, floor), "measured between seeds", np.ones(DRAWS))
     if not freedom:
         return Noise(math.nan, "unknown: too few trials", np.ones(DRAWS))
-    source = f"scatter of the trials about the smooth curves, {freedom} degrees of freedom"
+    source = f"scatter of the trials about the smooth curves, {freedom:.0f} degrees of freedom"
     if measured is not None:
         source += f" (between seeds only {measured:.3g})"
     return Noise(max(spread, floor), source, np.sqrt(freedom / rng.chisquare(freedom, size=DRAWS)))

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Hashable
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+Values = TypeVar("Values", bound=tuple[Hashable, ...])
+
+
+def misfit(message: str, *at: str) -> PydanticCustomError:
+    """An error of a field that only a validator of the whole model can see; `at` names the field from the model on."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "at": at})
+
+
+def _distinct(values: Values) -> Values:
+    if len(set(values)) != len(values):
+        raise ValueError(f"values must differ from one another, found {list(values)}")
+    return values
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Sparsity = Annotated[float, Field(ge=0, lt=1, description="fraction of prunable weights that are exactly zero, 0 <= S < 1")]
+Sparsity = Annotated[
+    float, Field(ge=0, lt=1, description="fraction of prunable weights that are exactly zero, 0 <= S < 1")
+]
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Distinct = AfterValidator(_distinct)
+"""for tuples whose values must differ from one another"""
 
 
 class Spec(BaseModel):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
-from sparsity_lab.specs.loading import load_named, load_spec
+from sparsity_lab.specs.loading import load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes import RegimeSpec
 from sparsity_lab.specs.studies import StudySpec
@@ -36,14 +36,16 @@ def load_study(path: Path) -> Study:
     spec = load_spec(path, "study")
     assert isinstance(spec, StudySpec)
     root = path.parent.parent
-    wanted = (*spec.grid.regimes, *((spec.search.regime,) if spec.search else ()))
-    regimes = {name: load_named(root, "regime", name, path) for name in dict.fromkeys(wanted)}
+    regimes = {name: load_named(root, "regime", name, path, "grid.regimes") for name in spec.grid.regimes}
+    if spec.search:
+        searched = spec.search.regime
+        regimes[searched] = load_named(root, "regime", searched, path, "search.regime")
     study = Study(
         name=path.stem,
         path=path,
         spec=spec,
-        model=load_named(root, "model", spec.model, path),
-        dataset=load_named(root, "dataset", spec.dataset, path),
+        model=load_named(root, "model", spec.model, path, "model"),
+        dataset=load_named(root, "dataset", spec.dataset, path, "dataset"),
         regimes=MappingProxyType(regimes),
     )
     _check_fit(study)
@@ -57,7 +59,7 @@ def _check_fit(study: Study) -> None:
         case model, objective:
             raise SpecError(
                 "the objective does not fit the model family",
-                where=study.path,
+                where=place(study.path, "objective.kind"),
                 field="objective.kind",
                 found=objective.kind,
                 expected=_objective_of(model),
@@ -66,7 +68,7 @@ def _check_fit(study: Study) -> None:
     if wants_images != isinstance(study.dataset, ImageDataset):
         raise SpecError(
             "the dataset does not fit the objective",
-            where=study.path,
+            where=place(study.path, "dataset"),
             field="dataset",
             found=f"{study.spec.dataset} ({study.dataset.content})",
             expected="images" if wants_images else "text",

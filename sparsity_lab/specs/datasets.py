@@ -77,6 +77,8 @@ class ParquetImages(Spec):
     image: Count
     """side to which images are resized, pixels"""
     channels: Literal[1, 3] = 3
+    classes: Count | None = None
+    """number of classes; counted in the data when absent, but then nothing can be planned before preparing"""
 
 
 class Bytes(Spec):

@@ -19,15 +19,14 @@ ENGINE_VERSION = 1
 
 
 def canonical_json(value: Spec | dict[str, Any]) -> str:
-    """One text for one value: defaults included, keys sorted, no white space, floats as Python's repr.
+    """One text for one value: defaults included, keys sorted, no white space, floats as Python's repr, -0.0 as 0.0.
 
     Raises:
         TypeError: something in the value has no canonical form.
         ValueError: a number is not finite.
     """
     tree = value.model_dump(mode="json") if isinstance(value, Spec) else value
-    _refuse_unstable(tree)
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(_canonical(tree), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def fingerprint(run: RunSpec, data_hash: str, engine: int = ENGINE_VERSION) -> str:
@@ -36,19 +35,27 @@ def fingerprint(run: RunSpec, data_hash: str, engine: int = ENGINE_VERSION) -> s
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 
-def _refuse_unstable(tree: Any) -> None:
+def _canonical(tree: Any) -> Any:
     match tree:
         case dict():
-            for key, value in tree.items():
-                if not isinstance(key, str):
-                    raise TypeError(f"a key must be text to have a canonical form, found {key!r}")
-                _refuse_unstable(value)
+            return {_key(key): _canonical(value) for key, value in tree.items()}
         case list() | tuple():
-            for value in tree:
-                _refuse_unstable(value)
-        case float() if not math.isfinite(tree):
-            raise ValueError(f"{tree!r} has no canonical form")
-        case None | bool() | int() | float() | str():
-            return
+            return [_canonical(value) for value in tree]
+        case float():
+            return _finite(tree) + 0.0  # equal numbers have one form: -0.0 + 0.0 = 0.0
+        case None | bool() | int() | str():
+            return tree
         case _:
             raise TypeError(f"{type(tree).__name__} has no canonical form")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a key must be text to have a canonical form, found {key!r}")
+    return key
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(f"{number!r} has no canonical form")
+    return number

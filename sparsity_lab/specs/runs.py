@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec
+from sparsity_lab.specs.base import Count, Positive, Seed, Sparsity, Spec
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes import RegimeSpec
@@ -28,7 +28,7 @@ class RunSpec(Spec):
     schedule: RateSchedule
     precision: Literal["float32", "bfloat16"]
     evaluation: Evaluation
-    seed: int
+    seed: Seed
     """decides initial weights and the order of examples"""
 
     @property

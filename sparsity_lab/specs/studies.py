@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec, SpecFile
+from sparsity_lab.specs.base import Count, Distinct, Positive, Seed, Sparsity, Spec, SpecFile, misfit
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import DataUnit, unit_of
 from sparsity_lab.specs.training import TrainingSpec
@@ -14,9 +14,9 @@ from sparsity_lab.specs.training import TrainingSpec
 SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free"]
 LawForm = Literal["frantar", "chinchilla"]
-Axis = Annotated[tuple[Count, ...], Field(min_length=1)]
-SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1)]
-SeedAxis = Annotated[tuple[int, ...], Field(min_length=1)]
+Axis = Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
+SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1), Distinct]
+SeedAxis = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
 
 
 class Points(Spec):
@@ -29,20 +29,13 @@ class Points(Spec):
     """training tokens or images, in the study's `data_unit`"""
     seeds: SeedAxis = (0,)
 
-    @field_validator("nonzero", "sparsity", "data", "seeds")
-    @classmethod
-    def _distinct(cls, axis: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(axis)) != len(axis):
-            raise ValueError(f"values must differ from one another, found {list(axis)}")
-        return axis
-
 
 class Grid(Points):
     """Every combination of the axes, under every regime, and repeated points that measure the noise of seeds."""
 
     data_unit: DataUnit
     """what `data` counts: tokens for text, images for classification"""
-    regimes: Annotated[tuple[SpecName, ...], Field(min_length=1)]
+    regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
     """names of files in specs/regimes; sparsity 0 is one dense run shared by all"""
     replicates: tuple[Points, ...] = ()
     """further blocks, normally the same points with other seeds"""
@@ -65,7 +58,7 @@ class SearchSpec(Spec):
     batch: Count = 2
     """trials proposed together; fixed, so that the number of workers changes nothing"""
     sampler: Literal["tpe", "random"] = "tpe"
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> SearchSpec:
@@ -77,7 +70,7 @@ class SearchSpec(Spec):
 class LawSpec(Spec):
     """Which laws are fitted to the finished runs, and how."""
 
-    forms: Annotated[tuple[LawForm, ...], Field(min_length=1)] = ("frantar", "chinchilla")
+    forms: Annotated[tuple[LawForm, ...], Field(min_length=1), Distinct] = ("frantar", "chinchilla")
     residual: Literal["log", "linear"] = "log"
     """residual = log of predicted - log of measured loss (text), or their difference (vision)"""
     delta: Positive = 1e-3
@@ -89,7 +82,7 @@ class LawSpec(Spec):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     cost: CostMultiplier = "sparse_schedule"
     """m(S) under which the report's optimal sparsities are computed"""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class StudySpec(SpecFile):
@@ -114,7 +107,6 @@ class StudySpec(SpecFile):
     def _unit_fits(self) -> StudySpec:
         expected = unit_of(self.objective)
         if self.grid.data_unit != expected:
-            raise ValueError(
-                f"grid.data_unit: a {self.objective.kind} objective counts {expected}, found {self.grid.data_unit!r}"
-            )
+            message = f"a {self.objective.kind} objective counts {expected}, found {self.grid.data_unit!r}"
+            raise misfit(message, "grid", "data_unit")
         return self

@@ -44,9 +44,7 @@ def fit_study(space: Workspace) -> StudyLaws:
     records = study_records(space)
     runs, diverged = rows(records)
     law = space.study.spec.law
-    compared = compare(
-        runs, law.forms, residual=law.residual, delta=law.delta, starts=law.starts, seed=law.seed
-    )
+    compared = compare(runs, law.forms, residual=law.residual, delta=law.delta, starts=law.starts, seed=law.seed)
     documents = {one.fit.form.name: _document(space, one, diverged) for one in compared}
     for form, fitted in documents.items():
         write_text(space.layout.law(space.name, form), fitted.model_dump_json(indent=1) + "\n")

@@ -71,7 +71,9 @@ def find_run(prefix: str, root: Path) -> RunRecord:
     homes = all_homes(Layout(root))
     folders = {folder.name: folder for home in homes for folder in home.glob(f"{prefix}*") if folder.is_dir()}
     if len(folders) != 1:
-        raise RecordError("fingerprint names not one run", found=prefix, expected=f"one match, there are {len(folders)}")
+        raise RecordError(
+            "fingerprint names not one run", found=prefix, expected=f"one match, there are {len(folders)}"
+        )
     ((name, folder),) = folders.items()
     record = Store(folder.parent).find(name)
     if record is None:

@@ -17,16 +17,18 @@ def plan_text(plan: Plan) -> str:
     for row in plan.rows:
         groups.setdefault(_cells(row), []).append(row)
     lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
-    total = sum(row.flops.dense for row in plan.rows)
-    missing = plan.missing
+    dense, sparse = (
+        scaled(sum(flops)) for flops in zip(*((r.flops.dense, r.flops.sparse) for r in plan.rows), strict=True)
+    )
+    time = clock(plan.seconds)
     return "\n".join(
         (
-            f"{plan.study}: {len(plan.rows)} runs, D in {plan.data_unit}; N asked / S = target of dense prunable weights",
+            f"{plan.study}: {len(plan.rows)} runs, D in {plan.data_unit}",
             "",
             text_table(HEAD, lines),
             "",
-            f"FLOPs     {scaled(total)} in all, as if dense; {scaled(sum(r.flops.sparse for r in plan.rows))} counting non-zeros",
-            f"to train  {len(missing)} runs, about {clock(plan.seconds)} with {plan.workers} workers ({plan.speed.source})",
+            f"FLOPs     {dense} in all if zeros are multiplied too, {sparse} if not",
+            f"to train  {len(plan.missing)} runs, about {time} with {plan.workers} workers ({plan.speed.source})",
             f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
             f"disk      {size(plan.disk)} for results, up to {size(plan.checkpoints)} for checkpoints under way",
         )

@@ -19,7 +19,9 @@ def prepare_study(space: Workspace, console: Console | None = None) -> Manifest:
     console = console or Console(stderr=True)
     folder = space.layout.data(space.name)
     with console.status(f"{space.name}: preparing {space.study.spec.dataset}") as status:
-        manifest = prepare(space.study.dataset, folder, lambda what, done, total: status.update(_line(what, done, total)))
+        manifest = prepare(
+            space.study.dataset, folder, lambda what, done, total: status.update(_line(what, done, total))
+        )
     unit = "images" if manifest.image else "tokens"
     console.print(
         f"{space.name}: {manifest.train.items:,} training and {manifest.heldout.items:,} held-out {unit}, "

@@ -1,4 +1,4 @@
-"""Search: for each data budget the sparsity with the lowest loss at equal compute; every trial is a run of the store."""
+"""Search: for each data budget the sparsity with the lowest loss at equal compute; every trial is a stored run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sparsity_lab.artifacts.searches import SearchResult, write_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws.multipliers import multiplier
-from sparsity_lab.search.select import summarise
 from sparsity_lab.search.space import Ask, Multiplier
 from sparsity_lab.search.study import SearchProgress, search
+from sparsity_lab.search.summary import summarise
 from sparsity_lab.specs.regimes import Gradual
 from sparsity_lab.specs.studies import SearchSpec
 from sparsity_lab.stages.tables import scaled
@@ -89,9 +89,7 @@ class _Search:
         runs = [plan_point(self.space.study, self.shape, point).run for point in points]
         place = self.space.workplace(self.space.layout.search(self.space.name))
         title = f"{self.space.name} search"
-        return complete(
-            runs, self.data_hash, place, title=title, workers=self.workers, console=self.console
-        ).records
+        return complete(runs, self.data_hash, place, title=title, workers=self.workers, console=self.console).records
 
     def _show(self, progress: SearchProgress) -> None:
         best = "  ".join(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sparsity_lab.artifacts.records import Machine, RunRecord
 from sparsity_lab.errors import RecordError

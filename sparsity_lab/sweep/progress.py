@@ -36,7 +36,9 @@ class SweepDisplay:
             self.console.print(f"{self.title}: {self.finished} of {self.total} runs are there already", highlight=False)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bars.stop()
 
     def __call__(self, event: Event) -> None:

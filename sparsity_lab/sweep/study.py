@@ -43,9 +43,7 @@ def complete(
     names = {fingerprint(run, data_hash): run for run in runs}
     store = Store(place.home, all_homes(place.layout))
     missing = {
-        name: job_of(name, run)
-        for name, run in names.items()
-        if not store.adopt(name, with_weights=place.keep_weights)
+        name: job_of(name, run) for name, run in names.items() if not store.adopt(name, with_weights=place.keep_weights)
     }
     if missing:
         with SweepDisplay(title, missing, len(names) - len(missing), console) as display:

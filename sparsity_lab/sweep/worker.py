@@ -73,8 +73,8 @@ def serve(connection: Connection, place: Workplace) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # torch is loaded here, in the worker: the process that hands out jobs starts without it
-    from sparsity_lab.training.determinism import settle  # noqa: PLC0415
-    from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
+    from sparsity_lab.training.determinism import settle
+    from sparsity_lab.training.inputs import Inputs
 
     settle(place.threads)
     inputs = Inputs(place.data, place.layout.cache)
@@ -84,8 +84,8 @@ def serve(connection: Connection, place: Workplace) -> None:
 
 def train_into_store(job: Job, place: Workplace, inputs: object, connection: Connection | None = None) -> None:
     """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock."""
-    from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
-    from sparsity_lab.training.run import Sitting, train  # noqa: PLC0415
+    from sparsity_lab.training.inputs import Inputs
+    from sparsity_lab.training.run import Sitting, train
 
     assert isinstance(inputs, Inputs)
     with locked(place.layout.lock(job.fingerprint)):
@@ -113,7 +113,7 @@ def _attempt(job: Job, place: Workplace, inputs: object, connection: Connection)
         train_into_store(job, place, inputs, connection)
     except SparsityLabError as error:
         return Failed(job.fingerprint, str(error), user_error=True)
-    except Exception:  # noqa: BLE001 - a worker reports every failure of a run and lives on
+    except Exception:
         return Failed(job.fingerprint, traceback.format_exc(), user_error=False)
     return Done(job.fingerprint)
 

@@ -21,9 +21,15 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     Raises:
         MachineError: the disk is full or the folder cannot be written.
     """
+    save_tensors(path, tensors, {"facts": json.dumps(facts)})
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write copies of tensors as one safetensors file, atomically; errors as `save_checkpoint`."""
+    copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+            save_file(copies, temporary, metadata=metadata)
         except SafetensorError as error:
             raise _as_os_error(error) from error
 
@@ -39,7 +45,7 @@ def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Te
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"is damaged ({error}); delete it to train from the start", where=path) from None
     if facts.get("fingerprint") != expected_fingerprint:

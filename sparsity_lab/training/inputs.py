@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sparsity_lab.data.manifest import Manifest, read_manifest
 from sparsity_lab.data.mapped import ImageSplit, TextSplit, open_split
-from sparsity_lab.data.prepare import Manifest, read_manifest
 from sparsity_lab.data.stream import Stream, heldout_batches
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import RunSpec

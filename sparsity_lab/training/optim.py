@@ -103,15 +103,15 @@ class AdaFactorStepper:
         update.add_(spec.epsilon**0.5)
         torch.div(gradient, update, out=update)
         roots = self._kept().sqrt()
-        update_rms = torch.stack(torch._foreach_norm(self._updates)) / roots
-        weight_rms = torch.stack(torch._foreach_norm(self._weights)) / roots
+        update_rms = torch.stack(torch._foreach_norm(self._updates)) / roots  # noqa: SLF001 - torch has no public name for it
+        weight_rms = torch.stack(torch._foreach_norm(self._weights)) / roots  # noqa: SLF001
         scale = weight_rms.clamp(min=spec.minimum_scale) / (update_rms / spec.clip_rms).clamp(min=1.0)
         torch._foreach_mul_(self._updates, list((scale * -rate).unbind()))
         self.arena.weights.add_(update)
 
     def _kept(self) -> Tensor:
         """Non-zero weights of each tensor, (slots,); counted again only when a mask was written to."""
-        version = self.arena.mask._version
+        version = self.arena.mask._version  # noqa: SLF001 - counts writes to a tensor
         if self._kept_of[0] != version:
             kept = self._sizes.clone()
             for index, mask in enumerate(self._masks):

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
+from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint, save_tensors
 from sparsity_lab.training.determinism import best_device, this_machine
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
@@ -74,10 +72,13 @@ class _Training:
             loop.advance()
             if loop.step % self.run.evaluation.every == 0 or loop.step == self.run.steps:
                 self._note_point()
-            if time.monotonic() - self.saved > self.sitting.checkpoint_seconds:
+            if not self.reason and time.monotonic() - self.saved > self.sitting.checkpoint_seconds:
                 self._save()
-        loss = loop.curve[-1].loss if self.reason else self._loss(self.run.evaluation.examples)
-        self._judge(loss)
+        if self.reason:
+            loss = loop.curve[-1].loss
+        else:
+            loss = self._loss(self.run.evaluation.examples)
+            self._judge(loss, highest=math.inf)
         record = self._record(loss)
         self._keep_weights()
         return record
@@ -88,18 +89,15 @@ class _Training:
         point = CurvePoint(step=loop.step, loss=loss, train_loss=loop.mean_train_loss(), sparsity=loop.sparsity())
         loop.curve.append(point)
         warm = loop.step >= self.run.schedule.warmup * self.run.steps
-        if warm or not math.isfinite(loss):
-            self._judge(loss)
+        self._judge(loss, highest=loop.first_loss if warm else math.inf)
         self.on_progress(loop.step, loss)
 
-    def _judge(self, loss: float) -> None:
-        """A run has diverged when its held-out loss is no number or stands above where it began."""
-        if self.reason:
-            return
+    def _judge(self, loss: float, highest: float) -> None:
+        """A run has diverged when its held-out loss is no number, or stands above where it began on the same examples."""
         if not math.isfinite(loss):
             self.reason = f"held-out loss became {loss} at step {self.loop.step}"
-        elif loss > self.loop.first_loss:
-            self.reason = f"held-out loss {loss:.4g} at step {self.loop.step} is above its start, {self.loop.first_loss:.4g}"
+        elif loss > highest:
+            self.reason = f"held-out loss {loss:.4g} at step {self.loop.step} is above its start, {highest:.4g}"
 
     def _loss(self, examples: int) -> float:
         batches = self.inputs.evaluation(self.run, examples)
@@ -110,8 +108,7 @@ class _Training:
 
     def _save(self) -> None:
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
-        tensors = {**self.loop.tensors(), "rng": torch.get_rng_state()}
-        save_checkpoint(self.sitting.checkpoint, {name: t.detach().clone() for name, t in tensors.items()}, facts)
+        save_checkpoint(self.sitting.checkpoint, {**self.loop.tensors(), "rng": torch.get_rng_state()}, facts)
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
@@ -129,8 +126,7 @@ class _Training:
         if self.sitting.weights is None or self.reason:
             return
         named = self.loop.arena.named(self.loop.arena.weights)
-        with replacing(self.sitting.weights) as temporary:
-            save_file({name: w.detach().cpu().clone() for name, w in named.items()}, temporary)
+        save_tensors(self.sitting.weights, named)
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model

@@ -17,6 +17,7 @@ from sparsity_lab.specs.datasets import (
     Tokenizer,
 )
 
+BYTES = Bytes(kind="bytes")
 SPANS = SpanCorruption(kind="span-corruption", input_length=32)
 NEXT = NextToken(kind="next-token", length=32)
 CLASSES = Classification(kind="classification")
@@ -38,9 +39,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def text_spec(corpus: Path) -> Callable[..., TextDataset]:
-    def make(
-        tokenizer: Tokenizer = Bytes(kind="bytes"), held_out: float = 0.3, shard_tokens: int = 5000
-    ) -> TextDataset:
+    def make(tokenizer: Tokenizer = BYTES, held_out: float = 0.3, shard_tokens: int = 5000) -> TextDataset:
         source = TextFiles(kind="files", path=str(corpus))
         return TextDataset(
             version=1, content="text", source=source, tokenizer=tokenizer, held_out=held_out, shard_tokens=shard_tokens

@@ -30,18 +30,15 @@ def restore(inputs: list[int], targets: list[int]) -> list[int]:
             current = token
         else:
             spans[current].append(token)
-    return [
-        token
-        for place in inputs[: inputs.index(EOS)]
-        for token in (spans[place] if place >= FIRST_SENTINEL else [place])
-    ]
+    kept = inputs[: inputs.index(EOS)]
+    return [token for place in kept for token in (spans[place] if place >= FIRST_SENTINEL else [place])]
 
 
 @given(objective=objectives, seed=st.integers(0, 10**6))
 @settings(max_examples=80, deadline=None)
 def test_inputs_and_targets_hold_the_window_exactly(objective: SpanCorruption, seed: int) -> None:
     raw, target_length = span_corruption_lengths(objective)
-    windows = np.random.default_rng(seed).integers(2, 258, (7, raw))
+    windows = np.random.default_rng(seed).integers(2, 258, (7, raw), np.int32)
     inputs, targets = corrupt(windows, noise_mask(objective, 7, seed), FIRST_SENTINEL, objective.input_length)
     assert inputs.shape == (7, objective.input_length)
     assert targets.shape == (7, target_length)
@@ -65,7 +62,7 @@ def test_noise_is_counted_exactly_and_starts_after_text(objective: SpanCorruptio
 @settings(max_examples=40, deadline=None)
 def test_sentinels_are_distinct_and_ordered_alike_on_both_sides(objective: SpanCorruption, seed: int) -> None:
     raw = raw_length(objective)
-    windows = np.full((5, raw), 7)
+    windows = np.full((5, raw), 7, np.int32)
     _, spans = noise_counts(objective, raw)
     expected = list(range(FIRST_SENTINEL, FIRST_SENTINEL + spans))
     for side in corrupt(windows, noise_mask(objective, 5, seed), FIRST_SENTINEL, objective.input_length):
@@ -79,7 +76,7 @@ def test_sentinels_are_distinct_and_ordered_alike_on_both_sides(objective: SpanC
 def test_t5s_own_setting_needs_no_padding() -> None:
     objective = SpanCorruption(kind="span-corruption", input_length=512)
     assert span_corruption_lengths(objective) == (568, 114)
-    inputs, targets = corrupt(np.full((2, 568), 9), noise_mask(objective, 2, 0), FIRST_SENTINEL, 512)
+    inputs, targets = corrupt(np.full((2, 568), 9, np.int32), noise_mask(objective, 2, 0), FIRST_SENTINEL, 512)
     assert inputs.shape == (2, 512)
     assert targets.shape == (2, 114)
     assert not (inputs == PAD).any()
@@ -100,7 +97,7 @@ def test_every_way_of_cutting_is_equally_likely() -> None:
 def test_a_corpus_may_hold_document_ends() -> None:
     objective = SpanCorruption(kind="span-corruption", input_length=32)
     raw = raw_length(objective)
-    windows = np.full((3, raw), EOS)
+    windows = np.full((3, raw), EOS, np.int32)
     mask = noise_mask(objective, 3, 5)
     inputs, targets = corrupt(windows, mask, FIRST_SENTINEL, 32)
     noise, spans = noise_counts(objective, raw)

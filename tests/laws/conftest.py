@@ -53,6 +53,7 @@ def make_runs(known: FrantarParams) -> MakeRuns:
 
     def make(
         params: FrantarParams = known,
+        *,
         noise: float = 0.0,
         seed: int = 0,
         sparsity: tuple[float, ...] = (0.0, 0.5, 0.75, 0.875),

@@ -117,7 +117,8 @@ def test_everything_broadcasts_over_arguments_and_laws(published):
     together = optimal_sparsity(many, nonzero, data)
     assert together.shape == (3, 2, 4)
     assert chinchilla_compute(many, nonzero).shape == (3, 2, 1)
-    assert gain(many, [0.5, 0.75]).shape == (3, 1, 2)
+    steeper = Law(FRANTAR, law.params._replace(b_N=np.array([0.2, 0.3, 0.4])[:, None]), "tokens", "three")
+    assert gain(steeper, [0.5, 0.75]).shape == (3, 2)
     alone = Law(FRANTAR, law.params._replace(b_D=0.3), "tokens", "one")
     assert together[1, 1, 2] == pytest.approx(float(optimal_sparsity(alone, 1e8, 1e11)), abs=1e-7)
 

@@ -3,25 +3,25 @@ import pytest
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FRANTAR, Law, bootstrap, fit, gain, optimal_sparsity
+from sparsity_lab.laws.fit import box_for
 from sparsity_lab.laws.objective import Objective
 from sparsity_lab.laws.solver import minimise
-from sparsity_lab.laws.fit import box_for
 
 
 def test_replicates_reach_the_minimum_of_their_resample(paper_runs):
-    """A warm start is as good as many random ones."""
+    """Warm starts are as good as many random ones."""
     fitted = fit(paper_runs, "frantar")
-    boot = bootstrap(fitted, 12, seed=4)
+    boot = bootstrap(fitted, 8, seed=4)
     rows = len(paper_runs)
-    weights = np.random.default_rng(4).multinomial(rows, np.full(rows, 1 / rows), size=12) / rows
+    weights = np.random.default_rng(4).multinomial(rows, np.full(rows, 1 / rows), size=8) / rows
     design = FRANTAR.design(paper_runs, fitted.units)
     reached = Objective(design, paper_runs.loss, "log", 1e-3, weights).value(
         FRANTAR.to_coordinates(boot.draws, fitted.units)
     )
     rng = np.random.default_rng(0)
-    for replicate in range(12):
+    for replicate in range(8):
         objective = Objective(design, paper_runs.loss, "log", 1e-3, weights[[replicate]])
-        starts = fitted.coordinates + rng.normal(size=(24, 7))
+        starts = fitted.coordinates + rng.normal(size=(16, 7))
         lowest = minimise(objective, starts, box_for(FRANTAR, paper_runs)).value.min()
         assert reached[replicate] <= lowest * (1 + 1e-6)
     assert boot.unconverged == 0
@@ -61,22 +61,22 @@ def test_too_few_values_are_never_identified(make_runs):
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say(make_runs, known):
-    """90 % intervals of what matters, over 40 noisy repetitions: 3 standard deviations below 90 % is 76 %."""
-    points = np.array([0.0, 0.6, 0.8]), np.array([1e7, 1e7, 5e7]), np.array([8e9, 8e9, 4e9])
+    """90 % intervals of what matters, over 40 noisy repetitions (one standard deviation: 5 %)."""
+    points = np.array([0.0, 0.6]), np.array([1e7, 5e7]), np.array([8e9, 4e9])
 
     def quantities(law: Law) -> np.ndarray:
-        budget = optimal_sparsity(law, np.float64(2e7)[None], np.array([2e10]))
-        return np.concatenate(np.broadcast_arrays(law.predict(*points), gain(law, [0.5, 0.75, 0.875]), budget), axis=-1)
+        optima = optimal_sparsity(law, 2e7, np.array([2e10, 2e11]))
+        return np.concatenate(np.broadcast_arrays(law.predict(*points), gain(law, [0.5, 0.875]), optima), axis=-1)
 
     truth = quantities(Law(FRANTAR, known, "tokens", "truth"))
     inside = []
     for seed in range(40):
-        fitted = fit(make_runs(noise=0.002, seed=seed), "frantar", starts=6)
-        interval = Law.from_fit(fitted, bootstrap(fitted, 100)).interval(quantities)
+        fitted = fit(make_runs(noise=0.002, seed=seed), "frantar", starts=2)
+        interval = Law.from_fit(fitted, bootstrap(fitted, 60, seed=seed)).interval(quantities)
         inside.append((interval.low <= truth) & (truth <= interval.high))
     share = np.mean(inside, axis=0)
-    assert (share >= 0.74).all(), share
-    assert share.mean() <= 0.99, share
+    assert (share >= 0.72).all(), share
+    assert 0.8 <= share.mean() <= 0.98, share
 
 
 def test_intervals_have_the_quantitys_shape(make_runs):
@@ -100,3 +100,10 @@ def test_a_published_law_has_no_intervals(published):
 def test_no_replicates_mean_nothing(make_runs):
     with pytest.raises(ValueError, match="must be positive"):
         bootstrap(fit(make_runs(), "frantar", starts=2), 0)
+
+
+def test_a_quantity_that_no_parameter_moves_has_an_interval_of_no_width(make_runs):
+    fitted = fit(make_runs(noise=0.002), "frantar", starts=2)
+    interval = Law.from_fit(fitted, bootstrap(fitted, 5)).interval(lambda _: np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(interval.low, [1.0, 2.0])
+    np.testing.assert_array_equal(interval.high, [1.0, 2.0])

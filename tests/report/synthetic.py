@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord, Trend
+from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend, TrialRecord
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
@@ -73,7 +73,9 @@ def make_study(
         law=LawSpec(bootstrap=50, starts=16),
     )
     dataset = TextDataset(version=1, content="text", source=PythonStdlib(kind="python-stdlib"))
-    return Study(name, Path(f"specs/studies/{name}.yaml"), spec, T5Spec(version=1, family="t5"), dataset, {"gradual": GRADUAL})
+    return Study(
+        name, Path(f"specs/studies/{name}.yaml"), spec, T5Spec(version=1, family="t5"), dataset, {"gradual": GRADUAL}
+    )
 
 
 def make_record(
@@ -89,7 +91,14 @@ def make_record(
     """A record of one run; real N is a little off the one asked, as in life."""
     steps = max(1, round(data / (BATCH * OBJECTIVE.input_length)))
     spec = RunSpec(
-        model=T5Dims(encoder_layers=2, decoder_layers=2, width=64, heads=4, ff=128, vocabulary=264),
+        model=T5Dims(
+            encoder_layers=2,
+            decoder_layers=2,
+            width=64,
+            heads=4,
+            ff=round(nonzero / (1 - sparsity) / 500),
+            vocabulary=264,
+        ),
         objective=OBJECTIVE,
         regime=GRADUAL if sparsity else DENSE,
         sparsity=sparsity,
@@ -125,7 +134,12 @@ def make_record(
         loss=float("nan") if diverged else final,
         first_loss=5.6,
         curve=_curve(steps, sparsity, final),
-        cost=Cost(flops_dense=flops * 1.1, flops_sparse=flops * (1.1 - 0.6 * sparsity), flops_mask_updates=1e9, seconds=flops / 4e10),
+        cost=Cost(
+            flops_dense=flops * 1.1,
+            flops_sparse=flops * (1.1 - 0.6 * sparsity),
+            flops_mask_updates=1e9,
+            seconds=flops / 4e10,
+        ),
         machine=Machine(
             torch="2.13.0", device="cpu", processor="Some CPU", instruction_set="AVX512", threads=1, platform="Linux"
         ),
@@ -158,9 +172,7 @@ def make_grid(
                     for run_seed in block.seeds:
                         value = loss(sparsity, nonzero * 1.012, data) + noise * rng.standard_normal()
                         reason = "loss is not a number at step 31" if len(records) < diverged else ""
-                        records.append(
-                            make_record(nonzero, sparsity, data, seed=run_seed, loss=value, diverged=reason)
-                        )
+                        records.append(make_record(nonzero, sparsity, data, seed=run_seed, loss=value, diverged=reason))
     return records
 
 
@@ -211,7 +223,12 @@ def make_search(
             source = "dense" if number == 0 else "design" if number < 4 else "sampler"
             trials.append(
                 TrialRecord(
-                    number=number, source=source, sparsity=record.sparsity, data=data, loss=value, fingerprint=record.fingerprint
+                    number=number,
+                    source=source,
+                    sparsity=record.sparsity,
+                    data=data,
+                    loss=value,
+                    fingerprint=record.fingerprint,
                 )
             )
             records.append(record)

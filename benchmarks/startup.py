@@ -1,0 +1,78 @@
+"""Start-up and memory: `python benchmarks/startup.py`.
+
+`sparsity-lab --help` against a bare `python -c pass` in the same run (target: under .3 s), and the peak memory of a
+worker that trains the largest run of each quickstart study (target: under 1.5 GiB).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+from rich.console import Console
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.sweep.resolve import grid_runs
+
+REPEATS = 9
+STEPS = 30
+
+
+def main() -> None:
+    """Print seconds and GiB."""
+    tool = shutil.which("sparsity-lab", path=str(Path(sys.executable).parent)) or "sparsity-lab"
+    bare = seconds([sys.executable, "-c", "pass"])
+    for arguments in (["--help"], ["plan", "--help"], ["spec", "schema", "study"]):
+        taken = seconds([tool, *arguments])
+        print(f"sparsity-lab {' '.join(arguments):<20} {taken:.3f} s, bare Python {bare:.3f} s")
+    for study in ("quickstart-text", "quickstart-vision"):
+        print(f"peak memory of a worker on {study:<18} {worker_memory(study):.2f} GiB")
+
+
+def seconds(command: list[str]) -> float:
+    """Median wall-clock seconds of a command."""
+    taken = []
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        taken.append(time.monotonic() - began)
+    return statistics.median(taken)
+
+
+def worker_memory(study: str) -> float:
+    """Peak resident GiB of a fresh process that trains the study's largest run for a few steps."""
+    context = multiprocessing.get_context("spawn")
+    answer: Queue[float] = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        space = Workspace(Layout(Path(folder)), open_workspace(study).study)
+        prepare_study(space, Console(quiet=True))
+        run = max((planned.run for planned in grid_runs(space.study, space.shape())), key=lambda run: run.model.width)
+        process = context.Process(target=train_a_little, args=(space.layout, study, run, answer))
+        process.start()
+        process.join()
+    return answer.get()
+
+
+def train_a_little(layout: Layout, study: str, run: RunSpec, answer: Queue[float]) -> None:
+    """In a process of its own: evaluate, train some steps, and report the peak."""
+    from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415 - torch belongs to this process only
+    from sparsity_lab.training.run import Sitting, train  # noqa: PLC0415
+
+    inputs = Inputs(layout.data(study), layout.cache)
+    train(run.model_copy(update={"steps": STEPS}), inputs, Sitting(layout.root / "checkpoint"))
+    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+if __name__ == "__main__":
+    main()

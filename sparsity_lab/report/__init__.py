@@ -1,0 +1,1 @@
+"""What a study says to people: findings, a verdict, and one page that carries both with their evidence."""

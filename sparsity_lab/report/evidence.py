@@ -1,0 +1,256 @@
+"""Everything that findings, verdict, figures and tables are drawn from, computed once from a study's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws import Law, LawDocument, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws.multipliers import Multiplier
+from sparsity_lab.plots.info_laws import sees_sparsity
+from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.regimes import Cubic, Gradual
+from sparsity_lab.specs.studies import CostMultiplier
+
+Winner = Literal["sparse", "dense", "unclear"]
+NO_SPARSITY = 0.02
+"""an optimum below this is no sparsity worth the name"""
+CLEAR = 2.0
+"""a difference counts as seen above this many of its own standard deviations"""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """What a report is made from.
+
+    Attributes:
+        study: the study with every spec it names.
+        grid: records of the grid, finished and diverged.
+        trials: records of the search's trials; some may be the grid's own.
+        search: what the search found, or None.
+        laws: fitted laws by form.
+        manifest: facts of the prepared data, shown as they are.
+        provenance: versions and whatever else tells where the results come from, shown as they are.
+    """
+
+    study: Study
+    grid: Sequence[RunRecord]
+    trials: Sequence[RunRecord]
+    search: SearchResult | None
+    laws: Mapping[str, LawDocument]
+    manifest: Mapping[str, object]
+    provenance: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """Dense against sparse for N non-zero weights and one budget, where both cost the same.
+
+    Attributes:
+        cost: m(S) under which they do.
+        nonzero: N.
+        budget: D_dense, tokens or images.
+        source: "law" or "search".
+        sparsity: the best sparsity among those trained; 0 where none is better than dense.
+        advantage: loss of dense less loss at that sparsity, nats, with its interval.
+        low: of the interval; NaN where nothing is known of it.
+        high: of the interval.
+        winner: who is better beyond doubt, if anyone.
+    """
+
+    cost: CostMultiplier
+    nonzero: int
+    budget: int
+    source: Literal["law", "search"]
+    sparsity: float
+    advantage: float
+    low: float
+    high: float
+    winner: Winner
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study's results, brought together.
+
+    Attributes:
+        inputs: what it was made from.
+        records: every run once, the grid's first.
+        places: finished grid runs by place.
+        noise: of seeds, or None where nothing was repeated.
+        differences: each sparse place of the grid against the dense one of equal N and D.
+        law: the law that sees sparsity, if one was fitted and its fit converged.
+        document: of that law.
+        comparisons: dense against sparse at equal cost, by the law and by the search.
+    """
+
+    inputs: ReportInputs
+    records: tuple[RunRecord, ...]
+    places: Mapping[Place, tuple[RunRecord, ...]]
+    noise: SeedNoise | None
+    differences: tuple[Difference, ...]
+    law: Law | None
+    document: LawDocument | None
+    comparisons: tuple[EqualCost, ...]
+
+    @property
+    def finished(self) -> tuple[RunRecord, ...]:
+        """Every run that may enter a fit."""
+        return tuple(record for record in self.records if record.finished)
+
+    @property
+    def signal_to_noise(self) -> float | None:
+        """Median |difference| to dense over the standard deviation of such a difference; None without either."""
+        if self.noise is None or not self.differences:
+            return None
+        signal = float(np.median([abs(difference.mean) for difference in self.differences]))
+        return signal / of_difference(self.noise) if self.noise.deviation > 0 else float("inf")
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval in the report."""
+        return self.inputs.study.spec.law.confidence
+
+    def compared(self, cost: CostMultiplier, source: Literal["law", "search"]) -> tuple[EqualCost, ...]:
+        """Comparisons under one cost from one source, in order of N and budget."""
+        return tuple(one for one in self.comparisons if (one.cost, one.source) == (cost, source))
+
+
+def gather(inputs: ReportInputs) -> Evidence:
+    """Bring a study's results together.
+
+    Raises:
+        RecordError: no run of the grid finished, so there is nothing to report.
+    """
+    if not any(record.finished for record in inputs.grid):
+        raise RecordError("no run of the grid finished", where=inputs.study.name, found=f"{len(inputs.grid)} records")
+    records = tuple({record.fingerprint: record for record in (*inputs.trials, *inputs.grid)}.values())
+    order = {record.fingerprint: place for place, record in enumerate((*inputs.grid, *inputs.trials))}
+    places = by_place(inputs.grid, asked_sizes(inputs.study))
+    document = next((law for law in inputs.laws.values() if _usable(law)), None)
+    law = Law.from_document(document) if document else None
+    return Evidence(
+        inputs=inputs,
+        records=tuple(sorted(records, key=lambda record: order[record.fingerprint])),
+        places=places,
+        noise=seed_noise(records),
+        differences=differences_and_noise(places, inputs.study.spec.grid.data_unit).differences,
+        law=law,
+        document=document,
+        comparisons=(*_by_law(inputs, law, places), *_by_search(inputs)),
+    )
+
+
+def asked_sizes(study: Study) -> tuple[int, ...]:
+    """Every N that the study's grid asks for."""
+    grid = study.spec.grid
+    return tuple(sorted({size for block in (grid, *grid.replicates) for size in block.nonzero}))
+
+
+def cost_of(study: Study, name: CostMultiplier, regime: str | None = None) -> Multiplier:
+    """m(S) under the schedule of a regime of the study: the named one, or the first that prunes."""
+    names = (regime,) if regime else study.spec.grid.regimes
+    schedules = [spec.schedule for spec in (study.regimes[each] for each in names) if isinstance(spec, Gradual)]
+    return multiplier(name, schedules[0] if schedules else Cubic())
+
+
+def each_draw(law: Law, dimensions: int) -> Law | None:
+    """All of a law's bootstrap draws as one law, to broadcast over arguments of `dimensions`; None without draws."""
+    if law.draws is None:
+        return None
+    values = {name: np.reshape(draws, (-1, *(1,) * dimensions)) for name, draws in law.draws._asdict().items()}
+    return replace(law, params=law.params._replace(**values), draws=None)
+
+
+def _usable(law: LawDocument) -> bool:
+    form = form_named(law.form)
+    return law.fit.converged and "density" in form.features
+
+
+def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) -> list[EqualCost]:
+    """The law on every size and amount of data that the grid trained, under the study's costs."""
+    if law is None or not sees_sparsity(law):
+        return []
+    points = sorted({(place.nonzero, place.data) for place in places})
+    highest = max((place.sparsity for place in places), default=0.0)
+    costs = dict.fromkeys((inputs.study.spec.law.cost, "sparse_schedule", "dense_hardware"))
+    if highest == 0:
+        return []
+    return [one for cost in costs for one in _law_under(inputs.study, law, points, cost, highest)]
+
+
+def _law_under(
+    study: Study, law: Law, points: Sequence[tuple[int, int]], cost: CostMultiplier, highest: float
+) -> list[EqualCost]:
+    N, D = np.array(points, dtype=np.float64).T
+    m, confidence = cost_of(study, cost), study.spec.law.confidence
+    best = optimal_sparsity(law, N, D, m, highest=highest)
+    advantage = _advantage(law, best, N, D, m)
+    low = high = np.full(len(points), np.nan)
+    any_sparse = (best > NO_SPARSITY).astype(float)
+    draws = each_draw(law, 1)
+    if draws is not None:
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        low, high = np.quantile(_advantage(draws, best, N, D, m), tails, axis=0)
+        any_sparse = (optimal_sparsity(draws, N, D, m, highest=highest) > NO_SPARSITY).mean(axis=0)
+    columns = (column.tolist() for column in (best, advantage, low, high, any_sparse))
+    return [
+        EqualCost(cost, n, d, "law", S, gained, bottom, top, _winner(S, bottom, share, confidence))
+        for (n, d), S, gained, bottom, top, share in zip(points, *columns, strict=True)
+    ]
+
+
+def _advantage(law: Law, sparsity: FloatArray, N: FloatArray, D: FloatArray, m: Multiplier) -> FloatArray:
+    return law.predict(0.0, N, D) - law.predict(sparsity, N, D / m(sparsity))
+
+
+def _winner(sparsity: float, low: float, share_sparse: float, confidence: float) -> Winner:
+    """Sparse where the interval of its advantage is above zero, dense where hardly a draw wants zeros."""
+    if sparsity > NO_SPARSITY:
+        return "sparse" if low > 0 else "unclear"
+    return "dense" if share_sparse <= 1 - confidence else "unclear"
+
+
+def _by_search(inputs: ReportInputs) -> list[EqualCost]:
+    result = inputs.search
+    if result is None:
+        return []
+    return [one for budget in result.budgets if (one := _searched(result, budget)) is not None]
+
+
+def _searched(result: SearchResult, budget: BudgetResult) -> EqualCost | None:
+    """The smooth optimum, or the best trial where there is none, against the dense trial of one budget."""
+    if budget.dense_loss is None:
+        return None
+    smooth = budget.optimum is not None and budget.optimum_loss is not None
+    sparsity = budget.optimum if budget.optimum is not None and smooth else budget.best_sparsity
+    loss = budget.optimum_loss if budget.optimum_loss is not None and smooth else budget.best_loss
+    advantage = budget.dense_loss - loss
+    half = CLEAR * np.sqrt(2) * result.noise
+    if sparsity <= NO_SPARSITY:
+        winner: Winner = "dense" if budget.flat_high <= 0.5 * _highest(budget) else "unclear"
+    else:
+        winner = "sparse" if advantage > half else "unclear"
+    return EqualCost(
+        result.cost,
+        result.nonzero,
+        budget.data_dense,
+        "search",
+        sparsity,
+        advantage,
+        advantage - half,
+        advantage + half,
+        winner,
+    )
+
+
+def _highest(budget: BudgetResult) -> float:
+    return max((trial.sparsity for trial in budget.trials), default=0.0)

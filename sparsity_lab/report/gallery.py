@@ -1,0 +1,207 @@
+"""The report's figures, each with a title, a caption on how to read it, and words for those who cannot see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.laws import Law, LawDocument, form_named
+from sparsity_lab.plots import figures, info_laws, info_runs
+from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.report.evidence import Evidence, asked_sizes, cost_of
+from sparsity_lab.report.tables import regime_name
+from sparsity_lab.specs.studies import CostMultiplier
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure and its words; `name` is the name of its files."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def pictures(evidence: Evidence) -> Iterator[Picture]:
+    """Every figure that the results allow, the most telling first."""
+    yield from _optimum(evidence)
+    yield from _budgets(evidence)
+    yield from _contours(evidence)
+    yield from _losses(evidence)
+    yield from _parities(evidence)
+    yield from _noise(evidence)
+    yield from _curves(evidence)
+
+
+def _optimum(evidence: Evidence) -> Iterator[Picture]:
+    study, result = evidence.inputs.study, evidence.inputs.search
+    if evidence.law is None and result is None:
+        return
+    sizes = asked_sizes(study)
+    nonzero = result.nonzero if result else sizes[len(sizes) // 2]
+    cost_name = result.cost if result else study.spec.law.cost
+    cost = cost_of(study, cost_name, _search_regime(evidence))
+    info = info_laws.optimum_against_data(
+        evidence.finished, nonzero, evidence.law, result, cost, confidence=evidence.confidence
+    )
+    caption = (
+        f"Optimal sparsity against the data budget for N = {count(nonzero)} non-zero weights, where "
+        f"{_words(cost_name)}. Line and band: the law with the {percent(info.confidence)} interval of its bootstrap. "
+        "Diamonds: the search, independent of the law’s form. Hatched: budgets beyond those measured; above the dashed "
+        "line no model was trained."
+    )
+    alt = f"Line chart of optimal sparsity in percent against data budget. {_optimum_alt(info)}"
+    yield Picture(
+        "optimum-against-data", "Optimal sparsity and data", caption, alt, figures.optimum_against_data_figure(info)
+    )
+
+
+def _budgets(evidence: Evidence) -> Iterator[Picture]:
+    result = evidence.inputs.search
+    if result is None or not result.budgets:
+        return
+    cost = cost_of(evidence.inputs.study, result.cost, _search_regime(evidence))
+    info = info_laws.loss_under_budgets(result, evidence.law, cost)
+    caption = (
+        f"Held-out loss against sparsity where every point of a panel costs the same, N = {count(result.nonzero)}: "
+        f"a model of sparsity S sees D = budget / m(S), where {_words(result.cost)}. Bars: one standard deviation "
+        f"({result.noise_source}). Grey: sparsities that cannot be told from the best."
+    )
+    verdicts = "; ".join(f"{count(panel.budget)}: {panel.verdict}" for panel in info.panels)
+    alt = f"{len(info.panels)} charts of loss against sparsity, one for each data budget. {verdicts}."
+    yield Picture("loss-under-budgets", "Loss at equal cost", caption, alt, figures.loss_under_budgets_figure(info))
+
+
+def _contours(evidence: Evidence) -> Iterator[Picture]:
+    if evidence.law is None:
+        return
+    study = evidence.inputs.study
+    info = info_laws.optimum_contours(evidence.finished, evidence.law, cost_of(study, study.spec.law.cost))
+    caption = (
+        f"Optimal sparsity over non-zero weights N and training compute C by the {evidence.law.form.name} law, where "
+        f"{_words(study.spec.law.cost)}. Dashed: the compute for which a dense model of N weights is optimal. "
+        "Dots: the runs that the law was fitted to; far from them it is an extrapolation."
+    )
+    alt = (
+        f"Contour chart; optimal sparsity runs from {percent(float(info.optimum.min()))} to "
+        f"{percent(float(info.optimum.max()))}, more with more compute, in lines parallel to the dense-optimal one."
+    )
+    yield Picture(
+        "optimum-contours",
+        "Optimal sparsity over size and compute",
+        caption,
+        alt,
+        figures.optimum_contours_figure(info),
+    )
+
+
+def _losses(evidence: Evidence) -> Iterator[Picture]:
+    unit = evidence.inputs.study.spec.grid.data_unit
+    law = evidence.law
+    for regime, places in _regimes(evidence):
+        info = info_runs.loss_against_data(places, unit, law.predict if law else None, law.form.name if law else "")
+        lines = f" Lines: the {law.form.name} law fitted to all runs." if law else ""
+        caption = f"Held-out loss against training data ({regime}); points are runs, each seed one.{lines}"
+        alt = f"{len(info.panels)} charts of loss against training data, one for each size, a line for each sparsity."
+        yield Picture(
+            f"loss-against-data-{regime}", "Loss and data", caption, alt, figures.loss_against_data_figure(info)
+        )
+
+
+def _parities(evidence: Evidence) -> Iterator[Picture]:
+    levels = evidence.inputs.study.spec.grid.sparsity
+    for name, document in evidence.inputs.laws.items():
+        info = info_laws.parity(evidence.finished, Law.from_document(document), document.fit.r2, _refit(document))
+        held = (
+            " Open points: runs of the largest D, predicted by a refit that did not see them."
+            if info.held_out.any()
+            else ""
+        )
+        fit = f"The fit: {document.fit.status}."
+        caption = f"Loss predicted by {name} against measured loss, and the error in percent.{held} {fit}"
+        r2 = "" if info.r2 is None else f" R squared is {info.r2:.4f}."
+        alt = f"Scatter chart of predicted against measured loss of {len(info.measured)} runs.{r2}"
+        yield Picture(
+            f"predicted-{name}", f"Predicted and measured: {name}", caption, alt, figures.parity_figure(info, levels)
+        )
+
+
+def _noise(evidence: Evidence) -> Iterator[Picture]:
+    for regime, places in _regimes(evidence):
+        info = info_runs.differences_and_noise(places, evidence.inputs.study.spec.grid.data_unit)
+        if not info.differences:
+            continue
+        band = (
+            " The band is ±2 standard deviations of a difference between two runs that differ in their seed only."
+            if info.noise
+            else " No run was repeated with another seed, so there is no band of noise."
+        )
+        caption = f"Loss of sparse runs less that of dense ones of equal N and D ({regime}); left of zero sparse is better.{band}"
+        alt = f"Dot chart of {len(info.differences)} differences in loss between sparse and dense runs."
+        yield Picture(
+            f"noise-{regime}", "Differences and the noise of seeds", caption, alt, figures.seed_noise_figure(info)
+        )
+
+
+def _curves(evidence: Evidence) -> Iterator[Picture]:
+    for regime, places in _regimes(evidence):
+        info = info_runs.training_curves(places, evidence.inputs.study.spec.grid.data_unit)
+        if info is None:
+            continue
+        caption = (
+            f"Held-out loss and share of zeros during training ({regime}), at equal N and D. Grey: the window in which "
+            "weights are pruned. A sparse model begins with more weights, so its early loss is lower."
+        )
+        alt = f"Curves of loss and of sparsity over training for {len(info.curves)} runs."
+        yield Picture(
+            f"training-curves-{regime}", "During training", caption, alt, figures.training_curves_figure(info)
+        )
+
+
+def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[info_runs.Place, tuple[RunRecord, ...]]]]:
+    """For each regime that prunes: its places, and the dense ones that all regimes share."""
+    study = evidence.inputs.study
+    names = {regime_name(run, study) for runs in evidence.places.values() for run in runs} - {"dense"}
+    for wanted in sorted(names) or ["dense"]:
+        chosen = {
+            place: tuple(run for run in runs if regime_name(run, study) in {"dense", wanted})
+            for place, runs in evidence.places.items()
+        }
+        yield wanted, {place: runs for place, runs in chosen.items() if runs}
+
+
+def _refit(document: LawDocument) -> Law | None:
+    """The law fitted without the runs of the largest D, if those were held out."""
+    if document.heldout is None or not document.heldout.holdout.startswith("the largest data"):
+        return None
+    form = form_named(document.form)
+    return Law(form, form.make_params(document.heldout.params), document.data_unit, document.source)
+
+
+def _search_regime(evidence: Evidence) -> str | None:
+    search = evidence.inputs.study.spec.search
+    return search.regime if search else None
+
+
+def _words(cost: CostMultiplier) -> str:
+    words: dict[CostMultiplier, str] = {
+        "sparse_schedule": "every multiplication counts at the density of its moment",
+        "dense_hardware": "zeros are multiplied like any number",
+        "free": "training costs nothing",
+    }
+    return words[cost]
+
+
+def _optimum_alt(info: info_laws.OptimumAgainstData) -> str:
+    found = ", ".join(f"{percent(optimum)} at {count(data)}" for data, optimum, _, _ in info.found)
+    law = (
+        f"The law runs from {percent(float(info.law.value[0]))} to {percent(float(info.law.value[-1]))}."
+        if info.law
+        else ""
+    )
+    return " ".join(part for part in (law, f"The search finds {found}." if found else "") if part)

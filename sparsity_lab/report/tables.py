@@ -1,0 +1,219 @@
+"""The report's tables, as text: what was run, what was tried, what was fitted, and who wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.searches import BudgetResult
+from sparsity_lab.laws import LawDocument
+from sparsity_lab.plots.info_runs import place_of
+from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.report.evidence import Evidence, asked_sizes
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.regimes import Dense
+
+Row = tuple[str, ...]
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        key: for links.
+        caption: what it shows, with units.
+        head: names of the columns.
+        rows: one text a column.
+        text_columns: columns that hold words; the others hold numbers and align right.
+    """
+
+    key: str
+    caption: str
+    head: Row
+    rows: tuple[Row, ...]
+    text_columns: frozenset[int] = frozenset()
+
+
+def tables(evidence: Evidence) -> tuple[Table, ...]:
+    """Every table that has rows, in the order of the page."""
+    every = (
+        comparison_table(evidence),
+        optima_table(evidence),
+        laws_table(evidence),
+        runs_table(evidence),
+        trials_table(evidence),
+    )
+    return tuple(table for table in every if table.rows)
+
+
+def runs_table(evidence: Evidence) -> Table:
+    """Every run of the grid."""
+    unit = evidence.inputs.study.spec.grid.data_unit
+    sizes = asked_sizes(evidence.inputs.study)
+
+    def order(record: RunRecord) -> tuple[float, ...]:
+        place = place_of(record, sizes)
+        return place.nonzero, place.data, place.sparsity, record.spec.seed
+
+    rows = tuple(_run_row(record, evidence.inputs.study) for record in sorted(evidence.inputs.grid, key=order))
+    head = (
+        "N asked",
+        "N real",
+        "N dense",
+        "S asked",
+        "S real",
+        f"D ({unit})",
+        "epochs",
+        "regime",
+        "seed",
+        "loss (nats)",
+        "FLOPs, dense",
+        "FLOPs, sparse",
+        "seconds",
+        "run",
+    )
+    return Table("runs", "Every run of the grid", head, rows, frozenset({7, 13}))
+
+
+def trials_table(evidence: Evidence) -> Table:
+    """Every trial of the search."""
+    result = evidence.inputs.search
+    head = ("budget D_dense", "trial", "proposed by", "S", "D trained on", "loss (nats)", "loss − dense", "run")
+    rows = tuple(row for budget in result.budgets for row in _trial_rows(budget)) if result else ()
+    return Table("trials", "Every trial of the search", head, rows, frozenset({2, 7}))
+
+
+def optima_table(evidence: Evidence) -> Table:
+    """What the search found at each budget."""
+    result = evidence.inputs.search
+    said = percent(result.confidence) if result else ""
+    head = (
+        "budget D_dense",
+        "C (FLOPs)",
+        "optimal S",
+        f"{said} interval",
+        "loss there",
+        "loss of dense",
+        "S within noise of the best",
+        "verdict",
+    )
+    rows = tuple(_optimum_row(budget) for budget in result.budgets) if result else ()
+    caption = f"Search: optimal sparsity of each data budget at N = {count(result.nonzero)}" if result else ""
+    return Table("optima", caption, head, rows, frozenset({7}))
+
+
+def laws_table(evidence: Evidence) -> Table:
+    """Every parameter of every fitted law."""
+    confidence = percent(evidence.confidence)
+    head = ("law", "parameter", "value", f"{confidence} low", f"{confidence} high", "unit", "identified")
+    rows = tuple(row for law in evidence.inputs.laws.values() for row in _parameter_rows(law))
+    return Table(
+        "laws", "Parameters of the fitted laws; N in weights, losses in nats", head, rows, frozenset({0, 1, 5, 6})
+    )
+
+
+def comparison_table(evidence: Evidence) -> Table:
+    """Dense against the best sparsity at equal cost."""
+    head = ("equal", "by", "N", "budget D_dense", "best S trained", "loss below dense (nats)", "interval", "winner")
+    rows = tuple(
+        (
+            one.cost.replace("_", " "),
+            one.source,
+            count(one.nonzero),
+            count(one.budget),
+            percent(one.sparsity),
+            f"{one.advantage:+.4f}",
+            NOTHING if np.isnan(one.low) else f"{one.low:+.4f} to {one.high:+.4f}",
+            one.winner,
+        )
+        for one in evidence.comparisons
+    )
+    return Table("comparison", "Dense against sparse at equal cost", head, rows, frozenset({0, 1, 7}))
+
+
+def facts(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The scalars of a mapping, nested ones under dotted names; lists are counted."""
+    for name, value in mapping.items():
+        match value:
+            case Mapping():
+                yield from facts(value, f"{prefix}{name}.")
+            case list() | tuple():
+                yield f"{prefix}{name}", f"{len(value)} entries"
+            case _:
+                yield f"{prefix}{name}", str(value)
+
+
+def regime_name(record: RunRecord, study: Study) -> str:
+    """The name under which the study knows a run's regime."""
+    if isinstance(record.spec.regime, Dense):
+        return "dense"
+    return next((name for name, spec in study.regimes.items() if spec == record.spec.regime), record.spec.regime.method)
+
+
+def _run_row(record: RunRecord, study: Study) -> Row:
+    place = place_of(record, asked_sizes(study))
+    return (
+        f"{place.nonzero:,}",
+        f"{record.nonzero:,}",
+        f"{record.dense:,}",
+        percent(record.spec.sparsity),
+        percent(record.sparsity, 4),
+        f"{record.data:,}",
+        f"{record.epochs:.3g}",
+        regime_name(record, study),
+        str(record.spec.seed),
+        f"{record.loss:.4f}" if record.finished else f"diverged: {record.reason}",
+        f"{record.cost.flops_dense:.3g}",
+        f"{record.cost.flops_sparse:.3g}",
+        f"{record.cost.seconds:.1f}",
+        record.fingerprint[:12],
+    )
+
+
+def _trial_rows(budget: BudgetResult) -> Iterator[Row]:
+    for trial in budget.trials:
+        known = trial.loss is not None and budget.dense_loss is not None
+        yield (
+            f"{budget.data_dense:,}",
+            str(trial.number),
+            trial.source,
+            percent(trial.sparsity),
+            f"{trial.data:,}",
+            "diverged" if trial.loss is None else f"{trial.loss:.4f}",
+            f"{(trial.loss or 0) - (budget.dense_loss or 0):+.4f}" if known else NOTHING,
+            trial.fingerprint[:12],
+        )
+
+
+def _optimum_row(budget: BudgetResult) -> Row:
+    low, high = budget.optimum_low, budget.optimum_high
+    return (
+        f"{budget.data_dense:,}",
+        f"{budget.compute:.3g}",
+        NOTHING if budget.optimum is None else percent(budget.optimum),
+        NOTHING if low is None or high is None else f"{percent(low)} to {percent(high)}",
+        NOTHING if budget.optimum_loss is None else f"{budget.optimum_loss:.4f}",
+        NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
+        f"{percent(budget.flat_low)} to {percent(budget.flat_high)}",
+        budget.verdict,
+    )
+
+
+def _parameter_rows(law: LawDocument) -> Iterator[Row]:
+    intervals = law.bootstrap.intervals if law.bootstrap else {}
+    for name, value in law.params.items():
+        interval = intervals.get(name)
+        yield (
+            law.form,
+            name,
+            f"{value:.5g}",
+            f"{interval.low:.4g}" if interval else NOTHING,
+            f"{interval.high:.4g}" if interval else NOTHING,
+            law.units.get(name, ""),
+            NOTHING if interval is None else "yes" if interval.identified else f"no: {interval.reason}",
+        )

@@ -1,0 +1,135 @@
+"""What is wrong with a spec file, said once: file and line, field, what was found, what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from sparsity_lab.errors import SpecError
+
+Location = Sequence[int | str]
+
+
+def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: ValidationError) -> SpecError:
+    """One error for everything that validation found, one line each.
+
+    Args:
+        path: the file.
+        root: its YAML nodes, which know their lines.
+        schema: JSON Schema of its kind, which knows the fields that may be written.
+        error: what validation found.
+    """
+    details = error.errors(include_url=False)
+    problems = [_problem(path, root, schema, detail) for detail in details if not _explained_inside(detail, details)]
+    return problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems)))
+
+
+def not_yaml(path: Path, error: Exception) -> SpecError:
+    """The error of a file that is no YAML."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return SpecError(f"is not YAML: {' '.join(str(error).split())}", where=path)
+    problem = str(error.problem)
+    opened = f", {error.context} that starts in line {error.context_mark.line + 1}" if error.context_mark else ""
+    where = f"{path}:{error.problem_mark.line + 1}"
+    expected = "spaces, for YAML forbids tabs as indentation" if "'\\t'" in problem else None
+    return SpecError(f"is not YAML: {problem}{opened}", where=where, expected=expected)
+
+
+def line_of(root: Node, location: Location) -> int:
+    """The line, counted from 1, of the innermost part of a location that is written in the file."""
+    return _locate(root, location)[1]
+
+
+def _problem(path: Path, root: Node, schema: Mapping[str, Any], detail: ErrorDetails) -> SpecError:
+    context = detail.get("ctx", {})
+    location = (*detail["loc"], *context.get("at", ()))
+    keys, line = _locate(root, location)
+    where, found = f"{path}:{line}", _shown(detail["input"])
+    match detail["type"]:
+        case "missing":
+            return SpecError("is missing", where=where, field=_dotted([*keys, location[-1]]))
+        case "extra_forbidden":
+            known = "one of " + ", ".join(_at(schema, location[:-1]).get("properties", ()))
+            return SpecError("unknown field", where=where, field=_dotted(keys), found=found, expected=known)
+        case "union_tag_not_found" | "union_tag_invalid":
+            name = _at(schema, location)["discriminator"]
+            known = "one of " + ", ".join(name["mapping"])
+            field, tag = name["propertyName"], context.get("tag")
+            message = "is missing" if tag is None else "unknown variant"
+            where = f"{path}:{line_of(root, [*location, field])}"
+            return SpecError(message, where=where, field=_dotted([*keys, field]), found=tag, expected=known)
+        case "invalid_key":
+            return SpecError("the name of a field must be text", where=where, found=location[-1])
+        case "value_error" | "misfit":
+            return SpecError(detail["msg"].removeprefix("Value error, "), where=where, field=_dotted(keys))
+        case _:
+            expected = detail["msg"].removeprefix("Input should be ")
+            return SpecError("wrong value", where=where, field=_dotted(keys), found=found, expected=expected)
+
+
+def _explained_inside(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether a part of what is wrong is named too: a list with wrong values is also said to be too short."""
+    outer = detail["loc"]
+    return any(len(other["loc"]) > len(outer) and other["loc"][: len(outer)] == outer for other in details)
+
+
+def _shown(value: object) -> object:
+    match value:
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return value
+
+
+def _dotted(keys: Location) -> str | None:
+    return ".".join(str(key) for key in keys) or None
+
+
+def _locate(root: Node, location: Location) -> tuple[list[int | str], int]:
+    """Follow an error's location through the YAML nodes; the tags of unions in it are no keys of the file."""
+    node, line = root, root.start_mark.line + 1
+    keys: list[int | str] = []
+    for key in location:
+        child = _child(node, key)
+        if child is not None:
+            node, line = child[1], child[0].start_mark.line + 1
+            keys.append(key)
+    return keys, line
+
+
+def _child(node: Node, key: int | str) -> tuple[Node, Node] | None:
+    if isinstance(node, MappingNode):
+        return next(((k, v) for k, v in node.value if k.value == str(key)), None)
+    if isinstance(node, SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key]
+    return None
+
+
+def _at(schema: Mapping[str, Any], location: Location) -> Mapping[str, Any]:
+    """The part of a JSON Schema that describes a location, union tags included."""
+    here = _resolved(schema, schema)
+    for key in location:
+        if "discriminator" in here:
+            here = {"$ref": here["discriminator"]["mapping"][key]}
+        elif isinstance(key, int):
+            here = here["items"]
+        else:
+            here = here["properties"][key]
+        here = _resolved(schema, here)
+    return here
+
+
+def _resolved(schema: Mapping[str, Any], here: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow a reference, and look through "this or nothing"."""
+    options = [option for option in here.get("anyOf", ()) if option.get("type") != "null"]
+    if options:
+        return _resolved(schema, options[0])
+    return schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here

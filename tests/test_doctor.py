@@ -1,0 +1,137 @@
+"""The diagnosis: complete, readable in 80 columns, honest about limits, and never an exception."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparsity_lab import doctor
+from sparsity_lab.doctor import GIB, Check, diagnose, render, usable_cores, usable_memory
+
+WORDS = st.text(alphabet="abc /.:", max_size=150)
+CHECKS = st.builds(Check, st.sampled_from(["torch", "cores"]), WORDS, st.sampled_from(["ok", "warn", "fail"]), WORDS)
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tree of control groups (version 2), this process in /outer/inner."""
+    (tmp_path / "sys" / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("0::/outer/inner\n")
+    monkeypatch.setattr(doctor, "PROC_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(doctor, "CGROUPS", tmp_path / "sys")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    return tmp_path / "sys"
+
+
+def find(checks: tuple[Check, ...], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def test_this_machine_can_run_the_pipeline() -> None:
+    checks = diagnose()
+    assert [check.name for check in checks if check.state == "fail"] == []
+    assert {"Python", "cores", "memory", "disk", "torch", "accelerator", "dvc"} <= {check.name for check in checks}
+    assert float(find(checks, "matrix product").value.split()[0]) > 1
+
+
+def test_measuring_leaves_the_number_of_threads_alone() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    assert doctor._gigaflops(torch, seconds=0.01) > 0
+    assert torch.get_num_threads() == before
+
+
+def test_a_machine_without_torch_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = find(diagnose(), "torch")
+    assert (found.state, found.hint) == ("fail", "make env")
+
+
+def test_without_limits_the_affinity_and_the_installed_memory_count(groups: Path) -> None:
+    (groups / "outer" / "cpu.max").write_text("max 100000\n")
+    (groups / "outer" / "memory.max").write_text("max\n")
+    assert usable_cores() == 8
+    assert usable_memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("50000", 1), ("100000", 1), ("350000", 3), ("9900000", 8)])
+def test_the_narrowest_group_above_decides_the_cores(groups: Path, quota: str, cores: int) -> None:
+    (groups / "outer" / "cpu.max").write_text(f"{quota} 100000\n")
+    (groups / "outer" / "inner" / "cpu.max").write_text("max 100000\n")
+    assert usable_cores() == cores
+
+
+def test_the_narrowest_group_above_decides_the_memory(groups: Path) -> None:
+    (groups / "outer" / "memory.max").write_text(f"{GIB}\n")
+    (groups / "outer" / "inner" / "memory.max").write_text(f"{2 * GIB}\n")
+    assert usable_memory() == GIB
+    found = find(diagnose(), "memory")
+    assert found.state == "warn"
+    assert "1.0 GiB" in found.value
+
+
+def test_groups_of_version_1_count_too(groups: Path) -> None:
+    (groups.parent / "cgroup").write_text("4:memory:/outer\n3:cpu,cpuacct:/outer\n0::/\n")
+    for controller, name, text in [
+        ("cpu", "cpu.cfs_quota_us", "200000"),
+        ("cpu", "cpu.cfs_period_us", "100000"),
+        ("memory", "memory.limit_in_bytes", str(GIB)),
+    ]:
+        folder = groups / controller / "outer"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    assert (usable_cores(), usable_memory()) == (2, GIB)
+    (groups / "cpu" / "outer" / "cpu.cfs_quota_us").write_text("-1")
+    assert usable_cores() == 8
+
+
+def test_a_full_and_a_missing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._disk("disk", tmp_path / "none").state == "fail"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(GIB, GIB, 0))
+    assert doctor._disk("disk", tmp_path).state == "warn"
+
+
+def test_the_dvc_repository_is_found_from_below_with_its_remotes(tmp_path: Path) -> None:
+    assert doctor._dvc_repository(tmp_path).state == "warn"
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "runs").mkdir()
+    found = doctor._dvc_repository(tmp_path / "runs")
+    assert (found.state, "no remote" in found.value) == ("ok", True)
+    (tmp_path / ".dvc" / "config").write_text(
+        "[core]\n    remote = shared\n['remote \"shared\"']\n    url = /mnt/100%\n"
+    )
+    assert doctor._dvc_repository(tmp_path).value.endswith("remote: shared")
+    (tmp_path / ".dvc" / "config").write_text("no section\n")
+    assert "no remote" in doctor._dvc_repository(tmp_path).value
+
+
+def test_a_missing_program_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    found = find(diagnose(), "browser")
+    assert (found.state, found.value) == ("ok", "none found")
+
+
+def test_a_missing_package_is_one() -> None:
+    assert doctor._package("no-such-distribution", "something needs it").state == "fail"
+
+
+@given(st.lists(CHECKS, max_size=5))
+def test_the_table_fits_the_terminal_and_loses_no_word(checks: list[Check]) -> None:
+    text = render(checks)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    written = "".join(text.split())
+    for check in checks:
+        assert "".join(check.value.split()) in written
+        assert check.state in text
+
+
+def test_one_line_a_check_where_there_is_room() -> None:
+    assert render([Check("cores", "2 usable"), Check("a", "b", "warn", "c")]) == (
+        "ok    cores  2 usable\nwarn  a      b\n             -> c"
+    )

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _settled() -> None:
+    settle(1)
+
+
+@pytest.fixture(scope="session")
+def inputs_of(text_data: Path, image_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Inputs]:
+    """The prepared data of a family."""
+    cache = tmp_path_factory.mktemp("cache")
+    text, images = Inputs(text_data, cache), Inputs(image_data, cache)
+    return lambda family: images if family == "vit" else text
+
+
+@pytest.fixture(scope="session")
+def make_loop(inputs_of: Callable[[str], Inputs]) -> Callable[[RunSpec], Loop]:
+    """A run in motion, on the CPU."""
+    return lambda run: Loop(run, inputs_of(run.model.family).stream(run).batch_at, CPU)
