@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,8 @@ WorkersOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 STEPS = "The steps of a study"
+INTERRUPTED = 130
+"""what typer exits with after Ctrl-C"""
 
 
 def main() -> None:
@@ -48,9 +50,18 @@ def main() -> None:
     except SparsityLabError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
-        sys.exit(130)
+    except OSError as error:
+        from sparsity_lab.artifacts.atomic import explained
+
+        told = explained(error, error.filename)
+        if told is None:
+            raise
+        sys.stderr.write(f"error: {told}\n")
+        sys.exit(told.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
+        raise
 
 
 def _version(*, wanted: bool) -> None:
@@ -101,7 +112,9 @@ def spec_show(file: Annotated[Path, typer.Argument(help="A spec file.")]) -> Non
 
 
 @spec_app.command("schema")
-def spec_schema(kind: Annotated[str, typer.Argument(help="model, dataset, regime, study or law.")]) -> None:
+def spec_schema(
+    kind: Annotated[Literal["model", "dataset", "regime", "study", "law"], typer.Argument(help="A kind of spec.")],
+) -> None:
     """Print the JSON Schema of a kind of spec, so that editors complete and check it."""
     from sparsity_lab.specs.loading import schema
 

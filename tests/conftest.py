@@ -89,11 +89,11 @@ def run_spec(
     sparsity: float = 0.0,
     optimizer: str = "adamw",
     pattern: str = "unstructured",
-    schedule: dict[str, Any] | None = None,
+    ramp: dict[str, Any] | None = None,
     **changes: Any,
 ) -> RunSpec:
     dense = {"version": 1, "method": "dense"}
-    window = {"start": 0.25, "end": 0.75, "minimum_updates": 3, **(schedule or {})}
+    window = {"start": 0.25, "end": 0.75, "minimum_updates": 3, **(ramp or {})}
     gradual = {"version": 1, "method": "gradual", "pattern": PATTERNS[pattern], "schedule": window}
     fields = {
         "model": {"family": family, **DIMS[family]},

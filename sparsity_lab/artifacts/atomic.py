@@ -26,10 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
-        explained = _explained(error, path)
-        if explained is None:
+        told = explained(error, path)
+        if told is None:
             raise
-        raise explained from error
+        raise told from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -68,7 +68,8 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _explained(error: OSError, path: Path) -> MachineError | None:
+def explained(error: OSError, path: object) -> MachineError | None:
+    """What the system refused, in words: a full disk or no permission; None for errors that may be ours."""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return MachineError("no space left on the disk; nothing half-written was kept", where=path)

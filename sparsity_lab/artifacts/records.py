@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +96,7 @@ class RunRecord(Value):
 
 def write_record(record: RunRecord, path: Path) -> None:
     """Write a record as readable JSON, atomically."""
-    write_text(path, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    write_text(path, record.model_dump_json(indent=1) + "\n")
 
 
 def read_record(path: Path) -> RunRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -92,7 +91,7 @@ class SearchResult(Value):
 
 def write_search(result: SearchResult | None, path: Path) -> None:
     """Write a result as readable JSON, atomically; None says that the study asks for no search."""
-    write_text(path, json.dumps(result and result.model_dump(mode="json"), indent=1) + "\n")
+    write_text(path, (result.model_dump_json(indent=1) if result else "null") + "\n")
 
 
 def read_search(path: Path) -> SearchResult | None:
@@ -112,5 +111,5 @@ def read_search(path: Path) -> SearchResult | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RecordError(
-            f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"]))
+            f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"])) or None
         ) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.specs.regimes import Dense, NofM, RegimeSpec, Unstructured
 
 SCHEMA = pa.schema(
     [
@@ -19,6 +20,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("family", pa.string()),
         ("regime", pa.string()),
+        ("pattern", pa.string()),
         ("sparsity", pa.float64()),
         ("nonzero", pa.int64()),
         ("dense", pa.int64()),
@@ -56,6 +58,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
     known = {
         "family": spec.model.family,
         "regime": spec.regime.method,
+        "pattern": _pattern(spec.regime),
         "seed": spec.seed,
         "width": spec.model.width,
         "steps": spec.steps,
@@ -66,3 +69,16 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "torch": machine.torch,
     }
     return {name: known.get(name, getattr(record, name, None)) for name in SCHEMA.names}
+
+
+def _pattern(regime: RegimeSpec) -> str:
+    """Empty for a dense run."""
+    if isinstance(regime, Dense):
+        return ""
+    match regime.pattern:
+        case Unstructured():
+            return "unstructured"
+        case NofM(n=n, m=m):
+            return f"{n}:{m}"
+        case _:
+            assert_never(regime.pattern)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparsity_lab.models import fused
 from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.models.layers import Linear
 from sparsity_lab.specs.models import Dims
 
 Batch = Mapping[str, Tensor]
@@ -19,21 +21,30 @@ ViT: `images` (B, side, side, channels), uint8, and `labels` (B,), int64."""
 class Model(nn.Module, ABC):
     """A network that predicts classes (tokens or labels) from a batch."""
 
+    head: Linear
+
     def __init__(self, dims: Dims) -> None:
         super().__init__()
         self.dims = dims
 
     @abstractmethod
-    def logits(self, batch: Batch) -> Tensor:
-        """Unnormalised log-probabilities, (B, U, V) for text and (B, classes) for images."""
+    def states(self, batch: Batch) -> Tensor:
+        """What the head reads: (B, U, D) for text and (B, D) for images."""
 
     @abstractmethod
     def labels(self, batch: Batch) -> Tensor:
-        """What `logits` should predict, int64, the logits' shape without its last axis; -100 counts for nothing."""
+        """What each state should predict, int64, the states' shape without its last axis; -100 counts for nothing."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Unnormalised log-probabilities, (B, U, V) for text and (B, classes) for images."""
+        return self.head(self.states(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy over all labels that are not padding, nats, a scalar."""
-        return functional.cross_entropy(self.logits(batch).flatten(0, -2), self.labels(batch).flatten())
+        states, labels = self.states(batch).flatten(0, -2), self.labels(batch).flatten()
+        if states.is_cpu:
+            return fused.head_loss(states, self.head.weight, self.head.bias, labels)
+        return functional.cross_entropy(self.head(states), labels)
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss, so that wrappers (DDP, torch.compile) see the whole step."""

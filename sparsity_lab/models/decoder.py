@@ -39,14 +39,14 @@ class Decoder(Model):
         """Every token but the first, (B, T - 1)."""
         return batch["tokens"][:, 1:]
 
-    def logits(self, batch: Batch) -> Tensor:
-        """(B, T - 1, V)."""
+    def states(self, batch: Batch) -> Tensor:
+        """(B, T - 1, D)."""
         tokens_BT = batch["tokens"][:, :-1]
         length = tokens_BT.shape[1]
         x_BTD = self.embedding(tokens_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, self.cos[:length], self.sin[:length])
-        return self.head(self.norm(x_BTD))
+        return self.norm(x_BTD)
 
 
 def rotary(length: int, head_width: int) -> tuple[Tensor, Tensor]:

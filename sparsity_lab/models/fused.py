@@ -1,7 +1,8 @@
 """Functions with hand-written gradients: fewer passes over memory than autograd's composition of the same formula.
 
 On a CPU the models of a study are small enough that elementwise passes, not products, decide the time of a step.
-Tensors carry their shape as a suffix: B batch, T queries, S keys, D width, H heads, K width of a head, N rows.
+Tensors carry their shape as a suffix: B batch, T queries, S keys, D width, H heads, K width of a head, V classes,
+N rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+PADDING = -100
+"""the label that counts for nothing"""
+CACHED_LOGITS = 2**17
+"""logits worked on at a time: half a megabyte"""
 
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
@@ -29,6 +36,13 @@ def turn(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
     """Rotary positions (Su 2021, eq. 34): every pair (k, k + K/2) of a head turned by its position's angle."""
     turned_BTHK: Tensor = _Turn.apply(x_BTHK, cos_T1K, sin_T1K)  # type: ignore[no-untyped-call]
     return turned_BTHK
+
+
+def head_loss(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, labels_N: Tensor) -> Tensor:
+    """Mean cross-entropy, nats, of the logits x weight^T + bias against labels; label -100 counts for nothing."""
+    wants_gradient = torch.is_grad_enabled()  # a Function cannot tell: inside it gradients are always off
+    loss: Tensor = _HeadLoss.apply(x_ND, weight_VD, bias_V, labels_N, wants_gradient)  # type: ignore[no-untyped-call]
+    return loss
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -117,3 +131,56 @@ def _turn(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
     turned_BTHK[..., :half].addcmul_(x_BTHK[..., half:], sin_T1K, value=-1)
     turned_BTHK[..., half:].addcmul_(x_BTHK[..., :half], sin_T1K)
     return turned_BTHK
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Head and cross-entropy a few rows at a time, so that logits never leave the cache.
+
+    The gradient of the logits, (softmax - one-hot) / labels, is at hand as soon as the loss is: it is multiplied
+    into the gradients of x and weight at once, and the backward pass only scales those.
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  (autograd passes by position)
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, labels_N: Tensor, wants_gradient: bool
+    ) -> Tensor:
+        """A scalar, float32 (float64 for such inputs)."""
+        known_N1 = (labels_N != PADDING)[:, None]
+        share_N1 = known_N1 / known_N1.sum()
+        rows = max(CACHED_LOGITS // len(weight_VD), 1)
+        chunks = (torch.split(tensor, rows) for tensor in (x_ND, labels_N.clamp(min=0)[:, None], share_N1))
+        losses, x_grads = [], []
+        weight_grad, bias_grad = torch.zeros_like(weight_VD), None if bias_V is None else torch.zeros_like(bias_V)
+        for x_nD, labels_n1, share_n1 in zip(*chunks, strict=True):
+            loss, logits_grad_nV = _cross_entropy(functional.linear(x_nD, weight_VD, bias_V), labels_n1, share_n1)
+            losses.append(loss)
+            if wants_gradient:
+                x_grads.append(torch.mm(logits_grad_nV, weight_VD))
+                weight_grad += torch.mm(logits_grad_nV.t(), x_nD)
+                if bias_grad is not None:
+                    bias_grad += logits_grad_nV.sum(0)
+        if wants_gradient:
+            ctx.save_for_backward(torch.cat(x_grads), weight_grad, bias_grad)
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+        """Gradients of x, weight and bias."""
+        x_grad, weight_grad, bias_grad = ctx.saved_tensors
+        scale = gradients[0]
+        return x_grad * scale, weight_grad * scale, None if bias_grad is None else bias_grad * scale, None, None
+
+
+def _cross_entropy(logits_NV: Tensor, labels_N1: Tensor, share_N1: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of shares times cross-entropies, and its gradient with respect to the logits.
+
+    log sum exp is max - log(max of softmax): the softmax is needed anyway, and its fast kernel costs less than a log.
+    """
+    logits_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+    share_N1 = share_N1.to(logits_NV.dtype)
+    largest_N1, label_N1 = logits_NV.amax(1, keepdim=True), logits_NV.gather(1, labels_N1)
+    softmax_NV = torch.softmax(logits_NV, 1, out=logits_NV)
+    entropy_N1 = largest_N1 - softmax_NV.amax(1, keepdim=True).log_() - label_N1
+    gradient_NV = softmax_NV.mul_(share_N1).scatter_add_(1, labels_N1, -share_N1)
+    return entropy_N1.mul_(share_N1).sum(), gradient_NV

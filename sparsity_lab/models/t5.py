@@ -38,8 +38,8 @@ class T5(Model):
         """The target tokens (B, U)."""
         return batch["targets"]
 
-    def logits(self, batch: Batch) -> Tensor:
-        """(B, U, V)."""
+    def states(self, batch: Batch) -> Tensor:
+        """(B, U, D)."""
         return self.decode(self.encode(batch["inputs"]), batch["targets"])
 
     def encode(self, inputs_BT: Tensor) -> Tensor:
@@ -51,12 +51,12 @@ class T5(Model):
         return self.encoder_norm(x_BTD)
 
     def decode(self, memory_BTD: Tensor, targets_BU: Tensor) -> Tensor:
-        """Logits (B, U, V) given the encoder's states and the targets (teacher forcing)."""
+        """Decoder states (B, U, D) given the encoder's states and the targets (teacher forcing)."""
         x_BUD = self.embedding(functional.pad(targets_BU[:, :-1].clamp(min=0), (1, 0), value=START))
         bias_HUU = self.decoder_positions(targets_BU.shape[1])
         for block in self.decoder:
             x_BUD = block(x_BUD, memory_BTD, bias_HUU)
-        return self.head(self.decoder_norm(x_BUD))
+        return self.decoder_norm(x_BUD)
 
 
 class EncoderBlock(Layer):

@@ -37,8 +37,8 @@ class ViT(Model):
         """The class of each image (B,)."""
         return batch["labels"]
 
-    def logits(self, batch: Batch) -> Tensor:
-        """(B, classes)."""
+    def states(self, batch: Batch) -> Tensor:
+        """(B, D)."""
         x_BTD = self.patch_embedding(patches(batch["images"], self.patch))
         if not self.pools_mean:
             cls_B1D = self.cls_token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
@@ -47,7 +47,7 @@ class ViT(Model):
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, first_only=index == last and not self.pools_mean)
-        return self.head(self.norm(x_BTD).mean(dim=1))
+        return torch.mean(self.norm(x_BTD), dim=1)
 
 
 def patches(images_BYXC: Tensor, side: int) -> Tensor:

@@ -41,8 +41,6 @@ def decide(evidence: Evidence) -> Verdict:
     compared = tuple(found[-1] for source in ("search", "law") if (found := evidence.compared(cost, source)))
     winners = {one.winner for one in compared} - {"unclear"}
     reasons = tuple(_reason(one, evidence) for one in compared)
-    if not compared:
-        return _open("there is neither a search nor a usable law under the study's cost", reasons, compared)
     ratio = evidence.signal_to_noise
     hidden = ratio is not None and ratio < CLEAR
     if len(winners) > 1:
@@ -51,6 +49,8 @@ def decide(evidence: Evidence) -> Verdict:
         return Verdict("stay-dense", f"Stay dense: {_under(evidence)} no sparsity beats it.", reasons, None, compared)
     if hidden:
         return _open("the noise of seeds hides the differences between sparsities", reasons, compared)
+    if not compared:
+        return _open("there is neither a search nor a usable law under the study's cost", reasons, compared)
     if not winners:
         return _open("dense and sparse are within their uncertainty of each other", reasons, compared)
     best = next(one for one in compared if one.winner == "sparse")

@@ -141,7 +141,8 @@ def _noise(evidence: Evidence) -> Iterator[Picture]:
             if info.noise
             else " No run was repeated with another seed, so there is no band of noise."
         )
-        caption = f"Loss of sparse runs less that of dense ones of equal N and D ({regime}); left of zero sparse is better.{band}"
+        difference = f"Loss of sparse runs less that of dense ones of equal N and D ({regime})"
+        caption = f"{difference}; left of zero sparse is better.{band}"
         alt = f"Dot chart of {len(info.differences)} differences in loss between sparse and dense runs."
         yield Picture(
             f"noise-{regime}", "Differences and the noise of seeds", caption, alt, figures.seed_noise_figure(info)

@@ -27,6 +27,8 @@ DEGREES = {2: 4, 3: 6}
 """polynomial degrees, and the number of different sparsities from which each is fitted"""
 GRID = 361
 """points at which curves are evaluated"""
+LEAST_FREEDOM = 3.0
+"""degrees of freedom that adapted weights must leave for the scatter to be read from them"""
 PASSES = 3
 """refits that adapt the weights to the curve"""
 
@@ -132,17 +134,26 @@ def fit_curve(points: Points, noise: float, scale: FloatArray, rng: np.random.Ge
 def scatter(budgets: list[Points]) -> tuple[float, float]:
     """Standard deviation of the losses about the budgets' smooth curves, and its degrees of freedom.
 
-    The best polynomial of each budget counts, with trials and freedom weighted as in the fit: Σ w_i (1 − h_i) is what the
-    squares come to, in units of σ², if nothing but σ is at work. NaN and 0 where no budget has enough trials.
+    The best polynomial of each budget counts, with squares and freedom weighted as in the fit: Σ w_i (1 − h_i) is what
+    the squares come to, in units of σ², if nothing but σ is at work. Where that leaves too little, because losses shoot
+    up beside the minimum, the trials count more evenly and σ holds some misfit. NaN and 0 where trials are too few.
     """
-    usable, noise, freedom = [points for points in budgets if points.enough], np.inf, 0.0
-    for _ in range(PASSES):
-        best = [min(_fits(points, noise), key=lambda fit: fit.press) for points in usable]
-        freedom = sum(fit.freedom for fit in best)
-        if not freedom:
-            return float("nan"), 0
-        noise = max(float(np.sqrt(sum(fit.squares for fit in best) / freedom)), np.finfo(float).tiny)
+    usable = [points for points in budgets if points.enough]
+    if not usable:
+        return float("nan"), 0.0
+    noise, freedom = _pooled(usable, np.inf)
+    for _ in range(PASSES - 1):
+        adapted = _pooled(usable, noise)
+        if adapted[1] < LEAST_FREEDOM:
+            break
+        noise, freedom = adapted
     return noise, freedom
+
+
+def _pooled(budgets: list[Points], noise: float) -> tuple[float, float]:
+    best = [min(_fits(points, noise), key=lambda fit: fit.press) for points in budgets]
+    freedom = sum(fit.freedom for fit in best)
+    return max(float(np.sqrt(sum(fit.squares for fit in best) / freedom)), np.finfo(float).tiny), freedom
 
 
 def _fits(points: Points, noise: float) -> list[_Polynomial]:

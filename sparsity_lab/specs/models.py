@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sparsity_lab.specs.base import Count, Positive, Spec, SpecFile
 
@@ -36,10 +36,19 @@ class T5Spec(SpecFile):
     kind: Literal["model"] = "model"
     family: Literal["t5"]
     scaling: ScalingRule = ScalingRule()
-    relative_buckets: Count = 32
+    relative_buckets: Annotated[int, Field(ge=4)] = 32
     """number of relative position buckets"""
     relative_distance: Count = 128
-    """distance in tokens beyond which all positions share a bucket"""
+    """distance in tokens beyond which all positions share a bucket; more than half of `relative_buckets`"""
+
+    @model_validator(mode="after")
+    def _reaches(self) -> T5Spec:
+        if 2 * self.relative_distance <= self.relative_buckets:
+            raise ValueError(
+                f"relative_distance must exceed half of relative_buckets, found {self.relative_distance} "
+                f"and {self.relative_buckets}"
+            )
+        return self
 
 
 class ViTSpec(SpecFile):

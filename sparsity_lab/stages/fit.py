@@ -23,7 +23,7 @@ from sparsity_lab.laws.uncertainty import bootstrap
 from sparsity_lab.specs.regimes import Gradual
 from sparsity_lab.stages.tables import scaled, text_table
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.workspace import Workspace, named_records
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def search_records(space: Workspace) -> list[RunRecord]:
     result = read_search(space.layout.search_result(space.name))
     trials = [trial for budget in result.budgets for trial in budget.trials] if result else []
     store = Store(space.layout.search(space.name), (space.layout.runs(space.name),))
-    found = [store.find(trial.fingerprint) for trial in trials]
-    return [record for record in found if record is not None]
+    return named_records(store, [trial.fingerprint for trial in trials], f"sparsity-lab search {space.name}")
 
 
 def rows(records: Sequence[RunRecord]) -> tuple[Runs, int]:

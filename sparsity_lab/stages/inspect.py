@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.paths import RECORD, Layout
+from sparsity_lab.artifacts.records import RunRecord, read_record
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.specs.bundle import load_study
@@ -39,7 +39,7 @@ def list_runs(space: Workspace) -> list[RunRecord]:
     """Records of the study's grid and search, by N, D, S and seed."""
     homes = (space.layout.runs(space.name), space.layout.search(space.name))
     records = {record.fingerprint: record for home in homes for record in Store(home).records()}
-    return sorted(records.values(), key=lambda r: (r.dense * (1 - r.sparsity) // 1, r.data, r.sparsity, r.spec.seed))
+    return sorted(records.values(), key=lambda r: (r.nonzero, r.data, r.sparsity, r.spec.seed))
 
 
 def run_rows(records: Sequence[RunRecord]) -> str:
@@ -68,17 +68,14 @@ def find_run(prefix: str, root: Path) -> RunRecord:
     Raises:
         RecordError: no run, or more than one.
     """
-    homes = all_homes(Layout(root))
-    folders = {folder.name: folder for home in homes for folder in home.glob(f"{prefix}*") if folder.is_dir()}
-    if len(folders) != 1:
+    homes = [home for home in all_homes(Layout(root)) if home.is_dir()]
+    found = {run.name: run for home in homes for run in home.iterdir() if (run / RECORD).is_file()}
+    matches = [run for name, run in found.items() if name.startswith(prefix)]
+    if len(matches) != 1:
         raise RecordError(
-            "fingerprint names not one run", found=prefix, expected=f"one match, there are {len(folders)}"
+            "fingerprint names not one run", found=prefix, expected=f"one match, there are {len(matches)}"
         )
-    ((name, folder),) = folders.items()
-    record = Store(folder.parent).find(name)
-    if record is None:
-        raise RecordError("the run has no record", where=folder)
-    return record
+    return read_record(matches[0] / RECORD)
 
 
 def _check(path: Path) -> str:

@@ -70,8 +70,8 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
     """
     planned = grid_runs(space.study, space.shape())
     count = workers or default_workers()
-    homes = [Store(home) for home in all_homes(space.layout)]
-    speed = measured_speed([record for store in homes for record in store.records()])
+    known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
+    speed = measured_speed(known.values())
     done = _done(space, planned)
     rows = tuple(_row(run, speed, have) for run, have in zip(planned, done, strict=True))
     search = space.study.spec.search

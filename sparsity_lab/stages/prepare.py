@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.stages.workspace import Workspace
@@ -18,7 +19,8 @@ def prepare_study(space: Workspace, console: Console | None = None) -> Manifest:
     """
     console = console or Console(stderr=True)
     folder = space.layout.data(space.name)
-    with console.status(f"{space.name}: preparing {space.study.spec.dataset}") as status:
+    preparing = console.status(f"{space.name}: preparing {space.study.spec.dataset}")
+    with locked(space.layout.lock(f"prepare-{space.name}")), preparing as status:
         manifest = prepare(
             space.study.dataset, folder, lambda what, done, total: status.update(_line(what, done, total))
         )

@@ -32,6 +32,7 @@ def size(count: float) -> str:
 
 def scaled(value: float) -> str:
     """Three digits and a decimal prefix, as 1.33M."""
+    value = float(f"{value:.3g}")  # so that 999,999 is 1M
     for factor, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g}{prefix}"

@@ -11,7 +11,7 @@ from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
-from sparsity_lab.stages.workspace import Workspace, records_at
+from sparsity_lab.stages.workspace import Workspace, named_records
 from sparsity_lab.sweep.resolve import grid_runs
 from sparsity_lab.sweep.study import Sweep, complete, fingerprints
 
@@ -46,8 +46,8 @@ def grid_records(space: Workspace) -> list[RunRecord]:
         NotReadyError: a run is missing.
     """
     runs = [planned.run for planned in grid_runs(space.study, space.shape())]
-    home = space.layout.runs(space.name)
-    return records_at(home, runs, space.manifest().content_hash, f"sparsity-lab train {space.name}")
+    names = fingerprints(runs, space.manifest().content_hash)
+    return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.name}")
 
 
 def _metrics(records: Sequence[RunRecord]) -> dict[str, Any]:

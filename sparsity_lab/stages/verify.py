@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sparsity_lab.artifacts.records import Machine, RunRecord
 from sparsity_lab.errors import RecordError
@@ -26,7 +27,7 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> str:
         _check_identity(record)
     lines = [f"{space.name}: {len(records)} records, every fingerprint is that of its contents", *_makers(records)]
     cheapest = sorted(records, key=lambda record: record.cost.flops_dense)[:retrain]
-    lines += [_retrain(space, record) for record in cheapest]
+    lines += [f"  {record.fingerprint[:12]} {_retrain(space, record)}" for record in cheapest]
     return "\n".join(lines)
 
 
@@ -51,18 +52,25 @@ def _retrain(space: Workspace, record: RunRecord) -> str:
     from sparsity_lab.training.inputs import Inputs
     from sparsity_lab.training.run import Sitting, train
 
+    if (record.data_hash, record.engine) != (space.manifest().content_hash, ENGINE_VERSION):
+        return "not trained again: it was made from other data or by another engine"
     settle(record.machine.threads)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
     with TemporaryDirectory() as scratch:
         again = train(record.spec, inputs, Sitting(Path(scratch) / "checkpoint.safetensors"))
-    name = record.fingerprint[:12]
-    if (again.loss, again.curve) == (record.loss, record.curve):
-        return f"  {name} trained again: the same bits"
+    if _losses(again) == _losses(record):
+        return "trained again: the same bits"
     alike = same_bits_expected(record.machine, this_machine(best_device()))
     difference = f"loss {again.loss!r}, recorded {record.loss!r}"
     if alike:
+        name = record.fingerprint[:12]
         raise RecordError(f"run {name} trained again on the same kind of machine differs: {difference}")
-    return f"  {name} trained again on another kind of machine: {difference}"
+    return f"trained again on another kind of machine: {difference}"
+
+
+def _losses(record: RunRecord) -> dict[str, Any]:
+    """Every loss of a run in a form in which NaN equals NaN."""
+    return record.model_dump(mode="json", include={"first_loss", "loss", "curve"})
 
 
 def same_bits_expected(one: Machine, other: Machine) -> bool:

@@ -16,7 +16,6 @@ from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, re
 from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.datasets import DataShape
-from sparsity_lab.sweep.study import fingerprints
 from sparsity_lab.sweep.worker import Workplace
 
 
@@ -36,8 +35,8 @@ class Workspace:
         """The prepared data.
 
         Raises:
-            NotReadyError: `prepare` has not been run.
-            DataError: the manifest is damaged, or was made from another dataset spec.
+            NotReadyError: `prepare` has not been run, or not since the dataset's spec was edited.
+            DataError: the manifest is damaged.
         """
         try:
             manifest = read_manifest(self.layout.data(self.name))
@@ -54,8 +53,11 @@ class Workspace:
         """What models must know of the data: from the manifest, or from the spec before anything is prepared."""
         try:
             return model_shape(self.manifest(), self.study.spec.objective)
-        except NotReadyError:
-            return expected_shape(self.study.dataset, self.study.spec.objective)
+        except NotReadyError as error:
+            try:
+                return expected_shape(self.study.dataset, self.study.spec.objective)
+            except NotReadyError:
+                raise error from None
 
     def workplace(self, home: Path) -> Workplace:
         """Where workers train this study's runs, writing finished ones to `home`."""
@@ -80,15 +82,14 @@ def open_workspace(study: str, root: Path = Path()) -> Workspace:
     return Workspace(layout, load_study(path))
 
 
-def records_at(home: Path, runs: Sequence[Any], data_hash: str, make_it: str) -> list[RunRecord]:
-    """The records of runs, in their order.
+def named_records(store: Store, names: Sequence[str], make_it: str) -> list[RunRecord]:
+    """The records of runs by their fingerprints, in their order.
 
     Raises:
         NotReadyError: a run is missing.
     """
-    store = Store(home)
-    found = [store.find(name) for name in fingerprints(runs, data_hash)]
+    found = [store.find(name) for name in names]
     missing = sum(record is None for record in found)
     if missing:
-        raise NotReadyError(f"{missing} of {len(found)} runs in {home}", make_it=make_it)
+        raise NotReadyError(f"{missing} of {len(found)} runs in {store.home}", make_it=make_it)
     return [record for record in found if record is not None]

@@ -19,9 +19,8 @@ PR_SET_PDEATHSIG = 1
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox"})
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent process ends."""
-    parent = os.getppid()
+def die_with_parent(parent: int) -> None:
+    """Be killed when the process `parent` ends, or at once when it is no longer the parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _watch([(os.getpid(), parent)])

@@ -76,7 +76,7 @@ class _Pool:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.place), daemon=True)
+        process = context.Process(target=serve, args=(theirs, self.place, os.getpid()), daemon=True)
         process.start()
         theirs.close()
         worker = _Worker(process, ours)

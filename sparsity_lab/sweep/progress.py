@@ -23,7 +23,6 @@ class SweepDisplay:
         self.total = len(jobs) + done_before
         self.finished = done_before
         self.share: dict[str, float] = {}
-        self.losses: dict[str, float] = {}
         self.began = time.monotonic()
         self.bars = _make_bars(self.console)
         self.overall = self.bars.add_task(title, total=self.total, completed=done_before, note="")
@@ -47,7 +46,7 @@ class SweepDisplay:
             case Progressed():
                 self._progressed(event)
             case Done():
-                self._done(event.fingerprint)
+                self._done(event)
             case Failed():
                 self.bars.stop()
 
@@ -61,21 +60,20 @@ class SweepDisplay:
     def _progressed(self, event: Progressed) -> None:
         job = self.jobs[event.fingerprint]
         self.share[event.fingerprint] = event.step / job.run.steps
-        self.losses[event.fingerprint] = event.loss
         if event.fingerprint not in self.rows:
             self.rows[event.fingerprint] = self.bars.add_task(describe(job), total=job.run.steps, note="")
         self.bars.update(self.rows[event.fingerprint], completed=event.step, note=f"loss {event.loss:.3f}")
         self.bars.update(self.overall, note=self._left())
 
-    def _done(self, fingerprint: str) -> None:
+    def _done(self, event: Done) -> None:
         self.finished += 1
-        self.share[fingerprint] = 1.0
-        if fingerprint in self.rows:
-            self.bars.remove_task(self.rows.pop(fingerprint))
+        self.share[event.fingerprint] = 1.0
+        if event.fingerprint in self.rows:
+            self.bars.remove_task(self.rows.pop(event.fingerprint))
         self.bars.update(self.overall, completed=self.finished, note=self._left())
         if not self.console.is_terminal:
-            loss = self.losses.get(fingerprint, math.nan)
-            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[fingerprint])}  loss {loss:.4f}"
+            outcome = "diverged" if event.diverged else f"loss {event.loss:.4f}"
+            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[event.fingerprint])}  {outcome}"
             self.console.print(f"{line}  {self._left()}".rstrip(), highlight=False, soft_wrap=True)
 
     def _left(self) -> str:

@@ -13,7 +13,7 @@ from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.local import default_workers, run_jobs
 from sparsity_lab.sweep.progress import SweepDisplay
-from sparsity_lab.sweep.worker import Job, Workplace
+from sparsity_lab.sweep.worker import Job, Workplace, found
 from sparsity_lab.training.accounting import run_flops
 
 
@@ -54,13 +54,6 @@ def complete(
 def job_of(name: str, run: RunSpec) -> Job:
     """The job that trains a run."""
     return Job(name, run, run_flops(run).dense)
-
-
-def found(store: Store, name: str) -> RunRecord:
-    """The record of a run that is known to be there."""
-    record = store.find(name)
-    assert record is not None, f"run {name} was reported done but is not in {store.home}"
-    return record
 
 
 def fingerprints(runs: Iterable[RunSpec], data_hash: str) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS, Layout
+from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.specs.runs import RunSpec
@@ -54,6 +55,9 @@ class Done:
     """A run lies in the store."""
 
     fingerprint: str
+    loss: float
+    """held-out loss at the end, nats"""
+    diverged: bool
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class Failed:
 Event = Progressed | Done | Failed
 
 
-def serve(connection: Connection, place: Workplace) -> None:
-    """Train the jobs that come through `connection` until it gives None or closes."""
-    die_with_parent()
+def serve(connection: Connection, place: Workplace, parent: int) -> None:
+    """Train the jobs that come through `connection` until it gives None or closes, or the process `parent` ends."""
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # torch is loaded here, in the worker: the process that hands out jobs starts without it
     from sparsity_lab.training.determinism import settle
@@ -82,7 +86,7 @@ def serve(connection: Connection, place: Workplace) -> None:
         connection.send(_attempt(job, place, inputs, connection))
 
 
-def train_into_store(job: Job, place: Workplace, inputs: object, connection: Connection | None = None) -> None:
+def train_into_store(job: Job, place: Workplace, inputs: object, connection: Connection) -> RunRecord:
     """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock."""
     from sparsity_lab.training.inputs import Inputs
     from sparsity_lab.training.run import Sitting, train
@@ -91,13 +95,26 @@ def train_into_store(job: Job, place: Workplace, inputs: object, connection: Con
     with locked(place.layout.lock(job.fingerprint)):
         store = Store(place.home, all_homes(place.layout))
         if store.adopt(job.fingerprint, with_weights=place.keep_weights):
-            return
+            return found(store, job.fingerprint)
         checkpoint = place.layout.checkpoint(job.fingerprint)
         weights = place.home / job.fingerprint / WEIGHTS if place.keep_weights else None
         sitting = Sitting(checkpoint, weights, place.checkpoint_seconds)
-        record = train(job.run, inputs, sitting, lambda step, loss: _tell(connection, job, step, loss))
+        record = train(
+            job.run,
+            inputs,
+            sitting,
+            lambda step, loss: connection.send(Progressed(job.fingerprint, step, loss)),
+        )
         store.put(record)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        return record
+
+
+def found(store: Store, name: str) -> RunRecord:
+    """The record of a run that is known to be there."""
+    record = store.find(name)
+    assert record is not None, f"run {name} was reported done but is not in {store.home}"
+    return record
 
 
 def _next(connection: Connection) -> Job | None:
@@ -110,14 +127,11 @@ def _next(connection: Connection) -> Job | None:
 
 def _attempt(job: Job, place: Workplace, inputs: object, connection: Connection) -> Event:
     try:
-        train_into_store(job, place, inputs, connection)
+        record = train_into_store(job, place, inputs, connection)
     except SparsityLabError as error:
         return Failed(job.fingerprint, str(error), user_error=True)
-    except Exception:
-        return Failed(job.fingerprint, traceback.format_exc(), user_error=False)
-    return Done(job.fingerprint)
-
-
-def _tell(connection: Connection | None, job: Job, step: int, loss: float) -> None:
-    if connection is not None:
-        connection.send(Progressed(job.fingerprint, step, loss))
+    except Exception as error:
+        told = explained(error, error.filename) if isinstance(error, OSError) else None
+        message = traceback.format_exc() if told is None else str(told)
+        return Failed(job.fingerprint, message, user_error=told is not None)
+    return Done(job.fingerprint, record.loss, diverged=not record.finished)

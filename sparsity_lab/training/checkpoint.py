@@ -46,17 +46,24 @@ def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Te
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"is damaged ({error}); delete it to train from the start", where=path) from None
-    if facts.get("fingerprint") != expected_fingerprint:
+            found = facts["fingerprint"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise damaged(path, error) from None
+    if found != expected_fingerprint:
         raise CheckpointError(
             "belongs to another run; delete it to train from the start",
             where=path,
             field="fingerprint",
-            found=facts.get("fingerprint"),
+            found=found,
             expected=expected_fingerprint,
         )
     return tensors, facts
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """The error of a checkpoint that cannot be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return CheckpointError(f"is damaged ({reason}); delete it to train from the start", where=path)
 
 
 def _as_os_error(error: SafetensorError) -> OSError:

@@ -15,7 +15,7 @@ from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint, save_tensors
+from sparsity_lab.training.checkpoint import copy_into, damaged, load_checkpoint, save_checkpoint, save_tensors
 from sparsity_lab.training.determinism import best_device, this_machine
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
@@ -66,6 +66,7 @@ class _Training:
     def finish(self) -> RunRecord:
         self._restore()
         loop = self.loop
+        self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
         if math.isnan(loop.first_loss):
             loop.first_loss = self._loss(self.run.evaluation.curve_examples)
         while loop.step < self.run.steps and not self.reason:
@@ -116,10 +117,14 @@ class _Training:
         if found is None:
             return
         tensors, facts = found
-        copy_into(self.loop.tensors(), tensors, self.sitting.checkpoint)
-        torch.set_rng_state(tensors["rng"])
-        self.loop.restore_facts(facts)
-        self.seconds_before = facts["seconds"]
+        rng = torch.get_rng_state()
+        copy_into({**self.loop.tensors(), "rng": rng}, tensors, self.sitting.checkpoint)
+        torch.set_rng_state(rng)
+        try:
+            self.loop.restore_facts(facts)
+            self.seconds_before = facts["seconds"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.sitting.checkpoint, error) from None
         self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
 
     def _keep_weights(self) -> None:

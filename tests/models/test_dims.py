@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_cases import SPAN, family
+from pydantic import ValidationError
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import paper_count, prunable_count
 from sparsity_lab.models.dims import TOLERANCE, resolve_dims
 from sparsity_lab.specs.datasets import Classification, SpanCorruption, noise_counts, span_corruption_lengths
-from sparsity_lab.specs.models import T5Dims
+from sparsity_lab.specs.models import T5Dims, T5Spec
 
 FAMILIES = st.sampled_from(["t5", "vit", "decoder"])
 TARGETS = st.floats(math.log(2e4), math.log(1e9)).map(math.exp)
@@ -154,3 +155,9 @@ def test_raw_length_is_the_largest_whose_inputs_fit(input_length, density, span)
 
 def test_t5_own_lengths():
     assert span_corruption_lengths(SpanCorruption(kind="span-corruption", input_length=512)) == (568, 114)
+
+
+@pytest.mark.parametrize(("buckets", "distance"), [(3, 128), (32, 16)])
+def test_buckets_that_leave_no_room_for_distances_are_refused(buckets, distance):
+    with pytest.raises(ValidationError, match="relative_"):
+        T5Spec(version=1, family="t5", relative_buckets=buckets, relative_distance=distance)

@@ -163,6 +163,27 @@ def test_biased_attention_is_torchs_own_with_exact_gradients():
     assert torch.autograd.gradcheck(fused.biased_attention, (q, k, v, bias))
 
 
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("cached", [10**6, 12])
+def test_head_loss_is_torchs_own_with_exact_gradients_however_it_is_cut(monkeypatch, biased, cached):
+    monkeypatch.setattr(fused, "CACHED_LOGITS", cached)
+    x, weight, bias = doubles(5, 3), doubles(4, 3), doubles(4) if biased else None
+    labels = torch.tensor([1, -100, 0, 3, -100])
+    expected = functional.cross_entropy(functional.linear(x, weight, bias), labels)
+    torch.testing.assert_close(fused.head_loss(x, weight, bias, labels), expected)
+    inputs = tuple(tensor for tensor in (x, weight, bias) if tensor is not None)
+    assert torch.autograd.gradcheck(lambda x, weight, bias=None: 3 * fused.head_loss(x, weight, bias, labels), inputs)
+
+
+def test_head_loss_survives_logits_that_overflow_an_exponential():
+    x, labels = torch.tensor([[100.0], [-100.0]], requires_grad=True), torch.tensor([1, 1])
+    weight = torch.tensor([[2.0], [-2.0]])
+    loss = fused.head_loss(x, weight, None, labels)
+    torch.testing.assert_close(loss, torch.tensor(200.0))
+    loss.backward()
+    torch.testing.assert_close(x.grad, torch.tensor([[2.0], [0.0]]))
+
+
 def test_turning_keeps_lengths_depends_on_distance_only_and_has_exact_gradients():
     cos, sin = (table.double() for table in rotary(6, 4))
     x = doubles(2, 6, 2, 4)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend, TrialRecord
+from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compare, document
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
@@ -33,6 +34,12 @@ def true_loss(sparsity: float, nonzero: float, data: float) -> float:
     return (6.0 * (1 - sparsity) ** 0.9 + 9.0) * nonzero**-0.25 + (6e4 / data) ** 0.45 + 1.1
 
 
+def true_law() -> Law:
+    """The same as a law without draws."""
+    params = {"a_S": 6.0, "b_S": 0.9, "c_S": 9.0, "b_N": 0.25, "a_D": 6e4, "b_D": 0.45, "c": 1.1}
+    return Law(FRANTAR, FRANTAR.make_params(params), "tokens", "synthetic")
+
+
 def flat_loss(sparsity: float, nonzero: float, data: float) -> float:
     """A law in which sparsity gives nothing."""
     return true_loss(0.0 * sparsity, nonzero, data)
@@ -48,7 +55,7 @@ def make_study(
     data: Sequence[int] = DATA,
 ) -> Study:
     """A study bundle without files."""
-    blocks = (Points(nonzero=(sizes[0],), sparsity=SPARSITIES, data=(data[0], data[-1]), seeds=(1, 2)),)
+    blocks = (Points(nonzero=(sizes[0],), sparsity=SPARSITIES, data=tuple(sorted({data[0], data[-1]})), seeds=(1, 2)),)
     spec = StudySpec(
         version=1,
         description=description,
@@ -270,3 +277,20 @@ def make_search(
         trend=trend,
     )
     return result, records
+
+
+def runs_of(records: Sequence[RunRecord]) -> Runs:
+    """The finished records as columns."""
+    rows = [(r.sparsity, r.nonzero, r.data, r.loss) for r in records if r.finished]
+    sparsity, nonzero, data, loss = np.array(rows, dtype=float).T
+    return Runs(sparsity=sparsity, nonzero=nonzero, data=data, loss=loss)
+
+
+def fitted(records: Sequence[RunRecord], forms: Sequence[str] = ("frantar", "chinchilla")) -> dict[str, LawDocument]:
+    """Quick fits with bootstrap and, where the data allow it, held-out error."""
+    runs = runs_of(records)
+    compared = compare(runs, forms, starts=12)
+    return {
+        one.fit.form.name: document(one.fit, source="example", bootstrap=bootstrap(one.fit, 40), heldout=one.heldout)
+        for one in compared
+    }

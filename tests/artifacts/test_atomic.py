@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
+
+import pytest
+
+from sparsity_lab.artifacts.atomic import locked, replacing, write_bytes, write_text
+from sparsity_lab.errors import MachineError
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file that is there already."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    return path
+
+
+def only(path: Path, content: str) -> bool:
+    """Whether a file holds `content` and nothing lies beside it."""
+    return path.read_text() == content and list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_is_made_with_its_folder_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    write_text(path, "naïve ☃")
+    assert path.read_bytes() == "naïve ☃".encode()
+    write_bytes(path, b"two")
+    assert only(path, "two")
+
+
+def test_nobody_sees_the_file_before_it_is_whole(old: Path) -> None:
+    with replacing(old) as temporary:
+        temporary.write_text("half")
+        assert old.read_text() == "old"
+        assert temporary.parent == old.parent, "a rename is atomic within one file system only"
+    assert only(old, "half")
+
+
+def test_a_writer_that_fails_leaves_the_old_file(old: Path) -> None:
+    with pytest.raises(KeyError), replacing(old) as temporary:
+        temporary.write_text("half")
+        raise KeyError("broken off")
+    assert only(old, "old")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "no space left on the disk"),
+        (errno.EDQUOT, "no space left on the disk"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "no permission"),
+    ],
+)
+def test_a_disk_that_refuses_is_an_error_to_mend(
+    old: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(MachineError, match=f"{old}: .*{message}"):
+        write_text(old, "new")
+    assert only(old, "old")
+
+
+def test_another_failure_of_the_disk_keeps_its_name(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="input/output error") as caught:
+        write_text(old, "new")
+    assert caught.value.__cause__ is None, "an error must not be its own cause"
+    assert only(old, "old")
+
+
+def test_a_write_cut_short_leaves_the_old_file(old: Path) -> None:
+    with largest_file(1000), pytest.raises(OSError, match="File too large"):
+        write_bytes(old, b"x" * 5000)
+    assert only(old, "old")
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The kernel cuts every file off at `size` bytes."""
+    before, ignored = getrlimit(RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    setrlimit(RLIMIT_FSIZE, (size, before[1] if before[1] != RLIM_INFINITY else RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        setrlimit(RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "a.lock"
+    with locked(path) as first, locked(path, wait=False) as second, locked(tmp_path / "b.lock", wait=False) as other:
+        assert (first, second, other) == (True, False, True)
+    with locked(path, wait=False) as again:
+        assert again
+
+
+def test_a_lock_is_freed_by_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path / "lock"):
+        raise KeyError
+    with locked(tmp_path / "lock", wait=False) as held:
+        assert held
+
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from sparsity_lab.artifacts.atomic import locked\n"
+    "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+)
+
+
+def test_a_lock_holds_across_processes_and_dies_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with locked(path, wait=False) as held:
+            assert not held
+        holder.kill()
+        with locked(path) as held:
+            assert held

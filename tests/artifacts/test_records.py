@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sparsity_lab.artifacts.records import CurvePoint, RunRecord, read_record, write_record
+from sparsity_lab.artifacts.table import SCHEMA, write_table
+from sparsity_lab.errors import RecordError
+
+MakeRecord = Callable[..., RunRecord]
+losses = st.floats(allow_nan=False)
+
+
+def same(one: RunRecord, other: RunRecord) -> bool:
+    """Equal, where no number equals no number."""
+    return repr(one) == repr(other)
+
+
+@given(losses, losses)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_record_is_read_as_it_was_written(
+    tmp_path: Path, make_record: MakeRecord, loss: float, first_loss: float
+) -> None:
+    record = make_record(loss=loss, first_loss=first_loss)
+    write_record(record, tmp_path / "record.json")
+    assert read_record(tmp_path / "record.json") == record
+
+
+def test_a_diverged_run_keeps_its_broken_numbers(tmp_path: Path, make_record: MakeRecord) -> None:
+    curve = (CurvePoint(step=5, loss=math.nan, train_loss=math.inf, sparsity=0.0),)
+    record = make_record(status="diverged", reason="loss became nan", loss=math.nan, first_loss=-math.inf, curve=curve)
+    write_record(record, tmp_path / "record.json")
+    again = read_record(tmp_path / "record.json")
+    assert same(again, record)
+    assert not again.finished
+    json.loads((tmp_path / "record.json").read_text(), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON: other programs cannot read the record")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "is no run record: Invalid JSON: EOF"),
+        (lambda _: "", "is no run record: Invalid JSON: EOF"),
+        (lambda _: "[]", "is no run record: Input should be an object"),
+        (lambda text: text.replace('"version": 1', '"version": 2', 1), "version: is no run record"),
+        (lambda text: text.replace('"nonzero"', '"non_zero"'), "nonzero: is no run record: Field required"),
+        (lambda text: text.replace('"batch": 4', '"batch": 0'), "spec.batch: is no run record"),
+        (lambda text: text.replace('"finished"', '"done"'), "status: is no run record"),
+    ],
+)
+def test_a_damaged_record_is_an_error_to_mend(
+    tmp_path: Path, make_record: MakeRecord, damage: Callable[[str], str], message: str
+) -> None:
+    path = tmp_path / "record.json"
+    write_record(make_record(), path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_record_that_is_not_there_is_an_error_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"none\.json: cannot be read: No such file"):
+        read_record(tmp_path / "none.json")
+
+
+def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_record: MakeRecord) -> None:
+    records = [
+        make_record(fingerprint="b" * 64, status="diverged", reason="nan", loss=math.nan),
+        make_record(fingerprint="a" * 64),
+    ]
+    write_table(records, tmp_path / "runs.parquet")
+    table = pq.read_table(tmp_path / "runs.parquet")
+    assert table.schema.equals(SCHEMA)
+    first, second = table.to_pylist()
+    assert first == {
+        "fingerprint": "a" * 64,
+        "status": "finished",
+        "reason": "",
+        "family": "t5",
+        "regime": "gradual",
+        "pattern": "unstructured",
+        "sparsity": 0.5,
+        "nonzero": 500,
+        "dense": 1000,
+        "other_params": 300,
+        "paper_dense": 900,
+        "data": records[1].spec.data,
+        "data_unit": "tokens",
+        "epochs": 0.5,
+        "loss": 1.0 / 3,
+        "seed": 0,
+        "width": 16,
+        "steps": 24,
+        "peak_learning_rate": 0.01,
+        "flops_dense": 3e9,
+        "flops_sparse": 2e9,
+        "flops_mask_updates": 1e3,
+        "seconds": 0.25,
+        "instruction_set": "AVX2",
+        "threads": 1,
+        "torch": "2",
+        "data_hash": "0" * 64,
+    }
+    assert (second["fingerprint"], second["status"]) == ("b" * 64, "diverged")
+    assert math.isnan(second["loss"])
+
+
+def test_the_table_tells_patterns_apart(tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., object]) -> None:
+    specs = {"1" * 64: make_run("t5"), "2" * 64: make_run("t5", 0.5), "3" * 64: make_run("t5", 0.5, pattern="2:4")}
+    write_table([make_record(fingerprint=name, spec=spec) for name, spec in specs.items()], tmp_path / "runs.parquet")
+    assert pq.read_table(tmp_path / "runs.parquet")["pattern"].to_pylist() == ["", "unstructured", "2:4"]
+
+
+def test_a_table_of_no_runs_has_its_columns(tmp_path: Path) -> None:
+    write_table([], tmp_path / "runs.parquet")
+    table = pq.read_table(tmp_path / "runs.parquet")
+    assert (table.num_rows, table.schema.equals(SCHEMA)) == (0, True)

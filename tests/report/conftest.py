@@ -1,0 +1,39 @@
+"""A synthetic study with its fits, made once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from synthetic_study import fitted, make_grid, make_search, make_study
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.laws import LawDocument
+from sparsity_lab.report.evidence import ReportInputs
+
+
+@pytest.fixture(scope="session")
+def laws() -> Mapping[str, LawDocument]:
+    """Fits to the default grid and search."""
+    study = make_study()
+    return fitted([*make_grid(study), *make_search(study)[1]])
+
+
+@pytest.fixture(scope="session")
+def inputs(laws: Mapping[str, LawDocument]) -> ReportInputs:
+    """A whole study in which sparsity pays and its optimum rises with data."""
+    study = make_study()
+    result, trials = make_search(study)
+    facts = {"training tokens": 12_000_000, "source": {"sha256": "ab" * 32}, "shards": [1, 2]}
+    return ReportInputs(study, make_grid(study), trials, result, laws, facts, {"torch": "2.13.0"})
+
+
+@pytest.fixture(scope="session")
+def fit_all() -> Callable[[Sequence[RunRecord]], Mapping[str, LawDocument]]:
+    """Both forms fitted to the finished ones of some records."""
+    return fitted

@@ -1,0 +1,154 @@
+"""Findings say what the data say, and turn when the data turn."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from synthetic_study import DATA, SIZES, flat_loss, make_grid, make_search, make_study
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.report.evidence import ReportInputs, gather
+from sparsity_lab.report.findings import findings
+
+
+def said(inputs) -> dict[str, object]:
+    return {finding.key: finding for finding in findings(gather(inputs))}
+
+
+def test_rising_optimum_is_said_to_rise_by_both(inputs):
+    finding = said(inputs)["trend"]
+    assert finding.sentences[0] == "Yes: the optimal sparsity rises with data. Search and law agree."
+    assert finding.tone == "clear"
+    assert finding.numbers["law_probability_rising"] == 1.0
+    assert 0 < finding.numbers["law_slope_low"] <= finding.numbers["law_slope_per_doubling"]
+    assert "65." in finding.text, "the optimum at the smallest budget, known from the true law"
+
+
+def test_contradiction_is_stated(inputs):
+    falling, trials = make_search(inputs.study, slope=-0.08, probability=0.01)
+    finding = said(replace(inputs, search=falling, trials=trials))["trend"]
+    assert "contradicts itself: the search says that it falls, the law says that it rises" in finding.text
+    assert finding.tone == "doubtful"
+
+
+def test_falling_search_without_law_is_believed(inputs):
+    falling, trials = make_search(inputs.study, slope=-0.08, probability=0.01)
+    finding = said(replace(inputs, search=falling, trials=trials, laws={}))["trend"]
+    assert finding.sentences[0].startswith("No: the optimal sparsity falls with data.")
+    assert finding.tone == "clear"
+
+
+def test_law_alone_is_called_weaker(inputs):
+    finding = said(replace(inputs, search=None, trials=[]))["trend"]
+    assert "its form lets the optimum rise with data or stay at zero, never fall" in finding.text
+    assert finding.tone == "doubtful"
+
+
+def test_trend_unknown_without_search_and_law(inputs):
+    finding = said(replace(inputs, search=None, trials=[], laws={}))["trend"]
+    assert "unknown: there is neither a search nor a usable law" in finding.text
+
+
+def test_search_without_trend_gives_its_reason(inputs):
+    result, trials = make_search(inputs.study, slope=None, probability=None)
+    finding = said(replace(inputs, search=result, trials=trials, laws={}))["trend"]
+    assert finding.sentences[0].startswith("Not settled")
+    assert "fewer than two budgets" in finding.text
+
+
+def test_flat_world_is_flat_and_dense_wins(fit_all):
+    study = make_study()
+    grid = make_grid(study, loss=flat_loss)
+    result, trials = make_search(study, loss=flat_loss, slope=0.0, probability=0.5)
+    inputs = _inputs(study, grid, trials, result, fit_all([*grid, *trials]))
+    found = said(inputs)
+    assert found["trend"].sentences[0].startswith("No: the optimal sparsity moves by less than 2 points")
+    assert "dense wins at all 9 budgets" in found["equal_cost_sparse_schedule"].text
+    assert found["gain"].tone == "doubtful"
+    assert "do not show that zeros are worth anything" in found["gain"].text
+    assert "noise is too large" in found["noise"].text
+
+
+def test_noisy_world_settles_nothing(fit_all):
+    study = make_study(search=False)
+    grid = make_grid(study, noise=0.3)
+    found = said(_inputs(study, grid, [], None, fit_all(grid)))
+    assert found["noise"].tone == found["trend"].tone == found["equal_cost_sparse_schedule"].tone == "doubtful"
+    assert found["noise"].numbers["deviation"] == pytest.approx(0.3, rel=0.5)
+
+
+def test_noise_counts_what_exceeds_it(inputs):
+    finding = said(inputs)["noise"]
+    assert finding.tone == "clear"
+    assert "27 of 27 differences" in finding.text
+    assert finding.numbers["deviation"] == pytest.approx(0.003, rel=0.5)
+
+
+def test_no_replicates_leaves_the_noise_unknown(inputs):
+    study = make_study(replicates=False)
+    finding = said(replace(inputs, study=study, grid=make_grid(study), trials=[], search=None))["noise"]
+    assert "unknown" in finding.text
+    assert finding.tone == "doubtful"
+
+
+def test_sparse_wins_at_equal_flops_with_numbers(inputs):
+    found = said(inputs)
+    free, charged = found["equal_cost_sparse_schedule"], found["equal_cost_dense_hardware"]
+    assert "sparse wins at all 3 budgets" in free.text
+    key = f"law_advantage_N{SIZES[0]}_D{DATA[-1]}"
+    assert 0 < charged.numbers[key] < free.numbers[key], "zeros that cost time gain less"
+
+
+def test_gain_is_the_true_laws(inputs):
+    numbers = said(inputs)["gain"].numbers
+    truth = (15.0 / (6.0 * 0.25**0.9 + 9.0)) ** 4
+    assert numbers["gain_0.75_low"] < numbers["gain_0.75"] < numbers["gain_0.75_high"]
+    assert numbers["gain_0.75"] == pytest.approx(truth, rel=0.05)
+
+
+def test_gain_marks_extrapolation(inputs):
+    grid = [record for record in inputs.grid if record.spec.sparsity < 0.8]
+    assert "beyond what was trained" in said(replace(inputs, grid=grid))["gain"].text
+
+
+def test_fit_prefers_the_law_that_sees_sparsity(inputs):
+    finding = said(inputs)["fit"]
+    assert "frantar is best" in finding.text
+    assert finding.numbers["frantar_held_out_error"] < finding.numbers["chinchilla_held_out_error"]
+
+
+def test_unconverged_law_is_not_used(inputs):
+    frantar = inputs.laws["frantar"]
+    fit = frantar.fit.model_copy(update={"converged": False, "status": "not converged: a test says so"})
+    found = said(replace(inputs, laws={"frantar": frantar.model_copy(update={"fit": fit})}, search=None, trials=[]))
+    assert "not converged: a test says so" in found["gain"].text
+    assert "is not to be relied on" in found["fit"].text
+    assert found["equal_cost_sparse_schedule"].text.startswith("Nothing was measured")
+
+
+def test_runs_are_counted_once_and_diverged_ones_named(inputs):
+    grid = make_grid(inputs.study, diverged=2)
+    finding = said(replace(inputs, grid=grid, trials=[*inputs.trials, grid[5]]))["runs"]
+    assert finding.numbers["runs"] == len(grid) + len(inputs.trials)
+    assert "2 runs diverged and are left out of every fit: loss is not a number at step 31 (2)" in finding.text
+    total = sum(record.cost.seconds for record in (*grid, *inputs.trials))
+    assert finding.numbers["core_seconds"] == pytest.approx(total)
+
+
+def test_nothing_finished_is_an_error(inputs):
+    diverged = make_grid(inputs.study, diverged=10_000)
+    with pytest.raises(RecordError, match="no run of the grid finished"):
+        gather(replace(inputs, grid=diverged))
+
+
+def test_findings_and_infos_do_without_matplotlib_and_torch():
+    modules = "sparsity_lab.report.findings, sparsity_lab.report.decision, sparsity_lab.plots.info_laws"
+    code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'torch', 'optuna'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _inputs(study, grid, trials, result, laws):
+    return ReportInputs(study, grid, trials, result, laws, {}, {})

@@ -1,0 +1,129 @@
+"""A run that is broken off and taken up again ends on the same bits as one that never was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training import run as run_module
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.run import Sitting, train
+
+MakeRun = Callable[..., RunSpec]
+InputsOf = Callable[[str], Inputs]
+CPU = torch.device("cpu")
+
+CASES = [
+    ("t5", 0.75, "adafactor", "unstructured"),
+    ("t5", 0.5, "adamw", "2:4"),
+    ("vit", 0.5, "adafactor", "2:4"),
+    ("vit", 0.75, "adamw", "unstructured"),
+    ("decoder", 0.75, "adamw", "unstructured"),
+    ("decoder", 0.0, "adafactor", "unstructured"),
+]
+
+
+class BrokenOffError(Exception):
+    """Stands for kill -9: nothing of ours catches it."""
+
+
+def broken_off_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int]) -> None:
+    """Break off before each of these steps, the first time a run comes there."""
+    due, advance = set(steps), Loop.advance
+
+    def breaking(loop: Loop) -> None:
+        if loop.step in due:
+            due.remove(loop.step)
+            raise BrokenOffError
+        advance(loop)
+
+    monkeypatch.setattr(Loop, "advance", breaking)
+
+
+def persevere(run: RunSpec, inputs: Inputs, sitting: Sitting) -> tuple[RunRecord, int]:
+    """Train, taking the run up again each time it is broken off; the record and how often that was."""
+    for breaks in count():
+        try:
+            return train(run, inputs, sitting), breaks
+        except BrokenOffError:
+            continue
+    raise AssertionError
+
+
+def told(record: RunRecord) -> str:
+    """Everything a record says but how long it took."""
+    timeless = record.cost.model_copy(update={"seconds": 0.0})
+    return record.model_copy(update={"cost": timeless}).model_dump_json()
+
+
+def sitting_in(folder: Path, seconds: float) -> Sitting:
+    return Sitting(folder / "checkpoint", folder / "weights", seconds, CPU)
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that shows one second more each time it is looked at."""
+    ticks = count()
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+
+
+@pytest.mark.parametrize(("family", "sparsity", "optimizer", "pattern"), CASES)
+@pytest.mark.parametrize("cadence", ["every step", "every few steps"])
+def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_run: MakeRun,
+    inputs_of: InputsOf,
+    family: str,
+    sparsity: float,
+    optimizer: str,
+    pattern: str,
+    cadence: str,
+) -> None:
+    run, inputs = make_run(family, sparsity, optimizer, pattern), inputs_of(family)
+    whole = train(run, inputs, sitting_in(tmp_path / "whole", 1e9))
+    assert not (tmp_path / "whole" / "checkpoint").exists()
+    if cadence == "every few steps":
+        ticking(monkeypatch)
+    broken_off_at(monkeypatch, range(run.steps))
+    broken, breaks = persevere(run, inputs, sitting_in(tmp_path / "broken", 0 if cadence == "every step" else 2.5))
+    assert breaks == run.steps
+    assert told(broken) == told(whole)
+    assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
+
+
+def test_a_run_broken_off_after_its_last_step_is_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf
+) -> None:
+    run, sitting = make_run("t5", 0.5), sitting_in(tmp_path, -1)
+    first = train(run, inputs_of("t5"), sitting)
+    broken_off_at(monkeypatch, range(run.steps + 1))
+    assert told(train(run, inputs_of("t5"), sitting)) == told(first)
+
+
+@pytest.mark.parametrize("rate", [30.0, 1e30])
+def test_a_diverged_run_diverges_again_in_the_same_place(
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, rate: float
+) -> None:
+    run, sitting = make_run("vit", peak_learning_rate=rate), sitting_in(tmp_path, -1)
+    first = train(run, inputs_of("vit"), sitting)
+    assert first.status == "diverged"
+    assert told(train(run, inputs_of("vit"), sitting)) == told(first)
+
+
+def test_seconds_add_up_over_sittings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf
+) -> None:
+    ticking(monkeypatch)
+    run = make_run("vit")
+    whole = train(run, inputs_of("vit"), sitting_in(tmp_path / "whole", 0))
+    broken_off_at(monkeypatch, [12])
+    broken, _ = persevere(run, inputs_of("vit"), sitting_in(tmp_path / "broken", 0))
+    assert 0.9 * whole.cost.seconds < broken.cost.seconds < 1.1 * whole.cost.seconds
