@@ -1,4 +1,4 @@
-"""Fixtures that many rooms share: two tiny prepared datasets made by arithmetic alone, and a factory of runs on them."""
+"""Fixtures of many rooms: two tiny prepared datasets made by arithmetic alone, and a factory of runs on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ SIDE = 8
 DIMS: dict[str, dict[str, Any]] = {
     "t5": {"encoder_layers": 1, "decoder_layers": 1, "width": 16, "heads": 2, "ff": 32, "vocabulary": 264},
     "decoder": {"layers": 1, "width": 16, "heads": 2, "ff": 32, "vocabulary": 264, "context": 16},
-    "vit": {"layers": 1, "width": 16, "heads": 2, "ff": 32, "image": SIDE, "channels": 1, "patch": 4, "classes": CLASSES},
+    "vit": {
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "ff": 32,
+        "image": SIDE,
+        "channels": 1,
+        "patch": 4,
+        "classes": CLASSES,
+    },
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "t5": {"kind": "span-corruption", "input_length": 16},
@@ -62,7 +71,10 @@ def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = (json.dumps({"text": document(number)}) for number in range(60))
     (folder / "documents.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = {"kind": "jsonl", "path": str(folder / "documents.jsonl")}
-    prepare(TextDataset.model_validate({"version": 1, "content": "text", "source": source, "held_out": 0.2}), folder / "data")
+    prepare(
+        TextDataset.model_validate({"version": 1, "content": "text", "source": source, "held_out": 0.2}),
+        folder / "data",
+    )
     return folder / "data"
 
 

@@ -32,25 +32,29 @@ class GlyphPainter:
         self._raster = min(LARGEST_RASTER, max(16, spec.image * 5 // 4))
         self._rasters = rasterise(spec.classes, self._raster)
         self._ink = self._rasters.pixels.ravel()
+        self._chances = class_chances(spec.classes, spec.imbalance)
 
     def block(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Examples BLOCK * index onwards: pixels (examples, side, side, 1) and labels (examples,)."""
         spec = self.spec
-        draw = uniforms(BLOCK * (12 + 6 * SEGMENTS), "glyphs", spec.seed, index).reshape(-1, BLOCK)
-        labels = (draw[0] * spec.classes).astype(np.int32)
+        draw = uniforms(BLOCK * (13 + 6 * SEGMENTS), "glyphs", spec.seed, index).reshape(-1, BLOCK)
+        labels = np.searchsorted(self._chances, draw[0], side="right").astype(np.int32)
+        strength = 1 - spec.variety * draw[-1]
         ink = 0.65 + 0.35 * draw[10]
-        canvas = self._view(labels, draw) * ink[:, None, None].astype(np.float32)
-        _add_segments(canvas, draw[12:].reshape(SEGMENTS, 6, BLOCK), spec.clutter)
+        canvas = self._view(labels, draw, spec.distortion * strength) * ink[:, None, None].astype(np.float32)
+        _add_segments(canvas, draw[12:-1].reshape(SEGMENTS, 6, BLOCK), spec.clutter)
         paper = (0.25 * draw[11])[:, None, None].astype(np.float32)
         canvas = (paper + canvas * (1 - paper)) * np.float32(255)
-        canvas += self._noise(index, canvas.shape)
+        canvas += self._noise(index, canvas.shape) * strength[:, None, None].astype(np.float32)
         pixels = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)[..., None]
         count = min(BLOCK, spec.examples - index * BLOCK)
         return pixels[:count], labels[:count]
 
-    def _view(self, labels: NDArray[np.int32], draw: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _view(
+        self, labels: NDArray[np.int32], draw: NDArray[np.float64], strength: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
         """Each example's raster seen through its affine map, bilinear: (examples, side, side), 0..1."""
-        side, raster, strength = self.spec.image, self._raster, self.spec.distortion
+        side, raster = self.spec.image, self._raster
         font = (draw[1] * self._rasters.fonts[labels]).astype(np.int64)
         stroke = np.where(draw[2] < strength, draw[3] * len(STROKES), 0).astype(np.int64)
         start = ((self._rasters.first[labels] + font) * len(STROKES) + stroke) * raster * raster
@@ -81,8 +85,16 @@ class GlyphPainter:
         return total.reshape(shape)
 
 
+def class_chances(classes: int, imbalance: float) -> NDArray[np.float64]:
+    """Upper ends of the classes' shares of [0, 1), (classes,); rounded, for processors round powers apart."""
+    weights = np.arange(1, classes + 1, dtype=np.float64) ** -imbalance
+    ends = np.round(np.cumsum(weights) / weights.sum() * 2**32) / 2**32
+    ends[-1] = 1.0
+    return np.asarray(ends)
+
+
 def _coordinates(
-    draw: NDArray[np.float64], side: int, raster: int, strength: float
+    draw: NDArray[np.float64], side: int, raster: int, strength: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where in its raster each pixel of each example lies: x and y, (examples, side, side).
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from sparsity_lab.plots.info_laws import BudgetPanel, OptimumAgainstData, OptimumContours, Parity
+from sparsity_lab.plots.info_laws import BudgetPanel, LossUnderBudgets, OptimumAgainstData, OptimumContours, Parity
 from sparsity_lab.plots.info_runs import FloatArray
 from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.style import (
@@ -90,17 +90,25 @@ def draw_budget(axes: Axes, panel: BudgetPanel, unit: str) -> None:
     axes.set_xlabel("sparsity (%)")
 
 
-def budget_handles(law: str) -> list[Line2D]:
-    """Legend entries for a figure of budgets."""
-    handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="none", label="trial, proposed (± s.d. of seeds)"),
-        Line2D(
-            [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="trial, design and dense"
-        ),
-        Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="smooth optimum and its interval"),
-        Line2D([], [], color=PALE, linewidth=8, label="within noise of the best"),
-    ]
-    return [*handles, Line2D([], [], color=LAW, label=f"law ({law})")] if law else handles
+def budget_handles(info: LossUnderBudgets) -> list[Line2D]:
+    """Legend entries: only for what is there."""
+    proposed = any(panel.proposed.any() for panel in info.panels)
+    found = any(panel.optimum for panel in info.panels)
+    trial = Line2D([], [], color=GREY, marker="o", linestyle="none", label="trial, proposed (± 1 s.d.)")
+    design = Line2D(
+        [],
+        [],
+        color=GREY,
+        marker="o",
+        markerfacecolor="white",
+        linestyle="none",
+        label="trial, design and dense (± 1 s.d.)",
+    )
+    optimum = Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="smooth optimum and its interval")
+    flat = Line2D([], [], color=PALE, linewidth=8, label="within noise of the best")
+    law = Line2D([], [], color=LAW, label=f"law ({info.law})")
+    shown = ((trial, proposed), (design, True), (optimum, found), (flat, True), (law, bool(info.law)))
+    return [handle for handle, there in shown if there]
 
 
 def draw_optimum_against_data(axes: Axes, info: OptimumAgainstData) -> None:
@@ -128,10 +136,10 @@ def optimum_handles(info: OptimumAgainstData) -> list[Artist]:
     """Legend entries: only for what is there."""
     handles: list[Artist] = []
     if info.law is not None:
-        handles += [
-            Line2D([], [], color=LAW, label="law"),
-            Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=f"law, {percent(info.confidence)} interval"),
-        ]
+        handles.append(Line2D([], [], color=LAW, label="law"))
+        if (info.law.high > info.law.low).any():
+            band = f"law, {percent(info.confidence)} interval"
+            handles.append(Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=band))
     if info.found:
         handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="search, with interval"))
     if info.flat:

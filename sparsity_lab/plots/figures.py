@@ -81,7 +81,7 @@ def loss_under_budgets_figure(info: LossUnderBudgets) -> Figure:
         for axes, panel in zip(grid, info.panels, strict=True):
             draw_laws.draw_budget(axes, panel, info.data_unit)
         grid[0].set_ylabel(draw_runs.LABEL_LOSS)
-        below_legend(figure, draw_laws.budget_handles(info.law), columns=3)
+        below_legend(figure, draw_laws.budget_handles(info), columns=3)
     return figure
 
 
@@ -109,9 +109,9 @@ def optimum_contours_figure(info: OptimumContours) -> Figure:
 
 
 def _panels(number: int, *, share_y: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with `number` axes in rows of at most `MOST_COLUMNS`."""
-    columns = min(number, MOST_COLUMNS)
-    rows = math.ceil(number / columns)
+    """A figure with `number` axes in even rows of at most `MOST_COLUMNS`."""
+    rows = math.ceil(number / MOST_COLUMNS)
+    columns = math.ceil(number / rows)
     figure = Figure(figsize=(PANEL_WIDTH * max(columns, 2) + 0.4, PANEL_HEIGHT * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel()
     for unused in grid[number:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -234,7 +235,7 @@ def _searched(result: SearchResult, budget: BudgetResult) -> EqualCost | None:
     sparsity = budget.optimum if budget.optimum is not None and smooth else budget.best_sparsity
     loss = budget.optimum_loss if budget.optimum_loss is not None and smooth else budget.best_loss
     advantage = budget.dense_loss - loss
-    half = CLEAR * np.sqrt(2) * result.noise
+    half = CLEAR * math.sqrt(2) * result.noise
     if sparsity <= NO_SPARSITY:
         winner: Winner = "dense" if budget.flat_high <= 0.5 * _highest(budget) else "unclear"
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import NamedTuple
 
 from sparsity_lab.laws import Law, gain
 from sparsity_lab.plots.labels import count, percent, plural
@@ -18,6 +18,8 @@ from sparsity_lab.specs.studies import CostMultiplier
 GAINS_AT = (0.5, 0.75, 0.875)
 WORTH_SOMETHING = 1.01
 """a gain whose interval begins above this is shown by the data"""
+VAGUE = 3.0
+"""an interval that ends this many times above its value has no upper end worth printing"""
 COST_WORDS: Mapping[CostMultiplier, str] = {
     "sparse_schedule": "equal theoretical training FLOPs (zeros cost nothing)",
     "dense_hardware": "equal training FLOPs on hardware that multiplies zeros like any number",
@@ -78,60 +80,79 @@ def gain_finding(evidence: Evidence) -> Finding:
     if evidence.law is None:
         return Finding("gain", title, (_no_law(evidence),), "doubtful")
     trained = max((place.sparsity for place in evidence.places), default=0.0)
-    parts, identified = [], True
-    numbers: dict[str, float | str | None] = {}
-    for sparsity in GAINS_AT:
-        value, low, high = _gain(evidence.law, sparsity, evidence.confidence)
-        beyond = ", beyond what was trained" if sparsity > trained + 1e-9 else ""
-        parts.append(f"{percent(sparsity)} zeros {value:.2f} times ({low:.2f} to {high:.2f}{beyond})")
-        numbers |= {f"gain_{sparsity:g}": value, f"gain_{sparsity:g}_low": low, f"gain_{sparsity:g}_high": high}
-        identified = identified and low > WORTH_SOMETHING
-    sentence = (
-        f"A sparse model is as good as a dense one with more non-zero weights, trained on the same data: "
-        f"{'; '.join(parts)}. In brackets the {percent(evidence.confidence)} intervals."
+    gains = [_gain(evidence.law, sparsity, evidence.confidence, trained) for sparsity in GAINS_AT]
+    first = (
+        "A sparse model is as good as a dense one with more non-zero weights, trained on the same data: "
+        f"{'; '.join(one.text for one in gains)}. In brackets the {percent(evidence.confidence)} intervals."
     )
-    doubt = () if identified else ("Where an interval reaches 1 the data do not show that zeros are worth anything.",)
-    return Finding("gain", title, (sentence, *doubt), "clear" if identified else "doubtful", numbers)
+    sentences = [first]
+    if not all(one.low > WORTH_SOMETHING for one in gains):
+        sentences.append("Where an interval reaches 1 the data do not show that zeros are worth anything.")
+    if any(one.high > VAGUE * one.value for one in gains):
+        sentences.append("Where no upper end is given the data only bound the worth of zeros from below.")
+    settled = all(one.low > WORTH_SOMETHING and one.high <= VAGUE * one.value for one in gains)
+    numbers: dict[str, float | str | None] = {}
+    for one in gains:
+        numbers |= {
+            f"gain_{one.sparsity:g}{end}": value for end, value in zip(("", "_low", "_high"), one[1:4], strict=True)
+        }
+    return Finding("gain", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
 def _cost_sentence(start: str, compared: Sequence[EqualCost], unit: str, interval: str) -> str:
     wins = Counter(one.winner for one in compared)
     last = compared[-1]
-    score = f"{start}, {_score(wins)}."
+    score = f"{start}, {_score(wins, 'budget' if last.source == 'search' else 'point')}."
     place = f"At N = {count(last.nonzero)} and a budget of {count(last.budget)} {unit}"
     if last.sparsity <= NO_SPARSITY:
         guess = (
             "no sparsity beats dense" if last.winner == "dense" else "the best guess is no sparsity, far from surely"
         )
         return f"{score} {place} {guess}."
-    known = "" if np.isnan(last.low) else f" ({last.low:.3g} to {last.high:.3g}, {interval})"
+    known = "" if math.isnan(last.low) else f" ({last.low:.3g} to {last.high:.3g}, {interval})"
     return (
         f"{score} {place} the best sparsity is {percent(last.sparsity)}, with a loss {_lower(last.advantage)}{known}."
     )
 
 
-def _score(wins: Counter[Winner]) -> str:
+def _score(wins: Counter[Winner], noun: str) -> str:
     """In words: sparse wins at all 3 budgets, or how many each wins."""
-    total = plural(wins.total(), "budget")
+    total = plural(wins.total(), noun)
     if len(wins) == 1:
         (winner,) = wins
-        where = f"all {total}" if wins.total() > 1 else "the one budget"
-        return f"who wins cannot be told at {where}" if winner == "unclear" else f"{winner} wins at {where}"
+        if winner == "unclear":
+            return f"who wins cannot be told at any of {total}" if wins.total() > 1 else "who wins cannot be told"
+        return f"{winner} wins at all {total}" if wins.total() > 1 else f"{winner} wins at the one {noun}"
     words: dict[Winner, str] = {"sparse": "sparse wins at", "dense": "dense wins at", "unclear": "it cannot be told at"}
     parts = [f"{text} {wins[winner]}" for winner, text in words.items() if wins[winner]]
-    return f"of {total} {', '.join(parts)}"
+    return f"{parts[0]} of {total}, {' and '.join(parts[1:])}"
 
 
 def _lower(advantage: float) -> str:
     return f"{abs(advantage):.3g} nats {'below' if advantage >= 0 else 'above'} dense"
 
 
-def _gain(law: Law, sparsity: float, confidence: float) -> tuple[float, float, float]:
-    if law.draws is None:
-        value = float(gain(law, sparsity))
-        return value, float("nan"), float("nan")
-    value, low, high = (float(part) for part in law.interval(lambda each: gain(each, sparsity), confidence))
-    return value, low, high
+class _Gain(NamedTuple):
+    sparsity: float
+    value: float
+    low: float
+    high: float
+    text: str
+
+
+def _gain(law: Law, sparsity: float, confidence: float, trained: float) -> _Gain:
+    value, low, high = float(gain(law, sparsity)), math.nan, math.nan
+    if law.draws is not None:
+        _, low, high = (float(part) for part in law.interval(lambda each: gain(each, sparsity), confidence))
+    known = (
+        "no interval"
+        if math.isnan(low)
+        else f"{low:.2f} to {high:.2f}"
+        if high <= VAGUE * value
+        else f"at least {low:.2f}"
+    )
+    beyond = ", beyond what was trained" if sparsity > trained + 1e-9 else ""
+    return _Gain(sparsity, value, low, high, f"{percent(sparsity)} zeros {value:.2f} times ({known}{beyond})")
 
 
 def _no_law(evidence: Evidence) -> str:

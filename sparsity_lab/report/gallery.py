@@ -156,7 +156,7 @@ def _curves(evidence: Evidence) -> Iterator[Picture]:
             continue
         caption = (
             f"Held-out loss and share of zeros during training ({regime}), at equal N and D. Grey: the window in which "
-            "weights are pruned. A sparse model begins with more weights, so its early loss is lower."
+            "weights are pruned. A sparse model begins with more weights: N counts those that are left at the end."
         )
         alt = f"Curves of loss and of sparsity over training for {len(info.curves)} runs."
         yield Picture(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult
@@ -128,7 +127,7 @@ def comparison_table(evidence: Evidence) -> Table:
             count(one.budget),
             percent(one.sparsity),
             f"{one.advantage:+.4f}",
-            NOTHING if np.isnan(one.low) else f"{one.low:+.4f} to {one.high:+.4f}",
+            NOTHING if math.isnan(one.low) or one.sparsity == 0 else f"{one.low:+.4f} to {one.high:+.4f}",
             one.winner,
         )
         for one in evidence.comparisons

@@ -121,7 +121,10 @@ def verdict_of(read: tuple[Reading, ...]) -> tuple[str, bool]:
     answer = _ANSWERS[known[0].direction]
     if len(known) > 1:
         return f"{answer} Search and law agree.", True
-    return f"{answer} {_ONE_SIDED[known[0].source]}", known[0].source == "search"
+    if known[0].source == "search":
+        return f"{answer} This is the search's answer; the law does not settle it.", True
+    heard = "the search cannot tell" if len(read) > 1 else "there is no search"
+    return f"By the law alone ({heard}): {answer[0].lower()}{answer[1:]} {_LAWS_FORM}", False
 
 
 def direction_of(low: float, high: float) -> Direction:
@@ -138,13 +141,9 @@ _ANSWERS = {
     "falls": "No: the optimal sparsity falls with data.",
     "flat": f"No: the optimal sparsity moves by less than {100 * FLAT:g} points for each doubling of data.",
 }
-_ONE_SIDED = {
-    "search": "This is the search's answer alone; the law does not settle it.",
-    "law": (
-        "This is the law's answer alone, and weaker than a search's: its form lets the optimum rise with data or stay "
-        "at zero, never fall."
-    ),
-}
+_LAWS_FORM = (
+    "That is weaker than a search's answer: the law's form lets the optimum rise with data or stay at zero, never fall."
+)
 
 
 def _question(evidence: Evidence) -> Question | None:

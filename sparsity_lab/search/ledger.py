@@ -11,13 +11,14 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -120,8 +121,8 @@ def _by_slot(trials: Iterable[FrozenTrial]) -> dict[int, Entry]:
 def _opened(path: Path, mode: Literal["ro", "rwc"]) -> Iterator[RDBStorage]:
     """SQLite at `path`; no connection outlives the context."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = f"sqlite:///file:{quote(str(path.absolute()))}?mode={mode}&uri=true"
-    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool}, skip_table_creation=mode == "ro")
+    url = URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query={"mode": mode, "uri": "true"})
+    storage = RDBStorage(str(url), engine_kwargs={"poolclass": NullPool}, skip_table_creation=mode == "ro")
     try:
         yield storage
     finally:
@@ -130,7 +131,6 @@ def _opened(path: Path, mode: Literal["ro", "rwc"]) -> Iterator[RDBStorage]:
 
 
 def _cause(error: BaseException) -> str:
-    """The database's own words, first line."""
-    original = getattr(error, "orig", None) or error.__cause__ or error
-    original = getattr(original, "orig", None) or original
-    return str(cast("BaseException", original)).splitlines()[0]
+    """The first line of what the database said, below the layers that passed it on."""
+    below = error.__cause__ or error
+    return str(getattr(below, "orig", None) or below).splitlines()[0]

@@ -80,19 +80,19 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         RecordError: `storage` is damaged.
         MachineError: `storage` cannot be written.
     """
-    hunt = _Hunt(study, spec, Space.of(spec), multiplier, evaluate, Ledger(storage))
-    hunt.remember()
+    state = _Search(study, spec, Space.of(spec), multiplier, evaluate, Ledger(storage))
+    state.remember()
     rounds = _rounds(spec)
     for turn, slots in enumerate(rounds):
-        news = hunt.play(turn, slots)
+        news = state.play(turn, slots)
         if news or turn == len(rounds) - 1:
-            result = hunt.conclude(data_unit, noise, confidence)
-            on_round(SearchProgress(turn + 1, len(rounds), hunt.diverged(), result))
+            result = state.conclude(data_unit, noise, confidence)
+            on_round(SearchProgress(turn + 1, len(rounds), state.diverged(), result))
     return result
 
 
 @dataclass(eq=False)
-class _Hunt:
+class _Search:
     """A search under way."""
 
     study: str
@@ -113,8 +113,7 @@ class _Hunt:
         """Evaluate the start, which tells which runs this search is about, then all that the ledger knows of them."""
         budgets = self.spec.budgets
         self._answer({budget: self._start() for budget in budgets})
-        identity = self._identity()
-        self.names = {budget: _name(self.study, self.spec, budget, identity) for budget in budgets}
+        self.names = {budget: _name(self.study, self.spec, budget, self._identity(budget)) for budget in budgets}
         by_name = self.ledger.read(self.names.values())
         for budget, name in self.names.items():
             self.recorded[budget] = {slot: e for slot, e in by_name[name].items() if slot <= self.spec.trials}
@@ -191,9 +190,8 @@ class _Hunt:
             fingerprint=record.fingerprint,
         )
 
-    def _identity(self) -> str:
+    def _identity(self, budget: int) -> str:
         """A digest of a dense and a sparse run: whatever changes the runs of this search changes it."""
-        budget = self.spec.budgets[0]
         text = " ".join(self._record(budget, entry).fingerprint for entry in self._start()[:2])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -63,6 +63,11 @@ class Glyphs(Spec):
     """standard deviation of the pixel noise, relative to full contrast"""
     clutter: Fraction = 0.3
     """chance that each of the background strokes is present"""
+    imbalance: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Zipf exponent of the class frequencies: the k-th class is drawn with a chance proportional to k^-imbalance"""
+    variety: Fraction = 0.0
+    """how much examples differ in difficulty: each one's distortion and noise are a share of the full strength, drawn
+    uniformly from [1 - variety, 1]"""
     seed: int = 0
 
 

@@ -94,7 +94,7 @@ class _Training:
         self.on_progress(loop.step, loss)
 
     def _judge(self, loss: float, highest: float) -> None:
-        """A run has diverged when its held-out loss is no number, or stands above where it began on the same examples."""
+        """A run has diverged when its held-out loss is no number, or above its start on the same examples."""
         if not math.isfinite(loss):
             self.reason = f"held-out loss became {loss} at step {self.loop.step}"
         elif loss > highest:
@@ -130,8 +130,7 @@ class _Training:
     def _keep_weights(self) -> None:
         if self.sitting.weights is None or self.reason:
             return
-        named = self.loop.arena.named(self.loop.arena.weights)
-        save_tensors(self.sitting.weights, named)
+        save_tensors(self.sitting.weights, self.loop.arena.named(self.loop.arena.weights))
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model

@@ -46,9 +46,13 @@ def test_nobody_sees_the_file_before_it_is_whole(old: Path) -> None:
 
 
 def test_a_writer_that_fails_leaves_the_old_file(old: Path) -> None:
-    with pytest.raises(KeyError), replacing(old) as temporary:
-        temporary.write_text("half")
-        raise KeyError("broken off")
+    def write_half() -> None:
+        with replacing(old) as temporary:
+            temporary.write_text("half")
+            raise KeyError("broken off")
+
+    with pytest.raises(KeyError):
+        write_half()
     assert only(old, "old")
 
 

@@ -117,7 +117,9 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
     assert math.isnan(second["loss"])
 
 
-def test_the_table_tells_patterns_apart(tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., object]) -> None:
+def test_the_table_tells_patterns_apart(
+    tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., object]
+) -> None:
     specs = {"1" * 64: make_run("t5"), "2" * 64: make_run("t5", 0.5), "3" * 64: make_run("t5", 0.5, pattern="2:4")}
     write_table([make_record(fingerprint=name, spec=spec) for name, spec in specs.items()], tmp_path / "runs.parquet")
     assert pq.read_table(tmp_path / "runs.parquet")["pattern"].to_pylist() == ["", "unstructured", "2:4"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord, Trend, read_search, write_search
+from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend, TrialRecord, read_search, write_search
 from sparsity_lab.errors import NotReadyError, RecordError
 
 RESULT = SearchResult(
@@ -52,7 +52,7 @@ def test_a_study_without_a_search_says_so(tmp_path: Path) -> None:
 
 
 def test_a_search_that_has_not_been_run_says_how_to_run_it(tmp_path: Path) -> None:
-    with pytest.raises(NotReadyError, match="make it with: sparsity-lab search s$"):
+    with pytest.raises(NotReadyError, match=r"make it with: sparsity-lab search s$"):
         read_search(tmp_path / "s.json")
 
 

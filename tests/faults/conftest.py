@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
 
-from projects import bare, documents, finished, prepared, shared, trained  # noqa: E402
+from projects import bare, documents, finished, prepared, shared, trained
 
 __all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]

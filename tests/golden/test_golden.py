@@ -42,7 +42,15 @@ TRAINING: dict[str, Any] = {
 NAMED: dict[str, dict[str, Any]] = {
     "t5": {
         **TRAINING,
-        "model": {"family": "t5", "encoder_layers": 2, "decoder_layers": 2, "width": 64, "heads": 4, "ff": 128, "vocabulary": 528},
+        "model": {
+            "family": "t5",
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "width": 64,
+            "heads": 4,
+            "ff": 128,
+            "vocabulary": 528,
+        },
         "objective": {"kind": "span-corruption"},
         "regime": {"version": 1, "method": "gradual"},
         "sparsity": 0.75,
@@ -70,7 +78,15 @@ NAMED: dict[str, dict[str, Any]] = {
     },
     "decoder": {
         **TRAINING,
-        "model": {"family": "decoder", "layers": 2, "width": 64, "heads": 4, "ff": 128, "vocabulary": 264, "context": 128},
+        "model": {
+            "family": "decoder",
+            "layers": 2,
+            "width": 64,
+            "heads": 4,
+            "ff": 128,
+            "vocabulary": 264,
+            "context": 128,
+        },
         "objective": {"kind": "next-token"},
         "regime": {"version": 1, "method": "dense"},
         "sparsity": 0,

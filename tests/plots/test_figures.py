@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -54,7 +55,9 @@ def test_figures_of_runs(case, tmp_path, law):
 
 def _places(case):
     study = make_study(
-        data=DATA[:1] if case == "one budget" else DATA, sizes=SIZES[:2], replicates=case not in {"no noise", "one budget"}
+        data=DATA[:1] if case == "one budget" else DATA,
+        sizes=SIZES[:2],
+        replicates=case not in {"no noise", "one budget"},
     )
     grid = make_grid(study)
     if case == "one level":
@@ -139,7 +142,7 @@ def test_ticks_are_few_apart_and_measured(values):
     ticks = readable_ticks(values)
     assert 1 <= len(ticks) <= 6
     assert set(ticks) <= set(values)
-    assert all(after / before >= 1.1 for before, after in zip(ticks, ticks[1:], strict=False))
+    assert all(after / before >= 1.1 for before, after in pairwise(ticks))
 
 
 @given(st.lists(st.floats(0, 0.93), min_size=2, max_size=2, unique=True))

@@ -79,7 +79,9 @@ cubics = windows.flatmap(
         Cubic, start=st.just(ends[0]), end=st.just(ends[1]), every=counts, minimum_updates=counts, power=positives
     )
 )
-n_of_m = st.integers(2, 64).flatmap(lambda m: st.builds(NofM, kind=st.just("n:m"), n=st.integers(1, m - 1), m=st.just(m)))
+n_of_m = st.integers(2, 64).flatmap(
+    lambda m: st.builds(NofM, kind=st.just("n:m"), n=st.integers(1, m - 1), m=st.just(m))
+)
 regimes = st.one_of(
     st.builds(Dense, version=st.just(1), method=st.just("dense")),
     st.builds(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.allocation import zeros_for
@@ -132,5 +131,7 @@ def test_what_cannot_be_pruned_says_why() -> None:
         feasible(two_of_four, 0.75)
         == "study.yaml: sparsity: 2:4 ends on one sparsity only (found 0.75, expected 0.5, or 0 for the dense run)"
     )
-    message = "study.yaml: pattern: 2:4 does not divide the input dimension of w (found 6, expected a multiple of 4 (see "
+    message = (
+        "study.yaml: pattern: 2:4 does not divide the input dimension of w (found 6, expected a multiple of 4 (see "
+    )
     assert feasible(two_of_four, 0.5, {"v": (6, 8), "w": (8, 6)}).startswith(message)

@@ -77,11 +77,15 @@ def test_the_papers_ramp_is_what_the_paper_says() -> None:
 
 @given(regimes(), sparsities, st.data())
 @settings(max_examples=30)
-def test_the_mean_density_of_long_runs_is_the_closed_form(regime: Gradual, sparsity: float, data: st.DataObject) -> None:
+def test_the_mean_density_of_long_runs_is_the_closed_form(
+    regime: Gradual, sparsity: float, data: st.DataObject
+) -> None:
     steps = data.draw(st.sampled_from([20_000, 80_000]))
     closed = cubic_density(regime.schedule, sparsity)
-    # Masks lag behind the curve by up to one update: by a mean of at most `every` / steps, rounding of the ends included.
-    assert lay_out(regime, sparsity, steps).mean_density == pytest.approx(closed, abs=(regime.schedule.every + 2) / steps)
+    # masks lag behind the curve by up to one update, and the ends of the window are whole steps
+    assert lay_out(regime, sparsity, steps).mean_density == pytest.approx(
+        closed, abs=(regime.schedule.every + 2) / steps
+    )
 
 
 @given(st.floats(0, 0.5), st.floats(0.55, 1), st.floats(0.5, 5), sparsities)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from synthetic_study import fitted, make_grid, make_search, make_study
+from synthetic_study import fitted, flat_loss, make_grid, make_search, make_study
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
@@ -31,6 +32,21 @@ def inputs(laws: Mapping[str, LawDocument]) -> ReportInputs:
     result, trials = make_search(study)
     facts = {"training tokens": 12_000_000, "source": {"sha256": "ab" * 32}, "shards": [1, 2]}
     return ReportInputs(study, make_grid(study), trials, result, laws, facts, {"torch": "2.13.0"})
+
+
+@pytest.fixture(scope="session")
+def flat(inputs: ReportInputs) -> ReportInputs:
+    """A study in which zeros are worth nothing."""
+    grid = make_grid(inputs.study, loss=flat_loss)
+    result, trials = make_search(inputs.study, loss=flat_loss, slope=0.0, probability=0.5)
+    return replace(inputs, grid=grid, trials=trials, search=result, laws=fitted([*grid, *trials]))
+
+
+@pytest.fixture(scope="session")
+def noisy(inputs: ReportInputs) -> ReportInputs:
+    """A study in which seeds move the loss as much as anything else, without a search."""
+    grid = make_grid(inputs.study, noise=0.3)
+    return replace(inputs, grid=grid, trials=[], search=None, laws=fitted(grid, ["frantar"]))
 
 
 @pytest.fixture(scope="session")

@@ -37,10 +37,8 @@ def test_says_when_only_skipped_zeros_pay(inputs, fit_all):
     assert any("On hardware that multiplies zeros" in reason for reason in found.reasons)
 
 
-def test_stays_dense_where_zeros_are_worth_nothing(inputs, fit_all):
-    grid = make_grid(inputs.study, loss=flat_loss)
-    result, trials = make_search(inputs.study, loss=flat_loss)
-    found = verdict(replace(inputs, grid=grid, trials=trials, search=result, laws=fit_all([*grid, *trials])))
+def test_stays_dense_where_zeros_are_worth_nothing(flat):
+    found = verdict(flat)
     assert found.choice == "stay-dense"
     assert found.sparsity is None
 
@@ -51,9 +49,8 @@ def test_cannot_tell_without_search_and_law(inputs):
     assert "neither a search nor a usable law" in found.headline
 
 
-def test_cannot_tell_under_too_much_noise(inputs, fit_all):
-    grid = make_grid(inputs.study, noise=0.3)
-    found = verdict(replace(inputs, grid=grid, trials=[], search=None, laws=fit_all(grid)))
+def test_cannot_tell_under_too_much_noise(noisy):
+    found = verdict(noisy)
     assert found.choice == "cannot-tell"
     assert "noise of seeds" in found.headline
 
@@ -74,7 +71,13 @@ def test_direction_mirrors(low, width):
 
 @pytest.mark.parametrize(
     ("low", "high", "direction"),
-    [(0.03, 0.09, "rises"), (-0.09, -0.03, "falls"), (-0.01, FLAT, "flat"), (-0.05, 0.05, "unclear"), (-0.01, 0.5, "unclear")],
+    [
+        (0.03, 0.09, "rises"),
+        (-0.09, -0.03, "falls"),
+        (-0.01, FLAT, "flat"),
+        (-0.05, 0.05, "unclear"),
+        (-0.01, 0.5, "unclear"),
+    ],
 )
 def test_direction(low, high, direction):
     assert direction_of(low, high) == direction

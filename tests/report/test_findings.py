@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from synthetic_study import DATA, SIZES, flat_loss, make_grid, make_search, make_study
+from synthetic_study import DATA, SIZES, make_grid, make_search, make_study
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.report.evidence import ReportInputs, gather
+from sparsity_lab.report.evidence import gather
 from sparsity_lab.report.findings import findings
 
 
@@ -43,7 +43,7 @@ def test_falling_search_without_law_is_believed(inputs):
 
 def test_law_alone_is_called_weaker(inputs):
     finding = said(replace(inputs, search=None, trials=[]))["trend"]
-    assert "its form lets the optimum rise with data or stay at zero, never fall" in finding.text
+    assert "the law's form lets the optimum rise with data or stay at zero, never fall" in finding.text
     assert finding.tone == "doubtful"
 
 
@@ -59,23 +59,17 @@ def test_search_without_trend_gives_its_reason(inputs):
     assert "fewer than two budgets" in finding.text
 
 
-def test_flat_world_is_flat_and_dense_wins(fit_all):
-    study = make_study()
-    grid = make_grid(study, loss=flat_loss)
-    result, trials = make_search(study, loss=flat_loss, slope=0.0, probability=0.5)
-    inputs = _inputs(study, grid, trials, result, fit_all([*grid, *trials]))
-    found = said(inputs)
+def test_flat_world_is_flat_and_dense_wins(flat):
+    found = said(flat)
     assert found["trend"].sentences[0].startswith("No: the optimal sparsity moves by less than 2 points")
-    assert "dense wins at all 9 budgets" in found["equal_cost_sparse_schedule"].text
+    assert "dense wins at all 9 points" in found["equal_cost_sparse_schedule"].text
     assert found["gain"].tone == "doubtful"
     assert "do not show that zeros are worth anything" in found["gain"].text
     assert "noise is too large" in found["noise"].text
 
 
-def test_noisy_world_settles_nothing(fit_all):
-    study = make_study(search=False)
-    grid = make_grid(study, noise=0.3)
-    found = said(_inputs(study, grid, [], None, fit_all(grid)))
+def test_noisy_world_settles_nothing(noisy):
+    found = said(noisy)
     assert found["noise"].tone == found["trend"].tone == found["equal_cost_sparse_schedule"].tone == "doubtful"
     assert found["noise"].numbers["deviation"] == pytest.approx(0.3, rel=0.5)
 
@@ -148,7 +142,3 @@ def test_findings_and_infos_do_without_matplotlib_and_torch():
     modules = "sparsity_lab.report.findings, sparsity_lab.report.decision, sparsity_lab.plots.info_laws"
     code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'torch', 'optuna'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def _inputs(study, grid, trials, result, laws):
-    return ReportInputs(study, grid, trials, result, laws, {}, {})

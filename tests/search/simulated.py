@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import optuna
 
 from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
+from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.search.space import Ask
+from sparsity_lab.search.study import search
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.studies import SearchSpec
 
 N = 1_000_000
+BUDGETS = (100_000_000, 300_000_000, 1_000_000_000)
+ONE = BUDGETS[1:2]
 SPEC = RunSpec.model_construct()
 MACHINE = Machine(torch="", device="", processor="", instruction_set="", threads=1, platform="")
 COST = Cost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
+
+Told = dict[str, list[tuple[object, ...]]]
 
 
 def vit(sparsity: float, data: float) -> float:
@@ -89,5 +97,27 @@ class Runs:
 
 
 def spec(**changes: object) -> SearchSpec:
-    fields = {"nonzero": N, "budgets": (100_000_000, 300_000_000, 1_000_000_000), "regime": "gmp", **changes}
+    """Two budgets of eight trials: a start and two rounds of the sampler."""
+    fields = {"nonzero": N, "budgets": BUDGETS[::2], "regime": "gmp", **changes}
     return SearchSpec.model_validate(fields)
+
+
+def run(storage: Path, runs: Runs, settings: SearchSpec | None = None, **options: object) -> SearchResult:
+    """A search of the simulated runs."""
+    return search("demo", settings or spec(), "images", multiplier, runs, storage, **options)  # type: ignore[arg-type]
+
+
+def told(storage: Path) -> Told:
+    """Everything a storage knows, but for times."""
+    opened = optuna.storages.RDBStorage(f"sqlite:///{storage}")
+    studies = opened.get_all_studies()
+    return {
+        s.study_name: [
+            (t.number, t.params, t.value, t.state.name, t.user_attrs) for t in opened.get_all_trials(s._study_id)
+        ]
+        for s in studies
+    }
+
+
+def digest(storage: Path) -> str:
+    return hashlib.sha256(storage.read_bytes()).hexdigest()

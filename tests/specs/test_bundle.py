@@ -82,7 +82,9 @@ def test_a_study_comes_with_what_it_names(specs: Path) -> None:
         ("regime", "search.regime", "  regime: pairs", "  regime: gpt-9"),
     ],
 )
-def test_a_name_without_a_file_lists_those_that_have_one(specs: Path, kind: str, field: str, old: str, new: str) -> None:
+def test_a_name_without_a_file_lists_those_that_have_one(
+    specs: Path, kind: str, field: str, old: str, new: str
+) -> None:
     message = problem(specs, old, new)
     known = ", ".join(sorted(path.stem for path in (specs / f"{kind}s").glob("*.yaml")))
     assert message == (
@@ -99,13 +101,17 @@ def test_a_mistake_in_a_named_file_is_told_of_that_file(specs: Path) -> None:
 
 def test_a_file_of_another_kind_under_the_name_is_refused(specs: Path) -> None:
     (specs / "models" / "tiny-t5.yaml").write_text(FILES["regimes/gradual.yaml"], encoding="utf-8")
-    with pytest.raises(SpecError, match=r"models/tiny-t5\.yaml:2: kind: wrong kind of spec \(found 'regime', expected model\)"):
+    with pytest.raises(
+        SpecError, match=r"models/tiny-t5\.yaml:2: kind: wrong kind of spec \(found 'regime', expected model\)"
+    ):
         load_study(specs / STUDY)
 
 
 def test_the_objective_must_suit_the_family(specs: Path) -> None:
     message = problem(specs, "kind: span-corruption", "kind: next-token")
-    expected = "objective.kind: the objective does not fit the model family (found 'next-token', expected span-corruption)"
+    expected = (
+        "objective.kind: the objective does not fit the model family (found 'next-token', expected span-corruption)"
+    )
     assert message == f"{STUDY}:{line_of(specs, 'kind: next-token')}: {expected}"
 
 

@@ -62,7 +62,8 @@ def test_data_and_engine_are_part_of_the_name(make_run: MakeRun) -> None:
 def test_the_name_does_not_depend_on_the_order_of_hashes(make_run: MakeRun) -> None:
     run = make_run("t5", 0.5)
     script = (
-        "import sys; from sparsity_lab.specs.runs import RunSpec; from sparsity_lab.specs.fingerprint import fingerprint;"
+        "import sys; from sparsity_lab.specs.runs import RunSpec;"
+        "from sparsity_lab.specs.fingerprint import fingerprint;"
         f"print(fingerprint(RunSpec.model_validate_json(sys.argv[1]), {DATA!r}))"
     )
     for seed in ("1", "4242"):

@@ -30,7 +30,9 @@ def test_shipped_specs_are_good_and_lie_in_their_folder(path: Path) -> None:
     assert FOLDERS[spec.kind] == path.parent.name
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.name == "studies"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if path.parent.name == "studies"], ids=lambda path: path.stem
+)
 def test_shipped_studies_fit_together(path: Path) -> None:
     assert load_study(path).name == path.stem
 
@@ -56,3 +58,10 @@ def test_json_schemas_are_schemas_and_say_what_fields_mean(kind: str) -> None:
     document = schema(kind)
     jsonschema.Draft202012Validator.check_schema(document)
     assert '"description"' in str(document).replace("'", '"')
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.name != "laws"], ids=lambda path: path.stem)
+def test_a_file_read_twice_is_one_value(path: Path) -> None:
+    one, other = load_spec(path), load_spec(path)
+    assert one == other
+    assert len({one, other}) == 1

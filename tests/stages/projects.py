@@ -208,6 +208,11 @@ def workers_of(process: int) -> list[int]:
     return [child for child in children(process) if "spawn_main" in _read(Path(f"/proc/{child}/cmdline"))]
 
 
+def under_way(root: Path) -> list[Path]:
+    """The locks of all runs that were ever begun here."""
+    return [path for path in (root / ".sparsity-lab" / "locks").glob("*.lock") if len(path.stem) == 64]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -249,6 +254,6 @@ def trained(tmp_path: Path, finished: Path) -> Path:
 @pytest.fixture
 def prepared(trained: Path) -> Path:
     """A project whose data is prepared and nothing trained."""
-    for folder in ("runs", "search", "laws", "metrics"):
+    for folder in ("runs", "search", "laws", "metrics", ".sparsity-lab/locks"):
         shutil.rmtree(trained / folder)
     return trained

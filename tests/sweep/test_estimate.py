@@ -58,7 +58,7 @@ def test_a_speed_that_cannot_be_told_is_assumed(records: list[RunRecord]) -> Non
 @given(Seconds, st.integers(1, 5))
 def test_makespan_lies_between_its_bounds(seconds: list[float], workers: int) -> None:
     span = makespan(seconds, workers)
-    lower = max(max(seconds), sum(seconds) / workers)
+    lower = max(*seconds, sum(seconds) / workers)
     assert lower * (1 - 1e-9) <= span <= lower * (2 - 1 / workers) * (1 + 1e-9)
 
 
@@ -84,5 +84,3 @@ def test_disk(make_run: Callable[..., RunSpec], finished: Path) -> None:
 
 def sizes(root: Path) -> int:
     return max(path.stat().st_size for path in (root / "runs" / "tiny").glob("*/record.json"))
-
-

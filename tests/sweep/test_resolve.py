@@ -90,7 +90,9 @@ def test_what_a_regime_says_reaches_the_run(bare: Path) -> None:
 def test_an_nm_that_does_not_divide_names_the_weight_and_the_way_out(bare: Path) -> None:
     add_regime(bare, pattern={"kind": "n:m", "n": 8, "m": 16})
     edit(bare, "studies/tiny", grid__regimes=["other"], grid__nonzero=[1536])
-    with pytest.raises(SpecError, match=r"8:16 does not divide the input dimension of \S*(wi|wo|query|q|o)\S*") as caught:
+    with pytest.raises(
+        SpecError, match=r"8:16 does not divide the input dimension of \S*(wi|wo|query|q|o)\S*"
+    ) as caught:
         planned(bare)
     assert "a multiple of 16" in str(caught.value)
     assert "width_multiple" in str(caught.value)

@@ -124,7 +124,10 @@ def header(path: Path) -> dict[str, str]:
     [
         (lambda _, facts: facts.update(curve=[3]), "is damaged .*validation error"),
         (lambda tensors, _: tensors.pop("optimizer/count"), "optimizer/count: tensor does not fit"),
-        (lambda tensors, _: tensors.update(loss_sum=torch.zeros(3)), "loss_sum: tensor does not fit .found .3,., expected"),
+        (
+            lambda tensors, _: tensors.update(loss_sum=torch.zeros(3)),
+            "loss_sum: tensor does not fit .found .3,., expected",
+        ),
         (lambda tensors, _: tensors.pop("rng"), "rng: tensor does not fit"),
         (lambda _, facts: facts.pop("step"), "is damaged .*'step'"),
     ],

@@ -32,9 +32,7 @@ def arena_of(run: RunSpec, density: float = 1.0) -> Arena:
 
 def gradients(arena: Arena, step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 + step)
-    return {
-        slot.name: torch.randn(slot.shape, generator=generator) * 10 ** (step % 5 - 3) for slot in arena.slots
-    }
+    return {slot.name: torch.randn(slot.shape, generator=generator) * 10 ** (step % 5 - 3) for slot in arena.slots}
 
 
 def rate(step: int) -> float:
@@ -99,7 +97,9 @@ def test_small_gradients_are_not_scaled_up(make_run: MakeRun) -> None:
 class Reference:
     """AdaFactor with a full second moment, from its definition, one tensor at a time, in double precision."""
 
-    def __init__(self, spec: AdaFactor, weights: dict[str, NDArray[np.float64]], kept: dict[str, NDArray[np.bool_]]) -> None:
+    def __init__(
+        self, spec: AdaFactor, weights: dict[str, NDArray[np.float64]], kept: dict[str, NDArray[np.bool_]]
+    ) -> None:
         self.spec, self.weights, self.kept = spec, weights, kept
         self.second = {name: np.zeros_like(weight) for name, weight in weights.items()}
         self.count = 0
@@ -131,7 +131,9 @@ def test_adafactor_is_its_definition(make_run: MakeRun, density: float, clip: fl
     theirs, ours = Reference(spec, weights, kept), make_optimizer(spec, arena)
     for step in range(STEPS):
         feed(arena, step)
-        theirs.step({name: view.numpy().astype(np.float64) for name, view in arena.named(arena.gradients).items()}, rate(step))
+        theirs.step(
+            {name: view.numpy().astype(np.float64) for name, view in arena.named(arena.gradients).items()}, rate(step)
+        )
         ours.step(rate(step))
         for name, view in arena.named(arena.weights).items():
             np.testing.assert_allclose(view.numpy(), theirs.weights[name], rtol=2e-5, atol=2e-6, err_msg=name)
@@ -163,10 +165,11 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda spec: spec.kind)
-@pytest.mark.parametrize(("family", "sparsity", "pattern"), [("t5", 0.75, "unstructured"), ("decoder", 0.5, "2:4")])
+@pytest.mark.parametrize("pruning", [("t5", 0.75, "unstructured"), ("decoder", 0.5, "2:4")])
 def test_zeros_stay_zero_through_a_whole_run(
-    make_run: MakeRun, make_loop: MakeLoop, optimizer: Optimizer, family: str, sparsity: float, pattern: str
+    make_run: MakeRun, make_loop: MakeLoop, optimizer: Optimizer, pruning: tuple[str, float, str]
 ) -> None:
+    family, sparsity, pattern = pruning
     run = make_run(family, sparsity, pattern=pattern, peak_learning_rate=0.05)
     loop = make_loop(run.model_copy(update={"optimizer": optimizer}))
     zeros = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from sparsity_lab.training.run import Sitting, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
+MakePrepared = Callable[..., tuple[RunSpec, Inputs]]
 CPU = torch.device("cpu")
 
 CASES = [
@@ -74,20 +76,27 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
 
 
-@pytest.mark.parametrize(("family", "sparsity", "optimizer", "pattern"), CASES)
+@pytest.fixture
+def make_prepared(make_run: MakeRun, inputs_of: InputsOf) -> MakePrepared:
+    """A run, as `make_run`, and its data."""
+
+    def make(*case: Any) -> tuple[RunSpec, Inputs]:
+        run = make_run(*case)
+        return run, inputs_of(run.model.family)
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 @pytest.mark.parametrize("cadence", ["every step", "every few steps"])
 def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    make_run: MakeRun,
-    inputs_of: InputsOf,
-    family: str,
-    sparsity: float,
-    optimizer: str,
-    pattern: str,
+    make_prepared: MakePrepared,
+    case: tuple[str, float, str, str],
     cadence: str,
 ) -> None:
-    run, inputs = make_run(family, sparsity, optimizer, pattern), inputs_of(family)
+    run, inputs = make_prepared(*case)
     whole = train(run, inputs, sitting_in(tmp_path / "whole", 1e9))
     assert not (tmp_path / "whole" / "checkpoint").exists()
     if cadence == "every few steps":

@@ -37,10 +37,11 @@ def trained(tmp_path: Path, inputs_of: InputsOf) -> Callable[[RunSpec], RunRecor
 Trained = Callable[[RunSpec], RunRecord]
 
 
-@pytest.mark.parametrize(("family", "sparsity"), [("t5", 0.75), ("decoder", 0.0), ("vit", 0.3)])
+@pytest.mark.parametrize("case", [("t5", 0.75), ("decoder", 0.0), ("vit", 0.3)])
 def test_a_record_tells_what_the_weights_are(
-    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, trained: Trained, family: str, sparsity: float
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, trained: Trained, case: tuple[str, float]
 ) -> None:
+    family, sparsity = case
     run, manifest = make_run(family, sparsity), inputs_of(family).manifest
     record = trained(run)
     weights = load_file(tmp_path / "weights")
@@ -51,7 +52,9 @@ def test_a_record_tells_what_the_weights_are(
     assert record.dense == sum(weights[name].numel() for name in prunable) == prunable_count(run.model)
     assert record.nonzero == record.dense - sum(zeros.values())
     assert record.sparsity == sum(zeros.values()) / record.dense
-    assert record.other_params == sum(w.numel() for n, w in weights.items() if n not in prunable) == other_count(run.model)
+    assert (
+        record.other_params == sum(w.numel() for n, w in weights.items() if n not in prunable) == other_count(run.model)
+    )
     assert record.paper_dense == paper_count(run.model)
     assert (record.status, record.reason, record.finished) == ("finished", "", True)
     assert (record.engine, record.data_hash) == (ENGINE_VERSION, manifest.content_hash)
@@ -90,7 +93,9 @@ def test_the_final_loss_can_be_measured_again_from_the_weights(
     model.load_state_dict(load_file(tmp_path / "weights"))
     batches = inputs_of("vit").evaluation(run, run.evaluation.examples)
     assert held_out_loss(model, batches, CPU) == record.loss
-    assert held_out_loss(build_model(run.model, run.seed), inputs_of("vit").evaluation(run, 8), CPU) == record.first_loss
+    assert (
+        held_out_loss(build_model(run.model, run.seed), inputs_of("vit").evaluation(run, 8), CPU) == record.first_loss
+    )
 
 
 def timeless(record: RunRecord) -> str:
@@ -144,9 +149,7 @@ def test_a_loss_above_its_start_is_allowed_while_warming_up(make_run: MakeRun, t
     assert record.curve[-1].step == 3
 
 
-def test_only_the_examples_of_the_start_decide_whether_a_run_has_diverged(
-    make_run: MakeRun, trained: Trained
-) -> None:
+def test_only_the_examples_of_the_start_decide_whether_a_run_has_diverged(make_run: MakeRun, trained: Trained) -> None:
     """The final loss is of more examples, which may be harder than those of the curve from the start."""
     evaluation = {"examples": 12, "curve_examples": 1, "every": 100}
     records = [

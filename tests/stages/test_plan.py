@@ -1,0 +1,118 @@
+"""The plan: what it counts, before data is prepared and after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from projects import GRID_RUNS, dataset, edit, records, space_of, write_spec
+
+from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.stages.plan import plan_study
+from sparsity_lab.stages.plan_table import plan_json, plan_text
+from sparsity_lab.stages.tables import clock, scaled, size, text_table
+
+
+def test_before_anything_is_prepared_every_run_is_counted_exactly(bare: Path, finished: Path) -> None:
+    early = plan_study(space_of(bare), workers=2)
+    assert not (bare / "data").exists()
+    assert [row.done for row in early.rows] == [None] * GRID_RUNS
+    assert len(early.missing) == GRID_RUNS
+    assert early.speed.source.startswith("assumed")
+    assert early.seconds > 0
+    made = {(r["dense"], r["nonzero"], r["data"], r["spec"]["seed"]): r for r in records(finished).values()}
+    for row in early.rows:
+        run = row.planned.run
+        record = made.pop((row.dense, row.nonzero, run.data, run.seed))
+        assert record["other_params"] == row.other
+        assert record["cost"]["flops_dense"] == row.flops.dense
+        assert record["cost"]["flops_sparse"] == row.flops.sparse
+        assert record["cost"]["flops_mask_updates"] == row.flops.mask_updates
+    assert not made
+
+
+def test_after_training_nothing_is_left_to_do(finished: Path) -> None:
+    plan = plan_study(space_of(finished), workers=2)
+    assert [row.done for row in plan.rows] == [True] * GRID_RUNS
+    assert plan.missing == ()
+    assert plan.seconds == 0
+    assert plan.search_trials == 2 * 3
+    everyone = {*records(finished), *records(finished, "search/tiny")}
+    assert plan.speed.source == f"measured on {len(everyone)} finished runs"
+
+
+def test_an_edit_shows_what_there_is_to_do(trained: Path) -> None:
+    edit(trained, "regimes/gradual", schedule__end=0.5)
+    plan = plan_study(space_of(trained), workers=1)
+    assert {row.planned.run.sparsity for row in plan.missing} == {0.5}
+    assert len(plan.missing) == 9
+    assert plan.seconds == pytest.approx(sum(row.seconds for row in plan.missing))
+    text = plan_text(plan)
+    assert "to train  9 runs" in text
+    assert text.count("to do") == 9
+    assert "x2 done" in text
+
+
+def test_the_plan_as_text(bare: Path) -> None:
+    text = plan_text(plan_study(space_of(bare), workers=2))
+    assert text.startswith(f"tiny: {GRID_RUNS} runs, D in tokens\n")
+    assert "search    up to 6 further runs" in text
+    assert "done" not in text
+    row = next(line for line in text.splitlines() if "x2" in line).split()
+    assert row[:4] == ["1.54k", "0", "1,536", "1,536"]
+
+
+def test_the_plan_as_json_is_complete(finished: Path) -> None:
+    plan = plan_study(space_of(finished), workers=2)
+    tree = json.loads(json.dumps(plan_json(plan)))
+    assert len(tree["runs"]) == GRID_RUNS
+    specs = [record["spec"] for record in records(finished).values()]
+    assert all(row["run"] in specs for row in tree["runs"])
+    assert tree["runs"][0]["asked"] == {"nonzero": 1536, "sparsity": 0.0, "data": 1024, "regime": "gradual", "seed": 0}
+    assert tree["disk_bytes"] > 0
+
+
+def test_disk_grows_when_weights_are_kept(bare: Path) -> None:
+    without = plan_study(space_of(bare), workers=1)
+    edit(bare, "studies/tiny", keep_weights=True)
+    kept = plan_study(space_of(bare), workers=1)
+    assert kept.disk == without.disk + 4 * sum(row.dense + row.other for row in kept.rows)
+    assert kept.checkpoints == without.checkpoints == 13 * max(row.dense + row.other for row in kept.rows)
+
+
+def test_a_study_that_cannot_be_laid_out_is_refused(bare: Path) -> None:
+    edit(bare, "studies/tiny", grid__nonzero=[7])
+    with pytest.raises(SpecError, match="3 %|out of|weights"):
+        plan_study(space_of(bare))
+
+
+def test_what_only_the_data_can_tell_names_the_command(bare: Path, tmp_path: Path) -> None:
+    vit = {"version": 1, "kind": "model", "family": "vit", "scaling": {"layers": [1]}}
+    images = {"source": {"kind": "parquet-images", "path": str(tmp_path), "image": 8}, "content": "images"}
+    write_spec(bare, "models/tiny", vit)
+    write_spec(bare, "datasets/words", {**dataset(tmp_path), **images})
+    edit(bare, "studies/tiny", objective={"kind": "classification"}, grid__data_unit="images")
+    with pytest.raises(NotReadyError, match="make it with: sparsity-lab prepare tiny$"):
+        plan_study(space_of(bare))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (7.25, "7.25"), (999, "999"), (1000, "1k"), (999_999, "1M"), (1_327_104, "1.33M"), (6.5e10, "65G")],
+)
+def test_scaled(value: float, expected: str) -> None:
+    assert scaled(value) == expected
+    assert size(value) == f"{expected}B"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.04, "0.0 s"), (42, "42 s"), (99.7, "1 min 40 s"), (3600, "60 min 0 s"), (7260, "2 h 1 min"), (3e5, "3.5 days")],
+)
+def test_clock(seconds: float, expected: str) -> None:
+    assert clock(seconds) == expected
+
+
+def test_a_table_is_aligned_to_the_right() -> None:
+    assert text_table(("a", "long"), [("123", "4")]) == "  a  long\n---  ----\n123     4"

@@ -1,0 +1,270 @@
+"""The steps of a study: what they write, that they do nothing twice, and what they say when something is missing."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import (
+    GRID_RUNS,
+    contents,
+    dataset,
+    edit,
+    records,
+    results,
+    run_all,
+    silent,
+    space_of,
+    write_documents,
+    write_spec,
+)
+
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.laws.documents import read_document
+from sparsity_lab.stages.fit import describe_fit, fit_study
+from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.search import describe_search, search_study
+from sparsity_lab.stages.train import train_study
+from sparsity_lab.stages.workspace import Workspace
+
+OUTPUTS = ("data", "runs", "search", "laws", "metrics")
+MakeIdle = Callable[[], None]
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr("sparsity_lab.sweep.study.run_jobs", refuse)
+
+
+def train(root: Path, study: str = "tiny") -> str:
+    console = silent()
+    train_study(space_of(root, study), workers=2, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def metrics(root: Path, step: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((root / "metrics" / "tiny" / f"{step}.json").read_text(encoding="utf-8"))
+    return values
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_a_second_time_trains_nothing_and_changes_no_byte(trained: Path) -> None:
+    before = contents(trained, *OUTPUTS)
+    assert len(before) > GRID_RUNS
+    run_all(trained)
+    assert contents(trained, *OUTPUTS) == before
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_all_that_can_be_made_again_is_made_again_with_the_same_bytes(trained: Path) -> None:
+    before = contents(trained, *OUTPUTS)
+    for name in ("data", "laws", "metrics", "search/tiny.json"):
+        path = trained / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run_all(trained)
+    assert contents(trained, *OUTPUTS) == before
+
+
+def test_editing_a_regime_retrains_what_changed_and_undoing_it_brings_all_back(
+    trained: Path, request: pytest.FixtureRequest
+) -> None:
+    before = results(trained)
+    sparse = {name for name, record in before.items() if record["sparsity"] > 0}
+    original = (trained / "specs/regimes/gradual.yaml").read_bytes()
+    edit(trained, "regimes/gradual", schedule__end=0.5)
+    said = train(trained)
+    after = results(trained)
+    assert len(after) == len(before) == GRID_RUNS
+    assert set(before) - set(after) == sparse
+    assert {name: before[name] for name in set(before) & set(after)} == {n: after[n] for n in set(before) & set(after)}
+    assert f"{GRID_RUNS} runs, {len(sparse)} trained now, {len(sparse)} no longer asked for" in said
+    assert sparse <= set(results(trained, ".sparsity-lab/store"))
+    (trained / "specs/regimes/gradual.yaml").write_bytes(original)
+    request.getfixturevalue("nothing_trains")
+    assert "0 trained now" in train(trained)
+    assert results(trained) == before
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_a_smaller_grid_drops_runs_to_the_local_store_and_a_larger_one_finds_them_there(trained: Path) -> None:
+    before = contents(trained, "runs")
+    edit(trained, "studies/tiny", grid__data=[1024, 2048])
+    train(trained)
+    assert {r["data"] for r in records(trained).values()} == {1024, 2048}
+    assert metrics(trained, "train")["runs"] == GRID_RUNS - 6
+    shutil.rmtree(trained / "search")
+    edit(trained, "studies/tiny", grid__data=[1024, 2048, 4096])
+    train(trained)
+    assert contents(trained, "runs") == before
+
+
+@pytest.mark.usefixtures("nothing_trains")
+def test_another_study_adopts_what_it_shares(trained: Path) -> None:
+    study = trained / "specs/studies/tiny.yaml"
+    shutil.copy(study, study.with_name("twin.yaml"))
+    run_all(trained, "twin")
+    twin = {name.replace("twin", "tiny"): content for name, content in contents(trained, "runs/twin").items()}
+    assert twin == contents(trained, "runs/tiny")
+
+
+def test_only_what_is_missing_is_trained(trained: Path) -> None:
+    before = contents(trained, "runs")
+    lost = sorted(records(trained))[3]
+    for home in ("runs", "search"):
+        shutil.rmtree(trained / home / "tiny" / lost, ignore_errors=True)
+    kept = results(trained)
+    assert "1 trained now" in train(trained)
+    after = contents(trained, "runs")
+    assert {name for name in after if after[name] != before[name]} <= {f"runs/tiny/{lost}/record.json"}
+    assert set(results(trained)) - set(kept) == {lost}
+
+
+def test_keep_weights_adds_weights_to_finished_runs(trained: Path) -> None:
+    before = results(trained)
+    edit(trained, "studies/tiny", keep_weights=True, grid__nonzero=[1536], grid__data=[1024], grid__replicates=[])
+    train(trained)
+    after = results(trained)
+    assert len(after) == 2
+    assert all(before[name] == record for name, record in after.items()), "the same runs, bit for bit"
+    assert len(list((trained / "runs/tiny").glob("*/weights.safetensors"))) == 2
+    again = contents(trained, "runs")
+    assert "0 trained now" in train(trained)
+    assert contents(trained, "runs") == again
+
+
+def test_a_run_that_diverged_is_recorded_and_stays_out_of_the_fit(trained: Path) -> None:
+    edit(trained, "studies/tiny", search=None)
+    whole = metrics(trained, "fit")["frantar"]["runs"]
+    victim = sorted(records(trained))[0]
+    for home in ("runs", "search"):
+        path = trained / home / "tiny" / victim / "record.json"
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(record | {"status": "diverged", "reason": "made up", "loss": "NaN"}))
+    said = train(trained)
+    assert "1 diverged and stay out of fits" in said
+    assert metrics(trained, "train")["diverged"] == 1
+    search_study(space_of(trained), console=silent())
+    laws = fit_study(space_of(trained))
+    assert laws.documents["frantar"].provenance.excluded_diverged == 1
+    fitted = metrics(trained, "fit")["frantar"]
+    assert (fitted["runs"], fitted["excluded_diverged"]) == (GRID_RUNS - 1, 1)
+    assert fitted["runs"] < whole
+
+
+def test_a_learning_rate_far_too_high_diverges_and_says_why(prepared: Path) -> None:
+    edit(
+        prepared,
+        "studies/tiny",
+        grid__nonzero=[1536],
+        grid__data=[4096],
+        grid__sparsity=[0],
+        grid__replicates=[],
+        search=None,
+        training__optimizer={"kind": "adamw"},
+        training__learning_rate={"base": 1e6},
+    )
+    assert "1 runs, 1 trained now, 1 diverged" in train(prepared)
+    (record,) = Store(prepared / "runs/tiny").records()
+    assert (record.status, record.finished) == ("diverged", False)
+    assert "held-out loss" in record.reason
+    assert record.data < 4096, "it stops early"
+    assert metrics(prepared, "train") | {"core_seconds": 0, "flops_dense": 0} == {
+        "runs": 1,
+        "diverged": 1,
+        "lowest_loss": None,
+        "flops_dense": 0,
+        "core_seconds": 0,
+    }
+    search_study(space_of(prepared), console=silent())
+    with pytest.raises(RecordError):
+        fit_study(space_of(prepared))
+
+
+STEPS: list[tuple[Callable[[Workspace], object], str, tuple[str, ...]]] = [
+    (train_study, "sparsity-lab prepare tiny", ("data",)),
+    (lambda space: search_study(space, console=silent()), "sparsity-lab train tiny", ("runs",)),
+    (fit_study, "sparsity-lab train tiny", ("runs",)),
+    (fit_study, "sparsity-lab search tiny", ("search",)),
+    (fit_study, "sparsity-lab prepare tiny", ("data",)),
+]
+
+
+@pytest.mark.parametrize(("step", "make_it", "missing"), STEPS)
+def test_a_step_too_early_names_the_command_to_run(
+    trained: Path, step: Callable[[Workspace], object], make_it: str, missing: tuple[str, ...]
+) -> None:
+    for folder in missing:
+        shutil.rmtree(trained / folder)
+    with pytest.raises(NotReadyError, match=f"make it with: {make_it}$"):
+        step(space_of(trained))
+
+
+def test_a_record_that_is_missing_is_counted_and_asked_for(trained: Path) -> None:
+    shutil.rmtree(trained / "runs/tiny" / sorted(records(trained))[0])
+    with pytest.raises(NotReadyError, match=f"1 of {GRID_RUNS} runs in .*: sparsity-lab train tiny$"):
+        fit_study(space_of(trained))
+
+
+def test_a_trial_that_is_missing_is_counted_and_asked_for(trained: Path) -> None:
+    only_trials = set(records(trained, "search/tiny")) - set(records(trained))
+    shutil.rmtree(trained / "search/tiny" / sorted(only_trials)[0])
+    with pytest.raises(NotReadyError, match=r"1 of \d+ runs in .*: sparsity-lab search tiny$"):
+        fit_study(space_of(trained))
+
+
+def test_data_of_another_dataset_spec_is_no_data(trained: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path / "other")
+    write_spec(trained, "datasets/words", dataset(tmp_path / "other"))
+    with pytest.raises(NotReadyError, match=r"its spec has changed.*sparsity-lab prepare tiny$"):
+        train_study(space_of(trained), console=silent())
+    prepare_study(space_of(trained), silent())
+    assert "0 trained now" in train(trained), "the same documents are the same data wherever they lie"
+
+
+def test_metrics_are_plain_numbers(trained: Path) -> None:
+    found = metrics(trained, "train")
+    assert found["runs"] == GRID_RUNS
+    assert found["diverged"] == 0
+    assert found["lowest_loss"] == min(record["loss"] for record in records(trained).values())
+    assert found["flops_dense"] == sum(record["cost"]["flops_dense"] for record in records(trained).values())
+    search = metrics(trained, "search")
+    assert set(search) == {"D_1.02k", "D_4.1k", "noise", "probability_rising"}
+    assert 0 <= search["D_4.1k"]["best_sparsity"] < 1
+    fit = metrics(trained, "fit")
+    assert set(fit) == {"frantar", "chinchilla"}
+    assert {"r2", "objective", "converged", "runs", "excluded_diverged", "heldout_error", "param_b_N"} <= set(
+        fit["frantar"]
+    )
+    assert fit["frantar"]["gain_at_0.5"] > 0
+    assert 0 <= fit["frantar"]["optimal_sparsity_at_4.1k"] < 1
+    assert fit["frantar"]["runs"] == len({*records(trained), *records(trained, "search/tiny")})
+
+
+def test_the_law_documents_agree_with_the_metrics(trained: Path) -> None:
+    for form, values in metrics(trained, "fit").items():
+        law = read_document(trained / "laws/tiny" / f"{form}.json")
+        assert values["r2"] == law.fit.r2
+        assert {f"param_{name}": value for name, value in law.params.items()}.items() <= values.items()
+    assert (trained / "laws/tiny/runs.parquet").is_file()
+
+
+def test_answers_are_readable(trained: Path) -> None:
+    laws = describe_fit(fit_study(space_of(trained)))
+    assert "frantar" in laws
+    assert "starts agree" in laws
+    assert "tiny: optimal sparsity" in describe_search(search_study(space_of(trained), console=silent()))
+    edit(trained, "studies/tiny", search=None)
+    assert describe_search(search_study(space_of(trained), console=silent())) == "the study asks for no search"
+    assert metrics(trained, "search") == {}
+    assert fit_study(space_of(trained)).documents["frantar"].provenance.runs == GRID_RUNS

@@ -1,0 +1,165 @@
+"""The local executor: order, workers that live, workers that are killed, and what goes wrong inside them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import alive, workers_of
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.local import MAXIMUM_DEATHS, run_jobs
+from sparsity_lab.sweep.study import job_of
+from sparsity_lab.sweep.worker import Done, Event, Job, Progressed, Workplace
+
+MakeRun = Callable[..., RunSpec]
+
+
+@pytest.fixture
+def place(tmp_path: Path, text_data: Path) -> Workplace:
+    return Workplace(Layout(tmp_path), text_data, tmp_path / "runs" / "study", checkpoint_seconds=0.0)
+
+
+def job(place: Workplace, run: RunSpec) -> Job:
+    return job_of(fingerprint(run, read_manifest(place.data).content_hash), run)
+
+
+def numbers(place: Workplace, one: Job) -> dict[str, Any]:
+    """All of a record that must repeat, whoever trained the run and in however many sittings."""
+    record = Store(place.home).find(one.fingerprint)
+    assert record is not None
+    return record.model_dump(mode="json", exclude={"cost": {"seconds"}})
+
+
+def done(events: list[Event]) -> list[str]:
+    return [event.fingerprint for event in events if isinstance(event, Done)]
+
+
+def test_longest_runs_go_first_and_one_worker_trains_them_all(place: Workplace, make_run: MakeRun) -> None:
+    jobs = [job(place, make_run("t5", steps=steps)) for steps in (4, 12, 8, 16)]
+    events: list[Event] = []
+    processes: set[int] = set()
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        processes.update(workers_of(os.getpid()))
+
+    run_jobs(jobs, place, 1, on_event)
+    assert done(events) == [jobs[number].fingerprint for number in (3, 1, 2, 0)]
+    assert len(processes) == 1
+    assert not any(map(alive, processes))
+    losses = {event.fingerprint: event.loss for event in events if isinstance(event, Done)}
+    assert losses == {record.fingerprint: record.loss for record in Store(place.home).records()}
+
+
+def test_two_workers_share_the_queue(place: Workplace, make_run: MakeRun) -> None:
+    jobs = [job(place, make_run("t5", steps=4, seed=seed)) for seed in range(6)]
+    events: list[Event] = []
+    processes: set[int] = set()
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        processes.update(workers_of(os.getpid()))
+
+    run_jobs(jobs, place, 2, on_event)
+    assert sorted(done(events)) == sorted(one.fingerprint for one in jobs)
+    assert len(processes) == 2
+
+
+def test_nothing_to_do_starts_nobody(place: Workplace) -> None:
+    run_jobs([], place, 2)
+    assert not place.home.exists()
+
+
+def test_a_killed_worker_is_replaced_and_its_run_goes_on_with_the_same_bits(
+    place: Workplace, tmp_path: Path, make_run: MakeRun
+) -> None:
+    one = job(place, make_run("t5", sparsity=0.5, steps=60))
+    other = Workplace(Layout(tmp_path / "quiet"), place.data, tmp_path / "quiet" / "runs")
+    run_jobs([one], other, 1)
+    processes: list[int] = []
+    told: dict[int, list[int]] = {}
+
+    def kill_in_the_middle(event: Event) -> None:
+        processes.extend(process for process in workers_of(os.getpid()) if process not in processes)
+        if isinstance(event, Progressed):
+            told.setdefault(processes[-1], []).append(event.step)
+            if len(processes) == 1 and event.step == 30:
+                os.kill(processes[0], signal.SIGKILL)
+
+    run_jobs([one], place, 1, kill_in_the_middle)
+    assert len(processes) == 2
+    assert told[processes[1]][0] >= 29, "the second worker went on from a checkpoint"
+    assert told[processes[1]][-1] == 60
+    assert numbers(place, one) == numbers(other, one)
+    assert not place.layout.checkpoint(one.fingerprint).parent.exists()
+
+
+def test_a_run_whose_workers_are_always_killed_is_given_up_and_the_others_are_kept(
+    place: Workplace, make_run: MakeRun
+) -> None:
+    good, bad = (job(place, make_run("t5", steps=steps)) for steps in (20, 10))
+    killed: set[int] = set()
+
+    def kill_the_bad(event: Event) -> None:
+        if isinstance(event, Progressed) and event.fingerprint == bad.fingerprint:
+            for process in workers_of(os.getpid()):
+                killed.add(process)
+                os.kill(process, signal.SIGKILL)
+
+    with pytest.raises(MachineError, match=f"was killed {MAXIMUM_DEATHS} times.*Finished runs are kept"):
+        run_jobs([bad, good], place, 1, kill_the_bad)
+    assert len(killed) == MAXIMUM_DEATHS
+    assert Store(place.home).find(good.fingerprint) is not None
+    assert Store(place.home).find(bad.fingerprint) is None
+    run_jobs([bad], place, 1)
+    assert Store(place.home).find(bad.fingerprint) is not None
+
+
+def test_bad_data_in_a_worker_is_the_users_error_without_a_traceback(
+    place: Workplace, tmp_path: Path, make_run: MakeRun
+) -> None:
+    broken = Path(shutil.copytree(place.data, tmp_path / "broken"))
+    shard = next(broken.glob("train-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    events: list[Event] = []
+    there = Workplace(place.layout, broken, place.home)
+    with pytest.raises(SparsityLabError, match="the shard's size is wrong") as caught:
+        run_jobs([job(place, make_run("t5"))], there, 2, events.append)
+    assert "Traceback" not in str(caught.value)
+    assert not list(place.home.glob("*"))
+
+
+def test_a_bug_in_a_worker_keeps_its_traceback_and_stops_every_worker(place: Workplace, make_run: MakeRun) -> None:
+    wrong = job(place, make_run("t5", steps=100))
+    wrong = Job(wrong.fingerprint, wrong.run.model_copy(update={"peak_learning_rate": "fast"}), wrong.cost)
+    long = job(place, make_run("t5", steps=100_000))
+    processes: set[int] = set()
+
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*training.*TypeError"):
+        run_jobs([wrong, long], place, 2, lambda _: processes.update(workers_of(os.getpid())))
+    assert not workers_of(os.getpid())
+    assert not any(map(alive, processes))
+
+
+def test_a_run_that_lies_in_another_store_is_copied_not_trained(
+    place: Workplace, tmp_path: Path, make_run: MakeRun
+) -> None:
+    one = job(place, make_run("t5", steps=5))
+    run_jobs([one], place, 1)
+    events: list[Event] = []
+    other = Workplace(place.layout, place.data, tmp_path / "runs" / "other")
+    run_jobs([one], other, 1, events.append)
+    assert [type(event) for event in events] == [Done]
+    name = f"{one.fingerprint}/record.json"
+    assert (other.home / name).read_bytes() == (place.home / name).read_bytes()

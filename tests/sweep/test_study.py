@@ -1,0 +1,74 @@
+"""A set of runs is completed: what is there is found, what two want is trained once."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from projects import GRID_RUNS, cli, command, edit, environment, one_error, records, silent, space_of, under_way, until
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.stages.train import train_study
+from sparsity_lab.sweep.study import complete
+from sparsity_lab.sweep.worker import Workplace
+
+MakeRun = Callable[..., RunSpec]
+
+
+def no_training(*_: object) -> None:
+    raise AssertionError("something was trained")
+
+
+def test_records_come_in_the_order_asked_for_and_are_not_trained_again(
+    tmp_path: Path, text_data: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workplace(Layout(tmp_path), text_data, tmp_path / "runs" / "study")
+    runs = [make_run("t5", steps=steps) for steps in (4, 8, 4, 6)]
+    data_hash = read_manifest(text_data).content_hash
+    first = complete(runs, data_hash, place, title="x", workers=1, console=silent())
+    assert [record.spec.steps for record in first.records] == [4, 8, 4, 6]
+    assert first.trained == 3
+    monkeypatch.setattr("sparsity_lab.sweep.study.run_jobs", no_training)
+    again = complete(runs, data_hash, place, title="x", workers=1, console=silent())
+    assert (again.records, again.trained) == (first.records, 0)
+    elsewhere = Workplace(place.layout, text_data, tmp_path / "search" / "study")
+    assert complete(runs, data_hash, elsewhere, title="x", console=silent()).records == first.records
+    assert len(Store(elsewhere.home).records()) == 3
+
+
+def test_a_second_sweep_of_the_same_study_is_refused_while_the_first_runs(prepared: Path) -> None:
+    edit(prepared, "studies/tiny", grid__data=[30_000_000])
+    first = subprocess.Popen(
+        command("train", "tiny", "--workers", "1"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: under_way(prepared), what="a worker trains")
+        message = one_error(cli(prepared, "train", "tiny", code=2))
+        assert "another process is training this study; wait for it or stop it" in message
+        with pytest.raises(MachineError, match="another process is training"):
+            train_study(space_of(prepared), workers=1, console=silent())
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_two_studies_that_want_the_same_runs_at_once_train_each_once(prepared: Path) -> None:
+    study = prepared / "specs" / "studies" / "tiny.yaml"
+    study.with_name("twin.yaml").write_bytes(study.read_bytes())
+    cli(prepared, "prepare", "twin")
+    sweeps = [
+        subprocess.Popen(
+            command("train", name, "--workers", "1"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
+        )
+        for name in ("tiny", "twin")
+    ]
+    assert [sweep.wait(240) for sweep in sweeps] == [0, 0]
+    one, other = records(prepared, "runs/tiny"), records(prepared, "runs/twin")
+    assert len(one) == GRID_RUNS
+    assert one == other, "a run that was trained twice would have taken other seconds"
