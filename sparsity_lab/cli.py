@@ -34,7 +34,8 @@ RootOption = Annotated[
     Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Parallel runs.", show_default="one a core")
+    int | None,
+    typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -127,7 +128,7 @@ def runs_list(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonO
     from sparsity_lab.stages.inspect import list_runs, run_rows
 
     records = list_runs(_space(study, root))
-    typer.echo(json.dumps([r.model_dump(mode="json") for r in records]) if as_json else run_rows(records))
+    typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else run_rows(records))
 
 
 @runs_app.command("show")
@@ -138,7 +139,7 @@ def runs_show(
     """Print one run's record as JSON."""
     from sparsity_lab.stages.inspect import find_run
 
-    typer.echo(json.dumps(find_run(fingerprint, root).model_dump(mode="json"), indent=1))
+    typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
 
 
 @runs_app.command("verify")

@@ -34,7 +34,8 @@ def gain(law: Law, sparsity: ArrayLike) -> FloatArray:
     """
     exponent = law.params._asdict()[law.form.size_exponent]
     dense, sparse = (law.form.size_factor(law.params, S) for S in (0.0, sparsity))
-    return np.asarray((dense / sparse) ** (1 / exponent))
+    with np.errstate(over="ignore"):  # a degenerate draw of a bootstrap may say infinitely larger
+        return np.asarray((dense / sparse) ** (1 / exponent))
 
 
 def optimal_sparsity(

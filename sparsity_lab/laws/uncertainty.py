@@ -115,5 +115,5 @@ def _verdict(fit: Fit, name: str, interval: Interval) -> Verdict:
     if name in fit.undetermined:
         reasons.append("other parameters can make up for it: the runs have too few different values")
     if high - low > WIDEST * value:
-        reasons.append(f"its interval is {(high - low) / value:.1f} times its value")
+        reasons.append(f"its interval is {(high - low) / value:.3g} times its value")
     return Verdict(name, value, low, high, not reasons, "; ".join(reasons) or "its interval is narrower than its value")

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from sparsity_lab.artifacts.records import Machine, RunRecord
 from sparsity_lab.errors import RecordError
@@ -68,9 +67,9 @@ def _retrain(space: Workspace, record: RunRecord) -> str:
     return f"trained again on another kind of machine: {difference}"
 
 
-def _losses(record: RunRecord) -> dict[str, Any]:
-    """Every loss of a run in a form in which NaN equals NaN."""
-    return record.model_dump(mode="json", include={"first_loss", "loss", "curve"})
+def _losses(record: RunRecord) -> str:
+    """Every loss of a run, to the last bit, in a form in which NaN equals NaN."""
+    return record.model_dump_json(include={"first_loss", "loss", "curve"})
 
 
 def same_bits_expected(one: Machine, other: Machine) -> bool:

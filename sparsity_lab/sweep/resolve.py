@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
 from sparsity_lab.pruning.feasibility import check_feasible
@@ -53,7 +54,10 @@ def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
     """The run of one point; errors as `grid_runs`."""
     spec = study.spec
     regime: RegimeSpec = DENSE if point.sparsity == 0 else study.regimes[point.regime]
-    dims = resolve_dims(study.model, point.nonzero / (1 - point.sparsity), shape, spec.objective)
+    try:
+        dims = resolve_dims(study.model, point.nonzero / (1 - point.sparsity), shape, spec.objective)
+    except SpecError as error:
+        raise SpecError(str(error), where=study.path) from None
     check_feasible(regime, point.sparsity, prunable_shapes(dims), where=study.path)
     unit = spec.training.batch * data_per_example(spec.objective)
     run = RunSpec(

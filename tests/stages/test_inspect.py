@@ -45,19 +45,19 @@ def test_a_study_without_runs_says_so(bare: Path) -> None:
 
 
 def test_a_run_is_found_by_the_beginning_of_its_name(trained: Path) -> None:
-    name = sorted(records(trained))[0]
+    name = min(records(trained))
     shutil.copytree(trained / "runs/tiny", trained / "runs/twin")
     assert find_run(name[:10], trained).fingerprint == name
     assert find_run(name, trained).fingerprint == name
 
 
 def test_a_run_that_lacks_its_record_in_one_place_is_found_in_another(trained: Path) -> None:
-    name = sorted(records(trained))[0]
+    name = min(records(trained))
     (trained / ".sparsity-lab/store" / name).mkdir(parents=True)
     assert find_run(name, trained).fingerprint == name
 
 
-@pytest.mark.parametrize("prefix", ["", "zzz", "/tmp", "*", "../runs", "[", "\0"])
+@pytest.mark.parametrize("prefix", ["", "zzz", "/bin", "*", "../runs", "[", "\0"])
 def test_a_name_that_is_no_name_is_refused(finished: Path, prefix: str) -> None:
     with pytest.raises(RecordError, match="fingerprint names not one run"):
         find_run(prefix, finished)
@@ -66,9 +66,8 @@ def test_a_name_that_is_no_name_is_refused(finished: Path, prefix: str) -> None:
 def test_a_sound_study_is_verified_and_its_cheapest_run_repeats_bit_for_bit(finished: Path) -> None:
     said = verify_study(space_of(finished), retrain=1)
     count = len({*records(finished), *records(finished, "search/tiny")})
-    assert said.startswith(
-        f"tiny: {count} records, every fingerprint is that of its contents\n  {count} made with torch "
-    )
+    assert said.startswith(f"tiny: {count} records, every fingerprint is that of its contents\n")
+    assert f"\n  {count} made with torch " in said
     assert f"{cheapest(finished)[:12]} trained again: the same bits" in said
 
 

@@ -83,7 +83,7 @@ def test_disk_grows_when_weights_are_kept(bare: Path) -> None:
 
 def test_a_study_that_cannot_be_laid_out_is_refused(bare: Path) -> None:
     edit(bare, "studies/tiny", grid__nonzero=[7])
-    with pytest.raises(SpecError, match="3 %|out of|weights"):
+    with pytest.raises(SpecError, match=r"tiny\.yaml: nonzero: no t5 shape"):
         plan_study(space_of(bare))
 
 
@@ -93,7 +93,7 @@ def test_what_only_the_data_can_tell_names_the_command(bare: Path, tmp_path: Pat
     write_spec(bare, "models/tiny", vit)
     write_spec(bare, "datasets/words", {**dataset(tmp_path), **images})
     edit(bare, "studies/tiny", objective={"kind": "classification"}, grid__data_unit="images")
-    with pytest.raises(NotReadyError, match="make it with: sparsity-lab prepare tiny$"):
+    with pytest.raises(NotReadyError, match=r"make it with: sparsity-lab prepare tiny$"):
         plan_study(space_of(bare))
 
 

@@ -118,5 +118,5 @@ def test_a_dense_regime_cannot_prune(bare: Path) -> None:
 
 def test_a_size_out_of_reach_is_refused(bare: Path) -> None:
     edit(bare, "studies/tiny", grid__nonzero=[10])
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError, match=r"tiny\.yaml: nonzero: no t5 shape comes within 3%"):
         planned(bare)

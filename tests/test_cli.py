@@ -1,0 +1,262 @@
+"""The command line: what it prints, and that bad input ends with exit code 2 and one error on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "stages"))
+
+from projects import (
+    GRID_RUNS,
+    alive,
+    bare,
+    cli,
+    command,
+    documents,
+    edit,
+    environment,
+    finished,
+    one_error,
+    prepared,
+    records,
+    shared,
+    trained,
+    under_way,
+    until,
+    workers_of,
+)
+
+__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]
+
+STEPS = ("prepare", "train", "search", "fit", "report", "run")
+ABOUT_A_STUDY = (*STEPS, "plan", "runs list", "runs verify")
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert "prepare" in cli(tmp_path, "--help").stdout
+    assert cli(tmp_path, "--version").stdout.strip().count(".") == 2
+
+
+def test_help_starts_without_torch_and_the_like(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['sparsity-lab', '--help']; from sparsity_lab.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'optuna', 'pyarrow', 'scipy', 'numpy', 'matplotlib', 'pydantic'}\n"
+        "print('loaded', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_a_plan_starts_without_torch(finished: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from sparsity_lab.stages.plan import plan_study; from sparsity_lab.stages.workspace import open_workspace\n"
+        "import sparsity_lab.stages.train, sparsity_lab.stages.fit, sparsity_lab.stages.verify\n"
+        f"plan_study(open_workspace('tiny', Path({str(finished)!r})))\n"
+        "print('torch' in sys.modules, 'optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
+
+
+@pytest.mark.parametrize("what", ABOUT_A_STUDY)
+def test_a_study_that_is_not_there_is_named_with_those_that_are(bare: Path, what: str) -> None:
+    message = one_error(cli(bare, *what.split(), "nothing", code=2))
+    assert "no such study (found 'nothing', expected one of: tiny)" in message
+
+
+@pytest.mark.parametrize("what", ["train", "search", "fit", "report"])
+def test_a_step_before_its_data_names_the_command(bare: Path, what: str) -> None:
+    message = one_error(cli(bare, what, "tiny", code=2))
+    assert message.endswith("does not exist yet; make it with: sparsity-lab prepare tiny")
+
+
+def test_a_source_that_is_not_there(bare: Path) -> None:
+    edit(bare, "datasets/words", source__path="/nowhere/at/all")
+    assert "/nowhere/at/all" in one_error(cli(bare, "prepare", "tiny", code=2))
+
+
+def test_an_empty_source(bare: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "documents.json").write_text("", encoding="utf-8")
+    edit(bare, "datasets/words", source__path=str(tmp_path / "empty"))
+    assert "empty" in one_error(cli(bare, "prepare", "tiny", code=2))
+    assert not (bare / "data/tiny/manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "a: [1", "\tx: 1", "- 1", "", "just words", "\x00", "version: 1\nkind: study"]
+)
+def test_a_study_file_that_says_nothing_sensible(bare: Path, content: str) -> None:
+    path = bare / "specs/studies/tiny.yaml"
+    path.write_text(content, encoding="utf-8")
+    assert "specs/studies/tiny.yaml" in one_error(cli(bare, "plan", "tiny", code=2))
+
+
+def test_every_problem_of_a_spec_names_file_line_and_field(bare: Path) -> None:
+    edit(bare, "studies/tiny", grid__sparsity=[0, 1], grid__colour="red")
+    done = cli(bare, "spec", "check", code=2)
+    lines = (bare / "specs/studies/tiny.yaml").read_text(encoding="utf-8").splitlines()
+    colour = next(number for number, line in enumerate(lines, 1) if "colour" in line)
+    assert f"specs/studies/tiny.yaml:{colour}: grid.colour: unknown field" in done.stderr
+    assert "grid.sparsity" in one_error(done)
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+@pytest.mark.parametrize("step", ["train", "plan"])
+def test_workers_must_be_a_positive_number(bare: Path, step: str, workers: str) -> None:
+    done = cli(bare, step, "tiny", "--workers", workers, code=2)
+    assert "--workers" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["nonsense", "train", "spec schema nonsense", "runs verify tiny --retrain -1", "plan tiny --nonsense", "spec show"],
+)
+def test_usage_errors(bare: Path, arguments: str) -> None:
+    done = cli(bare, *arguments.split(), code=2)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+@pytest.mark.parametrize("name", ["nothing", "/", "/nowhere", "*", ".."])
+def test_a_run_that_is_not_there(bare: Path, name: str) -> None:
+    assert "names not one run" in one_error(cli(bare, "runs", "show", name, code=2))
+
+
+@pytest.mark.parametrize("name", ["nothing.yaml", "specs", "specs/studies"])
+def test_a_spec_that_is_no_file(bare: Path, name: str) -> None:
+    assert name in one_error(cli(bare, "spec", "show", name, code=2))
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "regime", "study", "law"])
+def test_a_schema_is_a_schema_and_takes_our_own_specs(bare: Path, kind: str) -> None:
+    schema = json.loads(cli(bare, "spec", "schema", kind).stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    folder = {"study": "studies"}.get(kind, f"{kind}s")
+    files = list((bare / "specs" / folder).glob("*.yaml"))
+    assert files or kind == "law"
+    for file in files:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        jsonschema.validate(tree, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(tree | {"nonsense": 1}, schema)
+
+
+def test_show_fills_in_every_default(bare: Path) -> None:
+    spec = json.loads(cli(bare, "spec", "show", "specs/regimes/gradual.yaml").stdout)
+    assert spec["schedule"] == {
+        "kind": "cubic",
+        "start": 0.25,
+        "end": 0.75,
+        "every": 100,
+        "minimum_updates": 4,
+        "power": 3.0,
+    }
+    assert spec["pattern"] == {"kind": "unstructured"}
+
+
+def test_runs_as_json(finished: Path) -> None:
+    listed = json.loads(cli(finished, "runs", "list", "tiny", "--json").stdout)
+    everyone = records(finished) | records(finished, "search/tiny")
+    assert {record["fingerprint"]: record for record in listed} == everyone
+    name = min(everyone)
+    assert json.loads(cli(finished, "runs", "show", name[:12]).stdout) == everyone[name]
+
+
+def test_a_loss_that_is_no_number_is_still_json(trained: Path) -> None:
+    name = min(records(trained))
+    path = trained / "runs/tiny" / name / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"loss": "NaN", "status": "diverged"}))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    shown = json.loads(cli(trained, "runs", "show", name).stdout, parse_constant=refuse)
+    listed = json.loads(cli(trained, "runs", "list", "tiny", "--json").stdout, parse_constant=refuse)
+    assert shown["loss"] == "NaN"
+    assert shown in listed
+
+
+def test_another_folder_is_reached_with_root(finished: Path, tmp_path: Path) -> None:
+    plan = json.loads(cli(tmp_path, "plan", "tiny", "--root", str(finished), "--json").stdout)
+    assert [run["done"] for run in plan["runs"]] == [True] * GRID_RUNS
+    assert "0 runs" in cli(tmp_path, "plan", "tiny", "--root", str(finished)).stdout
+    assert not list(tmp_path.glob("*/runs"))
+
+
+def test_a_study_is_also_named_by_its_file(finished: Path) -> None:
+    assert cli(finished, "plan", "specs/studies/tiny.yaml").stdout == cli(finished, "plan", "tiny").stdout
+
+
+def test_a_tampered_record_is_found(trained: Path) -> None:
+    name = min(records(trained))
+    path = trained / "runs/tiny" / name / "record.json"
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"spec": record["spec"] | {"seed": 99}}), encoding="utf-8")
+    assert name in one_error(cli(trained, "runs", "verify", "tiny", code=2))
+
+
+def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
+    edit(prepared, "studies/tiny", grid__data=[30_000_000])
+    sweep = subprocess.Popen(
+        command("train", "tiny", "--workers", "2"),
+        cwd=prepared,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(lambda: len(under_way(prepared)) == 2, what="two runs are under way")
+    processes = workers_of(sweep.pid)
+    os.killpg(sweep.pid, signal.SIGINT)  # what a terminal does
+    _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert said.splitlines()[-1].startswith("interrupted: finished runs are kept")
+    assert "Traceback" not in said
+    until(lambda: not any(map(alive, processes)), 20, "the workers are gone")
+
+
+@pytest.fixture
+def read_only(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """A project on a file system that takes no writes."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", root], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        shutil.copytree(finished, root / "project")
+        subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+        yield root / "project"
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs")
+@pytest.mark.parametrize("step", ["prepare", "train", "search", "fit", "report"])
+def test_a_read_only_folder_is_said_in_one_line(read_only: Path, step: str) -> None:
+    message = one_error(cli(read_only, step, "tiny", code=2))
+    assert "cannot be written: no permission" in message
+    assert "\n" not in message
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs")
+def test_a_read_only_folder_can_be_looked_at(read_only: Path) -> None:
+    assert "0 runs" in cli(read_only, "plan", "tiny").stdout
+    assert "frantar" not in cli(read_only, "runs", "list", "tiny").stdout
+    assert "every fingerprint is that of its contents" in cli(read_only, "runs", "verify", "tiny").stdout
