@@ -35,7 +35,7 @@ def load_study(path: Path) -> Study:
     """
     spec = load_spec(path, "study")
     assert isinstance(spec, StudySpec)
-    root = path.parent.parent
+    root = path.resolve().parent.parent
     regimes = {name: load_named(root, "regime", name, path, "grid.regimes") for name in spec.grid.regimes}
     if spec.search:
         searched = spec.search.regime

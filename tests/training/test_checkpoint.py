@@ -99,7 +99,7 @@ def test_a_full_disk_at_the_final_weights_is_told(
     monkeypatch.setattr(checkpoint_module, "save_file", refuse)
     sitting = Sitting(tmp_path / "checkpoint", tmp_path / "weights", device=torch.device("cpu"))
     with pytest.raises(MachineError, match="no space left"):
-        train(make_run("vit", steps=2), inputs_of("vit"), sitting)
+        train(make_run("t5", steps=2, peak_learning_rate=1e-3), inputs_of("t5"), sitting)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,20 +135,20 @@ def header(path: Path) -> dict[str, str]:
 def test_a_checkpoint_with_a_part_missing_is_told(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, change: Callable[..., None], message: str
 ) -> None:
-    run, sitting = make_run("vit", steps=3), Sitting(tmp_path / "c", None, -1, torch.device("cpu"))
-    record = train(run, inputs_of("vit"), sitting)
-    assert record.fingerprint == fingerprint(run, inputs_of("vit").manifest.content_hash)
+    run, sitting = make_run("t5", steps=3), Sitting(tmp_path / "c", None, -1, torch.device("cpu"))
+    record = train(run, inputs_of("t5"), sitting)
+    assert record.fingerprint == fingerprint(run, inputs_of("t5").manifest.content_hash)
     damaged(sitting.checkpoint, change)
     with pytest.raises(CheckpointError, match=message):
-        train(run, inputs_of("vit"), sitting)
+        train(run, inputs_of("t5"), sitting)
 
 
 def test_training_refuses_the_checkpoint_of_another_spec(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf
 ) -> None:
     sitting = Sitting(tmp_path / "c", None, -1, torch.device("cpu"))
-    train(make_run("vit", steps=3), inputs_of("vit"), sitting)
+    train(make_run("t5", steps=3), inputs_of("t5"), sitting)
     before = sitting.checkpoint.read_bytes()
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        train(make_run("vit", steps=3, seed=1), inputs_of("vit"), sitting)
+        train(make_run("t5", steps=3, seed=1), inputs_of("t5"), sitting)
     assert sitting.checkpoint.read_bytes() == before
