@@ -34,6 +34,12 @@ class Store:
         folder = self.folder(fingerprint)
         return None if folder is None else _checked(folder)
 
+    def get(self, fingerprint: str) -> RunRecord:
+        """The record of a run that is known to be there."""
+        record = self.find(fingerprint)
+        assert record is not None, f"run {fingerprint} is not in {self.home}"
+        return record
+
     def folder(self, fingerprint: str) -> Path | None:
         """Where a run lies, or None."""
         places = (place / fingerprint for place in (self.home, *self.others))

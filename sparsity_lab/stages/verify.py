@@ -12,6 +12,9 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.stages.inspect import list_runs
 from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.training.determinism import best_device, settle, this_machine
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.run import Sitting, train
 
 
 def verify_study(space: Workspace, *, retrain: int = 0) -> str:
@@ -46,11 +49,6 @@ def _makers(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _retrain(space: Workspace, record: RunRecord) -> str:
-    # torch is loaded only where something is trained
-    from sparsity_lab.training.determinism import best_device, settle, this_machine
-    from sparsity_lab.training.inputs import Inputs
-    from sparsity_lab.training.run import Sitting, train
-
     if (record.data_hash, record.engine) != (space.manifest().content_hash, ENGINE_VERSION):
         return "not trained again: it was made from other data or by another engine"
     settle(record.machine.threads)

@@ -16,7 +16,7 @@ from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, re
 from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.datasets import DataShape
-from sparsity_lab.sweep.worker import Workplace
+from sparsity_lab.sweep.jobs import Workplace
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from sparsity_lab.errors import MachineError, SparsityLabError
-from sparsity_lab.sweep.worker import Done, Event, Failed, Job, Progressed, Workplace, serve
+from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
+from sparsity_lab.sweep.lifeline import die_with_parent
 
 MAXIMUM_DEATHS = 3
 """a run whose worker is killed this often is given up: it would be killed again"""
@@ -76,7 +78,7 @@ class _Pool:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.place, os.getpid()), daemon=True)
+        process = context.Process(target=_live, args=(theirs, self.place, os.getpid()), daemon=True)
         process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -127,3 +129,12 @@ class _Pool:
             )
         self.queue.appendleft(job)
         self._start()
+
+
+def _live(connection: Connection, place: Workplace, parent: int) -> None:
+    """A worker's life, in its own process; Ctrl-C is for the process that hands out runs."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from sparsity_lab.sweep.worker import serve  # noqa: PLC0415 - torch is for the worker's process alone
+
+    serve(connection, place)

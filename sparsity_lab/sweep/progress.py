@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from sparsity_lab.sweep.worker import Done, Event, Failed, Job, Progressed
+from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed
 
 
 class SweepDisplay:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.progress import SweepDisplay
-from sparsity_lab.sweep.worker import Done, Failed, Job, Progressed
+from sparsity_lab.sweep.jobs import Done, Failed, Job, Progressed
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.sweep.study import complete
-from sparsity_lab.sweep.worker import Workplace
+from sparsity_lab.sweep.jobs import Workplace
 
 MakeRun = Callable[..., RunSpec]
 

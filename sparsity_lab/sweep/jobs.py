@@ -1,0 +1,63 @@
+"""What the process that hands out runs and its workers say to each other. No torch: only workers need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.specs.runs import RunSpec
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where runs are trained: nothing in it changes their numbers but the thread count, which records name."""
+
+    layout: Layout
+    data: Path
+    home: Path
+    """the store that finished runs are written to"""
+    keep_weights: bool = False
+    threads: int = 1
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train."""
+
+    fingerprint: str
+    run: RunSpec
+    cost: float
+    """FLOPs, for ordering and for the time left"""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A worker has come this far."""
+
+    fingerprint: str
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run lies in the store."""
+
+    fingerprint: str
+    loss: float
+    """held-out loss at the end, nats"""
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run could not be trained: `user_error` tells bad input from a bug."""
+
+    fingerprint: str
+    message: str
+    user_error: bool
+
+
+Event = Progressed | Done | Failed
