@@ -135,7 +135,8 @@ def _stacks(model: ModelSpec) -> int:
 
 def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     """The head count nearest to width / head_width that divides the width (rotary positions need an even head)."""
-    allowed = [h for h in range(1, width + 1) if width % h == 0 and not (even and (width // h) % 2)]
+    counts = range(rule.minimum_heads, width + 1)
+    allowed = [h for h in counts if width % h == 0 and not (even and (width // h) % 2)]
     return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
 
 

@@ -20,6 +20,8 @@ class ScalingRule(Spec):
     """allowed depths (blocks per stack); with several, the one that meets the target best is taken"""
     head_width: Count = 16
     """wished width of one attention head; the nearest that divides the width is taken"""
+    minimum_heads: Count = 1
+    """heads even where the width asks for fewer: a narrow model with one head learns much more slowly"""
     ff_ratio: Positive = 2.0
     """wished feed-forward width over model width; bent a little to meet the target"""
     width_multiple: Count = 8

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import uniform
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed
-from sparsity_lab.sweep.local import default_workers
 from sparsity_lab.sweep.resolve import PlannedRun, grid_runs
 from sparsity_lab.sweep.study import fingerprints
 from sparsity_lab.training.accounting import RunFlops, run_flops
@@ -69,7 +69,7 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
         SpecError: a run cannot be laid out.
     """
     planned = grid_runs(space.study, space.shape())
-    count = workers or default_workers()
+    count = workers or usable_cores()
     known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
     speed = measured_speed(known.values())
     done = _done(space, planned)

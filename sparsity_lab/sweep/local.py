@@ -21,11 +21,6 @@ MAXIMUM_DEATHS = 3
 OnEvent = Callable[[Event], None]
 
 
-def default_workers() -> int:
-    """One worker a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_jobs(jobs: Iterable[Job], place: Workplace, workers: int, on_event: OnEvent = lambda _: None) -> None:
     """Train every job in parallel workers; returns when all lie in the store.
 

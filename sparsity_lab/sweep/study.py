@@ -9,10 +9,11 @@ from rich.console import Console
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.doctor import usable_cores
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Job, Workplace
-from sparsity_lab.sweep.local import default_workers, run_jobs
+from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.progress import SweepDisplay
 from sparsity_lab.training.accounting import run_flops
 
@@ -47,7 +48,7 @@ def complete(
     }
     if missing:
         with SweepDisplay(title, missing, len(names) - len(missing), console) as display:
-            run_jobs(missing.values(), place, workers or default_workers(), display)
+            run_jobs(missing.values(), place, workers or usable_cores(), display)
     return Sweep(tuple(store.get(fingerprint(run, data_hash)) for run in runs), len(missing))
 
 

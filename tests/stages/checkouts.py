@@ -50,14 +50,8 @@ def dvc(root: Path, *arguments: str, code: int = 0) -> str:
 
 def surroundings(root: Path) -> Mapping[str, str]:
     """The environment of a copy: its own code, its own DVC index, a committer."""
-    person = {
-        f"GIT_{role}_{what}": f"t{at}"
-        for role in ("AUTHOR", "COMMITTER")
-        for what, at in (("NAME", ""), ("EMAIL", "@t"))
-    }
-    own = {
-        "PYTHONPATH": str(root),
-        "DVC_SITE_CACHE_DIR": str(root.parent / f"{root.name}-site"),
-        "DVC_NO_ANALYTICS": "1",
-    }
-    return environment(**person, **own, GIT_CONFIG_GLOBAL="/dev/null")
+    person = {f"GIT_{role}_{what}": "t@t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    index = str(root.parent / f"{root.name}-index")
+    return environment(
+        PYTHONPATH=str(root), DVC_SITE_CACHE_DIR=index, DVC_NO_ANALYTICS="1", GIT_CONFIG_GLOBAL="/dev/null", **person
+    )

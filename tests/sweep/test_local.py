@@ -18,9 +18,9 @@ from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.local import MAXIMUM_DEATHS, run_jobs
 from sparsity_lab.sweep.study import job_of
-from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 
 MakeRun = Callable[..., RunSpec]
 

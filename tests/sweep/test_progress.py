@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.sweep.progress import SweepDisplay
 from sparsity_lab.sweep.jobs import Done, Failed, Job, Progressed
+from sparsity_lab.sweep.progress import SweepDisplay
 
 
 @pytest.fixture

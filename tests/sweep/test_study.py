@@ -15,8 +15,8 @@ from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.train import train_study
-from sparsity_lab.sweep.study import complete
 from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.study import complete
 
 MakeRun = Callable[..., RunSpec]
 

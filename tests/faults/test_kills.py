@@ -1,0 +1,111 @@
+"""`kill -9` at random moments, of a sweep and of DVC: nothing finished is lost, nothing survives, all ends alike."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkouts import checkout, dvc, surroundings
+from projects import GRID_RUNS, alive, children, cli, command, environment, new_project, records, results, until
+
+SEED = 20
+
+
+def finished_runs(root: Path) -> dict[str, tuple[bytes, int]]:
+    """Every record that can be seen now, with its bytes and time."""
+    paths = list((root / "runs/tiny").glob("*/record.json"))
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
+def descendants(process: int) -> list[int]:
+    """All processes below one."""
+    direct = children(process)
+    return direct + [below for child in direct for below in descendants(child)]
+
+
+def kill_when(process: subprocess.Popen[bytes], root: Path, runs: int, pause: float) -> list[int]:
+    """Kill a sweep some time after it has finished a number of runs; returns the processes below it."""
+    until(lambda: len(finished_runs(root)) >= runs or process.poll() is not None, 240, f"{runs} runs are finished")
+    time.sleep(pause)
+    below = descendants(process.pid)
+    process.kill()
+    process.wait()
+    return below
+
+
+def check_intact(root: Path, before: dict[str, tuple[bytes, int]]) -> dict[str, tuple[bytes, int]]:
+    """What was finished is as it was; every record that is there can be read."""
+    now = finished_runs(root)
+    assert before.items() <= now.items()
+    assert len(records(root)) == len(now)
+    return now
+
+
+def moments(count: int) -> list[tuple[int, float]]:
+    """How many runs are finished at each kill, and how many seconds after; most of the study is still to come."""
+    generator = np.random.default_rng(SEED)
+    return [(run, generator.uniform(0, 0.3)) for run in sorted(generator.choice(GRID_RUNS // 2, count, replace=False))]
+
+
+def test_a_sweep_that_is_killed_again_and_again(prepared: Path, finished: Path) -> None:
+    seen: dict[str, tuple[bytes, int]] = {}
+    for runs, pause in moments(4):
+        sweep = subprocess.Popen(
+            command("train", "tiny", "--workers", "2"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
+        )
+        below = kill_when(sweep, prepared, runs, pause)
+        until(lambda below=below: not any(map(alive, below)), 20, "the workers are gone")
+        seen = check_intact(prepared, seen)
+    said = cli(prepared, "train", "tiny").stderr
+    assert f"{GRID_RUNS} runs, {GRID_RUNS - len(seen)} trained now" in said
+    check_intact(prepared, seen)
+    assert results(prepared) == results(finished)
+    assert not list((prepared / "runs").rglob(".*"))
+    assert not list((prepared / ".sparsity-lab").glob("scratch/*"))
+
+
+@pytest.mark.slow
+def test_dvc_that_is_killed_again_and_again(tmp_path: Path, documents: Path, finished: Path) -> None:
+    root = checkout(new_project(tmp_path / "project", documents), "tiny")
+    seen: dict[str, tuple[bytes, int]] = {}
+    for runs, pause in moments(2):
+        repro = subprocess.Popen(
+            ["dvc", "repro", "train@tiny"],
+            cwd=root,
+            env=surroundings(root),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        below = kill_when(repro, root, runs + 1, pause)
+        assert below, "the stage and its workers were running"
+        until(lambda below=below: not any(map(alive, below)), 20, "nothing of the stage survives")
+        seen = check_intact(root, seen)
+    said = dvc(root, "repro", "train@tiny")
+    assert f"{GRID_RUNS} runs, {GRID_RUNS - len(seen)} trained now" in said
+    check_intact(root, seen)
+    assert results(root) == results(finished)
+    assert not list((root / "runs/tiny").rglob(".*"))
+    assert "didn't change" in dvc(root, "repro", "train@tiny")
+
+
+def test_every_step_can_be_killed_and_run_again(prepared: Path, finished: Path) -> None:
+    generator = np.random.default_rng(SEED)
+    for step in ("train", "search", "fit"):
+        process = subprocess.Popen(
+            command(step, "tiny"),
+            cwd=prepared,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(generator.uniform(0.5, 4))
+        process.kill()
+        process.wait()
+        cli(prepared, step, "tiny")
+    assert results(prepared) == results(finished)
+    assert results(prepared, "search/tiny") == results(finished, "search/tiny")
+    for name in ("search/tiny.json", "metrics/tiny/fit.json", "metrics/tiny/search.json"):
+        assert (prepared / name).read_bytes() == (finished / name).read_bytes()
