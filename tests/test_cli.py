@@ -63,7 +63,7 @@ def test_a_plan_starts_without_torch(finished: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from sparsity_lab.stages.plan import plan_study; from sparsity_lab.stages.workspace import open_workspace\n"
-        "import sparsity_lab.stages.train, sparsity_lab.stages.fit, sparsity_lab.stages.verify\n"
+        "import sparsity_lab.stages.train, sparsity_lab.stages.fit, sparsity_lab.stages.report\n"
         f"plan_study(open_workspace('tiny', Path({str(finished)!r})))\n"
         "print('torch' in sys.modules, 'optuna' in sys.modules)"
     )

@@ -66,6 +66,9 @@ def _summary(name: str, sweep: Sweep, moved: int) -> str:
     parts = [f"{name}: {len(sweep.records)} runs, {sweep.trained} trained now"]
     if diverged:
         parts.append(f"{diverged} diverged and stay out of fits")
+    longest = max((record.epochs for record in sweep.records), default=0.0)
+    if longest > 1:
+        parts.append(f"D exceeds the unique training data: examples repeat up to {longest:.3g} times")
     if moved:
         parts.append(f"{moved} no longer asked for, moved to the local store")
     return ", ".join(parts)

@@ -78,7 +78,7 @@ def test_what_one_pushes_another_pulls_and_trains_nothing(copy: Path, tmp_path: 
     assert "Running stage" not in said
     edited = clone / "specs/studies/smoke.yaml"
     edited.write_text(edited.read_text(encoding="utf-8").replace("bootstrap: 50", "bootstrap: 20"), encoding="utf-8")
-    assert trained_now(dvc(clone, "repro")) == [0], "what was pulled is known, though nothing was ever trained here"
+    assert trained_now(dvc(clone, "repro", "train@smoke")) == [0], "what was pulled is known, though nothing was ever trained here"
 
 
 def test_editing_a_regime_retrains_the_sparse_runs_alone(copy: Path) -> None:
@@ -112,14 +112,14 @@ def test_metrics_are_shown_and_compared(copy: Path) -> None:
 
 
 def test_an_experiment_sets_a_field_of_the_study(copy: Path) -> None:
-    said = dvc(copy, "exp", "run", "--set-param", "specs/studies/smoke.yaml:law.bootstrap=20")
+    said = dvc(copy, "exp", "run", "--set-param", "specs/studies/smoke.yaml:law.bootstrap=20", "fit@smoke")
     assert "Ran experiment" in said
     assert trained_now(said) == [0]
     study = load_spec(copy / "specs/studies/smoke.yaml", "study")
     assert isinstance(study, StudySpec)
     assert study.law.bootstrap == 20
     assert dvc(copy, "exp", "list", "--name-only").strip()
-    assert len(json.loads((copy / "laws/smoke/frantar.json").read_text(encoding="utf-8"))["bootstrap"]["samples"]) == 20
+    assert json.loads((copy / "laws/smoke/frantar.json").read_bytes())["bootstrap"]["replicates"] == 20
 
 
 def test_plots_are_shown_offline(copy: Path) -> None:

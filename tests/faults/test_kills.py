@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -52,7 +53,7 @@ def moments(count: int) -> list[tuple[int, float]]:
 
 def test_a_sweep_that_is_killed_again_and_again(prepared: Path, finished: Path) -> None:
     seen: dict[str, tuple[bytes, int]] = {}
-    for runs, pause in moments(4):
+    for runs, pause in moments(3):
         sweep = subprocess.Popen(
             command("train", "tiny", "--workers", "2"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
         )
@@ -91,21 +92,18 @@ def test_dvc_that_is_killed_again_and_again(tmp_path: Path, documents: Path, fin
     assert "didn't change" in dvc(root, "repro", "train@tiny")
 
 
-def test_every_step_can_be_killed_and_run_again(prepared: Path, finished: Path) -> None:
+def test_later_steps_can_be_killed_and_run_again(trained: Path, finished: Path) -> None:
+    for name in ("search", "laws", "metrics"):
+        shutil.rmtree(trained / name)
     generator = np.random.default_rng(SEED)
-    for step in ("train", "search", "fit"):
+    for step in ("search", "fit"):
         process = subprocess.Popen(
-            command(step, "tiny"),
-            cwd=prepared,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            command(step, "tiny"), cwd=trained, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(generator.uniform(0.5, 4))
         process.kill()
         process.wait()
-        cli(prepared, step, "tiny")
-    assert results(prepared) == results(finished)
-    assert results(prepared, "search/tiny") == results(finished, "search/tiny")
-    for name in ("search/tiny.json", "metrics/tiny/fit.json", "metrics/tiny/search.json"):
-        assert (prepared / name).read_bytes() == (finished / name).read_bytes()
+        cli(trained, step, "tiny")
+    assert results(trained, "search/tiny") == results(finished, "search/tiny")
+    for name in ("search/tiny.json", "metrics/tiny/fit.json", "metrics/tiny/search.json", "laws/tiny/chinchilla.json"):
+        assert (trained / name).read_bytes() == (finished / name).read_bytes()

@@ -14,10 +14,11 @@ NEEDED = ("dvc.yaml", ".dvc", ".dvcignore", ".gitignore", "specs", "sparsity_lab
 
 
 def checkout(root: Path, *studies: str) -> Path:
-    """The files of this checkout, committed or not, with these studies in params.yaml, as one commit."""
+    """The files of this checkout, committed or not, beside what is there already, with these studies, as one commit."""
     listed = run(ROOT, "git", "ls-files", "-co", "--exclude-standard", "--", *NEEDED).stdout.splitlines()
     for name in listed:
-        if (ROOT / name).is_file():  # one that is deleted but not yet committed is listed too
+        wanted = (ROOT / name).is_file()  # one that is deleted but not yet committed is listed too
+        if wanted and not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes((ROOT / name).read_bytes())
     lines = "".join(f"  {study}: specs/studies/{study}.yaml\n" for study in studies)

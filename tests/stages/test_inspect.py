@@ -91,7 +91,7 @@ def test_a_diverged_run_whose_loss_is_no_number_repeats_too(trained: Path, monke
     name = cheapest(trained)
     tamper(trained, name, loss="NaN", status="diverged")
     record = find_run(name, trained)
-    monkeypatch.setattr("sparsity_lab.training.run.train", lambda *_: record)
+    monkeypatch.setattr("sparsity_lab.stages.verify.train", lambda *_: record)
     assert "the same bits" in verify_study(space_of(trained), retrain=1)
 
 

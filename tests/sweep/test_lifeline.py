@@ -28,8 +28,8 @@ def start(root: Path) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def endless(prepared: Path) -> Path:
-    """A study that is not done before the test is."""
-    edit(prepared, "studies/tiny", grid__data=[30_000_000], training__evaluation__every=1000)
+    """A study that is not done before the test is, and whose workers have nothing to say meanwhile."""
+    edit(prepared, "studies/tiny", grid__data=[30_000_000], training__evaluation__every=100_000_000)
     return prepared
 
 

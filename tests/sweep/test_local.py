@@ -122,8 +122,6 @@ def test_a_run_whose_workers_are_always_killed_is_given_up_and_the_others_are_ke
     assert len(killed) == MAXIMUM_DEATHS
     assert Store(place.home).find(good.fingerprint) is not None
     assert Store(place.home).find(bad.fingerprint) is None
-    run_jobs([bad], place, 1)
-    assert Store(place.home).find(bad.fingerprint) is not None
 
 
 def test_bad_data_in_a_worker_is_the_users_error_without_a_traceback(
