@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parent / "stages"))
 
 from projects import (
     GRID_RUNS,
-    alive,
     bare,
     cli,
     command,
@@ -33,6 +32,7 @@ from projects import (
     trained,
     under_way,
     until,
+    until_gone,
     workers_of,
 )
 
@@ -228,7 +228,7 @@ def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
     assert sweep.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted: finished runs are kept")
     assert "Traceback" not in said
-    until(lambda: not any(map(alive, processes)), 20, "the workers are gone")
+    until_gone(processes)
 
 
 @pytest.fixture

@@ -78,7 +78,9 @@ def test_what_one_pushes_another_pulls_and_trains_nothing(copy: Path, tmp_path: 
     assert "Running stage" not in said
     edited = clone / "specs/studies/smoke.yaml"
     edited.write_text(edited.read_text(encoding="utf-8").replace("bootstrap: 50", "bootstrap: 20"), encoding="utf-8")
-    assert trained_now(dvc(clone, "repro", "train@smoke")) == [0], "what was pulled is known, though nothing was ever trained here"
+    assert trained_now(dvc(clone, "repro", "train@smoke")) == [0], (
+        "what was pulled is known, though nothing was ever trained here"
+    )
 
 
 def test_editing_a_regime_retrains_the_sparse_runs_alone(copy: Path) -> None:

@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkouts import checkout, dvc, surroundings
-from projects import GRID_RUNS, alive, children, cli, command, environment, new_project, records, results, until
+from projects import (
+    GRID_RUNS,
+    children,
+    cli,
+    command,
+    environment,
+    new_project,
+    records,
+    results,
+    until,
+    until_gone,
+)
 
 SEED = 20
 
@@ -58,7 +69,7 @@ def test_a_sweep_that_is_killed_again_and_again(prepared: Path, finished: Path) 
             command("train", "tiny", "--workers", "2"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
         )
         below = kill_when(sweep, prepared, runs, pause)
-        until(lambda below=below: not any(map(alive, below)), 20, "the workers are gone")
+        until_gone(below)
         seen = check_intact(prepared, seen)
     said = cli(prepared, "train", "tiny").stderr
     assert f"{GRID_RUNS} runs, {GRID_RUNS - len(seen)} trained now" in said
@@ -82,7 +93,7 @@ def test_dvc_that_is_killed_again_and_again(tmp_path: Path, documents: Path, fin
         )
         below = kill_when(repro, root, runs + 1, pause)
         assert below, "the stage and its workers were running"
-        until(lambda below=below: not any(map(alive, below)), 20, "nothing of the stage survives")
+        until_gone(below)
         seen = check_intact(root, seen)
     said = dvc(root, "repro", "train@tiny")
     assert f"{GRID_RUNS} runs, {GRID_RUNS - len(seen)} trained now" in said

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,17 @@ def until(condition: Callable[[], object], seconds: float = 120, what: str = "")
     while not condition():
         assert time.monotonic() < deadline, f"still not true after {seconds} s: {what or condition}"
         time.sleep(0.02)
+
+
+def until_gone(processes: Iterable[int], seconds: float = 20) -> None:
+    """Wait for processes to end by themselves; none is left behind when one does not."""
+    waited_for = list(processes)
+    try:
+        until(lambda: not any(map(alive, waited_for)), seconds, "the processes are gone")
+    finally:
+        for process in waited_for:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def alive(process: int) -> bool:

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from projects import alive, command, edit, environment, under_way, until, workers_of
+from projects import alive, command, edit, environment, under_way, until, until_gone, workers_of
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 pytestmark = LINUX
@@ -42,7 +42,7 @@ def test_workers_die_with_a_killed_sweep(endless: Path) -> None:
     finally:
         sweep.kill()
         sweep.wait()
-    until(lambda: not any(map(alive, processes)), 20, "the workers are gone")
+    until_gone(processes)
 
 
 def test_workers_that_never_saw_their_parent_alive_die_too(endless: Path) -> None:
@@ -53,7 +53,7 @@ def test_workers_that_never_saw_their_parent_alive_die_too(endless: Path) -> Non
     finally:
         sweep.kill()
         sweep.wait()
-    until(lambda: not any(map(alive, processes)), 60, "the worker is gone")
+    until_gone(processes, 60)
 
 
 def test_a_worker_that_finds_another_parent_dies_at_once() -> None:
@@ -111,7 +111,7 @@ def test_a_stage_dies_with_dvc_through_a_shell(rest: str) -> None:
     dvc.kill()
     dvc.wait()
     dvc.stdout.close()
-    until(lambda: not alive(stage), 20, "the stage is gone")
+    until_gone([stage])
 
 
 def test_a_command_that_a_person_started_stays_when_its_shell_goes() -> None:
