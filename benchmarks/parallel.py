@@ -17,10 +17,10 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.sweep.jobs import Event, Workplace
 from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.resolve import Point, plan_point
 from sparsity_lab.sweep.study import fingerprints, job_of
-from sparsity_lab.sweep.jobs import Event, Workplace
 
 RUNS = 8
 
