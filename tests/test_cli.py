@@ -259,4 +259,4 @@ def test_a_read_only_folder_is_said_in_one_line(read_only: Path, step: str) -> N
 def test_a_read_only_folder_can_be_looked_at(read_only: Path) -> None:
     assert "0 runs" in cli(read_only, "plan", "tiny").stdout
     assert "frantar" not in cli(read_only, "runs", "list", "tiny").stdout
-    assert "every fingerprint is that of its contents" in cli(read_only, "runs", "verify", "tiny").stdout
+    assert "every fingerprint is that of its spec and data" in cli(read_only, "runs", "verify", "tiny").stdout

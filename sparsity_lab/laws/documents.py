@@ -30,7 +30,7 @@ class FitRecord(Spec):
     gradient_norm: float
     """largest cosine between the residuals and the slope by a free parameter; zero at a minimum"""
     starts: Count
-    agreeing: Count
+    agreeing: int = Field(ge=0)
     """starts that reached the best objective, to 1e-6 of it"""
     condition: float
     """condition number of the scaled Hessian over the free parameters"""

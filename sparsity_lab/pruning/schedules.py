@@ -39,7 +39,9 @@ class Ramp:
     @property
     def mean_density(self) -> float:
         """Time-average of the density: what the sparse-schedule FLOPs of a run are proportional to."""
-        return float(self.density_of_steps().mean())
+        ends = (*self.updates[1:], self.steps)
+        spans = zip(self.updates, ends, self.levels, strict=True) if self.updates else ()
+        return 1 - sum(level * (end - start) for start, end, level in spans) / self.steps
 
 
 def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:

@@ -104,7 +104,7 @@ def _metrics(result: SearchResult | None) -> dict[str, Any]:
     if result is None:
         return {}
     budgets = {
-        f"D_{scaled(budget.data_dense)}": {
+        f"D_{budget.data_dense}": {
             "best_sparsity": budget.best_sparsity,
             "best_loss": budget.best_loss,
             "optimum": budget.optimum,

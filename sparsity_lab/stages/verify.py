@@ -27,7 +27,7 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> str:
     records = list_runs(space)
     for record in records:
         _check_identity(record)
-    lines = [f"{space.name}: {len(records)} records, every fingerprint is that of its contents", *_makers(records)]
+    lines = [f"{space.name}: {len(records)} records, every fingerprint is that of its spec and data", *_makers(records)]
     cheapest = sorted(records, key=lambda record: record.cost.flops_dense)[:retrain]
     lines += [f"  {record.fingerprint[:12]} {_retrain(space, record)}" for record in cheapest]
     return "\n".join(lines)
@@ -36,7 +36,7 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> str:
 def _check_identity(record: RunRecord) -> None:
     expected = fingerprint(record.spec, record.data_hash, record.engine)
     if expected != record.fingerprint:
-        raise RecordError("contents do not have this fingerprint", found=record.fingerprint, expected=expected)
+        raise RecordError("spec and data do not have this fingerprint", found=record.fingerprint, expected=expected)
 
 
 def _makers(records: Sequence[RunRecord]) -> list[str]:

@@ -29,9 +29,10 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
     """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock."""
     with locked(place.layout.lock(job.fingerprint)):
         store = Store(place.home, all_homes(place.layout))
-        if store.adopt(job.fingerprint, with_weights=place.keep_weights):
-            return store.get(job.fingerprint)
         checkpoint = place.layout.checkpoint(job.fingerprint)
+        if store.adopt(job.fingerprint, with_weights=place.keep_weights):
+            shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
+            return store.get(job.fingerprint)
         weights = place.home / job.fingerprint / WEIGHTS if place.keep_weights else None
         sitting = Sitting(checkpoint, weights, place.checkpoint_seconds)
         record = train(

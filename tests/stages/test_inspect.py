@@ -66,7 +66,7 @@ def test_a_name_that_is_no_name_is_refused(finished: Path, prefix: str) -> None:
 def test_a_sound_study_is_verified_and_its_cheapest_run_repeats_bit_for_bit(finished: Path) -> None:
     said = verify_study(space_of(finished), retrain=1)
     count = len({*records(finished), *records(finished, "search/tiny")})
-    assert said.startswith(f"tiny: {count} records, every fingerprint is that of its contents\n")
+    assert said.startswith(f"tiny: {count} records, every fingerprint is that of its spec and data\n")
     assert f"\n  {count} made with torch " in said
     assert f"{cheapest(finished)[:12]} trained again: the same bits" in said
 
@@ -76,7 +76,7 @@ def test_a_record_whose_spec_was_tampered_with_is_found(trained: Path, field: st
     name = sorted(records(trained))[5]
     spec = records(trained)[name]["spec"]
     tamper(trained, name, spec=spec | {field: 0.25 if field == "sparsity" else spec[field] + 1})
-    with pytest.raises(RecordError, match=f"contents do not have this fingerprint.*{name}"):
+    with pytest.raises(RecordError, match=f"spec and data do not have this fingerprint.*{name}"):
         verify_study(space_of(trained))
 
 
