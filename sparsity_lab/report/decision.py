@@ -33,34 +33,40 @@ class Verdict:
 def decide(evidence: Evidence) -> Verdict:
     """The verdict under the study's own cost, at the largest size and budget of the search and of the law.
 
-    Sparse needs one source that shows it winning, none that shows dense winning, and differences that exceed the noise
-    of seeds; dense needs one source for it and none against, since it is what one does without evidence. Everything
-    else leaves the question open.
+    Sparse needs one source that shows it winning, none that shows dense winning, and both the differences between
+    sparsities and its own advantage above the noise of seeds; dense needs one source for it and none against, since
+    it is what one does without evidence. Everything else leaves the question open.
     """
     cost = evidence.inputs.study.spec.law.cost
     compared = tuple(found[-1] for source in ("search", "law") if (found := evidence.compared(cost, source)))
     winners = {one.winner for one in compared} - {"unclear"}
     reasons = tuple(_reason(one, evidence) for one in compared)
-    ratio = evidence.signal_to_noise
-    hidden = ratio is not None and ratio < CLEAR
-    if len(winners) > 1:
-        return _open("search and law contradict each other", reasons, compared)
     if winners == {"dense"}:
         return Verdict("stay-dense", f"Stay dense: {_under(evidence)} no sparsity beats it.", reasons, None, compared)
-    if hidden:
-        return _open("the noise of seeds hides the differences between sparsities", reasons, compared)
-    if not compared:
-        return _open("there is neither a search nor a usable law under the study's cost", reasons, compared)
-    if not winners:
-        return _open("dense and sparse are within their uncertainty of each other", reasons, compared)
+    doubt = _doubt(evidence, compared)
+    if doubt is not None:
+        return Verdict("cannot-tell", f"Cannot tell: {doubt}.", reasons, None, compared)
     best = next(one for one in compared if one.winner == "sparse")
-    hardware, doubt = _dense_hardware(evidence)
+    hardware, caution = _dense_hardware(evidence)
     headline = f"Train sparse, at about {percent(best.sparsity, 2)} zeros{hardware}."
-    return Verdict("train-sparse", headline, (*reasons, *doubt), best.sparsity, compared)
+    return Verdict("train-sparse", headline, (*reasons, *caution), best.sparsity, compared)
 
 
-def _open(because: str, reasons: tuple[str, ...], compared: tuple[EqualCost, ...]) -> Verdict:
-    return Verdict("cannot-tell", f"Cannot tell: {because}.", reasons, None, compared)
+def _doubt(evidence: Evidence, compared: tuple[EqualCost, ...]) -> str | None:
+    """Why the evidence does not settle the question; None where sparse is better beyond doubt."""
+    ratio, noise = evidence.signal_to_noise, evidence.noise
+    ahead = [one for one in compared if one.winner == "sparse"]
+    if ahead and any(one.winner == "dense" for one in compared):
+        return "search and law contradict each other"
+    if ratio is not None and ratio < CLEAR:
+        return "the noise of seeds hides the differences between sparsities"
+    if not compared:
+        return "there is neither a search nor a usable law under the study's cost"
+    if not ahead:
+        return "dense and sparse are within their uncertainty of each other"
+    if noise is not None and ahead[0].advantage < noise.deviation:
+        return "sparse is ahead, but by less than seeds alone move the loss"
+    return None
 
 
 def _reason(one: EqualCost, evidence: Evidence) -> str:

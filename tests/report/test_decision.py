@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import flat_loss, make_grid, make_search, make_study
 
+from sparsity_lab.artifacts.noise import SeedNoise
 from sparsity_lab.report.decision import decide
-from sparsity_lab.report.evidence import gather
+from sparsity_lab.report.evidence import Evidence, gather
 from sparsity_lab.report.trend import FLAT, Reading, direction_of, verdict_of
 
 
@@ -53,6 +54,18 @@ def test_cannot_tell_under_too_much_noise(noisy):
     found = verdict(noisy)
     assert found.choice == "cannot-tell"
     assert "noise of seeds" in found.headline
+
+
+def test_cannot_tell_where_the_advantage_is_less_than_seeds_make(inputs, monkeypatch):
+    monkeypatch.setattr(Evidence, "signal_to_noise", 10.0)
+    evidence = gather(inputs)
+    advantage = evidence.compared(inputs.study.spec.law.cost, "search")[-1].advantage
+    loud = replace(evidence, noise=SeedNoise(deviation=1.01 * advantage, points=2, degrees=4))
+    quiet = replace(evidence, noise=SeedNoise(deviation=0.99 * advantage, points=2, degrees=4))
+    assert decide(quiet).choice == "train-sparse"
+    found = decide(loud)
+    assert found.choice == "cannot-tell"
+    assert "less than seeds" in found.headline
 
 
 def test_cannot_tell_where_search_and_law_contradict(inputs):
