@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sparsity_lab.models import fused
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.layers import Embedding, Layer, Linear, RMSNorm, attend, split_heads
+from sparsity_lab.models.layers import Embedding, GatedMlp, Layer, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import DecoderDims
 
 ROTARY_BASE = 10_000.0
@@ -64,7 +64,7 @@ class Block(Layer):
         self.attention_norm = RMSNorm(dims.width)
         self.attention = Attention(dims)
         self.mlp_norm = RMSNorm(dims.width)
-        self.mlp = GatedSilu(dims)
+        self.mlp = GatedMlp(dims.width, dims.ff, functional.silu)
 
     def forward(self, x_BTD: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -89,17 +89,3 @@ class Attention(Layer):
         k_BTHK = fused.turn(split_heads(self.k(x_BTD), self.heads), cos_T1K, sin_T1K)
         v_BTHK = split_heads(self.v(x_BTD), self.heads)
         return self.o(attend(q_BTHK, k_BTHK, v_BTHK, causal=True))
-
-
-class GatedSilu(Layer):
-    """wo(silu(wi_0 x) * wi_1 x)."""
-
-    def __init__(self, dims: DecoderDims) -> None:
-        super().__init__()
-        self.wi_0 = Linear(dims.width, dims.ff, bias=False)
-        self.wi_1 = Linear(dims.width, dims.ff, bias=False)
-        self.wo = Linear(dims.ff, dims.width, bias=False)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        return self.wo(functional.silu(self.wi_0(x_BTD)) * self.wi_1(x_BTD))

@@ -6,6 +6,7 @@ head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,21 @@ class RMSNorm(Layer):
         if x_BTD.is_cpu:
             return fused.rms_norm(x_BTD, self.weight, EPSILON)
         return functional.rms_norm(x_BTD, self.weight.shape, self.weight, EPSILON)
+
+
+class GatedMlp(Layer):
+    """wo(activation(wi_0 x) * wi_1 x), without biases (Shazeer 2020)."""
+
+    def __init__(self, width: int, ff: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+        self.wi_0 = Linear(width, ff, bias=False)
+        self.wi_1 = Linear(width, ff, bias=False)
+        self.wo = Linear(ff, width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.wo(self.activation(self.wi_0(x_BTD)) * self.wi_1(x_BTD))
 
 
 def split_heads(x_BTD: Tensor, heads: int) -> Tensor:

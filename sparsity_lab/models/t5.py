@@ -6,6 +6,7 @@ Shape suffixes: B batch, T input positions, U target positions, D width, H heads
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from torch.nn import functional
 
 from sparsity_lab.models import fused
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.models.layers import Embedding, Layer, Linear, RMSNorm, attend, split_heads
+from sparsity_lab.models.layers import Embedding, GatedMlp, Layer, Linear, RMSNorm, attend, split_heads
 from sparsity_lab.specs.models import T5Dims
 
+GELU = partial(functional.gelu, approximate="tanh")
 START = 0
 """the token the decoder starts from, and what padding becomes as its input"""
 
@@ -67,7 +69,7 @@ class EncoderBlock(Layer):
         self.attention_norm = RMSNorm(dims.width)
         self.attention = Attention(dims)
         self.mlp_norm = RMSNorm(dims.width)
-        self.mlp = GatedGelu(dims)
+        self.mlp = GatedMlp(dims.width, dims.ff, GELU)
 
     def forward(self, x_BTD: Tensor, bias_HTT: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -86,7 +88,7 @@ class DecoderBlock(Layer):
         self.cross_attention_norm = RMSNorm(dims.width)
         self.cross_attention = Attention(dims)
         self.mlp_norm = RMSNorm(dims.width)
-        self.mlp = GatedGelu(dims)
+        self.mlp = GatedMlp(dims.width, dims.ff, GELU)
 
     def forward(self, x_BUD: Tensor, memory_BTD: Tensor, bias_HUU: Tensor) -> Tensor:
         """(B, U, D) -> (B, U, D)."""
@@ -115,20 +117,6 @@ class Attention(Layer):
         if bias_HTS is not None and x_BTD.is_cpu:
             return self.o(fused.biased_attention(q_BTHK, k_BSHK, v_BSHK, bias_HTS).flatten(2))
         return self.o(attend(q_BTHK, k_BSHK, v_BSHK, bias_HTS, scale=1.0))
-
-
-class GatedGelu(Layer):
-    """wo(gelu(wi_0 x) * wi_1 x), GELU by its tanh approximation."""
-
-    def __init__(self, dims: T5Dims) -> None:
-        super().__init__()
-        self.wi_0 = Linear(dims.width, dims.ff, bias=False)
-        self.wi_1 = Linear(dims.width, dims.ff, bias=False)
-        self.wo = Linear(dims.ff, dims.width, bias=False)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        return self.wo(functional.gelu(self.wi_0(x_BTD), approximate="tanh") * self.wi_1(x_BTD))
 
 
 class RelativePositions(Layer):
