@@ -22,8 +22,9 @@ def keep_largest(score: Tensor, keep: int) -> Tensor:
     if keep == 0:
         return torch.zeros_like(score, dtype=torch.bool)
     threshold = flat.kthvalue(flat.numel() - keep + 1).values
-    mask = flat > threshold
-    missing = keep - int(mask.sum())
-    ties = (flat == threshold).nonzero().flatten()[:missing]
-    mask[ties] = True
+    mask = flat >= threshold
+    surplus = int(mask.sum()) - keep
+    if surplus:  # rare: only then are the ties worth looking for
+        ties = (flat == threshold).nonzero().flatten()
+        mask[ties[len(ties) - surplus :]] = False
     return mask.view(score.shape)
