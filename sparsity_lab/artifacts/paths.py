@@ -9,7 +9,6 @@ RECORD = "record.json"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 TABLE = "runs.parquet"
-METRICS = "metrics.json"
 STORAGE = "optuna.db"
 MANIFEST = "manifest.json"
 

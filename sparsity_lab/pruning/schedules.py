@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sparsity_lab.specs.regimes import Cubic, Dense, RegimeSpec
 
 
@@ -28,13 +25,6 @@ class Ramp:
         """Asked sparsity once `step` optimiser steps are done."""
         passed = sum(update <= step for update in self.updates)
         return self.levels[passed - 1] if passed else 0.0
-
-    def density_of_steps(self) -> NDArray[np.float64]:
-        """Density under which each step is computed, shape (steps,)."""
-        density = np.ones(self.steps)
-        for update, level in zip(self.updates, self.levels, strict=True):
-            density[update:] = 1 - level
-        return density
 
     @property
     def mean_density(self) -> float:
@@ -58,16 +48,6 @@ def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:
     updates = (*range(start + cadence, end, cadence), max(end, start))
     levels = tuple(_level(schedule, sparsity, update, start, end) for update in updates)
     return Ramp(steps, updates, levels)
-
-
-def cubic_density(schedule: Cubic, sparsity: float) -> float:
-    """Time-average of the density of the continuous schedule, in closed form.
-
-    Integrating S(1 - (1 - p)^k) over p gives S k/(k + 1) inside the window and S after it.
-    """
-    window = schedule.end - schedule.start
-    mean_sparsity = sparsity * (window * schedule.power / (schedule.power + 1) + 1 - schedule.end)
-    return 1 - mean_sparsity
 
 
 def _level(schedule: Cubic, sparsity: float, update: int, start: int, end: int) -> float:
