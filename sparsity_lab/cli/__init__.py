@@ -1,0 +1,5 @@
+"""The command line, one file for each group of commands."""
+
+from sparsity_lab.cli.main import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,76 @@
+"""The program: parses, delegates, prints. Every command is also a function of `sparsity_lab.stages`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from sparsity_lab import __version__
+from sparsity_lab.cli import runs, specs, steps
+from sparsity_lab.cli.options import LOOK, JsonOption
+from sparsity_lab.errors import SparsityLabError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="When does weight sparsity pay? From specs to runs, law and report.\n\n"
+    "A study goes through five steps, each of which does only what is missing: "
+    "[b]prepare[/b] → [b]train[/b] → [b]search[/b] → [b]fit[/b] → [b]report[/b]. "
+    "[b]dvc repro[/b] runs them all for the studies in params.yaml.",
+)
+app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
+app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
+steps.add_to(app)
+
+INTERRUPTED = 130
+"""what typer exits with after Ctrl-C"""
+
+
+def main() -> None:
+    """Run the command line: bad input ends with one clear error and exit code 2."""
+    try:
+        app()
+    except SparsityLabError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        from sparsity_lab.artifacts.atomic import explained
+
+        told = explained(error, error.filename)
+        if told is None:
+            raise
+        sys.stderr.write(f"error: {told}\n")
+        sys.exit(told.exit_code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
+        raise
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda w: _version(wanted=w), is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before any command."""
+
+
+@app.command(rich_help_panel=LOOK)
+def doctor(*, as_json: JsonOption = False) -> None:
+    """Say what this machine offers: cores, memory, torch, accelerator, DVC, versions."""
+    from sparsity_lab.doctor import diagnose, render
+
+    checks = diagnose()
+    typer.echo(json.dumps([vars(check) for check in checks], indent=1) if as_json else render(checks))

@@ -1,0 +1,33 @@
+"""Arguments and options that commands share, and how a command opens a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sparsity_lab.stages.workspace import Workspace
+
+StudyArgument = Annotated[str, typer.Argument(help="A study's name (specs/studies/NAME.yaml) or the path of its file.")]
+RootOption = Annotated[
+    Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+STEPS = "The steps of a study"
+LOOK = "Look"
+
+
+def open_study(study: str, root: Path) -> Workspace:
+    """The study that a command is about; the process ends with the DVC that started it."""
+    from sparsity_lab.stages.workspace import open_workspace
+    from sparsity_lab.sweep.lifeline import die_with_dvc
+
+    die_with_dvc()
+    return open_workspace(study, root)

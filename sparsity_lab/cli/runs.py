@@ -1,0 +1,47 @@
+"""`sparsity-lab runs …`: look at finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsity_lab.cli.options import JsonOption, RootOption, StudyArgument, open_study
+
+app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, verify.")
+
+
+@app.command("list")
+def list_(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
+    """List a study's finished and diverged runs, grid and search."""
+    from sparsity_lab.stages.inspect import list_runs, run_rows
+
+    records = list_runs(open_study(study, root))
+    typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else run_rows(records))
+
+
+@app.command("show")
+def show(
+    fingerprint: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")],
+    root: RootOption = Path(),
+) -> None:
+    """Print one run's record as JSON."""
+    from sparsity_lab.stages.inspect import find_run
+
+    typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
+
+
+@app.command("verify")
+def verify(
+    study: StudyArgument,
+    root: RootOption = Path(),
+    *,
+    retrain: Annotated[
+        int, typer.Option(min=0, help="Train this many of the cheapest runs again and compare the bits.")
+    ] = 0,
+) -> None:
+    """Check every record's identity, say which were made where, and train some again to compare."""
+    from sparsity_lab.stages.verify import verify_study
+
+    typer.echo(verify_study(open_study(study, root), retrain=retrain))

@@ -1,0 +1,76 @@
+"""The steps of a study, one command each, and the plan of what they will do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from sparsity_lab.cli.options import LOOK, STEPS, JsonOption, RootOption, StudyArgument, WorkersOption, open_study
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(rich_help_panel=LOOK)(plan)
+    for step in (prepare, train, search, fit, report, run):
+        app.command(rich_help_panel=STEPS)(step)
+
+
+def plan(
+    study: StudyArgument,
+    root: RootOption = Path(),
+    workers: WorkersOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every run of a study before anything is trained: dimensions, counts, FLOPs, time, disk."""
+    from sparsity_lab.stages.plan import plan_study
+    from sparsity_lab.stages.plan_table import plan_json, plan_text
+
+    planned = plan_study(open_study(study, root), workers)
+    typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
+
+
+def prepare(study: StudyArgument, root: RootOption = Path()) -> None:
+    """Step 1: turn the study's source into shards and a manifest."""
+    from sparsity_lab.stages.prepare import prepare_study
+
+    prepare_study(open_study(study, root))
+
+
+def train(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
+    """Step 2: train the runs of the grid that no store has."""
+    from sparsity_lab.stages.train import train_study
+
+    train_study(open_study(study, root), workers=workers)
+
+
+def search(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
+    """Step 3: find the optimal sparsity of each data budget with Optuna."""
+    from sparsity_lab.stages.search import describe_search, search_study
+
+    typer.echo(describe_search(search_study(open_study(study, root), workers=workers)))
+
+
+def fit(study: StudyArgument, root: RootOption = Path()) -> None:
+    """Step 4: fit the scaling laws to all finished runs of the study."""
+    from sparsity_lab.stages.fit import describe_fit, fit_study
+
+    typer.echo(describe_fit(fit_study(open_study(study, root))))
+
+
+def report(study: StudyArgument, root: RootOption = Path()) -> None:
+    """Step 5: draw the plots and write reports/STUDY/index.html."""
+    from sparsity_lab.stages.report import describe_report, report_study
+
+    typer.echo(describe_report(report_study(open_study(study, root))))
+
+
+def run(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
+    """All five steps in order, without DVC."""
+    prepare(study, root)
+    train(study, root, workers)
+    search(study, root, workers)
+    fit(study, root)
+    report(study, root)
