@@ -1,15 +1,255 @@
-"""Allocation: how a global sparsity is shared out over the tensors. No torch: planning needs the same counts."""
+"""Allocation: how a sparsity is shared out over the tensors. No torch: planning needs the same counts.
+
+The asked sparsity is that of all prunable weights together: what excluded tensors keep, the others give up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from functools import partial
+from typing import assert_never
 
+from sparsity_lab.errors import SpecError
+from sparsity_lab.pruning.units import Shape, unit_size
+from sparsity_lab.specs.allocations import Allocation, ErdosRenyiKernel, Global, Layers, Uniform
+from sparsity_lab.specs.patterns import Pattern
+from sparsity_lab.specs.plugins import PATTERNS, Plugin
+from sparsity_lab.specs.regimes import Dense, Pruning, RegimeSpec
 
-def uniform(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
-    """Zeros for each tensor when every tensor gets the same sparsity."""
-    return {name: zeros_for(sparsity, size) for name, size in sizes.items()}
+TOLERANCE = 1e-6
+"""how closely a map of all layers must give the asked sparsity"""
 
 
 def zeros_for(sparsity: float, size: int) -> int:
     """How many of `size` weights are zero at `sparsity`: the nearest whole number, halves up."""
     return min(size, int(sparsity * size + 0.5))
+
+
+def embedding_sparsity(sparsity: float) -> float:
+    """1 - sqrt(1 - S): non-zero embedding weights then track those of the dense model of equal N."""
+    return 1 - math.sqrt(1 - sparsity)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Zeros of every tensor at any level on the way to the final sparsity: each follows the same schedule to its own.
+
+    `rates[name]` is a tensor's final sparsity over that of the whole. Without `final`, every tensor rounds for
+    itself to whole units; with it, the total is exact at every level.
+    """
+
+    sparsity: float
+    sizes: Mapping[str, int]
+    units: Mapping[str, int]
+    """weights of one unit"""
+    rates: Mapping[str, float]
+    final: Mapping[str, int] | None = None
+    nearest: Mapping[str, Callable[[int], int]] = field(default_factory=dict)
+    """what a pattern from outside makes of a tensor's count"""
+
+    def at(self, level: float) -> dict[str, int]:
+        """Zeros of every tensor at `level`; never fewer at a higher level."""
+        if self.final is None:
+            counts = {name: self._own(name, level) for name in self.sizes}
+        else:
+            names, ends = list(self.final), list(self.final.values())
+            total = zeros_for(level, sum(self.sizes.values()))
+            counts = dict(zip(names, apportion(min(total, sum(ends)), ends), strict=True))
+        return counts | {name: nearest(counts[name]) for name, nearest in self.nearest.items()}
+
+    def together(self, level: float) -> int:
+        """Zeros of all tensors at `level`, to whole units where all tensors have equal ones."""
+        sizes = {self.units[name] for name, rate in self.rates.items() if rate}
+        unit = sizes.pop() if len(sizes) == 1 else 1
+        return int(level * sum(self.sizes.values()) / unit + 0.5) * unit
+
+    def _own(self, name: str, level: float) -> int:
+        unit = self.units[name]
+        return zeros_for(level * self.rates[name], self.sizes[name] // unit) * unit
+
+
+def share_out(regime: Pruning, sparsity: float, shapes: Mapping[str, Shape]) -> Shares:
+    """The shares of a regime that ends on `sparsity` > 0 over tensors of these shapes; a global one has equal rates.
+
+    Raises:
+        SpecError: a name pattern matches no tensor, or the tensors that may be pruned cannot give up that much.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    units = {name: unit_size(regime.pattern, shape) for name, shape in shapes.items()}
+    included = included_tensors(regime.allocation, shapes)
+    ends = _final_sparsities(regime.allocation, sparsity, shapes, included)
+    _check_reach(ends, sparsity, sizes)
+    nearest = _nearest(regime.pattern, {name: shapes[name] for name in ends})
+    rates = {name: ends.get(name, 0.0) / sparsity for name in shapes}
+    if isinstance(regime.allocation, Uniform | Global):
+        share = sum(sizes.values()) / sum(sizes[name] for name in included)
+        rates = {name: share if name in ends else 0.0 for name in shapes}
+        return Shares(sparsity, sizes, units, rates, nearest=nearest)
+    if any(unit > 1 for unit in units.values()):
+        return Shares(sparsity, sizes, units, rates)
+    final = _largest_remainder(ends, sizes, zeros_for(sparsity, sum(sizes.values())))
+    return Shares(sparsity, sizes, units, rates, final, nearest)
+
+
+def final_zeros(regime: RegimeSpec, sparsity: float, shapes: Mapping[str, Shape]) -> int:
+    """Zeros of all tensors at the end of a run; channels under the global ranking come as near as they can."""
+    if isinstance(regime, Dense) or sparsity == 0:
+        return 0
+    shares = share_out(regime, sparsity, shapes)
+    if isinstance(regime.allocation, Global):
+        return shares.together(sparsity)
+    return sum(shares.at(sparsity).values())
+
+
+def _nearest(pattern: Pattern, shapes: Mapping[str, Shape]) -> dict[str, Callable[[int], int]]:
+    if not isinstance(pattern, Plugin):
+        return {}
+    rule = pattern.load(PATTERNS)
+    return {name: partial(rule.nearest, shape=shape) for name, shape in shapes.items()}
+
+
+def included_tensors(allocation: Allocation, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Names of the tensors that no pattern excludes.
+
+    Raises:
+        SpecError: a pattern matches no tensor, or all are excluded.
+    """
+    excluded = {name for pattern in allocation.exclude for name in matching(pattern, shapes, "allocation.exclude")}
+    included = tuple(name for name in shapes if name not in excluded)
+    if not included:
+        raise SpecError("no tensor is left to prune", field="allocation.exclude", found=list(allocation.exclude))
+    return included
+
+
+def matching(pattern: str, shapes: Mapping[str, Shape], field: str) -> list[str]:
+    """Names that a pattern matches.
+
+    Raises:
+        SpecError: there are none.
+    """
+    names = [name for name in shapes if fnmatchcase(name, pattern)]
+    if not names:
+        known = ", ".join(list(shapes)[:4])
+        raise SpecError("matches no prunable tensor", field=field, found=pattern, expected=f"names such as {known}")
+    return names
+
+
+def _final_sparsities(
+    allocation: Allocation, sparsity: float, shapes: Mapping[str, Shape], included: Sequence[str]
+) -> dict[str, float]:
+    """Of the tensors that are pruned."""
+    total = sum(math.prod(shape) for shape in shapes.values())
+    inside = {name: shapes[name] for name in included}
+    match allocation:
+        case Uniform() | Global():
+            return dict.fromkeys(inside, sparsity * total / sum(map(math.prod, inside.values())))
+        case ErdosRenyiKernel():
+            kept = sum(map(math.prod, inside.values())) - sparsity * total
+            return {name: 1 - density for name, density in kernel_densities(inside, kept).items()}
+        case Layers():
+            return _by_hand(allocation, sparsity * total, inside)
+        case _:
+            assert_never(allocation)
+
+
+def kernel_densities(shapes: Mapping[str, Shape], kept: float) -> dict[str, float]:
+    """Densities min(1, c (out + in) / (out in)) that keep `kept` weights (Mocanu et al. 2018; Evci et al. 2020, 3.1).
+
+    With the densest first, those that would exceed 1 are a beginning of the list: c is solved for each beginning in
+    turn until the next tensor stays below 1. A tensor's kept weights are c (out + in).
+    """
+    order = sorted(shapes, key=lambda name: (-sum(shapes[name]) / math.prod(shapes[name]), name))
+    full, rest = 0, sum(sum(shape) for shape in shapes.values())
+    for name in order:
+        factor = (kept - full) / rest
+        if factor * sum(shapes[name]) <= math.prod(shapes[name]):
+            break
+        full += math.prod(shapes[name])
+        rest -= sum(shapes[name])
+    else:
+        factor = math.inf
+    return {name: max(0.0, min(1.0, factor * sum(shape) / math.prod(shape))) for name, shape in shapes.items()}
+
+
+def _by_hand(allocation: Layers, zeros: float, shapes: Mapping[str, Shape]) -> dict[str, float]:
+    """Sparsities by name pattern; the rest shares what is left of `zeros` evenly."""
+    field = "allocation.sparsity"
+    given: dict[str, float] = {}
+    for pattern, sparsity in allocation.sparsity:
+        for name in matching(pattern, shapes, field):
+            if name in given:
+                raise SpecError(f"two patterns match {name}", field=field, found=pattern)
+            given[name] = sparsity
+    rest = {name: math.prod(shape) for name, shape in shapes.items() if name not in given}
+    named = sum(sparsity * math.prod(shapes[name]) for name, sparsity in given.items())
+    total = sum(map(math.prod, shapes.values()))
+    if rest:
+        left = 0.0 if abs(zeros - named) <= TOLERANCE * total else zeros - named
+        return given | dict.fromkeys(rest, left / sum(rest.values()))
+    if abs(zeros - named) > TOLERANCE * total:
+        raise SpecError(
+            "the map names every tensor and gives another sparsity than the one asked for",
+            field=field,
+            found=named / total,
+            expected=f"{zeros / total:g}",
+        )
+    return {name: sparsity * zeros / named for name, sparsity in given.items()}
+
+
+def _check_reach(ends: Mapping[str, float], sparsity: float, sizes: Mapping[str, int]) -> None:
+    """No tensor can be more than empty or less than dense."""
+    total = sum(sizes.values())
+    if max(ends.values()) >= 1:
+        most = sum(min(end, 1.0) * sizes[name] for name, end in ends.items()) / total
+        message = "tensors that may be pruned would have to give up more than they have"
+        raise SpecError(message, field="allocation", found=sparsity, expected=f"less than {most:g}")
+    if min(ends.values()) < 0:
+        least = sum(end * sizes[name] for name, end in ends.items() if end > 0) / total
+        message = "named tensors give up more than is asked of all"
+        raise SpecError(message, field="allocation", found=sparsity, expected=f"at least {least:g}")
+
+
+def _largest_remainder(ends: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Whole numbers next to the exact shares that sum to `total`; equal remainders by name."""
+    exact = {name: ends.get(name, 0.0) * sizes[name] for name in sorted(sizes)}
+    counts = {name: min(math.floor(share), sizes[name]) for name, share in exact.items()}
+    order = sorted(ends, key=lambda name: (counts[name] - exact[name], name))
+    for name in order[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def apportion(total: int, ends: Sequence[int]) -> list[int]:
+    """`total` split in proportion to `ends`, by Webster's method: a larger total never takes from anyone.
+
+    The k-th zero of a tensor with end w comes at time (2k - 1) / w; the first `total` zeros are given, ties by
+    index. So every tensor ends on its own count exactly, and a mask can only lose weights on the way.
+
+    Args:
+        total: 0 <= total <= sum(ends).
+        ends: final counts.
+    """
+    whole = sum(ends)
+    assert 0 <= total <= whole
+    if not whole:
+        return [0] * len(ends)
+    counts = [(2 * total * end + whole) // (2 * whole) for end in ends]  # within half a tensor's zero of the answer
+    missing = total - sum(counts)
+    sign = 1 if missing > 0 else -1
+
+    def turn(index: int) -> tuple[Fraction, int]:
+        place = counts[index] + (sign > 0)
+        return sign * Fraction(2 * place - 1, ends[index]), sign * index
+
+    heap = [turn(index) for index, end in enumerate(ends) if end]
+    heapq.heapify(heap)
+    for _ in range(abs(missing)):
+        index = abs(heap[0][1])
+        counts[index] += sign
+        heapq.heapreplace(heap, turn(index))
+    return counts

@@ -6,43 +6,186 @@ import math
 from collections.abc import Mapping
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.regimes import Dense, Gradual, NofM, RegimeSpec
+from sparsity_lab.pruning.allocation import Shares, share_out
+from sparsity_lab.pruning.units import Shape, unit_shape
+from sparsity_lab.specs.allocations import Global, Uniform
+from sparsity_lab.specs.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
+from sparsity_lab.specs.regimes import Dense, Dynamic, Pruning, RegimeSpec
+from sparsity_lab.specs.schedules import Cyclic, OneShot, PluginSchedule, Schedule, Static
+from sparsity_lab.specs.scores import Score, Wanda
+from sparsity_lab.specs.starts import Scratch
+
+CLOSE = 1e-9
+"""how closely a sparsity must fit a pattern's own"""
+
+
+def resolve_regime(regime: RegimeSpec, sparsity: float, *, where: object | None = None) -> RegimeSpec:
+    """The regime of a run that ends on `sparsity`: n of an n:m filled in, plug-ins pinned, start moved out.
+
+    The start becomes `Scratch()`, because a run names the truth about it in its `origin`.
+
+    Raises:
+        SpecError: (1 - S) m is no whole number from 1, or a plug-in cannot be used.
+    """
+    if isinstance(regime, Dense):
+        return regime
+    try:
+        chosen = {
+            "pattern": _resolved_pattern(regime.pattern, sparsity),
+            "score": _pinned_score(regime.score),
+            "schedule": _pinned_schedule(regime.schedule),
+            "start": Scratch(),
+        }
+    except SpecError as error:
+        raise _at(error, where) from None
+    return regime.model_copy(update=chosen)
 
 
 def check_feasible(
-    regime: RegimeSpec, sparsity: float, shapes: Mapping[str, tuple[int, int]], *, where: object | None = None
+    regime: RegimeSpec, sparsity: float, shapes: Mapping[str, Shape], *, where: object | None = None
 ) -> None:
     """Refuse a regime that cannot end on `sparsity` for weights of these shapes (out, in).
 
     Raises:
-        SpecError: a dense regime with S > 0, an n:m with another sparsity than its own, or with an input
-            dimension that m does not divide.
+        SpecError: with the reason, for
+
+            - a dense regime with S > 0;
+            - n:m with another sparsity than its own, with m that does not divide an input dimension, with an
+              allocation that gives tensors different sparsities, or dynamic;
+            - blocks that do not divide a matrix; blocks or channels so large that rounding to whole ones leaves
+              nothing pruned, or nothing of a tensor;
+            - rows of equal sparsity, or a pattern from outside, under the global ranking, which crosses both;
+            - a dynamic regime with a pattern from outside, with channels under the global ranking (they differ in
+              size, so no exchange keeps the count), with a cyclic schedule, or whose masks settle before the first
+              are chosen;
+            - Wanda with pruned embeddings, which have no input features;
+            - excluded or named tensors that do not exist, that are named twice, or that leave the others more to
+              give up than they have.
     """
-    match regime:
-        case Dense():
-            if sparsity > 0:
-                raise SpecError(
-                    "a dense regime cannot prune", where=where, field="sparsity", found=sparsity, expected="0"
-                )
-        case Gradual(pattern=NofM() as pattern) if sparsity > 0:
-            _check_pattern(pattern, sparsity, shapes, where)
+    if sparsity == 0:
+        return
+    try:
+        resolved = resolve_regime(regime, sparsity)
+        if isinstance(resolved, Dense):
+            _refuse("a dense regime cannot prune", "sparsity", sparsity, "0")
+        else:
+            _check_combination(resolved)
+            _check_weights(resolved, sparsity, shapes)
+    except SpecError as error:
+        raise _at(error, where) from None
 
 
-def _check_pattern(pattern: NofM, sparsity: float, shapes: Mapping[str, tuple[int, int]], where: object | None) -> None:
-    if not math.isclose(sparsity, pattern.sparsity, abs_tol=1e-9):
-        raise SpecError(
-            f"{pattern.n}:{pattern.m} ends on one sparsity only",
-            where=where,
-            field="sparsity",
-            found=sparsity,
-            expected=f"{pattern.sparsity:g}, or 0 for the dense run",
-        )
+def _resolved_pattern(pattern: Pattern, sparsity: float) -> Pattern:
+    match pattern:
+        case Plugin():
+            return pattern.pinned(PATTERNS)
+        case NofM(n=None, m=m) if sparsity > 0:
+            stay = (1 - sparsity) * m
+            if not math.isclose(stay, round(stay), abs_tol=CLOSE) or round(stay) < 1:
+                message = f"no whole number of every {m} weights stays at this sparsity"
+                raise SpecError(message, field="sparsity", found=sparsity, expected=f"a multiple of 1/{m}")
+            return pattern.model_copy(update={"n": round(stay)})
+        case _:
+            return pattern
+
+
+def _pinned_score(score: Score) -> Score:
+    return score.pinned(SCORES) if isinstance(score, Plugin) else score
+
+
+def _pinned_schedule(schedule: Schedule) -> Schedule:
+    return schedule.pinned(SCHEDULES) if isinstance(schedule, PluginSchedule) else schedule
+
+
+def _check_combination(regime: Pruning) -> None:
+    """What needs neither sparsity nor shapes to be wrong."""
+    pattern, allocation = regime.pattern, regime.allocation
+    if isinstance(pattern, NofM) and not isinstance(allocation, Uniform):
+        _refuse("every tensor of an n:m pattern ends on the same sparsity", "allocation", allocation.kind, "uniform")
+    if isinstance(allocation, Global):
+        if isinstance(pattern, Unstructured) and pattern.within == "row":
+            _refuse("rows of equal sparsity leave nothing to rank globally", "allocation", "global", "another")
+        if isinstance(pattern, Plugin):
+            _refuse("a pattern from outside chooses tensor by tensor", "allocation", "global", "another")
+    if allocation.embeddings == "balanced" and isinstance(regime.score, Wanda):
+        _refuse("an embedding has no input features that Wanda could see", "score", "wanda", "another")
+    if isinstance(regime, Dynamic):
+        _check_dynamic(regime)
+
+
+def _check_dynamic(regime: Dynamic) -> None:
+    pattern = regime.pattern
+    if isinstance(pattern, NofM | Plugin):
+        reason = "dropping and growing one by one does not keep its groups"
+        _refuse(f"a dynamic regime cannot follow this pattern: {reason}", "pattern", pattern.kind, "another")
+    if isinstance(pattern, Channel) and isinstance(regime.allocation, Global):
+        reason = "channels of different tensors differ in size, so no exchange of them keeps the count"
+        _refuse(reason, "allocation", "global", "another")
+    match regime.schedule:
+        case Cyclic():
+            _refuse("dense phases undo what a dynamic regime has grown", "schedule", "cyclic", "another")
+        case Static():
+            begins = 0.0
+        case OneShot(at=begins):
+            pass
+        case schedule:
+            begins = schedule.start
+    if regime.refresh.until <= begins:
+        _refuse("masks settle before the first are chosen", "refresh.until", regime.refresh.until, f"over {begins:g}")
+
+
+def _check_weights(regime: Pruning, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+    shares = share_out(regime, sparsity, shapes)
+    pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
+    match regime.pattern:
+        case NofM() as pattern:
+            _check_groups(pattern, sparsity * max(shares.rates.values()), sparsity, pruned)
+        case Plugin() as pattern:
+            _check_outside(pattern, shares)
+        case Block() | Channel() as pattern:
+            _check_units(pattern, shares, pruned)
+
+
+def _check_groups(pattern: NofM, level: float, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+    assert pattern.n is not None
+    own = 1 - pattern.n / pattern.m
+    if not math.isclose(level, own, abs_tol=CLOSE):
+        expected = f"{own * sparsity / level:g}, or 0 for the dense run"
+        _refuse(f"{pattern.n}:{pattern.m} ends on one sparsity only", "sparsity", sparsity, expected)
     for name, (_, inputs) in shapes.items():
         if inputs % pattern.m:
-            raise SpecError(
-                f"{pattern.n}:{pattern.m} does not divide the input dimension of {name}",
-                where=where,
-                field="pattern",
-                found=inputs,
-                expected=f"a multiple of {pattern.m} (see the model's width_multiple and ff_multiple)",
-            )
+            expected = f"a multiple of {pattern.m} (see the model's width_multiple and ff_multiple)"
+            message = f"{pattern.n}:{pattern.m} does not divide the input dimension of {name}"
+            _refuse(message, "pattern", inputs, expected)
+
+
+def _check_units(pattern: Block | Channel, shares: Shares, shapes: Mapping[str, Shape]) -> None:
+    for name, (rows, columns) in shapes.items():
+        height, width = unit_shape(pattern, (rows, columns))
+        if rows % height or columns % width:
+            message = f"blocks of {height} x {width} do not divide {name}"
+            _refuse(message, "pattern", f"{rows} x {columns}", f"multiples of {height} and {width}")
+    zeros = shares.at(shares.sparsity)
+    if not any(zeros.values()):
+        _refuse("rounding to whole units prunes nothing", "sparsity", shares.sparsity, "more, or smaller units")
+    for name in shapes:
+        if zeros[name] == shares.sizes[name]:
+            _refuse(f"rounding to whole units empties {name}", "sparsity", shares.sparsity, "less, or smaller units")
+
+
+def _check_outside(pattern: Plugin, shares: Shares) -> None:
+    for name, nearest in shares.nearest.items():
+        try:
+            nearest(shares.sizes[name])
+        except ValueError as error:
+            raise SpecError(f"{pattern.name} does not fit {name}: {error}", field="pattern") from error
+
+
+def _refuse(reason: str, field: str, found: object, expected: str) -> None:
+    raise SpecError(reason, field=field, found=found, expected=expected)
+
+
+def _at(error: SpecError, where: object | None) -> SpecError:
+    """The same error with the place it was found at."""
+    return error if where is None else SpecError(str(error), where=where)

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sparsity_lab.pruning import allocation, patterns, scores
+from sparsity_lab.pruning import draws, patterns
+from sparsity_lab.pruning.allocation import Shares, embedding_sparsity, share_out, zeros_for
+from sparsity_lab.pruning.evidence import Evidence, Request
+from sparsity_lab.pruning.masks import keep_nearest
 from sparsity_lab.pruning.schedules import Ramp, lay_out
-from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.pruning.scores import ScoreRule, mark_pruned_, observe, rule_of
+from sparsity_lab.pruning.units import unit_size
+from sparsity_lab.specs.allocations import Global
+from sparsity_lab.specs.patterns import Pattern, Unstructured
+from sparsity_lab.specs.regimes import Dense, Dynamic, RegimeSpec, StraightThrough
+from sparsity_lab.specs.schedules import Static
+from sparsity_lab.specs.scores import Random
 
 
-@dataclass
+@dataclass(frozen=True)
+class Contest:
+    """Tensors whose units are ranked together, and how many weights they give up."""
+
+    names: tuple[str, ...]
+    pattern: Pattern
+    zeros: int
+
+
+@dataclass(frozen=True)
 class Pruner:
     """Keeps the masks of a run and changes them on schedule.
 
-    Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change.
+    Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change. What is
+    chosen depends on masks, weights, evidence and step alone: there is no other state.
     """
 
     regime: RegimeSpec
     ramp: Ramp
-    weights: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
-    _due: frozenset[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._due = frozenset(self.ramp.updates)
+    seed: int
+    embeddings: frozenset[str] = frozenset()
 
     @property
     def prunes(self) -> bool:
@@ -35,24 +53,157 @@ class Pruner:
         return bool(self.ramp.updates)
 
     def due(self, step: int) -> bool:
-        """Whether masks change once `step` optimiser steps are done."""
-        return step in self._due
+        """Whether masks are chosen once `step` optimiser steps are done."""
+        return step in self._changes
+
+    def request(self, step: int) -> Request:
+        """What `update` has to be given at a step that is due."""
+        if self.ramp.sparsity_after(step) == 0:
+            return Request()
+        rule = self._rule(step)
+        grows = step in self._moves and isinstance(self.regime, Dynamic) and self.regime.grow == "gradient"
+        return Request(rule.needs | ({"gradient"} if grows else set()), rule.batches)
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Choose the masks for the sparsity after `step`, and set the weights that they drop to zero."""
+    def update(self, step: int, weights: Mapping[str, Tensor], evidence: Evidence) -> None:
+        """Choose the masks after `step`.
+
+        Args:
+            step: optimiser steps done; one that is `due`.
+            weights: (out, in) by name, zero where pruned; for straight-through all weights. They are not changed.
+            evidence: what `request(step)` asked for.
+        """
+        level = self.ramp.sparsity_after(step)
+        if level == 0:
+            for mask in self.masks.values():
+                mask.fill_(value=True)
+            return
+        for contest in self._contests(level):
+            self._hold(contest, step, weights, evidence)
+
+    def _hold(self, contest: Contest, step: int, weights: Mapping[str, Tensor], evidence: Evidence) -> None:
+        """Choose the masks of one contest."""
+        names, pattern = contest.names, contest.pattern
+        rule = self._rule(step)
+        seen = (observe(weights[name], evidence, (self.seed, step, name)) for name in names)
+        score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
+        if step in self._moves:
+            growth = _join([self._growth(name, step, evidence, pattern) for name in names])
+            kept = self._move(contest, score, growth, step)
+        else:
+            kept = self._choose(contest, score)
+        sizes = [self.masks[name].numel() // self._unit(contest, name) for name in names]
+        parts = (kept,) if len(names) == 1 else torch.split(kept.flatten(), sizes)
+        for name, part in zip(names, parts, strict=True):
+            patterns.spread_(pattern, part, self.masks[name])
+
+    def _choose(self, contest: Contest, score: Tensor) -> Tensor:
+        """Units kept for the contest's level; of masks that only shrink, those pruned already come last."""
+        units = [self._unit(contest, name) for name in contest.names]
+        shrinks = not isinstance(self.regime, StraightThrough)
+        if shrinks:
+            before = self._kept(contest)
+            mark_pruned_(score, before)
+        if len(set(units)) == 1:
+            return patterns.choose(contest.pattern, score, contest.zeros // units[0])
+        counts = [self.masks[name].numel() // unit for name, unit in zip(contest.names, units, strict=True)]
+        sizes = torch.tensor(units).repeat_interleave(torch.tensor(counts)).to(score.device)
+        kept = keep_nearest(score.flatten(), sizes, contest.zeros)
+        return kept & before.flatten() if shrinks else kept  # the nearest count may be a smaller one than before
+
+    def _move(self, contest: Contest, score: Tensor, growth: Tensor, step: int) -> Tensor:
+        """Units kept once the lowest scores are dropped and as many others grown."""
+        grids = (score, growth, self._kept(contest))
+        score, growth, before = (patterns.table(contest.pattern, grid) for grid in grids)
+        zeros = contest.zeros // self._unit(contest, contest.names[0])
+        return patterns.drop_and_grow(score, growth, before, zeros, self._fraction(step))
+
+    def _kept(self, contest: Contest) -> Tensor:
+        return _join([patterns.unit_mask(contest.pattern, self.masks[name]) for name in contest.names])
+
+    def _contests(self, level: float) -> Iterator[Contest]:
+        """All contests at a level."""
         assert not isinstance(self.regime, Dense)
-        sizes = {name: weight.numel() for name, weight in self.weights.items()}
-        zeros = allocation.uniform(sizes, self.ramp.sparsity_after(step))
-        for name, weight in self.weights.items():
-            mask = self.masks[name]
-            score = scores.magnitude(weight, mask)
-            mask.copy_(patterns.choose(self.regime.pattern, score, zeros[name]))
-            weight.mul_(mask)
+        names = tuple(name for name, rate in self._shares.rates.items() if rate)
+        if isinstance(self.regime.allocation, Global):
+            yield Contest(names, self.regime.pattern, self._shares.together(level))
+        else:
+            zeros = self._shares.at(level)
+            yield from (Contest((name,), self.regime.pattern, zeros[name]) for name in names)
+        for name in sorted(self.embeddings):
+            yield Contest((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
+
+    def _growth(self, name: str, step: int, evidence: Evidence, pattern: Pattern) -> Tensor:
+        """What a unit that is grown is chosen by."""
+        assert isinstance(self.regime, Dynamic)
+        if self.regime.grow == "gradient":
+            return patterns.pool(pattern, evidence.gradient[name].abs())
+        units = patterns.unit_mask(pattern, self.masks[name])
+        return draws.uniform("growth", self.seed, step, name, shape=tuple(units.shape), device=units.device)
+
+    def _fraction(self, step: int) -> float:
+        """Share of the kept weights that moves: f / 2 (1 + cos(pi t / t_until)) (RigL, eq. 1)."""
+        assert isinstance(self.regime, Dynamic)
+        progress = step / (self.regime.refresh.until * self.ramp.steps)
+        return self.regime.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def _unit(self, contest: Contest, name: str) -> int:
+        rows, columns = self.masks[name].shape
+        return unit_size(contest.pattern, (rows, columns))
+
+    def _rule(self, step: int) -> ScoreRule:
+        assert not isinstance(self.regime, Dense)
+        if isinstance(self.regime, Dynamic) and isinstance(self.regime.schedule, Static) and step == 0:
+            return rule_of(Random(kind="random") if self.regime.initial == "random" else self.regime.score)
+        return self._score
+
+    @cached_property
+    def _score(self) -> ScoreRule:
+        assert not isinstance(self.regime, Dense)
+        return rule_of(self.regime.score)
+
+    @cached_property
+    def _shares(self) -> Shares:
+        assert not isinstance(self.regime, Dense)
+        shapes = {name: (mask.shape[0], mask.shape[1]) for name, mask in sorted(self.masks.items())}
+        prunable = {name: shape for name, shape in shapes.items() if name not in self.embeddings}
+        return share_out(self.regime, self.ramp.levels[-1], prunable)
+
+    @cached_property
+    def _changes(self) -> frozenset[int]:
+        return frozenset(self.ramp.changes)
+
+    @cached_property
+    def _updates(self) -> frozenset[int]:
+        return frozenset(self.ramp.updates)
+
+    @cached_property
+    def _moves(self) -> frozenset[int]:
+        """Steps at which weights are dropped and grown."""
+        return frozenset(self.ramp.refreshes if isinstance(self.regime, Dynamic) else ())
 
 
-def make_pruner(
-    regime: RegimeSpec, sparsity: float, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], steps: int
+def make_pruner(  # noqa: PLR0917
+    regime: RegimeSpec,
+    sparsity: float,
+    masks: Mapping[str, Tensor],
+    steps: int,
+    seed: int,
+    embeddings: frozenset[str] = frozenset(),
 ) -> Pruner:
-    """A pruner for a run of `steps` steps; `masks` are bool, of the weights' shapes, all ones at the start."""
-    return Pruner(regime, lay_out(regime, sparsity, steps), weights, masks)
+    """A pruner for a run of `steps` steps.
+
+    Args:
+        regime: resolved (`feasibility.resolve_regime`).
+        sparsity: final sparsity of the prunable weights.
+        masks: bool (out, in) by name, all ones at the start, written in place.
+        steps: optimiser steps of the run.
+        seed: of the run; decides every random choice.
+        embeddings: names of the masks that belong to embeddings, which follow 1 - sqrt(1 - S) apart from the others.
+    """
+    return Pruner(regime, lay_out(regime, sparsity, steps), masks, seed, embeddings)
+
+
+def _join(grids: Sequence[Tensor]) -> Tensor:
+    """One grid as it is; several end to end, (1, units)."""
+    return grids[0] if len(grids) == 1 else torch.cat([grid.flatten() for grid in grids]).view(1, -1)

@@ -5,26 +5,59 @@ No torch here: planning and costing need the same numbers as training.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Protocol, assert_never
 
-from sparsity_lab.specs.regimes import Cubic, Dense, RegimeSpec
+from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, Refresh, RegimeSpec, StraightThrough
+from sparsity_lab.specs.schedules import Cubic, Cyclic, Geometric, Linear, OneShot, PluginSchedule, Ramped, Static
+
+
+class ScheduleRule(Protocol):
+    """What a schedule from outside is: S(t) = S progress(p); `pruning.conformance.check_schedule` checks it."""
+
+    @property
+    def version(self) -> int:
+        """Enters the identity of every run that uses it."""
+
+    @property
+    def mean(self) -> float:
+        """Average of `progress` over 0 <= p <= 1, which runs are charged by."""
+
+    def progress(self, p: float) -> float:
+        """From at least 0 to exactly 1 at p = 1, never falling."""
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """A schedule laid onto a run of `steps` steps: masks change after the steps in `updates`, to `levels`.
+    """A schedule laid onto a run of `steps` steps: when masks are chosen, and for which sparsity.
 
-    `updates[i]` counts finished optimiser steps; between two updates the sparsity is constant.
+    Steps count finished optimiser steps; 0 is before the first. Between two updates the sparsity is constant.
     """
 
     steps: int
     updates: tuple[int, ...] = ()
+    """masks are chosen after these steps, for a new level"""
     levels: tuple[float, ...] = ()
+    """asked sparsity from each update on; 0 where a cyclic schedule is dense again"""
+    refreshes: tuple[int, ...] = ()
+    """masks are chosen anew after these steps, at an unchanged level. A dynamic regime moves weights at these steps:
+    where one is an update as well, it does so right after the update"""
 
     def sparsity_after(self, step: int) -> float:
         """Asked sparsity once `step` optimiser steps are done."""
-        passed = sum(update <= step for update in self.updates)
+        passed = bisect_right(self.updates, step)
         return self.levels[passed - 1] if passed else 0.0
+
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """Steps after which masks are chosen, for whatever reason, in order."""
+        return tuple(sorted({*self.updates, *self.refreshes}))
+
+    @property
+    def settled(self) -> int:
+        """The step after which masks never change again; 0 where they never do."""
+        return max((*self.updates, *self.refreshes), default=0)
 
     @property
     def mean_density(self) -> float:
@@ -37,19 +70,61 @@ class Ramp:
 def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:
     """The ramp of a regime that ends on `sparsity` in a run of `steps` steps.
 
-    Updates are `every` steps apart, or closer so that the window sees `minimum_updates`; the last one falls on
-    the window's end and reaches the asked sparsity exactly.
+    Ramped schedules update every `every` steps, or more often so that the window sees `minimum_updates`; the last
+    update falls on the window's end and reaches the asked sparsity exactly. Static masks are chosen before the
+    first step. Refreshes begin after the first update and skip dense phases.
     """
     if isinstance(regime, Dense) or sparsity == 0:
         return Ramp(steps)
-    schedule = regime.schedule
+    match regime.schedule:
+        case Static():
+            updates: dict[int, float] = {0: sparsity}
+        case OneShot() as schedule:
+            updates = {round(schedule.at * steps): sparsity}
+        case Cyclic() as schedule:
+            updates = _phases(schedule, sparsity, steps)
+        case Cubic() | Linear() | Geometric() | PluginSchedule() as schedule:
+            updates = _climb(schedule, sparsity, steps)
+        case _:
+            assert_never(regime.schedule)
+    ramp = Ramp(steps, tuple(updates), tuple(updates.values()))
+    match regime:
+        case Masked():
+            return ramp
+        case StraightThrough():  # an update chooses masks already
+            refreshes = [step for step in _refreshes(regime.refresh, ramp) if step not in updates]
+        case Dynamic():
+            refreshes = _refreshes(regime.refresh, ramp)
+        case _:
+            assert_never(regime)
+    return Ramp(steps, ramp.updates, ramp.levels, tuple(refreshes))
+
+
+def _climb(schedule: Ramped, sparsity: float, steps: int) -> dict[int, float]:
     start, end = round(schedule.start * steps), max(1, round(schedule.end * steps))  # no mask changes before step 1
-    cadence = max(1, min(schedule.every, (end - start) // schedule.minimum_updates))
+    cadence = _cadence(schedule.every, schedule.minimum_updates, end - start)
     updates = (*range(start + cadence, end, cadence), max(end, start))
-    levels = tuple(_level(schedule, sparsity, update, start, end) for update in updates)
-    return Ramp(steps, updates, levels)
+    spans = {update: 1.0 if end <= start else (update - start) / (end - start) for update in updates}
+    return {update: schedule.level(sparsity, progress) for update, progress in spans.items()}
 
 
-def _level(schedule: Cubic, sparsity: float, update: int, start: int, end: int) -> float:
-    progress = 1.0 if end <= start else (update - start) / (end - start)
-    return float(sparsity * (1 - (1 - progress) ** schedule.power))
+def _phases(schedule: Cyclic, sparsity: float, steps: int) -> dict[int, float]:
+    """In short runs phases may fall on the same step: the last one counts."""
+    length = (schedule.end - schedule.start) / (2 * schedule.cycles)
+    ends = {
+        round((schedule.start + phase * length) * steps): 0.0 if phase % 2 else sparsity
+        for phase in range(2 * schedule.cycles + 1)
+    }
+    levels = [0.0, *ends.values()]
+    return {step: level for (step, level), before in zip(ends.items(), levels, strict=False) if level != before}
+
+
+def _refreshes(refresh: Refresh, ramp: Ramp) -> list[int]:
+    until = round(refresh.until * ramp.steps)
+    cadence = _cadence(refresh.every, refresh.minimum_updates, until)
+    steps = range(cadence, until, cadence)
+    return [step for step in steps if step > ramp.updates[0] and ramp.sparsity_after(step) > 0]
+
+
+def _cadence(every: int, minimum_updates: int, span: int) -> int:
+    return max(1, min(every, span // minimum_updates))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
-from sparsity_lab.specs.loading import load_named, load_spec, place
+from sparsity_lab.specs.loading import file_of, load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes import RegimeSpec
 from sparsity_lab.specs.studies import StudySpec
@@ -26,6 +26,20 @@ class Study:
     dataset: DatasetSpec
     regimes: Mapping[str, RegimeSpec]
 
+    @property
+    def project(self) -> Path:
+        """The project folder, which holds `specs/`: paths of files that regimes start from are relative to it."""
+        return self.path.resolve().parents[2]
+
+    @property
+    def law_regime(self) -> str:
+        """The regime that the laws are about, besides dense runs."""
+        return self.spec.grid.regimes[0]
+
+    def regime_file(self, name: str) -> Path:
+        """The file of one of the regimes."""
+        return file_of(self.path.resolve().parents[1], "regime", name)
+
 
 def load_study(path: Path) -> Study:
     """Read `<specs>/studies/<name>.yaml` and the files it names, beside it in `<specs>`.
@@ -36,7 +50,10 @@ def load_study(path: Path) -> Study:
     spec = load_spec(path, "study")
     assert isinstance(spec, StudySpec)
     root = path.resolve().parent.parent
-    regimes = {name: load_named(root, "regime", name, path, "grid.regimes") for name in spec.grid.regimes}
+    asked = dict.fromkeys(spec.grid.regimes, "grid.regimes")
+    for number, block in enumerate(spec.grid.blocks):
+        asked = dict.fromkeys(block.regimes, f"grid.blocks.{number}.regimes") | asked
+    regimes = {name: load_named(root, "regime", name, path, field) for name, field in asked.items()}
     if spec.search:
         searched = spec.search.regime
         regimes[searched] = load_named(root, "regime", searched, path, "search.regime")

@@ -16,10 +16,10 @@ from sparsity_lab.specs.datasets import DatasetSpec, ImageDataset, TextDataset
 from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.problems import invalid, line_of, not_yaml
-from sparsity_lab.specs.regimes import Dense, Gradual, RegimeSpec
+from sparsity_lab.specs.regimes import Dense, Pruning, RegimeSpec
 from sparsity_lab.specs.studies import StudySpec
 
-AnySpec = T5Spec | ViTSpec | DecoderSpec | TextDataset | ImageDataset | Dense | Gradual | StudySpec | PublishedLaw
+AnySpec = T5Spec | ViTSpec | DecoderSpec | TextDataset | ImageDataset | Dense | Pruning | StudySpec | PublishedLaw
 
 ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "model": TypeAdapter(ModelSpec),
@@ -67,7 +67,7 @@ def load_named(root: Path, kind: str, name: str, asked_by: Path, field: str) -> 
     Raises:
         SpecError: as `load_spec`, and when no such file exists, with the names that do.
     """
-    path = root / FOLDERS[kind] / f"{name}.yaml"
+    path = file_of(root, kind, name)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise SpecError(
@@ -80,9 +80,15 @@ def load_named(root: Path, kind: str, name: str, asked_by: Path, field: str) -> 
     return load_spec(path, kind)
 
 
+def file_of(root: Path, kind: str, name: str) -> Path:
+    """Where the specs folder `root` keeps a spec of this kind and name."""
+    return root / FOLDERS[kind] / f"{name}.yaml"
+
+
 def place(path: Path, field: str) -> str:
     """Where a field (dotted) stands in a spec file that can be read: `file:line`."""
-    return f"{path}:{line_of(_parse(path)[1], field.split('.'))}"
+    keys = [int(key) if key.isdigit() else key for key in field.split(".")]
+    return f"{path}:{line_of(_parse(path)[1], keys)}"
 
 
 def schema(kind: str) -> dict[str, Any]:

@@ -1,61 +1,20 @@
-"""Regime specs: how weights become zero. Pattern, score, allocation, schedule and method are chosen apart."""
+"""Regime specs: how weights become zero. Pattern, score, allocation, schedule, method and start are chosen apart."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from sparsity_lab.specs.allocations import Allocation, Uniform
 from sparsity_lab.specs.base import Count, Fraction, Spec, SpecFile
+from sparsity_lab.specs.patterns import Pattern, Unstructured
+from sparsity_lab.specs.schedules import Cubic, Schedule, Static
+from sparsity_lab.specs.scores import Magnitude, Score
+from sparsity_lab.specs.starts import Scratch, Start
 
-
-class Unstructured(Spec):
-    """Any weight may be zero."""
-
-    kind: Literal["unstructured"] = "unstructured"
-
-
-class NofM(Spec):
-    """At most n of every m consecutive weights along the input dimension are not zero."""
-
-    kind: Literal["n:m"]
-    n: Count
-    m: Annotated[int, Field(ge=2)]
-
-    @model_validator(mode="after")
-    def _fewer(self) -> NofM:
-        if self.n >= self.m:
-            raise ValueError(f"n must be smaller than m, found {self.n}:{self.m}")
-        return self
-
-    @property
-    def sparsity(self) -> float:
-        """The only sparsity this pattern can end on."""
-        return 1 - self.n / self.m
-
-
-Pattern = Annotated[Unstructured | NofM, Field(discriminator="kind")]
-
-
-class Cubic(Spec):
-    """S(t) = S (1 - (1 - p)^power), p = progress through [start, end] of training (Zhu & Gupta 2017, eq. 1)."""
-
-    kind: Literal["cubic"] = "cubic"
-    start: Fraction = 0.25
-    """fraction of training at which pruning starts"""
-    end: Fraction = 0.75
-    """fraction of training at which the final mask is fixed"""
-    every: Count = 100
-    """optimiser steps between two mask updates"""
-    minimum_updates: Count = 20
-    """in short runs, update more often so that the window sees at least this many updates"""
-    power: Annotated[float, Field(gt=0)] = 3.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Cubic:
-        if self.start >= self.end:
-            raise ValueError(f"start must come before end, found {self.start} and {self.end}")
-        return self
+StateOfPruned = Literal["zeroed", "kept", "reset"]
+"""the optimiser's state when masks change: zeroed where weights are pruned, kept as it is, or reset everywhere"""
 
 
 class Dense(SpecFile):
@@ -65,15 +24,61 @@ class Dense(SpecFile):
     method: Literal["dense"]
 
 
-class Gradual(SpecFile):
-    """Gradual magnitude pruning: masks are recomputed on a schedule; pruned weights get no update."""
-
+class _Pruning(SpecFile):
     kind: Literal["regime"] = "regime"
-    method: Literal["gradual"]
     pattern: Pattern = Unstructured()
-    score: Literal["magnitude"] = "magnitude"
-    allocation: Literal["uniform"] = "uniform"
-    schedule: Cubic = Cubic()
+    score: Score = Magnitude()
+    allocation: Allocation = Uniform()
+    schedule: Schedule = Cubic()
+    start: Start = Scratch()
 
 
-RegimeSpec = Annotated[Dense | Gradual, Field(discriminator="method")]
+class Masked(_Pruning):
+    """Masks are chosen on schedule; pruned weights are zero and get no update."""
+
+    method: Literal["masked"]
+    optimizer_state: StateOfPruned = "zeroed"
+
+
+class Refresh(Spec):
+    """When masks are chosen anew at an unchanged sparsity."""
+
+    every: Count = 100
+    """optimiser steps between two changes"""
+    minimum_updates: Count = 20
+    """in short runs, change more often so that at least this many changes come before `until`"""
+    until: Fraction = 0.75
+    """fraction of training after which masks stay"""
+
+
+class StraightThrough(_Pruning):
+    """The forward pass sees masked weights, gradients reach all of them (Bengio et al. 2013; SR-STE, Zhou et al. 2021).
+
+    Weights under the mask live on and may come back at any choice of masks.
+    """
+
+    method: Literal["straight-through"]
+    decay: Annotated[float, Field(ge=0)] = 0.0
+    """lambda of SR-STE (eq. 8): adds lambda * w to the gradient of every masked weight"""
+    refresh: Refresh = Refresh(until=1.0)
+
+
+class Dynamic(_Pruning):
+    """Dynamic sparse training: at a fixed sparsity the lowest scores are dropped and as many weights grown.
+
+    SET grows at random (Mocanu et al. 2018), RigL where the gradient is largest (Evci et al. 2020). The share that
+    moves is drop_fraction / 2 * (1 + cos(pi t / t_until)) (RigL, eq. 1); grown weights start at zero.
+    """
+
+    method: Literal["dynamic"]
+    schedule: Schedule = Static(kind="static")
+    grow: Literal["gradient", "random"] = "gradient"
+    drop_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3
+    initial: Literal["random", "score"] = "random"
+    """how a static schedule's first masks are drawn"""
+    refresh: Refresh = Refresh()
+    optimizer_state: StateOfPruned = "zeroed"
+
+
+Pruning = Masked | StraightThrough | Dynamic
+RegimeSpec = Annotated[Dense | Pruning, Field(discriminator="method")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from sparsity_lab.specs.base import Count, Positive, Seed, Sparsity, Spec
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
@@ -13,12 +15,34 @@ from sparsity_lab.specs.training import Evaluation, Optimizer, RateSchedule
 DataUnit = Literal["tokens", "images"]
 
 
+class RunOrigin(Spec):
+    """A run begins with the final weights of another."""
+
+    kind: Literal["run"] = "run"
+    run: RunSpec
+
+
+class FileOrigin(Spec):
+    """A run begins with weights from outside; known by what is in them, not by where they lie."""
+
+    kind: Literal["file"] = "file"
+    format: Literal["safetensors", "huggingface"]
+    sha256: str
+    """of the file, or of the folder's config and weights"""
+
+
+Origin = Annotated[RunOrigin | FileOrigin, Field(discriminator="kind")]
+
+
 class RunSpec(Spec):
     """Everything that decides a run's numbers, but the data (known by its hash) and the engine (by its version)."""
 
     model: Dims
     objective: Objective
     regime: RegimeSpec
+    """with everything resolved: n of an n:m, versions of plug-ins, and its start moved to `origin`"""
+    origin: Origin | None = None
+    """where the first weights come from; fresh from the seed when None"""
     sparsity: Sparsity
     """asked final sparsity of the prunable weights"""
     batch: Count
@@ -40,6 +64,9 @@ class RunSpec(Spec):
     def data(self) -> int:
         """Training tokens (encoder input tokens for T5) or images that the run sees."""
         return self.steps * self.batch * data_per_example(self.objective)
+
+
+RunOrigin.model_rebuild()
 
 
 def unit_of(objective: Objective) -> DataUnit:

@@ -30,6 +30,26 @@ class Points(Spec):
     seeds: SeedAxis = (0,)
 
 
+class Block(Spec):
+    """A further part of a grid with regimes of its own."""
+
+    regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
+    nonzero: Axis | None = None
+    """target of non-zero prunable weights at the end of training; or `dense`"""
+    dense: Axis | None = None
+    """target of prunable weights before pruning: every sparsity prunes the same architecture"""
+    sparsity: SparsityAxis
+    data: Axis
+    """training tokens or images, in the study's `data_unit`"""
+    seeds: SeedAxis = (0,)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Block:
+        if (self.nonzero is None) == (self.dense is None):
+            raise ValueError("give either nonzero or dense")
+        return self
+
+
 class Grid(Points):
     """Every combination of the axes, under every regime, and repeated points that measure the noise of seeds."""
 
@@ -38,7 +58,9 @@ class Grid(Points):
     regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
     """names of files in specs/regimes; sparsity 0 is one dense run shared by all"""
     replicates: tuple[Points, ...] = ()
-    """further blocks, normally the same points with other seeds"""
+    """the same regimes at further points, normally the same ones with other seeds"""
+    blocks: tuple[Block, ...] = ()
+    """further points under other regimes"""
 
 
 class SearchSpec(Spec):
@@ -70,7 +92,8 @@ class SearchSpec(Spec):
 class LawSpec(Spec):
     """Which laws are fitted to the finished runs, and how."""
 
-    forms: Annotated[tuple[LawForm, ...], Field(min_length=1), Distinct] = ("frantar", "chinchilla")
+    forms: Annotated[tuple[LawForm, ...], Distinct] = ("frantar", "chinchilla")
+    """none for a study that only compares regimes"""
     residual: Literal["log", "linear"] = "log"
     """residual = log of predicted - log of measured loss (text), or their difference (vision)"""
     delta: Positive = 1e-3

@@ -1,31 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from regime_cases import scores, stable_sort_mask
 from torch import Tensor
 
-from sparsity_lab.pruning.masks import keep_largest
-from sparsity_lab.pruning.patterns import choose, group_winners
-from sparsity_lab.pruning.scores import PRUNED, magnitude
-from sparsity_lab.specs.regimes import NofM, Unstructured
-
-
-@st.composite
-def scores(draw: st.DrawFn, multiple: int = 1) -> Tensor:
-    """(rows, columns), from a few whole values, so that ties are common."""
-    rows, groups = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    size = rows * groups * multiple
-    values = draw(st.lists(st.integers(-1, 4), min_size=size, max_size=size))
-    return torch.tensor(values, dtype=torch.float32).view(rows, groups * multiple)
-
-
-def stable_sort_mask(score: Tensor, keep: int) -> Tensor:
-    """The definition: the first `keep` of a stable descending sort."""
-    order = sorted(range(score.numel()), key=lambda index: -float(score.flatten()[index]))
-    mask = torch.zeros(score.numel(), dtype=torch.bool)
-    mask[order[:keep]] = True
-    return mask.view(score.shape)
+from sparsity_lab.pruning.masks import SAMPLE, keep_largest, keep_largest_in_rows, keep_nearest
 
 
 @given(scores(), st.data())
@@ -51,57 +34,51 @@ def test_ranking_leaves_the_scores_alone() -> None:
 
 
 @given(scores(), st.data())
-def test_without_a_pattern_the_count_is_all_that_is_asked(score: Tensor, data: st.DataObject) -> None:
-    zeros = data.draw(st.integers(0, score.numel()))
-    mask = choose(Unstructured(), score, zeros)
-    assert int((~mask).sum()) == zeros
-    assert torch.equal(mask, stable_sort_mask(score, score.numel() - zeros))
+def test_rows_are_ranked_each_for_itself(score: Tensor, data: st.DataObject) -> None:
+    keep = data.draw(st.integers(0, score.shape[1]))
+    expected = [stable_sort_mask(row, keep) for row in score]
+    assert torch.equal(keep_largest_in_rows(score, keep), torch.stack(expected))
 
 
-@st.composite
-def grouped(draw: st.DrawFn) -> tuple[NofM, Tensor]:
-    m = draw(st.integers(2, 5))
-    return NofM(kind="n:m", n=draw(st.integers(1, m - 1)), m=m), draw(scores(multiple=m))
+@given(
+    st.integers(2 * SAMPLE, 12 * SAMPLE),
+    st.sampled_from(["normal", "few values", "mostly pruned", "sorted", "all equal", "waves"]),
+    st.floats(0, 1),
+    st.integers(0, 100),
+)
+@settings(deadline=None, max_examples=60)
+def test_many_values_are_ranked_as_a_stable_sort_does(size: int, kind: str, share: float, seed: int) -> None:
+    """Selection looks at a sample first; where the sample misleads, the answer must be the same."""
+    draw = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    score = {
+        "normal": draw.abs(),
+        "few values": (draw * 3).round(),
+        "mostly pruned": torch.where(draw < 0.8, -1.0, draw),
+        "sorted": draw.sort().values,
+        "all equal": torch.zeros(size),
+        "waves": torch.where(torch.arange(size) % (size // SAMPLE) == 0, 9.0, draw),  # the sample sees 9 alone
+    }[kind]
+    keep = int(share * size)
+    expected = torch.zeros(size, dtype=torch.bool)
+    expected[score.argsort(descending=True, stable=True)[:keep]] = True
+    assert torch.equal(keep_largest(score, keep), expected)
 
 
-@given(grouped())
-def test_each_group_has_n_winners(case: tuple[NofM, Tensor]) -> None:
-    pattern, score = case
-    winners = group_winners(score, pattern.n, pattern.m).view(-1, pattern.m)
-    groups = score.view(-1, pattern.m)
-    for group, won in zip(groups, winners, strict=True):
-        assert torch.equal(won, stable_sort_mask(group, pattern.n))
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan, math.inf]), min_size=1, max_size=30), st.data())
+def test_counts_stay_exact_where_some_scores_are_no_numbers(values: list[float], data: st.DataObject) -> None:
+    score = torch.tensor(values)
+    keep = data.draw(st.integers(0, len(values)))
+    assert int(keep_largest(score, keep).sum()) == keep
 
 
-@given(grouped(), st.data())
-def test_on_the_way_to_a_pattern_counts_are_exact_and_losers_go_first(
-    case: tuple[NofM, Tensor], data: st.DataObject
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=12), st.data())
+def test_units_of_unequal_size_come_as_near_as_whole_units_can(
+    units: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    pattern, score = case
-    losers = score.numel() // pattern.m * (pattern.m - pattern.n)
-    zeros = data.draw(st.integers(0, losers))
-    mask = choose(pattern, score, zeros)
-    won = group_winners(score, pattern.n, pattern.m)
-    assert int((~mask).sum()) == zeros
-    assert bool(mask[won].all()), "no group loses a winner before the pattern is full"
-    dropped, kept = score[~mask], score[mask & ~won]
-    assert not (dropped.numel() and kept.numel()) or float(dropped.max()) <= float(kept.min()), "smallest losers first"
-
-
-@given(grouped())
-def test_the_ramp_ends_on_the_pattern(case: tuple[NofM, Tensor]) -> None:
-    pattern, score = case
-    losers = score.numel() // pattern.m * (pattern.m - pattern.n)
-    mask = choose(pattern, score, losers)
-    assert torch.equal(mask, group_winners(score, pattern.n, pattern.m))
-    assert (mask.view(-1, pattern.m).sum(1) == pattern.n).all()
-
-
-@given(scores(), st.data())
-def test_the_score_is_the_magnitude_and_pruned_weights_rank_last(weight: Tensor, data: st.DataObject) -> None:
-    bits = data.draw(st.lists(st.booleans(), min_size=weight.numel(), max_size=weight.numel()))
-    mask = torch.tensor(bits).view(weight.shape)
-    score = magnitude(weight * mask, mask)
-    assert torch.equal(score[mask], weight[mask].abs())
-    assert (score[~mask] == PRUNED).all()
-    assert not mask.any() or float(score[mask].min()) > PRUNED
+    score, sizes = (torch.tensor(column) for column in zip(*units, strict=True))
+    asked = data.draw(st.integers(0, int(sizes.sum())))
+    order = sorted(range(len(units)), key=lambda index: (int(score[index]), -index))
+    counts = [int(sizes[order[:count]].sum()) for count in range(len(units) + 1)]
+    nearest = max(range(len(counts)), key=lambda count: (-abs(counts[count] - asked), count))
+    mask = keep_nearest(score.float(), sizes, asked)
+    assert sorted((~mask).nonzero().flatten().tolist()) == sorted(order[:nearest])

@@ -1,137 +1,268 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from math import cos, pi, prod
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from regime_cases import (
+    ALLOCATIONS,
+    CYCLIC,
+    GRIDS,
+    MONOTONE,
+    SCORES,
+    Shapes,
+    Training,
+    can_be,
+    regime,
+    shapes,
+    zeros,
+)
 
-from sparsity_lab.errors import SpecError
-from sparsity_lab.pruning.allocation import zeros_for
-from sparsity_lab.pruning.feasibility import check_feasible
-from sparsity_lab.pruning.pruner import Pruner, make_pruner
-from sparsity_lab.specs.regimes import Dense, Gradual, RegimeSpec
+from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
+from sparsity_lab.pruning.evidence import Evidence, Request
+from sparsity_lab.pruning.patterns import unit_mask
+from sparsity_lab.pruning.units import unit_size
+from sparsity_lab.specs.regimes import Dense
 
-SHAPES = {"a": (8, 12), "b": (4, 4), "c": (5, 24)}
 DENSE = Dense(version=1, method="dense")
+SHAPES: Shapes = {"a": (8, 12), "b": (4, 4), "c.w": (5, 24)}
+
+grids, scores, allocations = st.sampled_from(GRIDS), st.sampled_from(SCORES), st.sampled_from(ALLOCATIONS)
+monotone = st.sampled_from(MONOTONE)
+levels = st.floats(0.05, 0.9)
+lengths = st.integers(1, 40)
+slow_enough = settings(deadline=None, max_examples=50)
 
 
-def gradual(pattern: Mapping[str, Any] | None = None, **schedule: Any) -> Gradual:
-    pattern = pattern or {"kind": "unstructured"}
-    fields = {"version": 1, "method": "gradual", "pattern": pattern, "schedule": schedule}
-    return Gradual.model_validate(fields)
+def expected_zeros(training: Training, level: float) -> dict[str, int]:
+    """Of every tensor that does not compete with others."""
+    return share_out(training.regime, training.sparsity, dict(sorted(training.shapes.items()))).at(level)
 
 
-def pruner_of(regime: RegimeSpec, sparsity: float, steps: int, seed: int = 0) -> Pruner:
-    generator = torch.Generator().manual_seed(seed)
-    weights = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
-    masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in SHAPES.items()}
-    return make_pruner(regime, sparsity, weights, masks, steps)
+def check_counts(training: Training, step: int) -> None:
+    """Exact counts, whole units."""
+    level, found = training.pruner.ramp.sparsity_after(step), zeros(training.masks)
+    pattern, total = training.regime.pattern, sum(map(prod, training.shapes.values()))
+    units = {unit_size(pattern, shape) for shape in training.shapes.values()}
+    if training.regime.allocation.kind != "global":
+        assert found == expected_zeros(training, level)
+    elif len(units) == 1:
+        (unit,) = units
+        assert sum(found.values()) == int(level * total / unit + 0.5) * unit
+    else:
+        assert abs(sum(found.values()) - level * total) <= max(units), "as near as the next channel"
+    for mask in training.masks.values():
+        units_kept = unit_mask(pattern, mask)
+        assert int(units_kept.sum()) * unit_size(pattern, (mask.shape[0], mask.shape[1])) == int(mask.sum()), (
+            "units are whole"
+        )
+        if getattr(pattern, "within", "") == "row":
+            assert int(mask.sum(1).max() - mask.sum(1).min()) <= 1
 
 
-def move(pruner: Pruner, seed: int) -> None:
-    """Training moves the weights that are kept, some of them to zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, weight in pruner.weights.items():
-        weight.add_(torch.randn(weight.shape, generator=generator) * pruner.masks[name])
-        weight.mul_(torch.rand(weight.shape, generator=generator) > 0.05)
-
-
-patterns = st.sampled_from([None, {"kind": "n:m", "n": 2, "m": 4}, {"kind": "n:m", "n": 1, "m": 4}])
-
-
-@given(patterns, st.floats(0.05, 0.95), st.integers(1, 60), st.integers(0, 1000))
-@settings(deadline=None)
-def test_counts_are_exact_at_every_update_and_no_weight_comes_back(
-    pattern: Mapping[str, Any] | None, sparsity: float, steps: int, seed: int
+@given(grids, scores, allocations, monotone, levels, shapes(), lengths, st.integers(0, 99))
+@slow_enough
+def test_masked_counts_are_exact_and_no_weight_comes_back(  # noqa: PLR0917
+    pattern: Any, score: Any, allocation: Any, schedule: Any, sparsity: float, shapes: Shapes, steps: int, seed: int
 ) -> None:
-    regime = gradual(pattern, every=7, minimum_updates=5)
-    if pattern:
-        sparsity = 1 - pattern["n"] / pattern["m"]
-    pruner = pruner_of(regime, sparsity, steps, seed)
-    updates = 0
-    for step in range(1, steps + 1):
-        move(pruner, seed * 1000 + step)
-        if not pruner.due(step):
+    asked = regime(pattern=pattern, score=score, allocation=allocation, schedule=schedule)
+    assume(can_be(asked, sparsity, shapes))
+    training = Training(asked, sparsity, shapes, steps, seed)
+    changes = 0
+    for step, before in training.changes():
+        check_counts(training, step)
+        assert not any((mask & ~before[name]).any() for name, mask in training.masks.items()), "one came back"
+        changes += 1
+    assert changes == len(training.pruner.ramp.updates)
+    assert training.pruner.ramp.sparsity_after(steps) == sparsity
+
+
+@given(st.sampled_from([(2, 4), (1, 4), (4, 8), (2, 8), (1, 8), (1, 2), (3, 4)]), scores, monotone, lengths)
+@slow_enough
+def test_groups_are_exact_at_the_end_and_counts_on_the_way(
+    groups: tuple[int, int], score: Any, schedule: Any, steps: int
+) -> None:
+    n, m = groups
+    asked = regime(pattern={"kind": "n:m", "m": m}, score=score, schedule=schedule)
+    training = Training(asked, 1 - n / m, {"a": (4, 8), "b": (3, 16), "c.w": (8, 24)}, steps)
+    for step, before in training.changes():
+        level = training.pruner.ramp.sparsity_after(step)
+        assert zeros(training.masks) == {name: zeros_for(level, mask.numel()) for name, mask in training.masks.items()}
+        assert not any((mask & ~before[name]).any() for name, mask in training.masks.items())
+    assert all((mask.view(-1, m).sum(1) == n).all() for mask in training.masks.values())
+
+
+@given(grids, scores, allocations, st.sampled_from([*MONOTONE, CYCLIC]), levels, shapes(), lengths)
+@slow_enough
+def test_straight_through_counts_are_exact_and_the_best_weights_win_whatever_was_before(  # noqa: PLR0917
+    pattern: Any, score: Any, allocation: Any, schedule: Any, sparsity: float, shapes: Shapes, steps: int
+) -> None:
+    refresh = {"every": 3, "until": 1.0}
+    fields = {"pattern": pattern, "score": score, "allocation": allocation, "schedule": schedule, "refresh": refresh}
+    asked = regime("straight-through", **fields)
+    assume(can_be(asked, sparsity, shapes))
+    training = Training(asked, sparsity, shapes, steps)
+    for step, _ in training.changes():
+        check_counts(training, step)
+        chosen = training.copy()
+        for mask in training.masks.values():
+            mask.fill_(value=True)
+        training.update(step)
+        assert all(torch.equal(mask, chosen[name]) for name, mask in training.masks.items()), "history must not matter"
+
+
+def test_the_dense_phases_of_a_cycle_let_every_weight_come_back() -> None:
+    training = Training(regime(schedule=CYCLIC), 0.75, SHAPES, 60)
+    found = [sum(zeros(training.masks).values()) for _ in training.changes()]
+    total = zeros_for(0.75, 96) + zeros_for(0.75, 16) + zeros_for(0.75, 120)
+    assert found == [total, 0, total, 0, total]
+
+
+dynamic_schedules = st.sampled_from([MONOTONE[0], MONOTONE[3], MONOTONE[4]])
+
+
+@given(
+    grids, scores, allocations, dynamic_schedules, levels, shapes(), lengths, st.sampled_from(["gradient", "random"])
+)
+@slow_enough
+def test_dynamic_regimes_keep_the_count_and_grow_nothing_that_they_drop(  # noqa: PLR0917
+    pattern: Any, score: Any, allocation: Any, schedule: Any, sparsity: float, shapes: Shapes, steps: int, grow: str
+) -> None:
+    refresh = {"every": 2, "minimum_updates": 4, "until": 0.9}
+    fields = {"pattern": pattern, "score": score, "allocation": allocation, "schedule": schedule, "refresh": refresh}
+    asked = regime("dynamic", grow=grow, **fields)
+    assume(can_be(asked, sparsity, shapes))
+    training = Training(asked, sparsity, shapes, steps)
+    unit = {name: unit_size(asked.pattern, shape) for name, shape in shapes.items()}
+    for step, before in training.changes():
+        check_counts(training, step)
+        if step in training.pruner.ramp.updates:
             continue
-        before = {name: mask.clone() for name, mask in pruner.masks.items()}
-        pruner.update(step)
-        updates += 1
-        for name, mask in pruner.masks.items():
-            assert int((~mask).sum()) == zeros_for(pruner.ramp.sparsity_after(step), mask.numel())
-            assert not (mask & ~before[name]).any(), "a pruned weight came back"
-            assert (pruner.weights[name][~mask] == 0).all()
-    assert updates == len(pruner.ramp.updates)
-    for mask in pruner.masks.values():
-        assert int((~mask).sum()) == zeros_for(sparsity, mask.numel())
-        if pattern:
-            assert (mask.view(-1, pattern["m"]).sum(1) == pattern["n"]).all()
+        share = 0.15 * (1 + cos(pi * step / (0.9 * steps)))
+        moved = {name: int((mask & ~before[name]).sum()) for name, mask in training.masks.items()}
+        gone = {name: int((before[name] & ~mask).sum()) for name, mask in training.masks.items()}
+        if asked.allocation.kind == "global":
+            assert sum(moved.values()) == sum(gone.values())
+            continue
+        assert moved == gone
+        if getattr(asked.pattern, "within", "") != "row":
+            for name, mask in training.masks.items():
+                kept = int(mask.sum()) // unit[name]
+                free = mask.numel() // unit[name] - kept
+                pruned = free if expected_zeros(training, sparsity)[name] else 0
+                assert moved[name] == min(zeros_for(share, kept), pruned) * unit[name]
 
 
-def test_the_smallest_weights_go_first() -> None:
-    pruner = pruner_of(gradual(), 0.75, 100)
-    before = {name: weight.abs() for name, weight in pruner.weights.items()}
-    pruner.update(pruner.ramp.updates[-1])
-    for name, mask in pruner.masks.items():
-        assert before[name][mask].min() > before[name][~mask].max()
+def test_rigl_grows_where_the_gradient_is_largest_and_drops_the_smallest() -> None:
+    training = Training(regime("dynamic", refresh={"every": 10, "minimum_updates": 1}), 0.5, SHAPES, 100)
+    for step, before in training.changes():
+        if step == 0:
+            continue
+        gradient = {name: training.chance(step, name, "gradient").abs() for name in SHAPES}
+        for name, mask in training.masks.items():
+            grown, free = mask & ~before[name], ~mask & ~before[name]
+            if grown.any() and free.any():
+                assert gradient[name][grown].min() >= gradient[name][free].max()
+    assert training.pruner.request(0) == Request()
+    assert training.pruner.request(10) == Request(frozenset({"gradient"}))
 
 
-def test_masks_and_weights_are_written_in_place() -> None:
-    pruner = pruner_of(gradual(), 0.5, 10)
-    views = {name: (weight.view(-1), pruner.masks[name].view(-1)) for name, weight in pruner.weights.items()}
-    pruner.update(10)
-    for weight, mask in views.values():
-        assert not mask.all()
-        assert (weight[~mask] == 0).all()
+def test_a_static_dynamic_regime_starts_at_random_or_by_its_score() -> None:
+    by_score = Training(regime("dynamic", initial="score"), 0.5, SHAPES, 100)
+    before = {name: weight.abs() for name, weight in by_score.weights.items()}
+    by_score.update(0)
+    at_random = Training(regime("dynamic", score={"kind": "fisher"}), 0.5, SHAPES, 100)
+    assert at_random.pruner.request(0) == Request()
+    at_random.update(0)
+    for name, magnitude in before.items():
+        assert magnitude[by_score.masks[name]].min() > magnitude[~by_score.masks[name]].max()
+        assert not torch.equal(by_score.masks[name], at_random.masks[name])
 
 
-@pytest.mark.parametrize(("regime", "sparsity"), [(DENSE, 0.0), (gradual(), 0.0)])
-def test_a_dense_run_is_never_due(regime: RegimeSpec, sparsity: float) -> None:
-    pruner = pruner_of(regime, sparsity, 20)
+def test_globally_the_smallest_of_all_tensors_go() -> None:
+    training = Training(regime(allocation={"kind": "global"}, schedule={"kind": "one-shot"}), 0.6, SHAPES, 10)
+    weights = torch.cat([weight.abs().flatten() for weight in training.weights.values()])
+    training.update(5)
+    kept = torch.cat([mask.flatten() for mask in training.masks.values()])
+    assert int((~kept).sum()) == zeros_for(0.6, kept.numel())
+    assert weights[~kept].max() < weights[kept].min()
+
+
+@given(st.sampled_from(SCORES), st.sampled_from(["masked", "dynamic"]), st.sampled_from(ALLOCATIONS), st.randoms())
+@settings(deadline=None, max_examples=20)
+def test_neither_the_order_of_tensors_nor_another_pruner_changes_a_mask(
+    score: Any, method: str, allocation: Any, random: Any
+) -> None:
+    asked = regime(method, score=score, allocation=allocation)
+    shapes = dict.fromkeys(("a", "b", "c.w"), (8, 12))  # equal shapes, so that ties are real
+    names = list(shapes)
+    random.shuffle(names)
+    one, other = (Training(asked, 0.5, given, 30) for given in (shapes, {name: shapes[name] for name in names}))
+    for training in (one, other):
+        for weight in training.weights.values():
+            weight.round_()
+        for _ in training.changes():
+            pass
+    assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
+
+
+@given(st.sampled_from(["masked", "straight-through", "dynamic"]), levels)
+@settings(deadline=None, max_examples=12)
+def test_embeddings_follow_a_sparsity_of_their_own(method: str, sparsity: float) -> None:
+    asked = regime(method, allocation={"kind": "uniform", "exclude": ["b"], "embeddings": "balanced"})
+    assume(can_be(asked, sparsity, SHAPES))
+    training = Training(
+        asked, sparsity, SHAPES | {"embedding.weight": (9, 11)}, 40, embeddings=frozenset({"embedding.weight"})
+    )
+    alone = Training(asked, sparsity, SHAPES, 40)
+    for (step, _), _ in zip(training.changes(), alone.changes(), strict=True):
+        level = training.pruner.ramp.sparsity_after(step)
+        found = zeros(training.masks)
+        assert found.pop("embedding.weight") == zeros_for(embedding_sparsity(level), 99)
+        assert found == zeros(alone.masks), "embeddings do not count"
+        assert found["b"] == 0
+
+
+def test_masks_are_written_in_place_and_weights_left_alone() -> None:
+    training = Training(regime(), 0.5, SHAPES, 10)
+    views = {name: mask.view(-1) for name, mask in training.masks.items()}
+    before = {name: weight.clone() for name, weight in training.weights.items()}
+    training.pruner.update(10, training.weights, Evidence())
+    assert not any(view.all() for view in views.values())
+    assert all(torch.equal(weight, before[name]) for name, weight in training.weights.items())
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda fields: str(fields["kind"]))
+@pytest.mark.parametrize("method", ["masked", "straight-through", "dynamic"])
+def test_evidence_is_asked_for_where_it_is_used(score: dict[str, Any], method: str) -> None:
+    """Updates are given what they ask for and nothing else; without it a score that needs it could not be computed."""
+    needs = {"saliency": {"gradient"}, "fisher": {"fisher"}, "wanda": {"inputs"}}.get(score["kind"], set())
+    training = Training(regime(method, score=score, schedule={"kind": "one-shot"}), 0.5, SHAPES, 20)
+    assert (12 in training.pruner.ramp.refreshes) == (method != "masked")
+    assert training.pruner.request(10).needs == needs
+    assert training.pruner.request(12).needs == needs | ({"gradient"} if method == "dynamic" else set())
+    for step, _ in training.changes():
+        check_counts(training, step)
+
+
+@pytest.mark.parametrize(("asked", "sparsity"), [(DENSE, 0.0), (regime(), 0.0)])
+def test_a_dense_run_is_never_due(asked: Any, sparsity: float) -> None:
+    pruner = Training(asked, sparsity, SHAPES, 20).pruner
     assert not pruner.prunes
     assert not any(pruner.due(step) for step in range(25))
 
 
-@pytest.mark.parametrize("pattern", [None, {"kind": "n:m", "n": 2, "m": 4}])
+@pytest.mark.parametrize("pattern", [{"kind": "unstructured"}, {"kind": "n:m", "n": 2, "m": 4}])
 @pytest.mark.parametrize("damage", [float("nan"), float("inf")])
-def test_broken_weights_are_left_for_training_to_report(pattern: Mapping[str, Any] | None, damage: float) -> None:
+@pytest.mark.parametrize("method", ["masked", "straight-through"])
+def test_broken_weights_are_left_for_training_to_report(pattern: Any, damage: float, method: str) -> None:
     """A run whose weights are no numbers has diverged, which its loss tells: pruning must not fail before."""
-    pruner = pruner_of(gradual(pattern), 0.5, 40)
-    for weight in pruner.weights.values():
+    training = Training(regime(method, pattern=pattern), 0.5, SHAPES, 40)
+    for weight in training.weights.values():
         weight[0] = damage
-    for step in pruner.ramp.updates:
-        pruner.update(step)
-    assert not any(bool(weight.isfinite().all()) for weight in pruner.weights.values()), "the damage must stay visible"
-
-
-def feasible(regime: RegimeSpec, sparsity: float, shapes: Mapping[str, tuple[int, int]] | None = None) -> str:
-    """What is said against a regime; nothing when it can be."""
-    try:
-        check_feasible(regime, sparsity, shapes or {"b.q": (8, 12)}, where="study.yaml")
-    except SpecError as error:
-        return str(error)
-    return ""
-
-
-def test_what_can_be_pruned_is_not_refused() -> None:
-    two_of_four = gradual({"kind": "n:m", "n": 2, "m": 4})
-    assert not feasible(DENSE, 0.0)
-    assert not feasible(gradual(), 0.99, {"a": (3, 7)})
-    assert not feasible(two_of_four, 0.5)
-    assert not feasible(two_of_four, 0.0, {"a": (3, 7)}), "a dense run needs no groups"
-    assert not feasible(gradual({"kind": "n:m", "n": 1, "m": 3}), 0.6666666666666666)
-
-
-def test_what_cannot_be_pruned_says_why() -> None:
-    two_of_four = gradual({"kind": "n:m", "n": 2, "m": 4})
-    assert feasible(DENSE, 0.5) == "study.yaml: sparsity: a dense regime cannot prune (found 0.5, expected 0)"
-    assert (
-        feasible(two_of_four, 0.75)
-        == "study.yaml: sparsity: 2:4 ends on one sparsity only (found 0.75, expected 0.5, or 0 for the dense run)"
-    )
-    message = (
-        "study.yaml: pattern: 2:4 does not divide the input dimension of w (found 6, expected a multiple of 4 (see "
-    )
-    assert feasible(two_of_four, 0.5, {"v": (6, 8), "w": (8, 6)}).startswith(message)
+    for step in training.pruner.ramp.changes:
+        training.update(step)
+    assert not any(bool(weight.isfinite().all()) for weight in training.weights.values()), "damage must stay visible"

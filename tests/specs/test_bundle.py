@@ -13,8 +13,9 @@ FILES = {
     "models/tiny-vit.yaml": "version: 1\nkind: model\nfamily: vit\n",
     "datasets/words.yaml": "version: 1\nkind: dataset\ncontent: text\nsource: {kind: python-stdlib}\n",
     "datasets/shapes.yaml": "version: 1\nkind: dataset\ncontent: images\nsource: {kind: glyphs}\n",
-    "regimes/gradual.yaml": "version: 1\nkind: regime\nmethod: gradual\n",
-    "regimes/pairs.yaml": "version: 1\nkind: regime\nmethod: gradual\npattern: {kind: 'n:m', n: 1, m: 2}\n",
+    "regimes/gradual.yaml": "version: 1\nkind: regime\nmethod: masked\n",
+    "regimes/pairs.yaml": "version: 1\nkind: regime\nmethod: masked\npattern: {kind: 'n:m', n: 1, m: 2}\n",
+    "regimes/static.yaml": "version: 1\nkind: regime\nmethod: masked\nschedule: {kind: static}\n",
     STUDY: """\
 version: 1
 kind: study
@@ -33,6 +34,9 @@ grid:
   sparsity: [0, 0.5]
   data: [1e6]
   regimes: [gradual]
+  blocks:
+    - {regimes: [static], dense: [1000], sparsity: [0.5], data: [1e6]}
+    - {regimes: [pairs], nonzero: [1000], sparsity: [0.5], data: [1e6]}
 search:
   nonzero: 1000
   budgets: [1e6]
@@ -70,7 +74,16 @@ def line_of(specs: Path, text: str) -> int:
 def test_a_study_comes_with_what_it_names(specs: Path) -> None:
     study = load_study(specs / STUDY)
     assert (study.name, study.model.family, study.dataset.content) == ("small", "t5", "text")
-    assert set(study.regimes) == {"gradual", "pairs"}
+    assert set(study.regimes) == {"gradual", "pairs", "static"}
+    assert study.law_regime == "gradual"
+
+
+def test_a_study_knows_where_it_lies(specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, path in ((specs.parent, Path("specs") / STUDY), (specs / "studies", Path("small.yaml"))):
+        monkeypatch.chdir(folder)
+        study = load_study(path)
+        assert study.project == specs.parent
+        assert study.regime_file("static") == specs / "regimes/static.yaml"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +93,7 @@ def test_a_study_comes_with_what_it_names(specs: Path) -> None:
         ("dataset", "dataset", "dataset: words", "dataset: gpt-9"),
         ("regime", "grid.regimes", "regimes: [gradual]", "regimes: [gradual, gpt-9]"),
         ("regime", "search.regime", "  regime: pairs", "  regime: gpt-9"),
+        ("regime", "grid.blocks.1.regimes", "{regimes: [pairs]", "{regimes: [gpt-9]"),
     ],
 )
 def test_a_name_without_a_file_lists_those_that_have_one(

@@ -6,10 +6,11 @@ import pytest
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.loading import load_spec
-from sparsity_lab.specs.regimes import Gradual
+from sparsity_lab.specs.regimes import Masked
+from sparsity_lab.specs.schedules import Cubic
 from sparsity_lab.specs.studies import StudySpec
 
-REGIME = "version: 1\nkind: regime\nmethod: gradual\n"
+REGIME = "version: 1\nkind: regime\nmethod: masked\n"
 STUDY = """\
 version: 1
 kind: study
@@ -46,37 +47,37 @@ def problem(tmp_path: Path, text: str, kind: str | None = None) -> str:
     [
         (
             "foo: 3\n",
-            "spec.yaml:4: foo: unknown field (found 3, expected one of version, kind, method, pattern, score, ",
+            "spec.yaml:4: foo: unknown field (found 3, expected one of version, kind, pattern, score, allocation, ",
         ),
         ("3: foo\n", "spec.yaml:4: the name of a field must be text (found 3)"),
         (
             "schedule:\n  kind: cubic\n  strat: 0.2\n",
-            "spec.yaml:6: schedule.strat: unknown field (found 0.2, expected one of kind, start, end, every, ",
+            "spec.yaml:6: schedule.strat: unknown field (found 0.2, expected one of start, end, every, ",
         ),
         (
-            "schedule:\n  start: 1.5\n",
-            "spec.yaml:5: schedule.start: wrong value (found 1.5, expected less than or equal to 1)",
+            "schedule:\n  kind: cubic\n  start: 1.5\n",
+            "spec.yaml:6: schedule.start: wrong value (found 1.5, expected less than or equal to 1)",
         ),
         (
-            "schedule:\n  start: .nan\n",
-            "spec.yaml:5: schedule.start: wrong value (found nan, expected a finite number)",
+            "schedule:\n  kind: cubic\n  start: .nan\n",
+            "spec.yaml:6: schedule.start: wrong value (found nan, expected a finite number)",
         ),
         (
-            "schedule:\n  power: .inf\n",
-            "spec.yaml:5: schedule.power: wrong value (found inf, expected a finite number)",
+            "schedule:\n  kind: cubic\n  power: .inf\n",
+            "spec.yaml:6: schedule.power: wrong value (found inf, expected a finite number)",
         ),
         (
-            "schedule:\n  every: 2.5\n",
-            "spec.yaml:5: schedule.every: wrong value (found 2.5, expected a valid integer, ",
+            "schedule:\n  kind: cubic\n  every: 2.5\n",
+            "spec.yaml:6: schedule.every: wrong value (found 2.5, expected a valid integer, ",
         ),
         (
-            "schedule:\n  every: often\n",
-            "spec.yaml:5: schedule.every: wrong value (found 'often', expected a valid integer, ",
+            "schedule:\n  kind: cubic\n  every: often\n",
+            "spec.yaml:6: schedule.every: wrong value (found 'often', expected a valid integer, ",
         ),
         ("schedule: soon\n", "spec.yaml:4: schedule: wrong value (found 'soon', expected a valid dictionary "),
-        ("score: [1]\n", "spec.yaml:4: score: wrong value (found 'a list', expected 'magnitude')"),
+        ("score: [1]\n", "spec.yaml:4: score: wrong value (found 'a list', expected a valid dictionary "),
         (
-            "schedule:\n  start: 0.5\n  end: 0.5\n",
+            "schedule:\n  kind: cubic\n  start: 0.5\n  end: 0.5\n",
             "spec.yaml:4: schedule: start must come before end, found 0.5 and 0.5",
         ),
         ("pattern: {kind: 'n:m', n: 4, m: 4}\n", "spec.yaml:4: pattern: n must be smaller than m, found 4:4"),
@@ -85,11 +86,25 @@ def problem(tmp_path: Path, text: str, kind: str | None = None) -> str:
             "spec.yaml:4: pattern.n: wrong value (found 0, expected greater than 0)",
         ),
         ("pattern:\n  kind: 'n:m'\n  n: 2\n", "spec.yaml:4: pattern.m: is missing"),
-        ("pattern:\n  n: 2\n", "spec.yaml:4: pattern.kind: is missing (expected one of n:m, unstructured)"),
+        (
+            "pattern:\n  n: 2\n",
+            "spec.yaml:4: pattern.kind: is missing (expected one of block, channel, n:m, plugin, unstructured)",
+        ),
         (
             "pattern:\n  n: 2\n  kind: blocks\n",
-            "spec.yaml:6: pattern.kind: unknown variant (found 'blocks', expected one of n:m, unstructured)",
+            "spec.yaml:6: pattern.kind: unknown variant (found 'blocks', expected one of block, channel, n:m, ",
         ),
+        (
+            "pattern:\n  kind: block\n  height: 4\n  width: 0\n",
+            "spec.yaml:7: pattern.width: wrong value (found 0, expected greater than 0)",
+        ),
+        (
+            "allocation:\n  kind: layers\n  sparsity:\n    blocks.*: 1.5\n",
+            "spec.yaml:6: allocation.sparsity: wrong value",
+        ),
+        ("start: {kind: dense-run, times: 0}\n", "spec.yaml:4: start.times: wrong value (found 0, expected greater "),
+        ("start: {kind: safetensors}\n", "spec.yaml:4: start.path: is missing"),
+        ("decay: 1e-3\n", "spec.yaml:4: decay: unknown field (found 0.001, expected one of version, kind, "),
     ],
 )
 def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -105,10 +120,13 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message
         ),
         ("kind: regim\n", "spec.yaml:1: kind: wrong kind of spec (found 'regim', expected model or dataset or "),
         ("version: 1\nkind: [regime]\n", "spec.yaml:2: kind: wrong kind of spec (found ['regime'], expected model or "),
-        ("version: 1\nkind: regime\n", "spec.yaml:1: method: is missing (expected one of dense, gradual)"),
+        (
+            "version: 1\nkind: regime\n",
+            "spec.yaml:1: method: is missing (expected one of dense, dynamic, masked, straight-through)",
+        ),
         (
             "version: 1\nkind: regime\nmethod: lottery\n",
-            "spec.yaml:3: method: unknown variant (found 'lottery', expected one of dense, gradual)",
+            "spec.yaml:3: method: unknown variant (found 'lottery', expected one of dense, dynamic, masked, ",
         ),
         ("kind: regime\nmethod: dense\n", "spec.yaml:1: version: is missing"),
         (
@@ -210,6 +228,17 @@ def test_what_is_not_yaml_is_said_with_its_line(tmp_path: Path, text: str, messa
             ),
             "spec.yaml:17: grid.replicates.0.seed: unknown field (found 'a list', expected one of nonzero, ",
         ),
+        (
+            ("regimes: [gradual]", "regimes: [gradual]\n  blocks:\n  - {regimes: [g], sparsity: [0], data: [5]}"),
+            "spec.yaml:18: grid.blocks.0: give either nonzero or dense",
+        ),
+        (
+            (
+                "regimes: [gradual]",
+                "regimes: [gradual]\n  blocks:\n  - {regimes: [g], sparsity: [0], data: [5], nonzero: [5], dense: [5]}",
+            ),
+            "spec.yaml:18: grid.blocks.0: give either nonzero or dense",
+        ),
     ],
 )
 def test_a_wrong_study_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -261,5 +290,6 @@ def test_defaults_fill_what_a_file_leaves_out(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(REGIME, encoding="utf-8")
     regime = load_spec(path, "regime")
-    assert isinstance(regime, Gradual)
+    assert isinstance(regime, Masked)
+    assert isinstance(regime.schedule, Cubic)
     assert (regime.schedule.start, regime.schedule.end, regime.schedule.every) == (0.25, 0.75, 100)

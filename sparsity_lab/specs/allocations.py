@@ -1,0 +1,63 @@
+"""Allocations: how the asked sparsity is shared out over the weight tensors.
+
+Whatever the allocation, the asked sparsity is that of all prunable weights together: what excluded tensors keep,
+the others give up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from sparsity_lab.specs.base import Distinct, Sparsity, Spec
+
+
+def _pairs(value: object) -> object:
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+
+
+LayerMap = Annotated[
+    tuple[tuple[str, Sparsity], ...],
+    BeforeValidator(_pairs),
+    PlainSerializer(dict, return_type=dict[str, float]),
+    Field(min_length=1),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "exclusiveMaximum": 1}}),
+]
+
+
+class _Allocation(Spec):
+    exclude: Annotated[tuple[str, ...], Distinct] = ()
+    """name patterns (as in a shell: *, ?, [..]) of weight tensors that stay dense, such as "encoder.0.*" """
+    embeddings: Literal["dense", "balanced"] = "dense"
+    """dense, or pruned to 1 - sqrt(1 - S), so that their non-zero weights track those of the dense model of equal N"""
+
+
+class Uniform(_Allocation):
+    """Every tensor gets the same sparsity."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class ErdosRenyiKernel(_Allocation):
+    """Density in proportion to (out + in) / (out * in), at most 1 (Mocanu et al. 2018; Evci et al. 2020)."""
+
+    kind: Literal["erdos-renyi-kernel"]
+
+
+class Global(_Allocation):
+    """One ranking of all weights: tensors whose scores are small give up more."""
+
+    kind: Literal["global"]
+
+
+class Layers(_Allocation):
+    """Sparsities by hand; tensors that no pattern names share what is left."""
+
+    kind: Literal["layers"]
+    sparsity: LayerMap
+    """final sparsity of the tensors that a name pattern matches; a tensor may match one pattern only"""
+
+
+Allocation = Annotated[Uniform | ErdosRenyiKernel | Global | Layers, Field(discriminator="kind")]
