@@ -52,6 +52,18 @@ class Machine(Value):
     instruction_set: str
     threads: int
     platform: str
+    processes: int = 1
+    """processes that shared every batch"""
+
+
+class TensorCount(Value):
+    """One prunable weight tensor at the end of a run."""
+
+    name: str
+    size: int
+    """weights"""
+    zeros: int
+    """weights that are exactly zero"""
 
 
 class RunRecord(Value):
@@ -62,6 +74,8 @@ class RunRecord(Value):
     engine: int
     data_hash: str
     spec: RunSpec
+    origin: str | None = None
+    """fingerprint of the run whose final weights this one began with"""
     status: Literal["finished", "diverged"]
     reason: str = ""
     """why it diverged"""
@@ -71,6 +85,10 @@ class RunRecord(Value):
     """prunable weights that are not zero at the end"""
     dense: int
     """prunable weights of the architecture"""
+    tensors: tuple[TensorCount, ...] = ()
+    """the prunable weights one by one, in the model's order"""
+    embedding_zeros: int = 0
+    """embedding weights that pruning set to zero; they count in neither `sparsity` nor `nonzero`"""
     other_params: int
     """embeddings, head, norms, biases, relative positions; tied weights once"""
     paper_dense: int
@@ -83,15 +101,22 @@ class RunRecord(Value):
     loss: float
     """held-out loss at the end, nats"""
     first_loss: float
-    """held-out loss before the first step, nats, on the curve's examples"""
+    """held-out loss of fresh weights, nats, on the curve's examples"""
     curve: tuple[CurvePoint, ...]
     cost: Cost
+    """of this run alone"""
+    pretraining: Cost | None = None
+    """of the run it began with, which others may share"""
     machine: Machine
 
     @property
     def finished(self) -> bool:
         """Whether the run may enter a fit."""
         return self.status == "finished"
+
+    def losses(self) -> str:
+        """Every loss, to the last bit, in a form in which NaN equals NaN."""
+        return self.model_dump_json(include={"first_loss", "loss", "curve"})
 
 
 def write_record(record: RunRecord, path: Path) -> None:

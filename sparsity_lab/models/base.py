@@ -54,3 +54,7 @@ class Model(nn.Module, ABC):
         """The 2-D weights of attention and MLP projections inside blocks, in order of definition."""
         parameters = dict(self.named_parameters())
         return {name: parameters[name] for name in prunable_shapes(self.dims)}
+
+    @abstractmethod
+    def embeddings(self) -> dict[str, nn.Parameter]:
+        """The 2-D weights that turn tokens or patches into states, by parameter name; tied weights once."""

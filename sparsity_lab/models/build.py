@@ -33,6 +33,12 @@ def build_model(dims: Dims, seed: int) -> Model:
     return model
 
 
+def parameter_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter, tied ones once, without memory for their values."""
+    with torch.device("meta"):
+        return {name: tuple(parameter.shape) for name, parameter in _network(dims).named_parameters()}
+
+
 def _network(dims: Dims) -> Model:
     match dims:
         case T5Dims():

@@ -60,6 +60,17 @@ def prunable_shapes(dims: Dims) -> Shapes:
             assert_never(dims)
 
 
+def embedding_shapes(dims: Dims) -> Shapes:
+    """(outputs, inputs) of the weights that turn tokens or patches into states, the only others ever pruned."""
+    match dims:
+        case T5Dims() | DecoderDims():
+            return {"embedding.weight": (dims.vocabulary, dims.width)}
+        case ViTDims():
+            return {"patch_embedding.weight": (dims.width, dims.patch**2 * dims.channels)}
+        case _:
+            assert_never(dims)
+
+
 def _stack(name: str, layers: int, block: Shapes) -> Shapes:
     return {f"{name}.{layer}.{tensor}": shape for layer in range(layers) for tensor, shape in block.items()}
 

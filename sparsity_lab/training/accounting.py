@@ -6,10 +6,15 @@ A multiply-add counts as two. Evaluation is not training and is not charged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
-from sparsity_lab.models.count import other_count, prunable_count, step_flops
-from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.models.count import Flops, StepFlops, other_count, prunable_count, step_flops
+from sparsity_lab.pruning.schedules import Ramp, lay_out
+from sparsity_lab.specs.plugins import SCORES, Plugin
+from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, Pruning, RegimeSpec, StraightThrough
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.schedules import Static
+from sparsity_lab.specs.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 
 OPTIMIZER_FLOPS = {"adamw": 13, "adafactor": 9}
 """arithmetic operations a parameter in one update, counted in `training.optim`"""
@@ -32,24 +37,100 @@ def run_flops(run: RunSpec) -> RunFlops:
     """FLOPs of a run under dense and under sparse accounting.
 
     Sparse accounting multiplies each projection, and the optimiser's work on prunable weights, by the density of
-    its moment; attention scores, embeddings and head are always dense.
+    its moment; attention scores, embeddings and head are always dense. Straight-through training needs the gradient
+    of every weight and moves them all, so these two stay dense. What scores observe is charged to the mask updates
+    (`_observation_flops`).
     """
     step = step_flops(run.model, run.objective, run.batch)
+    ramp = lay_out(run.regime, run.sparsity, run.steps)
     prunable, other = prunable_count(run.model), other_count(run.model)
     optimizer = OPTIMIZER_FLOPS[run.optimizer.kind]
     both = (step.forward, step.backward)
-    scales = sum(flops.projections for flops in both) + optimizer * prunable
-    stays = sum(flops.attention + flops.embeddings_and_head for flops in both) + optimizer * other
-    ramp = lay_out(run.regime, run.sparsity, run.steps)
+    of_weights = step.backward.projections / 2 + optimizer * prunable
+    scales = float(sum(flops.projections for flops in both) + optimizer * prunable)
+    stays = float(sum(flops.attention + flops.embeddings_and_head for flops in both) + optimizer * other)
+    dense = run.steps * (scales + stays)
+    if isinstance(run.regime, StraightThrough):
+        scales, stays = scales - of_weights, stays + of_weights
     return RunFlops(
-        dense=run.steps * (scales + stays),
+        dense=dense,
         sparse=run.steps * (scales * ramp.mean_density + stays),
-        mask_updates=_mask_flops(prunable, len(ramp.updates), run.steps),
+        mask_updates=_mask_flops(run.regime, ramp, prunable) + _observation_flops(run.regime, ramp, step),
     )
 
 
-def _mask_flops(prunable: int, updates: int, steps: int) -> float:
-    if not updates:
+def _mask_flops(regime: RegimeSpec, ramp: Ramp, prunable: int) -> float:
+    """Scores, ranking and masking."""
+    if not ramp.updates:
         return 0.0
-    one_update = prunable * (1 + SELECT_FLOPS + MASK_FLOPS)
-    return float(updates * one_update + steps * MASK_FLOPS * prunable)
+    one_choice = prunable * (1 + SELECT_FLOPS + MASK_FLOPS)
+    return float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * prunable)
+
+
+def _masking(regime: RegimeSpec) -> int:
+    """Operations a weight and step: masking the gradient; with straight-through, joining and parting (3) and decay."""
+    match regime:
+        case Dense():
+            return 0
+        case Masked() | Dynamic():
+            return MASK_FLOPS * (2 if regime.optimizer_state == "kept" else 1)
+        case StraightThrough():
+            return 3 * MASK_FLOPS + (2 if regime.decay else 0)
+        case _:
+            assert_never(regime)
+
+
+def _observation_flops(regime: RegimeSpec, ramp: Ramp, step: StepFlops) -> float:
+    """Passes that scores and growth ask for: the model sparse, but the gradient of every weight.
+
+    A gradient taken from the step just done costs what sparse training would have saved of it.
+    """
+    if isinstance(regime, Dense):
+        return 0.0
+    total = 0.0
+    of_weights = step.backward.projections / 2
+    for change in ramp.changes:
+        density = 1 - ramp.sparsity_after(change - 1)
+        needs, batches = _request(regime, ramp, change)
+        if needs == {"gradient"} and batches == 1 and change > 0:
+            total += 0 if isinstance(regime, StraightThrough) else (1 - density) * of_weights
+            continue
+        if needs:
+            total += batches * _at_density(step.forward, density)
+        if needs - {"inputs"}:
+            total += batches * (_at_density(step.backward, density) + (1 - density) * of_weights)
+    return total
+
+
+def _at_density(flops: Flops, density: float) -> float:
+    return flops.total - (1 - density) * flops.projections
+
+
+def _request(regime: Pruning, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:
+    """What a choice of masks has to be told, as `Pruner.request` says, and from how many batches."""
+    if ramp.sparsity_after(change) == 0:
+        return frozenset(), 1
+    if not isinstance(regime, Dynamic):
+        return _needs(regime.score)
+    if isinstance(regime.schedule, Static) and change == 0 and regime.initial == "random":
+        return frozenset(), 1
+    needs, batches = _needs(regime.score)
+    grows = regime.grow == "gradient" and change in ramp.refreshes
+    return needs | ({"gradient"} if grows else set()), batches
+
+
+def _needs(score: Score) -> tuple[frozenset[str], int]:
+    match score:
+        case Magnitude() | Random():
+            return frozenset(), 1
+        case Saliency():
+            return frozenset({"gradient"}), score.batches
+        case Fisher():
+            return frozenset({"fisher"}), score.batches
+        case Wanda():
+            return frozenset({"inputs"}), score.batches
+        case Plugin():
+            rule = score.load(SCORES)
+            return frozenset(rule.needs), rule.batches
+        case _:
+            assert_never(score)

@@ -1,8 +1,8 @@
 """All parameters of a model in one flat vector, gradients and masks likewise.
 
 A tiny model has dozens of small tensors; an optimiser that visits each spends its time on calls. Laid end to
-end they are one vector, and a step is a handful of operations. The prunable weights come first, so that the
-mask is one prefix of the vector and costs one byte a weight.
+end they are one vector, and a step is a handful of operations. The weights that may be masked come first, so that
+the mask covers one prefix of the vector and costs one byte a weight.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class Arena:
     weights: Tensor
     gradients: Tensor
     mask: Tensor
-    """(prunable prefix,) bool; ones where a weight is kept"""
-    prunable: tuple[Slot, ...]
+    """(prefix,) bool; ones where a weight is kept"""
+    maskable: tuple[Slot, ...]
+    """the slots of the prefix: prunable weights, then embeddings where they are pruned"""
 
-    def masked_prefix(self, flat: Tensor) -> Tensor:
+    def prefix(self, flat: Tensor) -> Tensor:
         """The part of a flat vector that the mask covers."""
         return flat[: self.mask.numel()]
 
@@ -52,22 +53,30 @@ class Arena:
         """Views of a flat vector by parameter name."""
         return {slot.name: slot.view(flat) for slot in self.slots}
 
+    def named_prefix(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of a flat vector, or of its prefix alone, by name of the parameters that may be masked."""
+        return {slot.name: slot.view(flat) for slot in self.maskable}
+
     def named_masks(self) -> dict[str, Tensor]:
-        """Views of the mask by name of the prunable parameter."""
-        return {slot.name: slot.view(self.mask) for slot in self.prunable}
+        """Views of the mask by parameter name."""
+        return self.named_prefix(self.mask)
+
+    @property
+    def kept(self) -> Tensor:
+        """The mask as 0 and 1, uint8: four times faster to multiply by than bool."""
+        return self.mask.view(torch.uint8)
 
     def mask_(self, *vectors: Tensor) -> None:
         """Set the entries of pruned weights to zero in flat vectors, in place."""
-        kept = self.mask.view(torch.uint8)  # four times faster than multiplying by bool
         for vector in vectors:
-            self.masked_prefix(vector).mul_(kept)
+            self.prefix(vector).mul_(self.kept)
 
 
-def move_in(model: nn.Module, prunable: Mapping[str, nn.Parameter]) -> Arena:
+def move_in(model: nn.Module, maskable: Mapping[str, nn.Parameter]) -> Arena:
     """Move a model's parameters, tied ones once, into an arena; the model goes on with views of it."""
     everything = dict(model.named_parameters())
-    first = {name: everything[name] for name in prunable}
-    rest = {name: parameter for name, parameter in everything.items() if name not in prunable}
+    first = {name: everything[name] for name in maskable}
+    rest = {name: parameter for name, parameter in everything.items() if name not in maskable}
     slots = _lay_out({**first, **rest})
     device = next(iter(everything.values())).device
     weights = torch.zeros(_end(slots), device=device)

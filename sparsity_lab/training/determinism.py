@@ -19,7 +19,7 @@ def settle(threads: int = 1) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def this_machine(device: torch.device) -> Machine:
+def this_machine(device: torch.device, processes: int = 1) -> Machine:
     """What a record says of where it was made."""
     return Machine(
         torch=torch.__version__,
@@ -28,6 +28,7 @@ def this_machine(device: torch.device) -> Machine:
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
         platform=platform.platform(terse=True),
+        processes=processes,
     )
 
 

@@ -2,80 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsity_lab.artifacts.records import CurvePoint
+from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
+from sparsity_lab.pruning.evidence import Evidence
 from sparsity_lab.pruning.pruner import make_pruner
+from sparsity_lab.specs.regimes import Dense, RegimeSpec, StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.arena import move_in
-from sparsity_lab.training.inputs import Batch, to_device
+from sparsity_lab.training.distributed import current_ranks
+from sparsity_lab.training.methods import Method, make_method
+from sparsity_lab.training.observe import observe
 from sparsity_lab.training.optim import make_optimizer
+from sparsity_lab.training.passes import BatchAt, Passes
 from sparsity_lab.training.rates import relative_rate
-
-BatchAt = Callable[[int], Batch]
 
 
 class Loop:
     """The state of a run and the one way it moves on: `advance`.
 
     Everything that decides later bits is in `tensors()` and `facts()`: with both restored a run goes on as if it
-    had never stopped.
+    had never stopped. Between steps the model holds masked weights, whatever the method.
     """
 
     def __init__(self, run: RunSpec, batch_at: BatchAt, device: torch.device) -> None:
         torch.manual_seed(run.seed)
-        self.run, self.device = run, device
+        self.run = run
         self.model = build_model(run.model, run.seed).to(device)
-        self.arena = move_in(self.model, self.model.prunable())
-        weights = self.arena.named(self.arena.weights)
+        prunable = self.model.prunable()
+        embeddings = self.model.embeddings() if _prunes_embeddings(run.regime) else {}
+        self.arena = move_in(self.model, prunable | embeddings)
         masks = self.arena.named_masks()
-        self.pruner = make_pruner(run.regime, run.sparsity, {name: weights[name] for name in masks}, masks, run.steps)
-        self.optimizer = make_optimizer(run.optimizer, self.arena)
+        self.pruner = make_pruner(run.regime, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings))
+        moves_masked = isinstance(run.regime, StraightThrough)
+        self.optimizer = make_optimizer(run.optimizer, self.arena, moves_masked=moves_masked)
+        self.method = make_method(run.regime, self.arena, self.optimizer) if self.pruner.prunes else Method()
+        self.passes = Passes(
+            self.model, self.arena, batch_at, device, current_ranks(), bfloat16=run.precision == "bfloat16"
+        )
         self.step = 0
         self.first_loss = float("nan")
         self.curve: list[CurvePoint] = []
-        self._batch_at = batch_at
+        self._prunable = frozenset(prunable)
         self._loss_sum = torch.zeros((), device=device)
         self._losses = 0
-        self._precision = self._autocast()
 
     def advance(self) -> None:
-        """One optimiser step, and the mask update that is due after it."""
-        batch = to_device(self._batch_at(self.step), self.device)
-        with self._precision:
-            loss = self.model.loss(batch)
-        self.arena.gradients.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.pruner.prunes:
-            self.arena.mask_(self.arena.gradients)
-        self.optimizer.step(self.run.peak_learning_rate * relative_rate(self.run.schedule, self.step, self.run.steps))
-        self._loss_sum += loss.detach()
+        """One optimiser step, and the choice of masks that is due after it, or before the first."""
+        if self.step == 0 and self.pruner.due(0):
+            self._choose_masks()
+        self._loss_sum += self.passes.backward(self.step)
         self._losses += 1
+        observed = self._observed_in_passing() if self.pruner.due(self.step + 1) else None
+        self.method.before_step()
+        self.optimizer.step(self.run.peak_learning_rate * relative_rate(self.run.schedule, self.step, self.run.steps))
+        self.method.after_step()
         self.step += 1
         if self.pruner.due(self.step):
-            self.update_masks()
+            self._choose_masks(observed)
 
-    def update_masks(self) -> None:
-        """Change the masks; the optimiser forgets the weights that are pruned."""
-        self.pruner.update(self.step)
-        vectors = [tensor for tensor in self.optimizer.state().values() if tensor.ndim]
-        self.arena.mask_(*vectors)
+    def _observed_in_passing(self) -> Evidence | None:
+        """The gradient of the step under way, where that is all that the choice of masks after it asks for."""
+        request = self.pruner.request(self.step + 1)
+        if request.needs != {"gradient"} or request.batches > 1:
+            return None
+        return Evidence(gradient=self.arena.named_prefix(self.arena.prefix(self.arena.gradients).clone()))
 
-    def zeros(self) -> int:
-        """Prunable weights that are exactly zero now."""
-        masks = self.arena.named_masks()
-        weights = self.arena.named(self.arena.weights)
-        return sum(int((weights[name] == 0).sum()) for name in masks)
+    def _choose_masks(self, observed: Evidence | None = None) -> None:
+        evidence = observed if observed is not None else observe(self.passes, self.pruner.request(self.step), self.step)
+        with self.method.choosing_masks():
+            self.pruner.update(self.step, self.arena.named_prefix(self.arena.weights), evidence)
+
+    def masks_changed_since(self, step: int) -> bool:
+        """Whether masks were chosen after `step`, or before the first step where that is 0."""
+        return any(self.pruner.due(passed) for passed in range(step + (step > 0), self.step + 1))
+
+    def zeros(self) -> dict[str, int]:
+        """Weights that are exactly zero now, in each tensor that pruning may touch."""
+        weights = self.arena.named_prefix(self.arena.weights)
+        return {name: int((weight == 0).sum()) for name, weight in weights.items()}
+
+    def tensor_counts(self) -> tuple[TensorCount, ...]:
+        """Size and zeros of each prunable tensor now."""
+        zeros = self.zeros()
+        return tuple(
+            TensorCount(name=slot.name, size=slot.size, zeros=zeros[slot.name])
+            for slot in self.arena.maskable
+            if slot.name in self._prunable
+        )
+
+    def embedding_zeros(self) -> int:
+        """Embedding weights that are zero now, where embeddings are pruned."""
+        return sum(zeros for name, zeros in self.zeros().items() if name not in self._prunable)
 
     def sparsity(self) -> float:
         """Fraction of prunable weights that are exactly zero now."""
-        return self.zeros() / sum(slot.size for slot in self.arena.prunable)
+        counts = self.tensor_counts()
+        return sum(count.zeros for count in counts) / sum(count.size for count in counts)
 
     def mean_train_loss(self) -> float:
         """Mean training loss since this was last asked."""
@@ -85,11 +112,12 @@ class Loop:
         return mean
 
     def tensors(self) -> dict[str, Tensor]:
-        """Live tensors by name: weights, masks, optimiser state, running sums."""
+        """Live tensors by name: weights, masks, state of optimiser and method, running sums."""
         weights = {f"weights/{name}": view for name, view in self.arena.named(self.arena.weights).items()}
         masks = {f"masks/{name}": view for name, view in self.arena.named_masks().items()}
         state = {f"optimizer/{name}": tensor for name, tensor in self.optimizer.state().items()}
-        return {**weights, **masks, **state, "loss_sum": self._loss_sum}
+        method = {f"method/{name}": tensor for name, tensor in self.method.state().items()}
+        return {**weights, **masks, **state, **method, "loss_sum": self._loss_sum}
 
     def facts(self) -> dict[str, Any]:
         """What is not a tensor, as JSON."""
@@ -102,7 +130,6 @@ class Loop:
         self.first_loss = facts["first_loss"]
         self.curve = [CurvePoint.model_validate(point) for point in facts["curve"]]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.run.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+def _prunes_embeddings(regime: RegimeSpec) -> bool:
+    return not isinstance(regime, Dense) and regime.allocation.embeddings == "balanced"

@@ -1,8 +1,8 @@
-"""Optimisers on flat vectors, which never move a pruned weight.
+"""Optimisers on flat vectors.
 
-Gradients of pruned weights are zero when a step begins, and the state of pruned weights is zeroed when masks
-change. Every update below is zero where gradient and state are zero, so zeros stay zero through momentum,
-weight decay, clipping and scaling, and each norm is a norm over non-zero weights.
+A pruned weight is zero, and so is its gradient when a step begins. Where its state is zero too, every update below
+is zero: zeros stay zero through momentum, weight decay, clipping and scaling, and each norm is one over non-zero
+weights. What becomes of the state when masks change is the method's choice (`training.methods`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
-from sparsity_lab.training.arena import Arena
+from sparsity_lab.training.arena import Arena, Slot
 
 
 class Stepper(Protocol):
@@ -26,13 +26,13 @@ class Stepper(Protocol):
         """Every tensor that a resumed run needs, by name; written in place to load."""
 
 
-def make_optimizer(spec: Optimizer, arena: Arena) -> Stepper:
-    """The optimiser of a spec, with fresh state."""
+def make_optimizer(spec: Optimizer, arena: Arena, *, moves_masked: bool = False) -> Stepper:
+    """The optimiser of a spec, with fresh state; `moves_masked` where weights under the mask are trained too."""
     match spec:
         case AdamW():
             return AdamWStepper(spec, arena)
         case AdaFactor():
-            return AdaFactorStepper(spec, arena)
+            return AdaFactorStepper(spec, arena, () if moves_masked else arena.maskable)
         case _:
             assert_never(spec)
 
@@ -77,14 +77,15 @@ class AdaFactorStepper:
     zeros would otherwise make a sparse tensor's steps smaller (Frantar 2024, appendix A).
     """
 
-    def __init__(self, spec: AdaFactor, arena: Arena) -> None:
+    def __init__(self, spec: AdaFactor, arena: Arena, sparse: tuple[Slot, ...]) -> None:
+        """`sparse`: the first slots, in which masked weights do not count."""
         self.spec, self.arena = spec, arena
         self.second = torch.zeros_like(arena.weights)
         self.count = torch.zeros((), dtype=torch.int64)
         self._update = torch.zeros_like(arena.weights)
         self._updates = [slot.view(self._update) for slot in arena.slots]
         self._weights = [slot.view(arena.weights) for slot in arena.slots]
-        self._masks = [slot.view(arena.mask) for slot in arena.prunable]
+        self._masks = [slot.view(arena.mask) for slot in sparse]
         self._sizes = torch.tensor([float(slot.size) for slot in arena.slots], device=arena.weights.device)
         self._kept_of: tuple[int, Tensor] = (-1, self._sizes)
 

@@ -17,9 +17,11 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.checkpoint import copy_into, damaged, load_checkpoint, save_checkpoint, save_tensors
 from sparsity_lab.training.determinism import best_device, this_machine
+from sparsity_lab.training.distributed import current_ranks
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.start import begin_with, origin_fingerprint
 
 OnProgress = Callable[[int, float], None]
 """called with (steps done, latest held-out loss)"""
@@ -37,15 +39,20 @@ class Sitting:
     """longest time between two checkpoints"""
     device: torch.device | None = None
     """the best there is when None"""
+    start: Path | None = None
+    """the weights of the run's origin: a safetensors file, or a Hugging Face folder where the origin says so"""
+    pretraining: Cost | None = None
+    """what the run of origin cost"""
 
 
 def train(run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgress = lambda *_: None) -> RunRecord:
     """Train a run to its end and say what came of it.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or belongs to another run.
+        CheckpointError: the checkpoint is damaged or belongs to another run; or the weights to start from are missing,
+            damaged, or do not fit.
         DataError: the data is damaged or too small for the evaluation.
-        MachineError: the disk is full.
+        MachineError: the disk is full, or more processes train together than a batch has examples.
     """
     return _Training(run, inputs, sitting, on_progress).finish()
 
@@ -58,7 +65,9 @@ class _Training:
         self.device = sitting.device or best_device()
         self.stream = inputs.stream(run)
         self.loop = Loop(run, self.stream.batch_at, self.device)
-        self.fingerprint = fingerprint(run, inputs.manifest.content_hash)
+        self.ranks = current_ranks()
+        self.data_hash = inputs.manifest.content_hash
+        self.fingerprint = fingerprint(run, self.data_hash)
         self.seconds_before = 0.0
         self.began = self.saved = time.monotonic()
         self.reason = ""
@@ -67,8 +76,8 @@ class _Training:
         self._restore()
         loop = self.loop
         self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
-        if math.isnan(loop.first_loss):
-            loop.first_loss = self._loss(self.run.evaluation.curve_examples)
+        if loop.step == 0:
+            self._begin()
         while loop.step < self.run.steps and not self.reason:
             loop.advance()
             if loop.step % self.run.evaluation.every == 0 or loop.step == self.run.steps:
@@ -84,17 +93,29 @@ class _Training:
         self._keep_weights()
         return record
 
+    def _begin(self) -> None:
+        self.loop.first_loss = self._loss(self.run.evaluation.curve_examples)
+        if self.run.origin is not None:
+            assert self.sitting.start is not None, "a run with an origin is given its weights"
+            begin_with(self.loop.model, self.run.origin, self.sitting.start, self.data_hash)
+
     def _note_point(self) -> None:
         loop = self.loop
+        before = loop.curve[-1].step if loop.curve else 0
         loss = self._loss(self.run.evaluation.curve_examples)
         point = CurvePoint(step=loop.step, loss=loss, train_loss=loop.mean_train_loss(), sparsity=loop.sparsity())
         loop.curve.append(point)
         warm = loop.step >= self.run.schedule.warmup * self.run.steps
-        self._judge(loss, highest=loop.first_loss if warm else math.inf)
+        settled = not loop.masks_changed_since(before) or point.train_loss > loop.first_loss
+        self._judge(loss, highest=loop.first_loss if warm and settled else math.inf)
         self.on_progress(loop.step, loss)
 
     def _judge(self, loss: float, highest: float) -> None:
-        """A run has diverged when its held-out loss is no number, or above its start on the same examples."""
+        """A run has diverged when its held-out loss is no number, or above that of fresh weights on the same examples.
+
+        A choice of masks may throw a sound run up there for a moment: where masks changed since the last point, the
+        mean training loss since then must be above the start too.
+        """
         if not math.isfinite(loss):
             self.reason = f"held-out loss became {loss} at step {self.loop.step}"
         elif loss > highest:
@@ -108,12 +129,15 @@ class _Training:
         return self.seconds_before + time.monotonic() - self.began
 
     def _save(self) -> None:
+        if not self.ranks.writes:
+            return
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
         save_checkpoint(self.sitting.checkpoint, {**self.loop.tensors(), "rng": torch.get_rng_state()}, facts)
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
         found = load_checkpoint(self.sitting.checkpoint, self.fingerprint)
+        self.ranks.wait()  # all have read it before one writes the next
         if found is None:
             return
         tensors, facts = found
@@ -128,25 +152,30 @@ class _Training:
         self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
 
     def _keep_weights(self) -> None:
-        if self.sitting.weights is None or self.reason:
+        if self.sitting.weights is None or self.reason or not self.ranks.writes:
             return
-        save_tensors(self.sitting.weights, self.loop.arena.named(self.loop.arena.weights))
+        weights = self.loop.arena.named(self.loop.arena.weights)
+        save_tensors(self.sitting.weights, weights, {"fingerprint": self.fingerprint})
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model
         flops = run_flops(run)
-        dense, zeros = prunable_count(dims), loop.zeros()
+        tensors = loop.tensor_counts()
+        dense, zeros = prunable_count(dims), sum(tensor.zeros for tensor in tensors)
         share = loop.step / run.steps
         return RunRecord(
             fingerprint=self.fingerprint,
             engine=ENGINE_VERSION,
-            data_hash=self.inputs.manifest.content_hash,
+            data_hash=self.data_hash,
             spec=run,
+            origin=origin_fingerprint(run.origin, self.data_hash),
             status="diverged" if self.reason else "finished",
             reason=self.reason,
             sparsity=zeros / dense,
             nonzero=dense - zeros,
             dense=dense,
+            tensors=tensors,
+            embedding_zeros=loop.embedding_zeros(),
             other_params=other_count(dims),
             paper_dense=paper_count(dims),
             data=run.data * loop.step // run.steps,
@@ -161,5 +190,6 @@ class _Training:
                 flops_mask_updates=flops.mask_updates * share,
                 seconds=self._seconds(),
             ),
-            machine=this_machine(self.device),
+            pretraining=self.sitting.pretraining,
+            machine=this_machine(self.device, self.ranks.size),
         )

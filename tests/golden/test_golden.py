@@ -52,7 +52,7 @@ NAMED: dict[str, dict[str, Any]] = {
             "vocabulary": 528,
         },
         "objective": {"kind": "span-corruption"},
-        "regime": {"version": 1, "method": "gradual"},
+        "regime": {"version": 1, "method": "masked"},
         "sparsity": 0.75,
         "optimizer": {"kind": "adafactor"},
         "schedule": {"kind": "inverse-sqrt"},
@@ -71,7 +71,7 @@ NAMED: dict[str, dict[str, Any]] = {
             "classes": 200,
         },
         "objective": {"kind": "classification"},
-        "regime": {"version": 1, "method": "gradual", "pattern": {"kind": "n:m", "n": 2, "m": 4}},
+        "regime": {"version": 1, "method": "masked", "pattern": {"kind": "n:m", "n": 2, "m": 4}},
         "sparsity": 0.5,
         "optimizer": {"kind": "adamw"},
         "schedule": {"kind": "cosine"},
@@ -105,6 +105,52 @@ TRAINED: dict[str, dict[str, Any]] = {
     "vit-2:4-adafactor": {"family": "vit", "optimizer": "adafactor", "sparsity": 0.5, "pattern": "2:4"},
     "decoder-dense-adamw": {"family": "decoder", "schedule": {"kind": "inverse-sqrt", "cooldown": 0.2}},
     "decoder-75-adafactor": {"family": "decoder", "optimizer": "adafactor", "sparsity": 0.75},
+    "t5-ac/dc-adamw": {
+        "family": "t5",
+        "sparsity": 0.75,
+        "regime": {
+            "version": 1,
+            "method": "masked",
+            "score": {"kind": "saliency"},
+            "allocation": {"kind": "global", "embeddings": "balanced"},
+            "schedule": {"kind": "cyclic", "cycles": 2},
+            "optimizer_state": "reset",
+        },
+    },
+    "decoder-sr-ste-adafactor": {
+        "family": "decoder",
+        "optimizer": "adafactor",
+        "sparsity": 0.5,
+        "regime": {
+            "version": 1,
+            "method": "straight-through",
+            "pattern": {"kind": "n:m", "n": 2, "m": 4},
+            "decay": 0.01,
+            "refresh": {"until": 1.0, "minimum_updates": 6},
+        },
+    },
+    "vit-rigl-adamw": {
+        "family": "vit",
+        "sparsity": 0.75,
+        "regime": {
+            "version": 1,
+            "method": "dynamic",
+            "allocation": {"kind": "erdos-renyi-kernel"},
+            "refresh": {"minimum_updates": 6},
+        },
+    },
+    "vit-fisher-adamw": {
+        "family": "vit",
+        "sparsity": 0.5,
+        "regime": {
+            "version": 1,
+            "method": "masked",
+            "pattern": {"kind": "block", "height": 2, "width": 4},
+            "score": {"kind": "fisher"},
+            "schedule": {"kind": "one-shot"},
+            "optimizer_state": "kept",
+        },
+    },
 }
 
 

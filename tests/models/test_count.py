@@ -9,7 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparsity_lab.models.build import build_model
-from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes, step_flops
+from sparsity_lab.models.count import (
+    embedding_shapes,
+    other_count,
+    paper_count,
+    prunable_count,
+    prunable_shapes,
+    step_flops,
+)
 
 EVERY = pytest.mark.parametrize("dims", [pair[0] for pair in ALL], ids=NAMES)
 
@@ -24,6 +31,12 @@ def test_counts_and_names_are_the_modules(dims):
     assert all(parameters[name] is weight for name, weight in prunable.items())
     assert sum(weight.numel() for weight in prunable.values()) == prunable_count(dims)
     assert sum(weight.numel() for weight in parameters.values()) == prunable_count(dims) + other_count(dims)
+
+
+@EVERY
+def test_embeddings_are_those_of_the_module(dims):
+    found = {name: tuple(weight.shape) for name, weight in build_model(dims, 0).embeddings().items()}
+    assert embedding_shapes(dims) == found
 
 
 @EVERY

@@ -1,5 +1,8 @@
+"""Runs in motion; and the tests of this room can import `regime_cases`, whatever folder pytest starts in."""
+
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.determinism import settle
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 CPU = torch.device("cpu")
 

@@ -34,12 +34,12 @@ def test_slots_are_aligned_apart_and_prunable_ones_first(make_run: MakeRun, fami
     dims = make_run(family).model
     model = build_model(dims, 0)
     arena = move_in(model, model.prunable())
-    assert [slot.name for slot in arena.prunable] == list(prunable_shapes(dims))
+    assert [slot.name for slot in arena.maskable] == list(prunable_shapes(dims))
     assert all(slot.start % ALIGNMENT == 0 for slot in arena.slots)
     ends = [slot.start + slot.size for slot in arena.slots]
     assert all(end <= slot.start for end, slot in zip(ends, arena.slots[1:], strict=False))
     assert sum(slot.size for slot in arena.slots) == sum(parameter.numel() for parameter in model.parameters())
-    assert arena.slots[len(arena.prunable)].start == arena.mask.numel()
+    assert arena.slots[len(arena.maskable)].start == arena.mask.numel()
     assert bool(arena.mask.all())
     named = dict(model.named_parameters())
     assert {slot.name for slot in arena.slots if slot.decays} == {n for n, p in named.items() if p.ndim >= 2}
@@ -71,7 +71,7 @@ def test_gradients_flow_into_the_arena_and_add_up(make_run: MakeRun) -> None:
 def test_masking_touches_pruned_weights_alone(make_run: MakeRun) -> None:
     model = build_model(make_run("t5").model, 0)
     arena = move_in(model, model.prunable())
-    name = arena.prunable[1].name
+    name = arena.maskable[1].name
     arena.named_masks()[name][:, ::2] = False
     one, two = torch.ones_like(arena.weights), torch.full_like(arena.weights, 2.0)
     arena.mask_(one, two)

@@ -10,16 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from regime_cases import REGIMES, regime
+from safetensors.torch import load_file
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import run as run_module
+from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.run import Sitting, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
+MakeLoop = Callable[[RunSpec], Loop]
 MakePrepared = Callable[..., tuple[RunSpec, Inputs]]
 CPU = torch.device("cpu")
 
@@ -66,6 +72,48 @@ def told(record: RunRecord) -> str:
     return record.model_copy(update={"cost": timeless}).model_dump_json()
 
 
+def copied(loop: Loop, path: Path) -> dict[str, Any]:
+    """Write a loop down as a checkpoint; its facts as they are read back."""
+    save_checkpoint(path, {**loop.tensors(), "rng": torch.get_rng_state()}, {**loop.facts(), "fingerprint": "f"})
+    found = load_checkpoint(path, "f")
+    assert found is not None
+    return found[1]
+
+
+@given(
+    case=st.tuples(
+        st.sampled_from(sorted(REGIMES)),
+        st.sampled_from(["t5", "decoder", "vit"]),
+        st.sampled_from(["adamw", "adafactor"]),
+    ),
+    breaks=st.lists(st.integers(1, 15), min_size=1, max_size=3, unique=True).map(sorted),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(case=("rigl", "decoder", "adamw"), breaks=[4, 5])
+@example(case=("ste saliency", "t5", "adafactor"), breaks=[6])
+@example(case=("ac/dc kept", "vit", "adamw"), breaks=[7, 8])
+def test_every_method_resumes_to_the_bit_at_any_step(
+    tmp_path: Path, make_run: MakeRun, make_loop: MakeLoop, case: tuple[str, str, str], breaks: list[int]
+) -> None:
+    name, family, optimizer = case
+    run = make_run(family, 0.5, optimizer, regime=regime(name), steps=16)
+    whole = make_loop(run)
+    for _ in range(run.steps):
+        whole.advance()
+    loop = make_loop(run)
+    for until in (*breaks, run.steps):
+        while loop.step < until:
+            loop.advance()
+        facts = copied(loop, tmp_path / "checkpoint")
+        loop = make_loop(run)
+        torch.rand(3)
+        copy_into(loop.tensors(), load_file(tmp_path / "checkpoint"), tmp_path / "checkpoint")
+        loop.restore_facts(facts)
+    again = loop.tensors()
+    assert all(again[part].equal(tensor) for part, tensor in whole.tensors().items())
+    assert loop.facts() == whole.facts() | {"first_loss": loop.first_loss}
+
+
 def sitting_in(folder: Path, seconds: float) -> Sitting:
     return Sitting(folder / "checkpoint", folder / "weights", seconds, CPU)
 
@@ -103,6 +151,19 @@ def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
         ticking(monkeypatch)
     broken_off_at(monkeypatch, range(run.steps))
     broken, breaks = persevere(run, inputs, sitting_in(tmp_path / "broken", 0 if cadence == "every step" else 2.5))
+    assert breaks == run.steps
+    assert told(broken) == told(whole)
+    assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["sr-ste", "rigl", "snip", "balanced"])
+def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf, name: str
+) -> None:
+    run, inputs = make_run("t5", 0.5, regime=regime(name)), inputs_of("t5")
+    whole = train(run, inputs, sitting_in(tmp_path / "whole", 1e9))
+    broken_off_at(monkeypatch, range(run.steps))
+    broken, breaks = persevere(run, inputs, sitting_in(tmp_path / "broken", 0))
     assert breaks == run.steps
     assert told(broken) == told(whole)
     assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()

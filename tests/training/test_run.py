@@ -17,6 +17,7 @@ from sparsity_lab.pruning.allocation import zeros_for
 from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training import run as run_module
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
@@ -158,6 +159,32 @@ def test_only_the_examples_of_the_start_decide_whether_a_run_has_diverged(make_r
     fell = [record for record in records if record.curve[-1].loss <= record.first_loss]
     assert any(record.loss > record.first_loss for record in fell), "else this test shows nothing"
     assert {record.status for record in fell} == {"finished"}
+
+
+@pytest.mark.parametrize("case", [(0.0, 100.0, True), (0.5, 100.0, False), (0.5, 0.1, True)])
+def test_where_masks_changed_the_training_loss_must_be_above_the_start_too(
+    monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, trained: Trained, case: tuple[float, float, bool]
+) -> None:
+    """Held-out loss at twice the start; the training loss is between .1 and 100."""
+    sparsity, first_loss, diverged = case
+    losses = iter([first_loss, 2 * first_loss, 2 * first_loss])
+    monkeypatch.setattr(run_module, "held_out_loss", lambda *_, **__: next(losses))
+    evaluation = {"examples": 8, "curve_examples": 8, "every": 8}
+    record = trained(make_run("t5", sparsity, steps=8, evaluation=evaluation))
+    assert (record.status == "diverged") == diverged
+
+
+def test_a_record_counts_every_prunable_tensor(tmp_path: Path, make_run: MakeRun, trained: Trained) -> None:
+    balanced = {"version": 1, "method": "masked", "allocation": {"kind": "global", "embeddings": "balanced"}}
+    run = make_run("t5", 0.6, regime=balanced)
+    record = trained(run)
+    weights = load_file(tmp_path / "weights")
+    assert {count.name: (count.size, count.zeros) for count in record.tensors} == {
+        name: (weights[name].numel(), int((weights[name] == 0).sum())) for name in prunable_shapes(run.model)
+    }
+    assert sum(count.zeros for count in record.tensors) == record.dense - record.nonzero == zeros_for(0.6, record.dense)
+    embedding = weights["embedding.weight"]
+    assert record.embedding_zeros == int((embedding == 0).sum()) == zeros_for(1 - 0.4**0.5, embedding.numel())
 
 
 def test_too_few_held_out_examples_are_told(make_run: MakeRun, trained: Trained) -> None:

@@ -1,0 +1,126 @@
+"""Our weights as Hugging Face's `transformers` stores them, and back: same architecture, same logits.
+
+| family | class of transformers |
+|---|---|
+| T5 | T5ForConditionalGeneration (v1.1: gated GELU, untied head) |
+| ViT, class token | ViTForImageClassification |
+| ViT, mean pooling | SiglipForImageClassification without its attention pooling: the mean of the normed patches |
+| decoder | LlamaForCausalLM |
+
+`transformers` itself is not imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sparsity_lab.artifacts.weights import CONFIG, weight_files
+from sparsity_lab.errors import CheckpointError
+from sparsity_lab.models.build import parameter_shapes
+from sparsity_lab.models.huggingface_config import config_of, misfits
+from sparsity_lab.models.huggingface_names import IGNORED, their_names
+from sparsity_lab.models.tensor_files import opened
+from sparsity_lab.specs.models import Dims, ViTDims
+
+Config = dict[str, Any]
+
+
+def to_huggingface(weights: Mapping[str, Tensor], dims: Dims) -> tuple[Config, dict[str, Tensor]]:
+    """The content of `config.json` and of `model.safetensors`.
+
+    Args:
+        weights: every parameter by our name; a tied head may be left out.
+        dims: shapes of the network.
+
+    Raises:
+        KeyError: a parameter is missing.
+    """
+    tensors = {theirs: _to_theirs(ours, weights[ours], dims) for ours, theirs in _names(dims).items()}
+    return config_of(dims), tensors
+
+
+def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
+    """The weights of a Hugging Face folder under our names, in the type they are stored in.
+
+    Args:
+        path: a folder with `config.json` and `model.safetensors` (or its shards).
+        dims: the architecture they must have.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the architecture is another: names the field or tensor, what
+            was found and what was expected.
+    """
+    _check_config(path / CONFIG, dims)
+    shapes, names = parameter_shapes(dims), _names(dims)
+    with ExitStack() as stack:
+        files = [(file, stack.enter_context(opened(file))) for file in weight_files(path)]
+        place = {name: (where, file) for where, file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+        _check_names(set(place), set(names.values()), path)
+        weights = {}
+        for ours, theirs in names.items():
+            where, file = place[theirs]
+            found, expected = tuple(file.get_slice(theirs).get_shape()), _their_shape(ours, shapes[ours], dims)
+            if found != expected:
+                raise CheckpointError(
+                    "tensor does not fit", where=where, field=theirs, found=found, expected=str(expected)
+                )
+            weights[ours] = _to_ours(ours, file.get_tensor(theirs), dims).reshape(shapes[ours])
+    return weights
+
+
+def _names(dims: Dims) -> dict[str, str]:
+    """Their name of each of our parameters."""
+    return their_names(dims, parameter_shapes(dims))
+
+
+def _their_shape(ours: str, shape: tuple[int, ...], dims: Dims) -> tuple[int, ...]:
+    match ours, dims:
+        case "patch_embedding.weight", ViTDims():
+            return (dims.width, dims.channels, dims.patch, dims.patch)
+        case "cls_token", _:
+            return (1, 1, *shape)
+        case "positions", ViTDims(pooling="cls"):
+            return (1, *shape)
+        case _:
+            return shape
+
+
+def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
+    """Ours, in their shape: they order the inputs of a patch by channel, row, column, we by row, column, channel."""
+    shape = _their_shape(ours, tuple(weight.shape), dims)
+    if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
+        weight = weight.view(dims.width, dims.patch, dims.patch, dims.channels).permute(0, 3, 1, 2)
+    return weight.reshape(shape).contiguous()
+
+
+def _to_ours(ours: str, weight: Tensor, dims: Dims) -> Tensor:
+    if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
+        weight = weight.permute(0, 2, 3, 1)
+    return weight
+
+
+def _check_names(found: set[str], expected: set[str], where: Path) -> None:
+    missing, surplus = sorted(expected - found), sorted(found - expected - IGNORED)
+    if missing:
+        raise CheckpointError("tensor is missing", where=where, field=missing[0])
+    if surplus:
+        raise CheckpointError("tensor has no place in the architecture", where=where, field=surplus[0])
+
+
+def _check_config(path: Path, dims: Dims) -> None:
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from None
+    except ValueError as error:
+        raise CheckpointError(f"is no JSON: {error}", where=path) from None
+    if not isinstance(found, dict):
+        raise CheckpointError("is no configuration", where=path)
+    for field, value, expected in misfits(found, dims):
+        raise CheckpointError("another architecture", where=path, field=field, found=str(value), expected=str(expected))

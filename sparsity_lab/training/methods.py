@@ -1,0 +1,127 @@
+"""What a regime's method does around an optimiser step and when masks change.
+
+Masks themselves come from `pruning`; here is what they mean for weights, gradients and the optimiser's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, RegimeSpec, StateOfPruned, StraightThrough
+from sparsity_lab.training.arena import Arena
+from sparsity_lab.training.optim import Stepper
+
+
+class Method:
+    """Dense training: nothing is masked. The others say what differs.
+
+    `before_step` and `after_step` stand around every optimiser step, `choosing_masks` around every choice of masks.
+    """
+
+    def before_step(self) -> None:
+        """Gradients are there; the optimiser is about to use them."""
+
+    def after_step(self) -> None:
+        """The optimiser has moved the weights."""
+
+    @contextmanager
+    def choosing_masks(self) -> Iterator[None]:
+        """Within, masks change; afterwards weights and optimiser state follow them."""
+        yield
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors that a resumed run needs, by name; written in place to load."""
+        return {}
+
+
+class MaskedWeights(Method):
+    """Pruned weights are zero and stay so: their gradient is, and what the optimiser remembers of them does no harm."""
+
+    def __init__(self, arena: Arena, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
+        self._arena, self._optimizer, self._state_of_pruned = arena, optimizer, state_of_pruned
+
+    def before_step(self) -> None:
+        """Pruned weights get no gradient, and count in no norm of gradients."""
+        self._arena.mask_(self._arena.gradients)
+
+    def after_step(self) -> None:
+        """Momentum that was kept moves pruned weights: undo it."""
+        if self._state_of_pruned == "kept":
+            self._arena.mask_(self._arena.weights)
+
+    @contextmanager
+    def choosing_masks(self) -> Iterator[None]:
+        """Afterwards pruned weights are zero, and the optimiser's state is what the regime asks for."""
+        yield
+        self._arena.mask_(self._arena.weights)
+        state = self._optimizer.state().values()
+        match self._state_of_pruned:
+            case "zeroed":
+                self._arena.mask_(*(tensor for tensor in state if tensor.ndim))
+            case "reset":
+                for tensor in state:
+                    tensor.zero_()
+            case "kept":
+                pass
+            case _:
+                assert_never(self._state_of_pruned)
+
+
+class StraightThroughWeights(Method):
+    """The model sees masked weights, the optimiser moves dense ones, with the gradient at the masked ones.
+
+    Dense weights are w = masked + remainder, exactly, for one of the two is always zero. Between steps the arena
+    holds the masked weights; a step puts the remainder back and takes it out again.
+    """
+
+    def __init__(self, arena: Arena, decay: float) -> None:
+        self._arena, self._decay = arena, decay
+        self._remainder = torch.zeros_like(arena.prefix(arena.weights))
+
+    def before_step(self) -> None:
+        """Add SR-STE's decay of weights under the mask (Zhou et al. 2021, eq. 8), and make the weights dense."""
+        if self._decay:
+            self._arena.prefix(self._arena.gradients).add_(self._remainder, alpha=self._decay)
+        self._join()
+
+    def after_step(self) -> None:
+        """Mask the weights again."""
+        self._part()
+
+    @contextmanager
+    def choosing_masks(self) -> Iterator[None]:
+        """Within, the weights are dense."""
+        self._join()
+        yield
+        self._part()
+
+    def state(self) -> dict[str, Tensor]:
+        """What masked weights lack of the dense ones, the arena's prefix long."""
+        return {"remainder": self._remainder}
+
+    def _join(self) -> None:
+        self._arena.prefix(self._arena.weights).add_(self._remainder)
+
+    def _part(self) -> None:
+        """Take out the remainder, w - w * mask, and leave w - remainder: each is w or w - w = 0."""
+        weights = self._arena.prefix(self._arena.weights)
+        torch.addcmul(weights, weights, self._arena.kept, value=-1, out=self._remainder)
+        weights.sub_(self._remainder)
+
+
+def make_method(regime: RegimeSpec, arena: Arena, optimizer: Stepper) -> Method:
+    """The method of a regime at work on an arena."""
+    match regime:
+        case Dense():
+            return Method()
+        case Masked() | Dynamic():
+            return MaskedWeights(arena, optimizer, regime.optimizer_state)
+        case StraightThrough():
+            return StraightThroughWeights(arena, regime.decay)
+        case _:
+            assert_never(regime)

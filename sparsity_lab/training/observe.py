@@ -1,0 +1,85 @@
+"""What scores want to know of weights beyond their values: gradients, squared gradients, inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsity_lab.models.base import Model
+from sparsity_lab.models.layers import Linear
+from sparsity_lab.pruning.evidence import Evidence, Request
+from sparsity_lab.training.passes import Passes
+
+
+def observe(passes: Passes, request: Request, first: int) -> Evidence:
+    """Answer a request by passes over `request.batches` batches from number `first` on; nothing asked, nothing done."""
+    needs, named = request.needs, passes.arena.named_prefix
+    if not needs:
+        return Evidence()
+    moments = InputMoments()
+    with moments.watching(passes.model, [slot.name for slot in passes.arena.maskable] if "inputs" in needs else []):
+        mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
+    return Evidence(
+        gradient=named(mean) if "gradient" in needs else {},
+        fisher=named(squares) if "fisher" in needs else {},
+        inputs=moments.root_mean_squares(passes),
+    )
+
+
+def _gradient_moments(passes: Passes, numbers: range, *, backward: bool) -> tuple[Tensor, Tensor]:
+    """Mean and mean square of the batches' gradients, of the arena's prefix; zeros where only the forward pass runs."""
+    gradient = passes.arena.prefix(passes.arena.gradients)
+    mean, squares = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    for number in numbers:
+        if backward:
+            passes.backward(number)
+            mean.add_(gradient, alpha=1 / len(numbers))
+            squares.addcmul_(gradient, gradient, value=1 / len(numbers))
+        else:
+            with torch.no_grad():
+                passes.forward(number)
+    return mean, squares
+
+
+class InputMoments:
+    """Squares of what goes into linear layers, summed over every position of every batch while watching."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._positions: dict[str, int] = {}
+
+    @contextmanager
+    def watching(self, model: Model, names: list[str]) -> Iterator[None]:
+        """Watch the layers of these weights; a table of embeddings has no input features and is passed over."""
+        layers = {name: model.get_submodule(name.removesuffix(".weight")) for name in names}
+        hooks = [
+            layer.register_forward_pre_hook(self._hook(name))
+            for name, layer in layers.items()
+            if isinstance(layer, Linear)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def root_mean_squares(self, passes: Passes) -> dict[str, Tensor]:
+        """(in,) of each layer, over all ranks."""
+        found = {}
+        for name, sums in self._sums.items():
+            positions = passes.ranks.add_up(sums, sums.new_tensor(self._positions[name]))
+            found[name] = (sums / positions).sqrt()
+        return found
+
+    def _hook(self, name: str) -> Any:
+        def note(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            flat = inputs[0].detach().flatten(0, -2).float()
+            squares = flat.square().sum(0)
+            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
+            self._positions[name] = self._positions.get(name, 0) + len(flat)
+
+        return note

@@ -1,0 +1,63 @@
+"""The first weights of a run that does not begin afresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never
+
+from torch import Tensor
+
+from sparsity_lab import checkpoints
+from sparsity_lab.errors import CheckpointError
+from sparsity_lab.models import huggingface
+from sparsity_lab.models.base import Model
+from sparsity_lab.models.tensor_files import opened
+from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.models import Dims
+from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin
+from sparsity_lab.training.checkpoint import copy_into
+from sparsity_lab.training.origin import content_sha256
+
+
+def origin_fingerprint(origin: Origin | None, data_hash: str) -> str | None:
+    """Name of the run whose final weights a run begins with; None where they come from elsewhere."""
+    return fingerprint(origin.run, data_hash) if isinstance(origin, RunOrigin) else None
+
+
+def begin_with(model: Model, origin: Origin, path: Path, data_hash: str) -> None:
+    """Copy the weights of an origin, which lie at `path` on this machine, into a model, in place.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or other than the origin says, or a tensor does not fit.
+    """
+    tensors = _read(origin, path, model.dims, data_hash)
+    ours = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # tied weights may be there twice
+    for name in sorted(set(tensors) - ours):
+        shape = tuple(tensors[name].shape)
+        raise CheckpointError("tensor has no place in the architecture", where=path, field=name, found=shape)
+    copy_into({name: parameter.data for name, parameter in model.named_parameters()}, tensors, path)
+
+
+def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:
+    match origin:
+        case RunOrigin():
+            _check_same("fingerprint", _written_by(path), origin_fingerprint(origin, data_hash), path)
+            return checkpoints.read_weights(path)
+        case FileOrigin():
+            _check_same("sha256", content_sha256(path, origin.format), origin.sha256, path)
+            from_elsewhere = origin.format == "huggingface"
+            return huggingface.read_weights(path, dims) if from_elsewhere else checkpoints.read_weights(path)
+        case _:
+            assert_never(origin)
+
+
+def _check_same(field: str, found: str | None, expected: str | None, path: Path) -> None:
+    if found != expected:
+        message = "holds other weights than the run begins with"
+        raise CheckpointError(message, where=path, field=field, found=found, expected=expected)
+
+
+def _written_by(path: Path) -> str | None:
+    """The run whose final weights a file holds."""
+    with opened(path) as file:
+        return (file.metadata() or {}).get("fingerprint")

@@ -1,0 +1,116 @@
+"""FLOPs of every method, from what it has to multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from regime_cases import REFRESH, REGIMES, STATIC, regime
+
+from sparsity_lab.models.count import prunable_count, prunable_shapes, step_flops
+from sparsity_lab.pruning.pruner import make_pruner
+from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training import accounting
+from sparsity_lab.training.accounting import MASK_FLOPS, OPTIMIZER_FLOPS, SELECT_FLOPS, run_flops
+
+MakeRun = Callable[..., RunSpec]
+CHOICE = 1 + SELECT_FLOPS + MASK_FLOPS
+STEPS = 48
+
+
+def parts(run: RunSpec) -> tuple[float, float, float]:
+    """Projections forward, and everything else of a step but the optimiser, forward and backward."""
+    step = step_flops(run.model, run.objective, run.batch)
+    forward, backward = (flops.total - flops.projections for flops in (step.forward, step.backward))
+    assert step.backward.projections == 2 * step.forward.projections
+    return step.forward.projections, forward, backward
+
+
+def test_static_masks_leave_their_density_of_every_projection(make_run: MakeRun) -> None:
+    run = make_run("t5", 0.75, regime=regime("static random"), steps=STEPS)
+    dense, sparse = run_flops(make_run("t5", steps=STEPS)).dense, run_flops(run)
+    projections, _, _ = parts(run)
+    saved = 0.75 * STEPS * (3 * projections + OPTIMIZER_FLOPS["adamw"] * prunable_count(run.model))
+    assert sparse.dense == dense
+    assert sparse.sparse == pytest.approx(dense - saved)
+    assert sparse.mask_updates == (CHOICE + STEPS * MASK_FLOPS) * prunable_count(run.model)
+
+
+def test_straight_through_saves_neither_weight_gradients_nor_optimiser(make_run: MakeRun) -> None:
+    run = make_run("t5", 0.75, regime=regime("sr-ste"), steps=STEPS)
+    projections, _, _ = parts(run)
+    flops = run_flops(run)
+    assert flops.sparse == pytest.approx(flops.dense - 0.75 * STEPS * 2 * projections)
+    choices = len(lay_out(run.regime, run.sparsity, STEPS).changes)
+    assert choices > 1
+    assert flops.mask_updates == (choices * CHOICE + STEPS * 5) * prunable_count(run.model)
+
+
+@pytest.mark.parametrize("name", ["ac/dc", "magnitude"])
+def test_a_schedule_is_charged_moment_by_moment(make_run: MakeRun, name: str) -> None:
+    run = make_run("vit", 0.5, "adafactor", regime=regime(name), steps=STEPS)
+    ramp = lay_out(run.regime, run.sparsity, STEPS)
+    projections, _, _ = parts(run)
+    scales = 3 * projections + OPTIMIZER_FLOPS["adafactor"] * prunable_count(run.model)
+    saved = sum(ramp.sparsity_after(step) * scales for step in range(STEPS))
+    flops = run_flops(run)
+    assert flops.sparse == pytest.approx(flops.dense - saved)
+
+
+def test_growth_by_gradient_costs_the_gradients_that_sparse_training_saves(make_run: MakeRun) -> None:
+    grown, random = (
+        run_flops(make_run("t5", 0.75, regime=regime(name), steps=STEPS)).mask_updates for name in ("rigl", "set")
+    )
+    run = make_run("t5", 0.75, regime=regime("rigl"), steps=STEPS)
+    projections, _, _ = parts(run)
+    moves = len(lay_out(run.regime, run.sparsity, STEPS).refreshes)
+    assert grown - random == pytest.approx(moves * 0.75 * projections)
+
+
+@pytest.mark.parametrize("kind", ["saliency", "fisher", "wanda"])
+def test_extra_passes_are_charged_at_the_density_before_them(make_run: MakeRun, kind: str) -> None:
+    spec = {"version": 1, "method": "masked", "schedule": STATIC, "score": {"kind": kind, "batches": 3}}
+    run = make_run("decoder", 0.75, regime=spec, steps=STEPS)
+    plain = make_run("decoder", 0.75, regime=regime("static random"), steps=STEPS)
+    step = step_flops(run.model, run.objective, run.batch)
+    one = step.forward.total if kind == "wanda" else step.total
+    assert run_flops(run).mask_updates - run_flops(plain).mask_updates == pytest.approx(3 * one)
+
+
+def test_passes_of_a_sparse_model_are_sparse_but_for_the_weight_gradients(make_run: MakeRun) -> None:
+    spec = {**regime("sr-ste"), "score": {"kind": "fisher", "batches": 2}}
+    run = make_run("decoder", 0.75, regime=spec, steps=STEPS)
+    plain = run_flops(make_run("decoder", 0.75, regime=regime("sr-ste"), steps=STEPS)).mask_updates
+    projections, forward, backward = parts(run)
+    later = len(lay_out(run.regime, run.sparsity, STEPS).changes) - 1
+    first = 3 * projections + forward + backward
+    sparse = (0.25 + 0.25 + 1) * projections + forward + backward
+    assert run_flops(run).mask_updates - plain == pytest.approx(2 * (first + later * sparse))
+
+
+@pytest.mark.parametrize("name", [*REGIMES, "score", "plain"])
+def test_what_is_charged_is_what_the_pruner_asks_for(make_run: MakeRun, name: str) -> None:
+    spec = {
+        "score": {
+            "version": 1,
+            "method": "dynamic",
+            "score": {"kind": "fisher"},
+            "initial": "score",
+            "refresh": REFRESH,
+        },
+        "plain": {"version": 1, "method": "dense"},
+    }.get(name) or regime(name)
+    sparsity = 0.0 if name == "plain" else 0.5
+    run = make_run("t5", sparsity, regime=spec, steps=STEPS)
+    masks = {tensor: torch.ones(shape, dtype=torch.bool) for tensor, shape in prunable_shapes(run.model).items()}
+    pruner = make_pruner(run.regime, sparsity, masks, STEPS, 0)
+    ramp = lay_out(run.regime, sparsity, STEPS)
+    assert {step for step in range(STEPS + 1) if pruner.due(step)} == set(ramp.changes)
+    for step in ramp.changes:
+        assert run.regime.method != "dense"
+        needs, batches = accounting._request(run.regime, ramp, step)
+        asked = pruner.request(step)
+        assert needs == asked.needs
+        assert not needs or batches == asked.batches
