@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab import __version__
-from sparsity_lab.cli import runs, specs, steps
+from sparsity_lab.cli import runs, specs, steps, weights
 from sparsity_lab.cli.options import LOOK, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
 app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
 steps.add_to(app)
+weights.add_to(app)
 
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""

@@ -9,7 +9,7 @@ import typer
 
 from sparsity_lab.cli.options import JsonOption, RootOption, StudyArgument, open_study
 
-app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, verify.")
+app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, compare, verify.")
 
 
 @app.command("list")
@@ -30,6 +30,18 @@ def show(
     from sparsity_lab.stages.inspect import find_run
 
     typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
+
+
+@app.command("compare")
+def compare(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
+    """Compare a study's regimes: loss at equal N and D, n:m with unstructured, scratch with trained start."""
+    import json
+
+    from sparsity_lab.report.regimes import comparison_json
+    from sparsity_lab.stages.compare import compare_study, compared_text
+
+    compared = compare_study(open_study(study, root))
+    typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else compared_text(compared))
 
 
 @app.command("verify")

@@ -1,0 +1,53 @@
+"""Weights as files: export a run's, look at any."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsity_lab.cli.options import JsonOption, RootOption
+
+PANEL = "Weights"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for command in (export, inspect):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="dense, two-four, bitmask, csr, any n:m such as 1:4 (one file), or huggingface (a folder)."
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", help="The file or folder to write.")],
+    root: RootOption = Path(),
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Write a run's final weights: compressed, or as a folder that transformers loads."""
+    from sparsity_lab.stages.export import describe_export, export_run
+
+    typer.echo(describe_export(export_run(run, form, to, root, force=force)))
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A safetensors file, compressed or not, or a Hugging Face folder.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the true sparsity of every tensor of a file, and the patterns that hold."""
+    from sparsity_lab.stages.weights_table import inspect_weights, weights_json, weights_text
+
+    found = inspect_weights(file)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    typer.echo(json.dumps(weights_json(found), indent=1) if as_json else weights_text(found, width))
