@@ -105,8 +105,8 @@ def run_spec(
     **changes: Any,
 ) -> RunSpec:
     dense = {"version": 1, "method": "dense"}
-    window = {"start": 0.25, "end": 0.75, "minimum_updates": 3, **(ramp or {})}
-    gradual = {"version": 1, "method": "gradual", "pattern": PATTERNS[pattern], "schedule": window}
+    window = {"kind": "cubic", "start": 0.25, "end": 0.75, "minimum_updates": 3, **(ramp or {})}
+    gradual = {"version": 1, "method": "masked", "pattern": PATTERNS[pattern], "schedule": window}
     fields = {
         "model": {"family": family, **DIMS[family]},
         "objective": OBJECTIVES[family],

@@ -11,6 +11,7 @@ CHECKPOINT = "checkpoint.safetensors"
 TABLE = "runs.parquet"
 STORAGE = "optuna.db"
 MANIFEST = "manifest.json"
+CLAIM = "for"
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,18 @@ class Layout:
         """Unpacked, memory-mapped data."""
         return self.local / "cache"
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for each unfinished run."""
+        return self.local / "scratch"
+
     def checkpoint(self, fingerprint: str) -> Path:
         """The latest state of an unfinished run."""
-        return self.local / "scratch" / fingerprint / CHECKPOINT
+        return self.scratch / fingerprint / CHECKPOINT
+
+    def claim(self, fingerprint: str) -> Path:
+        """Names the store that an unfinished run was last trained for."""
+        return self.scratch / fingerprint / CLAIM
 
     def lock(self, name: str) -> Path:
         """A lock file: one trainer a run, one sweep a study."""

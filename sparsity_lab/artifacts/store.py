@@ -40,10 +40,15 @@ class Store:
         assert record is not None, f"run {fingerprint} is not in {self.home}"
         return record
 
-    def folder(self, fingerprint: str) -> Path | None:
-        """Where a run lies, or None."""
+    def folder(self, fingerprint: str, *, with_weights: bool = False) -> Path | None:
+        """Where a run lies, or None; `with_weights` passes over a finished run without its final weights."""
         places = (place / fingerprint for place in (self.home, *self.others))
-        return next((place for place in places if (place / RECORD).is_file()), None)
+        return next((place for place in places if _complete(place, with_weights=with_weights)), None)
+
+    def weights(self, fingerprint: str) -> Path | None:
+        """The final weights of a run, or None where nobody kept them."""
+        folder = self.folder(fingerprint, with_weights=True)
+        return folder / WEIGHTS if folder is not None and (folder / WEIGHTS).is_file() else None
 
     def put(self, record: RunRecord) -> Path:
         """Write a record to its place at home, atomically."""
@@ -52,12 +57,8 @@ class Store:
         return path
 
     def adopt(self, fingerprint: str, *, with_weights: bool = False) -> bool:
-        """Make sure that a run lies at home, copying it from elsewhere; False when nobody has it.
-
-        With `with_weights` a finished run without its final weights does not count as had.
-        """
-        folders = (place / fingerprint for place in (self.home, *self.others))
-        folder = next((f for f in folders if _complete(f, with_weights=with_weights)), None)
+        """Make sure that a run lies at home, copying it from elsewhere; False when nobody has it, as `folder`."""
+        folder = self.folder(fingerprint, with_weights=with_weights)
         if folder is not None and folder.parent != self.home:
             copy_run(folder, self.home / fingerprint)
         return folder is not None

@@ -20,7 +20,7 @@ from sparsity_lab.laws.multipliers import multiplier
 from sparsity_lab.laws.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.runs import Runs
 from sparsity_lab.laws.uncertainty import bootstrap
-from sparsity_lab.specs.regimes import Gradual
+from sparsity_lab.specs.regimes import Masked
 from sparsity_lab.stages.tables import text_table
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records
@@ -146,7 +146,7 @@ def _derived(space: Workspace, law: Law) -> dict[str, Any]:
     if search is None:
         return gains
     regime = space.study.regimes[search.regime]
-    cost = multiplier(search.cost, regime.schedule if isinstance(regime, Gradual) else None)
+    cost = multiplier(search.cost, regime.schedule if isinstance(regime, Masked) else None)
     optima = optimal_sparsity(law, search.nonzero, np.array(search.budgets, dtype=np.float64), cost)
     named = zip(search.budgets, np.atleast_1d(optima), strict=True)
     return gains | {f"optimal_sparsity_at_{budget}": float(optimum) for budget, optimum in named}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import assert_never
 
 from sparsity_lab.artifacts.paths import RECORD, Layout
 from sparsity_lab.artifacts.records import RunRecord, read_record
 from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.artifacts.wording import in_words
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.specs.bundle import load_study
 from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin
 from sparsity_lab.specs.studies import StudySpec
 from sparsity_lab.stages.tables import scaled, text_table
 from sparsity_lab.stages.workspace import Workspace
@@ -44,7 +47,7 @@ def list_runs(space: Workspace) -> list[RunRecord]:
 
 def run_rows(records: Sequence[RunRecord]) -> str:
     """Records as a table."""
-    head = ("run", "non-zero", "S", "D", "seed", "loss", "FLOPs", "seconds", "status")
+    head = ("run", "non-zero", "S", "D", "seed", "loss", "FLOPs", "seconds", "regime", "starts from", "status")
     rows = [
         (
             record.fingerprint[:12],
@@ -55,11 +58,25 @@ def run_rows(records: Sequence[RunRecord]) -> str:
             f"{record.loss:.4f}",
             scaled(record.cost.flops_dense),
             f"{record.cost.seconds:.1f}",
+            in_words(record.spec.regime),
+            _start(record),
             record.status,
         )
         for record in records
     ]
     return text_table(head, rows) if rows else "no runs yet"
+
+
+def _start(record: RunRecord) -> str:
+    match record.spec.origin:
+        case None:
+            return "scratch"
+        case FileOrigin(sha256=sha256):
+            return f"file {sha256[:12]}"
+        case RunOrigin():
+            return f"run {(record.origin or '')[:12]}"
+        case _:
+            assert_never(record.spec.origin)
 
 
 def find_run(prefix: str, root: Path) -> RunRecord:

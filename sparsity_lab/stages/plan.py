@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
-from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
-from sparsity_lab.pruning.allocation import uniform
+from sparsity_lab.models.count import embedding_shapes, other_count, paper_count, prunable_count, prunable_shapes
+from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zeros_for
+from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed
-from sparsity_lab.sweep.resolve import PlannedRun, grid_runs
-from sparsity_lab.sweep.study import fingerprints
+from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
+from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
 
 
@@ -27,13 +30,16 @@ class PlannedRow:
     """prunable weights that are not zero at the end"""
     other: int
     """embeddings, head, norms, biases, relative positions"""
+    embedding_zeros: int
+    """embedding weights that are pruned too; they are part of `other` and count in neither N nor S"""
     paper_nonzero: int
     """non-zero weights by the paper's count, 12 d^2 per layer"""
     flops: RunFlops
+    """of this run alone, not of the one that it starts from"""
     seconds: float
     """estimated, one worker"""
     done: bool | None
-    """whether a store has it; None before the data is prepared"""
+    """whether nothing is left to do for it; None before the data is prepared"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Plan:
     study: str
     data_unit: str
     rows: tuple[PlannedRow, ...]
+    pretraining: tuple[PlannedRow, ...]
+    """dense runs that runs of the grid start from and that are not part of it"""
     search_trials: int
     workers: int
     speed: Speed
@@ -53,13 +61,21 @@ class Plan:
 
     @property
     def missing(self) -> tuple[PlannedRow, ...]:
-        """Runs that have to be trained."""
+        """Runs of the grid that have to be trained."""
         return tuple(row for row in self.rows if not row.done)
 
     @property
+    def missing_pretraining(self) -> tuple[PlannedRow, ...]:
+        """Further runs that have to be trained first."""
+        return tuple(row for row in self.pretraining if not row.done)
+
+    @property
     def seconds(self) -> float:
-        """Estimated wall-clock seconds for the missing runs."""
-        return makespan([row.seconds for row in self.missing], self.workers) if self.missing else 0.0
+        """Estimated wall-clock seconds for all that has to be trained: runs that start from others wait for them."""
+        waves: dict[bool, list[float]] = {False: [], True: []}
+        for row in (*self.missing_pretraining, *self.missing):
+            waves[isinstance(row.planned.run.origin, RunOrigin)].append(row.seconds)
+        return sum(makespan(wave, self.workers) for wave in waves.values())
 
 
 def plan_study(space: Workspace, workers: int | None = None) -> Plan:
@@ -69,21 +85,26 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
         SpecError: a run cannot be laid out.
     """
     planned = grid_runs(space.study, space.shape())
+    first = pretraining(planned)
     count = workers or usable_cores()
     known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
     speed = measured_speed(known.values())
-    done = _done(space, planned)
-    rows = tuple(_row(run, speed, have) for run, have in zip(planned, done, strict=True))
+    to_do = _to_do(space, [run.run for run in planned])
+    rows, before = (
+        tuple(_row(run, speed, None if to_do is None else run.run not in to_do) for run in runs)
+        for runs in (planned, first)
+    )
     search = space.study.spec.search
-    largest = sorted((checkpoint_bytes(run.run) for run in planned), reverse=True)[:count]
+    largest = sorted((checkpoint_bytes(run.run) for run in (*planned, *first)), reverse=True)[:count]
     return Plan(
         study=space.name,
         data_unit=space.study.spec.grid.data_unit,
         rows=rows,
+        pretraining=before,
         search_trials=len(search.budgets) * search.trials if search else 0,
         workers=count,
         speed=speed,
-        disk=sum(disk_bytes(run.run, keep_weights=space.study.spec.keep_weights) for run in planned),
+        disk=_disk(planned, first, keep_weights=space.study.spec.keep_weights),
         checkpoints=sum(largest),
     )
 
@@ -91,13 +112,12 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
 def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
     run = planned.run
     dense = prunable_count(run.model)
-    sizes = {name: rows * columns for name, (rows, columns) in prunable_shapes(run.model).items()}
-    zeros = sum(uniform(sizes, run.sparsity).values())
     return PlannedRow(
         planned=planned,
         dense=dense,
-        nonzero=dense - zeros,
+        nonzero=dense - final_zeros(run.regime, run.sparsity, prunable_shapes(run.model)),
         other=other_count(run.model),
+        embedding_zeros=_embedding_zeros(run),
         paper_nonzero=round(paper_count(run.model) * (1 - run.sparsity)),
         flops=run_flops(run),
         seconds=speed.seconds(run),
@@ -105,10 +125,31 @@ def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
     )
 
 
-def _done(space: Workspace, planned: tuple[PlannedRun, ...]) -> list[bool | None]:
+def _embedding_zeros(run: RunSpec) -> int:
+    if isinstance(run.regime, Dense) or run.regime.allocation.embeddings == "dense":
+        return 0
+    sparsity = embedding_sparsity(run.sparsity)
+    return sum(zeros_for(sparsity, rows * columns) for rows, columns in embedding_shapes(run.model).values())
+
+
+def _to_do(space: Workspace, runs: Sequence[RunSpec]) -> set[RunSpec] | None:
+    """Runs that have to be trained, those included that others start from; None before the data is prepared."""
     try:
         data_hash = space.manifest().content_hash
     except NotReadyError:
-        return [None] * len(planned)
+        return None
     store = Store(space.layout.runs(space.name), all_homes(space.layout))
-    return [store.folder(name) is not None for name in fingerprints([run.run for run in planned], data_hash)]
+    missing = missing_of(
+        runs,
+        data_hash,
+        lambda name, with_weights: store.folder(name, with_weights=with_weights) is not None,
+        keep_weights=space.study.spec.keep_weights,
+    )
+    return {*missing.asked.values(), *missing.origins.values()}
+
+
+def _disk(planned: Sequence[PlannedRun], first: Sequence[PlannedRun], *, keep_weights: bool) -> int:
+    """Runs that others start from keep their weights, whatever the study says."""
+    starts = {run.run.origin.run for run in planned if isinstance(run.run.origin, RunOrigin)}
+    runs = [run.run for run in (*planned, *first)]
+    return sum(disk_bytes(run, keep_weights=keep_weights or run in starts) for run in runs)

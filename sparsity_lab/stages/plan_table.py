@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sparsity_lab.specs.models import Dims, T5Dims
 from sparsity_lab.stages.plan import Plan, PlannedRow
 from sparsity_lab.stages.tables import clock, scaled, size, text_table
 
-HEAD = ("N asked", "S", "non-zero", "dense", "paper N", "layers", "width", "ff", "D", "steps", "FLOPs", "time", "")
+HEAD = (
+    "regime",
+    "N asked",
+    "S",
+    "non-zero",
+    "dense",
+    "paper N",
+    "layers",
+    "width",
+    "ff",
+    "D",
+    "steps",
+    "FLOPs",
+    "time",
+    "",
+)
 
 
 def plan_text(plan: Plan) -> str:
@@ -17,9 +33,6 @@ def plan_text(plan: Plan) -> str:
     for row in plan.rows:
         groups.setdefault(_cells(row), []).append(row)
     lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
-    dense, sparse = (
-        scaled(sum(flops)) for flops in zip(*((r.flops.dense, r.flops.sparse) for r in plan.rows), strict=True)
-    )
     time = clock(plan.seconds)
     return "\n".join(
         (
@@ -27,12 +40,41 @@ def plan_text(plan: Plan) -> str:
             "",
             text_table(HEAD, lines),
             "",
-            f"FLOPs     {dense} in all if zeros are multiplied too, {sparse} if not",
-            f"to train  {len(plan.missing)} runs, about {time} with {plan.workers} workers ({plan.speed.source})",
+            f"FLOPs     {_flops(plan.rows)}",
+            *_pretraining(plan),
+            *_embeddings(plan),
+            f"to train  {_to_train(plan)}, about {time} with {plan.workers} workers ({plan.speed.source})",
             f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
             f"disk      {size(plan.disk)} for results, up to {size(plan.checkpoints)} for checkpoints under way",
         )
     )
+
+
+def _flops(rows: Sequence[PlannedRow]) -> str:
+    dense, sparse = (sum(flops) for flops in zip(*((row.flops.dense, row.flops.sparse) for row in rows), strict=True))
+    return f"{scaled(dense)} in all if zeros are multiplied too, {scaled(sparse)} if not"
+
+
+def _pretraining(plan: Plan) -> Iterator[str]:
+    """What runs start from is paid once and shared, so it is not part of their own sums."""
+    if plan.pretraining:
+        flops = scaled(sum(row.flops.dense for row in plan.pretraining))
+        seconds = clock(sum(row.seconds for row in plan.pretraining))
+        runs = f"{len(plan.pretraining)} dense runs that others start from"
+        yield f"before    {runs}: {flops} FLOPs and {seconds} of one worker on top"
+
+
+def _embeddings(plan: Plan) -> Iterator[str]:
+    zeros = [row.embedding_zeros for row in plan.rows if row.embedding_zeros]
+    if zeros:
+        few, many = (f"{count:,}" for count in (min(zeros), max(zeros)))
+        each = few if few == many else f"{few} to {many}"
+        yield f"          embeddings lose {each} weights in {len(zeros)} runs, which count in neither S nor N"
+
+
+def _to_train(plan: Plan) -> str:
+    before = len(plan.missing_pretraining)
+    return f"{len(plan.missing)} runs" + (f" and {before} before them" if before else "")
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -46,6 +88,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "disk_bytes": plan.disk,
         "checkpoint_bytes": plan.checkpoints,
         "search_trials": plan.search_trials,
+        "pretraining": [_row_json(row) for row in plan.pretraining],
         "runs": [_row_json(row) for row in plan.rows],
     }
 
@@ -56,6 +99,7 @@ def _row_json(row: PlannedRow) -> dict[str, Any]:
         "dense": row.dense,
         "nonzero": row.nonzero,
         "other_params": row.other,
+        "embedding_zeros": row.embedding_zeros,
         "paper_nonzero": row.paper_nonzero,
         "flops": vars(row.flops),
         "seconds": row.seconds,
@@ -67,6 +111,7 @@ def _row_json(row: PlannedRow) -> dict[str, Any]:
 def _cells(row: PlannedRow) -> tuple[str, ...]:
     run, point = row.planned.run, row.planned.point
     return (
+        "dense" if run.sparsity == 0 else point.regime,
         scaled(point.nonzero),
         f"{run.sparsity:g}",
         f"{row.nonzero:,}",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from sparsity_lab import __version__
+from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import NotReadyError
@@ -24,14 +26,16 @@ def report_study(space: Workspace) -> ReportSummary:
         NotReadyError: an earlier step has not been run.
         RecordError: a result is damaged.
     """
+    trials = search_records(space)
     inputs = ReportInputs(
         study=space.study,
         grid=grid_records(space),
-        trials=search_records(space),
+        trials=trials,
         search=read_search(space.layout.search_result(space.name)),
         laws=_laws(space),
         manifest=_manifest_facts(space.manifest()),
         provenance=_versions(),
+        fitted=_fitted(space, trials),
     )
     return build_report(inputs, space.layout.report(space.name))
 
@@ -39,6 +43,14 @@ def report_study(space: Workspace) -> ReportSummary:
 def describe_report(summary: ReportSummary) -> str:
     """The verdict and where to read more."""
     return f"{summary.verdict.headline}\n{summary.index}"
+
+
+def _fitted(space: Workspace, trials: Sequence[RunRecord]) -> frozenset[str]:
+    """Dense runs and those of the laws' regime, of the grid and of the search."""
+    regime, search = space.study.law_regime, space.study.spec.search
+    same = search is not None and search.regime == regime
+    grid = {record.fingerprint for record in grid_records(space, {regime})}
+    return frozenset(grid | {record.fingerprint for record in trials if same or record.spec.sparsity == 0})
 
 
 def _laws(space: Workspace) -> dict[str, LawDocument]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,16 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import SearchResult, write_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
-from sparsity_lab.laws.multipliers import multiplier
+from sparsity_lab.report.evidence import cost_of
 from sparsity_lab.search.space import Ask, Multiplier
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.search.summary import summarise
-from sparsity_lab.specs.regimes import Gradual
 from sparsity_lab.specs.studies import SearchSpec
 from sparsity_lab.stages.tables import scaled
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.resolve import Point, plan_point
+from sparsity_lab.sweep.scratch import clear_scratch
 from sparsity_lab.sweep.study import complete
 
 
@@ -45,8 +46,8 @@ def search_study(
             raise MachineError("another process is searching this study; wait for it or stop it", where=home)
         spec = space.study.spec.search
         result = None if spec is None else _Search(space, spec, workers, console).run()
-        wanted = {trial.fingerprint for budget in result.budgets for trial in budget.trials} if result else set()
-        Store(home).keep_only(wanted, space.layout.attic)
+        Store(home).keep_only(_wanted(result, home), space.layout.attic)
+        clear_scratch(space.layout, home)
     write_search(result, space.layout.search_result(space.name))
     space.write_metrics("search", _metrics(result))
     return result
@@ -80,12 +81,12 @@ class _Search:
         )
 
     def _multiplier(self) -> Multiplier:
-        regime = self.space.study.regimes[self.spec.regime]
-        cost = multiplier(self.spec.cost, regime.schedule if isinstance(regime, Gradual) else None)
+        cost = cost_of(self.space.study, self.spec.cost, self.spec.regime)
         return lambda sparsity: float(cost(np.asarray(sparsity)))
 
     def _evaluate(self, asks: Sequence[Ask]) -> Sequence[RunRecord]:
-        points = [Point(self.spec.nonzero, ask.sparsity, ask.data, self.spec.regime) for ask in asks]
+        spec = self.spec
+        points = [Point(spec.nonzero, ask.sparsity, ask.data, spec.regime, field="search") for ask in asks]
         runs = [plan_point(self.space.study, self.shape, point).run for point in points]
         place = self.space.workplace(self.space.layout.search(self.space.name))
         title = f"{self.space.name} search"
@@ -98,6 +99,13 @@ class _Search:
         )
         line = f"{self.space.name} search, round {progress.round} of {progress.rounds}: {best}"
         self.console.print(line, highlight=False, soft_wrap=True)
+
+
+def _wanted(result: SearchResult | None, home: Path) -> set[str]:
+    """The trials' runs, and those that they start from."""
+    trials = {trial.fingerprint for budget in result.budgets for trial in budget.trials} if result else set()
+    origins = {record.origin for record in Store(home).records() if record.fingerprint in trials and record.origin}
+    return trials | origins
 
 
 def _metrics(result: SearchResult | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,8 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
 from sparsity_lab.stages.workspace import Workspace, named_records
 from sparsity_lab.sweep.resolve import grid_runs
-from sparsity_lab.sweep.study import Sweep, complete, fingerprints
+from sparsity_lab.sweep.scratch import clear_scratch
+from sparsity_lab.sweep.study import Sweep, complete, fingerprints, origins_of
 
 
 def train_study(space: Workspace, *, workers: int | None = None, console: Console | None = None) -> Sweep:
@@ -33,37 +34,45 @@ def train_study(space: Workspace, *, workers: int | None = None, console: Consol
         if not mine:
             raise MachineError("another process is training this study; wait for it or stop it", where=home)
         sweep = complete(runs, data_hash, space.workplace(home), title=space.name, workers=workers, console=console)
-        moved = Store(home).keep_only(fingerprints(runs, data_hash), space.layout.attic)
+        wanted = {*fingerprints(runs, data_hash), *origins_of(runs, data_hash)}
+        moved = Store(home).keep_only(wanted, space.layout.attic)
+        clear_scratch(space.layout, home)
     space.write_metrics("train", _metrics(sweep.records))
     console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)
     return sweep
 
 
-def grid_records(space: Workspace) -> list[RunRecord]:
-    """The records of the study's grid, in its order.
+def grid_records(space: Workspace, regimes: Container[str] | None = None) -> list[RunRecord]:
+    """The records of the study's grid, in its order; only dense runs and those under `regimes` unless that is None.
 
     Raises:
         NotReadyError: a run is missing.
     """
-    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
+    runs = [planned.run for planned in grid_runs(space.study, space.shape(), regimes)]
     names = fingerprints(runs, space.manifest().content_hash)
     return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.name}")
 
 
 def _metrics(records: Sequence[RunRecord]) -> dict[str, Any]:
     finished = [record for record in records if record.finished]
+    pretraining = {record.origin: record.pretraining for record in records if record.pretraining}.values()
     return {
         "runs": len(records),
         "diverged": len(records) - len(finished),
         "lowest_loss": min((record.loss for record in finished), default=None),
         "flops_dense": sum(record.cost.flops_dense for record in records),
         "core_seconds": round(sum(record.cost.seconds for record in records), 1),
+        "pretraining_runs": len(pretraining),
+        "pretraining_flops_dense": sum(cost.flops_dense for cost in pretraining),
+        "pretraining_core_seconds": round(sum(cost.seconds for cost in pretraining), 1),
     }
 
 
 def _summary(name: str, sweep: Sweep, moved: int) -> str:
     diverged = sum(not record.finished for record in sweep.records)
     parts = [f"{name}: {len(sweep.records)} runs, {sweep.trained} trained now"]
+    if sweep.pretrained:
+        parts.append(f"{sweep.pretrained} more trained for others to start from")
     if diverged:
         parts.append(f"{diverged} diverged and stay out of fits")
     longest = max((record.epochs for record in sweep.records), default=0.0)

@@ -6,12 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import assert_never
 
+from sparsity_lab.artifacts.paths import CHECKPOINT
 from sparsity_lab.artifacts.records import Machine, RunRecord
+from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import RecordError
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin
 from sparsity_lab.stages.inspect import list_runs
 from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.study import job_of, started
 from sparsity_lab.training.determinism import best_device, settle, this_machine
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.run import Sitting, train
@@ -51,11 +57,17 @@ def _makers(records: Sequence[RunRecord]) -> list[str]:
 def _retrain(space: Workspace, record: RunRecord) -> str:
     if (record.data_hash, record.engine) != (space.manifest().content_hash, ENGINE_VERSION):
         return "not trained again: it was made from other data or by another engine"
+    place = space.workplace(space.layout.runs(space.name))
+    store = Store(place.home, all_homes(space.layout))
+    if not _has_start(record, place, store):
+        return "not trained again: the weights that it starts from are gone"
     settle(record.machine.threads)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
+    job = started(job_of(record.fingerprint, record.spec), record.data_hash, place, store)
     with TemporaryDirectory() as scratch:
-        again = train(record.spec, inputs, Sitting(Path(scratch) / "checkpoint.safetensors"))
-    if _losses(again) == _losses(record):
+        sitting = Sitting(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
+        again = train(record.spec, inputs, sitting)
+    if again.losses() == record.losses():
         return "trained again: the same bits"
     alike = same_bits_expected(record.machine, this_machine(best_device()))
     difference = f"loss {again.loss!r}, recorded {record.loss!r}"
@@ -65,9 +77,16 @@ def _retrain(space: Workspace, record: RunRecord) -> str:
     return f"trained again on another kind of machine: {difference}"
 
 
-def _losses(record: RunRecord) -> str:
-    """Every loss of a run, to the last bit, in a form in which NaN equals NaN."""
-    return record.model_dump_json(include={"first_loss", "loss", "curve"})
+def _has_start(record: RunRecord, place: Workplace, store: Store) -> bool:
+    match record.spec.origin:
+        case None:
+            return True
+        case FileOrigin(sha256=sha256):
+            return sha256 in place.start_files
+        case RunOrigin(run=run):
+            return store.weights(fingerprint(run, record.data_hash)) is not None
+        case _:
+            assert_never(record.spec.origin)
 
 
 def same_bits_expected(one: Machine, other: Machine) -> bool:

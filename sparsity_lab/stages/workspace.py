@@ -17,6 +17,7 @@ from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.starts import start_files
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,13 @@ class Workspace:
 
     def workplace(self, home: Path) -> Workplace:
         """Where workers train this study's runs, writing finished ones to `home`."""
-        return Workplace(self.layout, self.layout.data(self.name), home, keep_weights=self.study.spec.keep_weights)
+        return Workplace(
+            self.layout,
+            self.layout.data(self.name),
+            home,
+            keep_weights=self.study.spec.keep_weights,
+            start_files=start_files(self.study),
+        )
 
     def write_metrics(self, step: str, metrics: dict[str, Any]) -> None:
         """Write one step's numbers for `dvc metrics`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.records import Cost
 from sparsity_lab.specs.runs import RunSpec
 
 
@@ -20,6 +22,8 @@ class Workplace:
     keep_weights: bool = False
     threads: int = 1
     checkpoint_seconds: float = 60.0
+    start_files: Mapping[str, Path] = field(default_factory=dict)
+    """where the files lie that runs start from, by the SHA-256 of their content"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class Job:
     run: RunSpec
     cost: float
     """FLOPs, for ordering and for the time left"""
+    keep_weights: bool = False
+    """store the final weights even where the study keeps none: other runs start from them"""
+    start: Path | None = None
+    """the weights that the run begins with; fresh ones when None"""
+    pretraining: Cost | None = None
+    """what the run that it begins with has cost"""
 
 
 @dataclass(frozen=True)

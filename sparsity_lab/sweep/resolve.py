@@ -1,20 +1,25 @@
-"""A study resolves to runs: targets become dimensions, data becomes steps, names become specs."""
+"""A study resolves to runs: targets become dimensions, data steps, names specs, and starts origins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import assert_never
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.models.count import prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
-from sparsity_lab.pruning.feasibility import check_feasible
+from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.loading import place
+from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes import Dense, RegimeSpec
-from sparsity_lab.specs.runs import RunSpec, data_per_example
-from sparsity_lab.specs.studies import Points
+from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
+from sparsity_lab.specs.starts import DenseRun, HuggingFace, Scratch, WeightsFile
+from sparsity_lab.specs.studies import Block, Points
+from sparsity_lab.sweep.starts import file_origin
 
 DENSE = Dense(version=1, kind="regime", method="dense")
 
@@ -30,6 +35,10 @@ class Point:
     """training tokens or images"""
     regime: str
     seed: int = 0
+    dense: float | None = None
+    """target of prunable weights before pruning, where that was asked and `nonzero` follows from it"""
+    field: str = "grid"
+    """the part of the study's spec that asks"""
 
 
 @dataclass(frozen=True)
@@ -40,50 +49,117 @@ class PlannedRun:
     run: RunSpec
 
 
-def grid_runs(study: Study, shape: DataShape) -> tuple[PlannedRun, ...]:
-    """Every distinct run of a study's grid, replicates included, in order of the axes.
+def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = None) -> tuple[PlannedRun, ...]:
+    """Every distinct run of a study's grid, replicates and blocks included, in order of the axes.
+
+    Args:
+        study: the study.
+        shape: what models must know of its data.
+        regimes: only dense runs and those under these regimes; all when None.
 
     Raises:
-        SpecError: a size is out of the family's reach, or a regime cannot prune its weights.
+        SpecError: a size is out of the family's reach, a regime cannot prune its weights, or a file that runs start
+            from is missing.
     """
-    planned = {run.run: run for run in (plan_point(study, shape, point) for point in _points(study))}
+    points = (p for p in _points(study) if regimes is None or p.sparsity == 0 or p.regime in regimes)
+    planned: dict[RunSpec, PlannedRun] = {}
+    for run in (plan_point(study, shape, point) for point in points):
+        planned.setdefault(run.run, run)
     return tuple(planned.values())
 
 
 def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
     """The run of one point; errors as `grid_runs`."""
-    spec = study.spec
     regime: RegimeSpec = DENSE if point.sparsity == 0 else study.regimes[point.regime]
+    target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
-        dims = resolve_dims(study.model, point.nonzero / (1 - point.sparsity), shape, spec.objective)
+        dims = resolve_dims(study.model, target, shape, study.spec.objective)
     except SpecError as error:
-        raise SpecError(str(error), where=study.path) from None
-    check_feasible(regime, point.sparsity, prunable_shapes(dims), where=study.path)
-    unit = spec.training.batch * data_per_example(spec.objective)
-    run = RunSpec(
-        model=dims,
-        objective=spec.objective,
-        regime=regime,
-        sparsity=point.sparsity,
-        batch=spec.training.batch,
-        steps=max(1, round(point.data / unit)),
-        optimizer=spec.training.optimizer,
-        peak_learning_rate=spec.training.learning_rate.at(dims.width),
-        schedule=spec.training.schedule,
-        precision=spec.training.precision,
-        evaluation=spec.training.evaluation,
-        seed=point.seed,
-    )
+        size = f"{point.field}.{'nonzero' if point.dense is None else 'dense'}"
+        raise SpecError(str(error), where=place(study.path, size)) from None
+    try:
+        check_feasible(regime, point.sparsity, prunable_shapes(dims))
+        resolved = resolve_regime(regime, point.sparsity)
+    except SpecError as error:
+        where = f"{place(study.path, f'{point.field}.regimes')}: regime {point.regime}"
+        raise SpecError(str(error), where=where) from None
+    origin = _origin(study, dims, regime, point)
+    run = _lay_out(study, dims, resolved, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin)
     return PlannedRun(point, run)
+
+
+def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """The dense runs that planned runs start from, each once, but for those that are planned themselves."""
+    asked = {run.run for run in planned}
+    starts = dict.fromkeys(run.run.origin.run for run in planned if isinstance(run.run.origin, RunOrigin))
+    return tuple(
+        PlannedRun(Point(prunable_count(run.model), 0.0, run.data, "dense", run.seed), run)
+        for run in starts
+        if run not in asked
+    )
+
+
+def _origin(study: Study, dims: Dims, regime: RegimeSpec, point: Point) -> Origin | None:
+    if isinstance(regime, Dense):
+        return None
+    match regime.start:
+        case Scratch():
+            return None
+        case DenseRun(data=data, times=times, seed=seed):
+            return RunOrigin(run=_lay_out(study, dims, DENSE, data=data or times * point.data, seed=seed))
+        case WeightsFile() | HuggingFace() as start:
+            return file_origin(study, point.regime, start)
+        case _:
+            assert_never(regime.start)
+
+
+def _lay_out(
+    study: Study,
+    dims: Dims,
+    regime: RegimeSpec,
+    *,
+    data: float,
+    seed: int,
+    sparsity: float = 0.0,
+    origin: Origin | None = None,
+) -> RunSpec:
+    """A run of these dimensions under the study's training settings."""
+    objective, training = study.spec.objective, study.spec.training
+    unit = training.batch * data_per_example(objective)
+    return RunSpec(
+        model=dims,
+        objective=objective,
+        regime=regime,
+        origin=origin,
+        sparsity=sparsity,
+        batch=training.batch,
+        steps=max(1, round(data / unit)),
+        optimizer=training.optimizer,
+        peak_learning_rate=training.learning_rate.at(dims.width),
+        schedule=training.schedule,
+        precision=training.precision,
+        evaluation=training.evaluation,
+        seed=seed,
+    )
 
 
 def _points(study: Study) -> Iterator[Point]:
     grid = study.spec.grid
+    replicates = {f"grid.replicates.{number}": points for number, points in enumerate(grid.replicates)}
     for regime in grid.regimes:
-        for block in (grid, *grid.replicates):
-            yield from _block(block, regime)
+        for field, points in {"grid": grid, **replicates}.items():
+            yield from _product(points, regime, field)
+    for number, block in enumerate(grid.blocks):
+        for regime in block.regimes:
+            yield from _product(block, regime, f"grid.blocks.{number}")
 
 
-def _block(block: Points, regime: str) -> Iterator[Point]:
-    for nonzero, data, sparsity, seed in product(block.nonzero, block.data, block.sparsity, block.seeds):
-        yield Point(nonzero, sparsity, data, regime, seed)
+def _product(points: Points | Block, regime: str, field: str) -> Iterator[Point]:
+    given = points.dense if isinstance(points, Block) else None
+    sizes = points.nonzero if given is None else given
+    assert sizes is not None, "a block has one of the two"
+    for size, data, sparsity, seed in product(sizes, points.data, points.sparsity, points.seeds):
+        if given is None:
+            yield Point(size, sparsity, data, regime, seed, field=field)
+        else:
+            yield Point(size * (1 - sparsity), sparsity, data, regime, seed, dense=size, field=field)

@@ -12,6 +12,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
+from sparsity_lab.sweep.scratch import claim
 from sparsity_lab.training.determinism import settle
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.run import Sitting, train
@@ -30,20 +31,33 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
     with locked(place.layout.lock(job.fingerprint)):
         store = Store(place.home, all_homes(place.layout))
         checkpoint = place.layout.checkpoint(job.fingerprint)
-        if store.adopt(job.fingerprint, with_weights=place.keep_weights):
+        keep_weights = place.keep_weights or job.keep_weights
+        if store.adopt(job.fingerprint, with_weights=keep_weights):
             shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
             return store.get(job.fingerprint)
-        weights = place.home / job.fingerprint / WEIGHTS if place.keep_weights else None
-        sitting = Sitting(checkpoint, weights, place.checkpoint_seconds)
-        record = train(
+        claim(place.layout, job.fingerprint, place.home)
+        sitting = Sitting(
+            checkpoint,
+            place.home / job.fingerprint / WEIGHTS if keep_weights else None,
+            place.checkpoint_seconds,
+            start=job.start,
+            pretraining=job.pretraining,
+        )
+        made = train(
             job.run,
             inputs,
             sitting,
             lambda step, loss: connection.send(Progressed(job.fingerprint, step, loss)),
         )
+        record = _older_if_equal(made, store.find(job.fingerprint))
         store.put(record)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
         return record
+
+
+def _older_if_equal(made: RunRecord, known: RunRecord | None) -> RunRecord:
+    """A run that is trained again for its weights keeps its record, where the weights are the same to the last bit."""
+    return made if known is None or known.losses() != made.losses() else known
 
 
 def _next(connection: Connection) -> Job | None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsity_lab.artifacts.records import CurvePoint, RunRecord, read_record, write_record
+from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, read_record, write_record
 from sparsity_lab.artifacts.table import SCHEMA, write_table
 from sparsity_lab.errors import RecordError
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
 MakeRecord = Callable[..., RunRecord]
 losses = st.floats(allow_nan=False)
@@ -89,12 +90,17 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "status": "finished",
         "reason": "",
         "family": "t5",
-        "regime": "gradual",
+        "method": "masked",
         "pattern": "unstructured",
+        "score": "magnitude",
+        "allocation": "uniform",
+        "schedule": "cubic",
+        "origin": None,
         "sparsity": 0.5,
         "nonzero": 500,
         "dense": 1000,
         "other_params": 300,
+        "embedding_zeros": 0,
         "paper_dense": 900,
         "data": records[1].spec.data,
         "data_unit": "tokens",
@@ -108,6 +114,8 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "flops_sparse": 2e9,
         "flops_mask_updates": 1e3,
         "seconds": 0.25,
+        "pretraining_flops_dense": None,
+        "pretraining_seconds": None,
         "instruction_set": "AVX2",
         "threads": 1,
         "torch": "2",
@@ -117,12 +125,33 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
     assert math.isnan(second["loss"])
 
 
-def test_the_table_tells_patterns_apart(
-    tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., object]
+def test_the_table_tells_regimes_apart(
+    tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., RunSpec]
 ) -> None:
-    specs = {"1" * 64: make_run("t5"), "2" * 64: make_run("t5", 0.5), "3" * 64: make_run("t5", 0.5, pattern="2:4")}
-    write_table([make_record(fingerprint=name, spec=spec) for name, spec in specs.items()], tmp_path / "runs.parquet")
-    assert pq.read_table(tmp_path / "runs.parquet")["pattern"].to_pylist() == ["", "unstructured", "2:4"]
+    runs = [make_run("t5"), make_run("t5", 0.5), make_run("t5", 0.5, pattern="2:4")]
+    records = [make_record(fingerprint=str(number) * 64, spec=run) for number, run in enumerate(runs)]
+    write_table(records, tmp_path / "runs.parquet")
+    table = pq.read_table(tmp_path / "runs.parquet")
+    assert table["pattern"].to_pylist() == ["", "unstructured", "2:4"]
+    assert table["method"].to_pylist() == ["dense", "masked", "masked"]
+    assert table["score"].to_pylist() == ["", "magnitude", "magnitude"]
+
+
+def test_the_table_books_pretraining_apart(
+    tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., RunSpec]
+) -> None:
+    before = Cost(flops_dense=7e9, flops_sparse=7e9, flops_mask_updates=0, seconds=3.5)
+    from_run = make_run("t5", 0.5, origin=RunOrigin(run=make_run("t5")))
+    from_file = make_run("t5", 0.5, origin=FileOrigin(format="safetensors", sha256="f" * 64))
+    records = [
+        make_record(fingerprint="1" * 64, spec=from_run, origin="d" * 64, pretraining=before),
+        make_record(fingerprint="2" * 64, spec=from_file),
+    ]
+    write_table(records, tmp_path / "runs.parquet")
+    first, second = pq.read_table(tmp_path / "runs.parquet").to_pylist()
+    assert (first["origin"], first["pretraining_flops_dense"], first["pretraining_seconds"]) == ("d" * 64, 7e9, 3.5)
+    assert (second["origin"], second["pretraining_flops_dense"]) == ("f" * 64, None)
+    assert (first["flops_dense"], first["seconds"]) == (3e9, 0.25), "a run's own cost"
 
 
 def test_a_table_of_no_runs_has_its_columns(tmp_path: Path) -> None:

@@ -53,6 +53,19 @@ def test_weights_that_are_asked_for_must_be_there(store: Store, make_record: Mak
     assert (store.home / ONE / WEIGHTS).read_bytes() == b"weights"
 
 
+def test_weights_are_found_wherever_they_are_kept(store: Store, make_record: MakeRecord) -> None:
+    store.put(make_record(fingerprint=ONE))
+    store.put(make_record(fingerprint=TWO, status="diverged", reason="nan"))
+    assert [store.weights(name) for name in (ONE, TWO, THREE)] == [None, None, None]
+    elsewhere = Store(store.others[1]).put(make_record(fingerprint=ONE)).parent / WEIGHTS
+    elsewhere.write_bytes(b"weights")
+    assert store.weights(ONE) == elsewhere
+    assert store.folder(ONE) == store.home / ONE
+    assert store.folder(ONE, with_weights=True) == elsewhere.parent
+    (store.home / ONE / WEIGHTS).write_bytes(b"weights")
+    assert store.weights(ONE) == store.home / ONE / WEIGHTS
+
+
 def test_runs_nobody_asks_for_go_to_the_attic_and_come_back(store: Store, make_record: MakeRecord) -> None:
     attic = store.others[1]
     for name in (ONE, TWO, THREE):

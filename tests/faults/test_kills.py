@@ -15,12 +15,14 @@ from projects import (
     children,
     cli,
     command,
+    edit,
     environment,
     new_project,
     records,
     results,
     until,
     until_gone,
+    write_spec,
 )
 
 SEED = 20
@@ -76,6 +78,24 @@ def test_a_sweep_that_is_killed_again_and_again(prepared: Path, finished: Path) 
     check_intact(prepared, seen)
     assert results(prepared) == results(finished)
     assert not list((prepared / "runs").rglob(".*"))
+    assert not list((prepared / ".sparsity-lab").glob("scratch/*"))
+
+
+def test_a_sweep_that_is_killed_when_the_dense_run_is_there_that_others_start_from(prepared: Path) -> None:
+    start = {"kind": "dense-run", "times": 8}
+    write_spec(prepared, "regimes/late", {"version": 1, "kind": "regime", "method": "masked", "start": start})
+    grid = {"nonzero": [1536], "sparsity": [0.5, 0.75], "data": [4096], "regimes": ["late"], "replicates": []}
+    edit(prepared, "studies/tiny", **{f"grid__{name}": value for name, value in grid.items()})
+    sweep = subprocess.Popen(
+        command("train", "tiny", "--workers", "2"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
+    )
+    until_gone(kill_when(sweep, prepared, 1, 0.05))
+    seen = finished_runs(prepared)
+    weights = {path: path.stat().st_mtime_ns for path in (prepared / "runs").rglob("weights.safetensors")}
+    assert weights
+    assert "2 runs, " in cli(prepared, "train", "tiny").stderr
+    check_intact(prepared, seen)
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights, "no dense run was trained twice"
     assert not list((prepared / ".sparsity-lab").glob("scratch/*"))
 
 

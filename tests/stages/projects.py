@@ -36,7 +36,7 @@ MODEL = {
     "family": "t5",
     "scaling": {"layers": [1], "head_width": 8, "ff_ratio": 2.0, "width_multiple": 8, "ff_multiple": 4},
 }
-GRADUAL = {"version": 1, "kind": "regime", "method": "gradual", "schedule": {"minimum_updates": 4}}
+GRADUAL = {"version": 1, "kind": "regime", "method": "masked", "schedule": {"kind": "cubic", "minimum_updates": 4}}
 STUDY = {
     "version": 1,
     "kind": "study",

@@ -60,7 +60,7 @@ def test_the_plan_as_text(bare: Path) -> None:
     assert "search    up to 6 further runs" in text
     assert "done" not in text
     row = next(line for line in text.splitlines() if "x2" in line).split()
-    assert row[:4] == ["1.54k", "0", "1,536", "1,536"]
+    assert row[:5] == ["dense", "1.54k", "0", "1,536", "1,536"]
 
 
 def test_the_plan_as_json_is_complete(finished: Path) -> None:
@@ -69,7 +69,9 @@ def test_the_plan_as_json_is_complete(finished: Path) -> None:
     assert len(tree["runs"]) == GRID_RUNS
     specs = [record["spec"] for record in records(finished).values()]
     assert all(row["run"] in specs for row in tree["runs"])
-    assert tree["runs"][0]["asked"] == {"nonzero": 1536, "sparsity": 0.0, "data": 1024, "regime": "gradual", "seed": 0}
+    asked = {"nonzero": 1536, "sparsity": 0.0, "data": 1024, "regime": "gradual", "seed": 0}
+    assert tree["runs"][0]["asked"] == {**asked, "dense": None, "field": "grid"}
+    assert tree["pretraining"] == []
     assert tree["disk_bytes"] > 0
 
 
@@ -83,7 +85,7 @@ def test_disk_grows_when_weights_are_kept(bare: Path) -> None:
 
 def test_a_study_that_cannot_be_laid_out_is_refused(bare: Path) -> None:
     edit(bare, "studies/tiny", grid__nonzero=[7])
-    with pytest.raises(SpecError, match=r"tiny\.yaml: nonzero: no t5 shape"):
+    with pytest.raises(SpecError, match=r"tiny\.yaml:\d+: nonzero: no t5 shape"):
         plan_study(space_of(bare))
 
 

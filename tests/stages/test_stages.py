@@ -184,6 +184,9 @@ def test_a_learning_rate_far_too_high_diverges_and_says_why(prepared: Path) -> N
         "lowest_loss": None,
         "flops_dense": 0,
         "core_seconds": 0,
+        "pretraining_runs": 0,
+        "pretraining_flops_dense": 0,
+        "pretraining_core_seconds": 0,
     }
     search_study(space_of(prepared), console=silent())
     with pytest.raises(RecordError):
