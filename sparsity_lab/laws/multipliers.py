@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.specs.regimes import Cubic
+from sparsity_lab.specs.schedules import Cubic
 from sparsity_lab.specs.studies import CostMultiplier
 
 Multiplier = Callable[[FloatArray], FloatArray]

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparsity_lab.plots import draw_laws, draw_runs
+from sparsity_lab.plots import draw_laws, draw_regimes, draw_runs
 from sparsity_lab.plots.info_laws import LossUnderBudgets, OptimumAgainstData, OptimumContours, Parity
+from sparsity_lab.plots.info_regimes import Match, RegimeComparison, Table, ranked
 from sparsity_lab.plots.info_runs import DifferencesAndNoise, LossAgainstData, TrainingCurves
 from sparsity_lab.plots.labels import count
 from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
@@ -105,6 +106,32 @@ def optimum_contours_figure(info: OptimumContours) -> Figure:
         bar = figure.colorbar(filled, ax=axes, pad=0.02, label="optimal sparsity (%)", spacing="uniform")
         bar.set_ticks(draw_laws.LEVELS.tolist(), labels=[f"{100 * level:.3g}" for level in draw_laws.LEVELS])
         below_legend(figure, draw_laws.contour_handles())
+    return figure
+
+
+def regimes_figure(info: RegimeComparison, table: Table) -> Figure:
+    """Regimes by loss, a panel for each sparsity, at one N and D."""
+    rankings = ranked(table.entries)
+    dense = next((entry for entry in table.entries if entry.regime == "dense"), None)
+    rows = max(len(ranking) for ranking in rankings.values())
+    with styled():
+        figure = Figure(figsize=(0.4 + 3.3 * len(rankings), 1.4 + 0.18 * rows), layout="constrained")
+        grid = figure.subplots(1, len(rankings), squeeze=False).ravel()
+        for axes, ranking in zip(grid, rankings.values(), strict=True):
+            draw_regimes.draw_ranking(axes, ranking, info.reference, dense)
+        handles = draw_regimes.ranking_handles(info.reference, dense=dense is not None)
+        below_legend(figure, handles, columns=len(handles))
+    return figure
+
+
+def matches_figure(matches: Sequence[Match], info: RegimeComparison) -> Figure:
+    """From scratch against from trained weights, a panel for each regime and sparsity."""
+    with styled():
+        figure, grid = _panels(len(matches), share_y=False)
+        for axes, match in zip(grid, matches, strict=True):
+            draw_regimes.draw_match(axes, match, info.data_unit)
+        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        below_legend(figure, draw_regimes.match_handles(info.reference), columns=3)
     return figure
 
 

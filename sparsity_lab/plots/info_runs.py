@@ -18,6 +18,7 @@ from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.specs.regimes import Dense
 from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.schedules import OneShot, Static
 
 FloatArray = NDArray[np.float64]
 Predict = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
@@ -215,7 +216,7 @@ def _curve(run: RunRecord) -> Curve:
 
 
 def _window(runs: Iterable[RunRecord]) -> tuple[float, float] | None:
-    for run in runs:
-        if not isinstance(run.spec.regime, Dense):
-            return run.spec.regime.schedule.start, run.spec.regime.schedule.end
-    return None
+    """None where weights are pruned all at once."""
+    schedules = (run.spec.regime.schedule for run in runs if not isinstance(run.spec.regime, Dense))
+    schedule = next(schedules, None)
+    return None if schedule is None or isinstance(schedule, OneShot | Static) else (schedule.start, schedule.end)

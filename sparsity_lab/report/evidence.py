@@ -18,7 +18,8 @@ from sparsity_lab.laws.multipliers import Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.regimes import Cubic, Gradual
+from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.schedules import Cubic
 from sparsity_lab.specs.studies import CostMultiplier
 
 Winner = Literal["sparse", "dense", "unclear"]
@@ -40,6 +41,7 @@ class ReportInputs:
         laws: fitted laws by form.
         manifest: facts of the prepared data, shown as they are.
         provenance: versions and whatever else tells where the results come from, shown as they are.
+        fitted: fingerprints of the runs that the laws are about: dense ones and those of one regime; all when None.
     """
 
     study: Study
@@ -49,6 +51,11 @@ class ReportInputs:
     laws: Mapping[str, LawDocument]
     manifest: Mapping[str, object]
     provenance: Mapping[str, object]
+    fitted: frozenset[str] | None = None
+
+    def about(self, record: RunRecord) -> bool:
+        """Whether the laws, and what follows from them, are about a run."""
+        return self.fitted is None or record.fingerprint in self.fitted
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Evidence:
         records: every run once, the grid's first.
         places: finished grid runs by place.
         noise: of seeds, or None where nothing was repeated.
-        differences: each sparse place of the grid against the dense one of equal N and D.
+        differences: each sparse place of the laws' regime against the dense one of equal N and D.
         law: the law that sees sparsity, if one was fitted and its fit converged.
         document: of that law.
         comparisons: dense against sparse at equal cost, by the law and by the search.
@@ -105,7 +112,7 @@ class Evidence:
     @property
     def finished(self) -> tuple[RunRecord, ...]:
         """Every run that may enter a fit."""
-        return tuple(record for record in self.records if record.finished)
+        return tuple(record for record in self.records if record.finished and self.inputs.about(record))
 
     @property
     def signal_to_noise(self) -> float | None:
@@ -135,7 +142,9 @@ def gather(inputs: ReportInputs) -> Evidence:
         raise RecordError("no run of the grid finished", where=inputs.study.name, found=f"{len(inputs.grid)} records")
     records = tuple({record.fingerprint: record for record in (*inputs.trials, *inputs.grid)}.values())
     order = {record.fingerprint: place for place, record in enumerate((*inputs.grid, *inputs.trials))}
-    places = by_place(inputs.grid, asked_sizes(inputs.study))
+    sizes = asked_sizes(inputs.study)
+    places = by_place(inputs.grid, sizes)
+    of_one_regime = by_place(filter(inputs.about, inputs.grid), sizes)
     document = next((law for law in inputs.laws.values() if _usable(law)), None)
     law = Law.from_document(document) if document else None
     return Evidence(
@@ -143,24 +152,31 @@ def gather(inputs: ReportInputs) -> Evidence:
         records=tuple(sorted(records, key=lambda record: order[record.fingerprint])),
         places=places,
         noise=seed_noise(records),
-        differences=differences_and_noise(places, inputs.study.spec.grid.data_unit).differences,
+        differences=differences_and_noise(of_one_regime, inputs.study.spec.grid.data_unit).differences,
         law=law,
         document=document,
-        comparisons=(*_by_law(inputs, law, places), *_by_search(inputs)),
+        comparisons=(*_by_law(inputs, law, of_one_regime), *_by_search(inputs)),
     )
 
 
 def asked_sizes(study: Study) -> tuple[int, ...]:
     """Every N that the study's grid asks for."""
     grid = study.spec.grid
-    return tuple(sorted({size for block in (grid, *grid.replicates) for size in block.nonzero}))
+    asked = {size for points in (grid, *grid.replicates) for size in points.nonzero}
+    for block in grid.blocks:
+        asked |= {*(block.nonzero or ())}
+        asked |= {round(size * (1 - sparsity)) for size in block.dense or () for sparsity in block.sparsity}
+    return tuple(sorted(asked))
 
 
 def cost_of(study: Study, name: CostMultiplier, regime: str | None = None) -> Multiplier:
     """m(S) under the schedule of a regime of the study: the named one, or the first that prunes."""
     names = (regime,) if regime else study.spec.grid.regimes
-    schedules = [spec.schedule for spec in (study.regimes[each] for each in names) if isinstance(spec, Gradual)]
-    return multiplier(name, schedules[0] if schedules else Cubic())
+    pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
+    schedule = next((spec.schedule for spec in pruning), Cubic())
+    if name != "sparse_schedule" or isinstance(schedule, Cubic):
+        return multiplier(name, schedule if isinstance(schedule, Cubic) else None)
+    return lambda sparsity: np.asarray((1 - schedule.mean_sparsity(sparsity)) / (1 - sparsity))
 
 
 def each_draw(law: Law, dimensions: int) -> Law | None:

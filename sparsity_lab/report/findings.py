@@ -12,6 +12,7 @@ from sparsity_lab.plots.labels import count, percent, plural
 from sparsity_lab.report.evidence import NO_SPARSITY, EqualCost, Evidence, Winner
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings_basis import fit_finding, noise_finding, runs_finding
+from sparsity_lab.report.regimes import compare, regimes_finding
 from sparsity_lab.report.trend import readings, verdict_of
 from sparsity_lab.specs.studies import CostMultiplier
 
@@ -29,7 +30,9 @@ COST_WORDS: Mapping[CostMultiplier, str] = {
 
 def findings(evidence: Evidence) -> tuple[Finding, ...]:
     """Every finding, in the order in which a reader wants them."""
+    compared = compare(evidence.inputs.grid, evidence.inputs.study)
     return (
+        *((regimes_finding(compared),) if compared.contrasts else ()),
         trend_finding(evidence),
         equal_cost_finding(evidence, "sparse_schedule"),
         equal_cost_finding(evidence, "dense_hardware"),

@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import Law, LawDocument, form_named
-from sparsity_lab.plots import figures, info_laws, info_runs
+from sparsity_lab.plots import figures, info_laws, info_regimes, info_runs
 from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.report.evidence import Evidence, asked_sizes, cost_of
-from sparsity_lab.report.tables import regime_name
+from sparsity_lab.report.regimes import compare, regime_name
 from sparsity_lab.specs.studies import CostMultiplier
+
+MOST_REGIMES = 3
+"""a study with more gets no figures of its own for each regime"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class Picture:
 
 def pictures(evidence: Evidence) -> Iterator[Picture]:
     """Every figure that the results allow, the most telling first."""
+    yield from _comparisons(evidence)
     yield from _optimum(evidence)
     yield from _budgets(evidence)
     yield from _contours(evidence)
@@ -36,6 +40,33 @@ def pictures(evidence: Evidence) -> Iterator[Picture]:
     yield from _parities(evidence)
     yield from _noise(evidence)
     yield from _curves(evidence)
+
+
+def _comparisons(evidence: Evidence) -> Iterator[Picture]:
+    info = compare(evidence.inputs.grid, evidence.inputs.study)
+    for table in info.tables:
+        rankings = info_regimes.ranked(table.entries)
+        if not rankings:
+            continue
+        place = f"N = {count(table.nonzero)} and D = {count(table.data)} {info.data_unit}"
+        caption = (
+            f"Final held-out loss of every regime from scratch at {place}, the best on top. Ticks: single seeds. "
+            "Regimes that begin with trained weights saw more data in all: the tables have them."
+        )
+        orders = "; ".join(
+            f"{percent(level)}: {', '.join(entry.regime for entry in entries)}" for level, entries in rankings.items()
+        )
+        alt = f"Regimes from the lowest loss to the highest at each sparsity. {orders}."
+        figure = figures.regimes_figure(info, table)
+        yield Picture(f"regimes-{table.nonzero}-{table.data}", "Regimes at equal N and D", caption, alt, figure)
+    if info.matches:
+        caption = (
+            f"Held-out loss of {info.reference} from scratch over data, and the loss of pruning trained weights on "
+            "the data of the pruning phase alone (open point). Diamond: the data from scratch that match it."
+        )
+        alt = f"{len(info.matches)} charts of loss against data with the level of a trained start."
+        figure = figures.matches_figure(info.matches, info)
+        yield Picture("trained-start", "From scratch and from trained weights", caption, alt, figure)
 
 
 def _optimum(evidence: Evidence) -> Iterator[Picture]:
@@ -165,9 +196,14 @@ def _curves(evidence: Evidence) -> Iterator[Picture]:
 
 
 def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[info_runs.Place, tuple[RunRecord, ...]]]]:
-    """For each regime that prunes: its places, and the dense ones that all regimes share."""
+    """For each regime that prunes: its places, and the dense ones that all regimes share.
+
+    Where a study has more than `MOST_REGIMES`, only the one that the others are compared with.
+    """
     study = evidence.inputs.study
     names = {regime_name(run, study) for runs in evidence.places.values() for run in runs} - {"dense"}
+    if len(names) > MOST_REGIMES:
+        names &= {study.spec.grid.regimes[0]}
     for wanted in sorted(names) or ["dense"]:
         chosen = {
             place: tuple(run for run in runs if regime_name(run, study) in {"dense", wanted})

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sparsity_lab.report.decision import Verdict
 from sparsity_lab.report.finding import Finding
-from sparsity_lab.report.tables import Table
+from sparsity_lab.report.table import Table
 
 TONES: Mapping[str, str] = {"clear": "settled", "doubtful": "open", "neutral": ""}
 CHOICES: Mapping[str, str] = {"train-sparse": "train sparse", "stay-dense": "stay dense", "cannot-tell": "cannot tell"}

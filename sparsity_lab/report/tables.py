@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult
@@ -12,35 +11,15 @@ from sparsity_lab.laws import LawDocument
 from sparsity_lab.plots.info_runs import place_of
 from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.report.evidence import Evidence, asked_sizes
+from sparsity_lab.report.regimes import compare, regime_name, regime_tables
+from sparsity_lab.report.table import NOTHING, Row, Table
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.regimes import Dense
-
-Row = tuple[str, ...]
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        key: for links.
-        caption: what it shows, with units.
-        head: names of the columns.
-        rows: one text a column.
-        text_columns: columns that hold words; the others hold numbers and align right.
-    """
-
-    key: str
-    caption: str
-    head: Row
-    rows: tuple[Row, ...]
-    text_columns: frozenset[int] = frozenset()
 
 
 def tables(evidence: Evidence) -> tuple[Table, ...]:
     """Every table that has rows, in the order of the page."""
     every = (
+        *regime_tables(compare(evidence.inputs.grid, evidence.inputs.study)),
         comparison_table(evidence),
         optima_table(evidence),
         laws_table(evidence),
@@ -145,13 +124,6 @@ def facts(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
                 yield f"{prefix}{name}", f"{len(value)} entries"
             case _:
                 yield f"{prefix}{name}", str(value)
-
-
-def regime_name(record: RunRecord, study: Study) -> str:
-    """The name under which the study knows a run's regime."""
-    if isinstance(record.spec.regime, Dense):
-        return "dense"
-    return next((name for name, spec in study.regimes.items() if spec == record.spec.regime), record.spec.regime.method)
 
 
 def _run_row(record: RunRecord, study: Study) -> Row:

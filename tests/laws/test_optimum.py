@@ -19,7 +19,7 @@ from sparsity_lab.laws import (
     optimal_sparsity_on_dense_hardware,
 )
 from sparsity_lab.laws.forms import ChinchillaParams, FrantarParams
-from sparsity_lab.specs.regimes import Cubic
+from sparsity_lab.specs.schedules import Cubic
 
 RATIOS = np.array([1.0, 2.0, 5.0, 10.0, 100.0])
 LAWS = st.builds(

@@ -14,8 +14,8 @@ from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compar
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
-from sparsity_lab.specs.regimes import Dense, Gradual
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.regimes import Dense, Masked, RegimeSpec
+from sparsity_lab.specs.runs import Origin, RunSpec
 from sparsity_lab.specs.studies import Grid, LawSpec, Points, SearchSpec, StudySpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation, LearningRate, TrainingSpec
 
@@ -23,7 +23,7 @@ SIZES = (50_000, 130_000, 350_000)
 SPARSITIES = (0.0, 0.5, 0.75, 0.875)
 DATA = (524_288, 1_572_864, 4_718_592)
 DENSE = Dense(version=1, kind="regime", method="dense")
-GRADUAL = Gradual(version=1, kind="regime", method="gradual")
+GRADUAL = Masked(version=1, kind="regime", method="masked")
 OBJECTIVE = SpanCorruption(kind="span-corruption", input_length=64)
 BATCH = 64
 Loss = Callable[[float, float, float], float]
@@ -94,6 +94,8 @@ def make_record(
     loss: float | None = None,
     diverged: str = "",
     name: str = "",
+    regime: RegimeSpec = GRADUAL,
+    origin: Origin | None = None,
 ) -> RunRecord:
     """A record of one run; real N is a little off the one asked, as in life."""
     steps = max(1, round(data / (BATCH * OBJECTIVE.input_length)))
@@ -107,7 +109,8 @@ def make_record(
             vocabulary=264,
         ),
         objective=OBJECTIVE,
-        regime=GRADUAL if sparsity else DENSE,
+        regime=regime if sparsity else DENSE,
+        origin=origin,
         sparsity=sparsity,
         batch=BATCH,
         steps=steps,

@@ -1,0 +1,257 @@
+"""Regimes of a study against one another, as tables, as JSON and in words; numbers by `plots.info_regimes`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.errors import SpecError
+from sparsity_lab.plots.contrasts import Contrast, Entry
+from sparsity_lab.plots.info_regimes import Match, RegimeComparison, compare_regimes
+from sparsity_lab.plots.info_regimes import Table as Place
+from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.pruning.feasibility import resolve_regime
+from sparsity_lab.report.evidence import asked_sizes
+from sparsity_lab.report.finding import Finding
+from sparsity_lab.report.table import NOTHING, Table
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.patterns import NofM
+from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
+from sparsity_lab.specs.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
+
+MARK = "*"
+"""follows a difference beyond the noise of seeds"""
+
+
+def compare(records: Iterable[RunRecord], study: Study) -> RegimeComparison:
+    """A study's regimes against the first that its grid names."""
+    grid = study.spec.grid
+    return compare_regimes(
+        records, lambda record: regime_name(record, study), asked_sizes(study), grid.regimes[0], grid.data_unit
+    )
+
+
+def regime_name(record: RunRecord, study: Study) -> str:
+    """The name under which the study knows a run's regime; the method's where it knows none."""
+    run = record.spec
+    if isinstance(run.regime, Dense):
+        return "dense"
+    return next((name for name, regime in study.regimes.items() if _is(regime, run)), run.regime.method)
+
+
+def regime_tables(info: RegimeComparison) -> tuple[Table, ...]:
+    """Losses at equal N and D, n:m against unstructured, and from scratch against from trained weights."""
+    every = (*(losses_table(info, place) for place in info.tables), gaps_table(info), matches_table(info))
+    return tuple(table for table in every if table.rows)
+
+
+def losses_table(info: RegimeComparison, place: Place) -> Table:
+    """One row a regime: mean and spread at each sparsity, and the difference to the reference."""
+    levels = sorted({entry.place.sparsity for entry in place.entries} - {0.0})
+    head = ("regime", *(text for level in levels for text in (percent(level), "difference")))
+    found_names = {entry.regime for entry in place.entries} - {"dense"}
+    names = sorted(found_names, key=lambda name: (name != info.reference, name))
+    rows = []
+    for name in names:
+        found = {entry.place.sparsity: entry for entry in place.entries if entry.regime == name}
+        starts = " (trained start)" if any(entry.from_elsewhere for entry in found.values()) else ""
+        cells = (text for level in levels for text in _cells(info, found.get(level)))
+        rows.append((f"{name}{starts}", *cells))
+    dense = next((entry for entry in place.entries if entry.regime == "dense"), None)
+    if dense is not None:
+        rows.insert(0, ("dense", *(text for _ in levels for text in (_loss(dense), NOTHING))))
+    caption = (
+        f"Final loss in nats (mean ± standard deviation over seeds) at N = {count(place.nonzero)} and "
+        f"D = {count(place.data)} {info.data_unit}, and difference to {info.reference}; "
+        f"{MARK} beyond the noise of seeds (p < .05, corrected for all comparisons)"
+    )
+    return Table(f"regimes-{place.nonzero}-{place.data}", caption, head, tuple(rows), frozenset({0}))
+
+
+def gaps_table(info: RegimeComparison) -> Table:
+    """Each n:m against the same regime without the pattern."""
+    head = ("pattern", "regime", "S", "D", "loss", "unstructured", "gap", "gap (%)")
+    rows = tuple(
+        (
+            _pattern(gap.entry),
+            gap.entry.regime,
+            percent(gap.entry.place.sparsity),
+            count(gap.entry.place.data),
+            _loss(gap.entry),
+            _loss(gap.against),
+            _difference(gap),
+            f"{100 * gap.difference / gap.against.mean:+.2f}",
+        )
+        for gap in info.gaps
+    )
+    return Table("n-m", f"n:m against unstructured, nats; {MARK} beyond the noise", head, rows, frozenset({0, 1}))
+
+
+def matches_table(info: RegimeComparison) -> Table:
+    """Data from scratch that match a regime with a trained start."""
+    head = ("regime", "S", "D", "loss", f"{info.reference} at equal D", "data multiple", "interval", "with pretraining")
+    rows = tuple(
+        (
+            match.entry.regime,
+            percent(match.entry.place.sparsity),
+            count(match.entry.place.data),
+            _loss(match.entry),
+            _at_equal_data(match),
+            _multiple(match.multiple, match) + (" (not reached)" if math.isinf(match.multiple) else ""),
+            f"{_multiple(match.low, match)} to {_multiple(match.high, match)}",
+            f"{match.with_pretraining:.3g}" if 0 < match.multiple < math.inf else NOTHING,
+        )
+        for match in info.matches
+    )
+    caption = (
+        f"Data that {info.reference} needs from scratch to match a trained start, as a multiple of D; "
+        "the interval is that of two standard deviations of the noise; with pretraining: of all data seen"
+    )
+    return Table("matches", caption, head, rows, frozenset({0}))
+
+
+def regimes_finding(info: RegimeComparison) -> Finding:
+    """Which regimes beat the reference, and which lose to it."""
+    sentences, numbers = [], dict[str, float | str | None]()
+    levels = sorted({contrast.entry.place.sparsity for contrast in info.contrasts})
+    for level in levels:
+        held = [contrast for contrast in info.contrasts if contrast.entry.place.sparsity == level]
+        sentences.append(_sentence(level, held, info.reference))
+        numbers |= {
+            f"{c.entry.regime}_S{level:g}_N{c.entry.place.nonzero}_D{c.entry.place.data}": c.difference for c in held
+        }
+    settled = all(contrast.verdict != "unknown" for contrast in info.contrasts)
+    title = f"Regimes against {info.reference}"
+    return Finding("regimes", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
+
+
+def comparison_json(info: RegimeComparison) -> dict[str, Any]:
+    """Everything in the tables as plain values; None where a number is unknown or out of reach."""
+    return {
+        "reference": info.reference,
+        "data_unit": info.data_unit,
+        "regimes": [_entry_json(entry, info.contrast(entry)) for entry in info.entries],
+        "n:m": [{"pattern": _pattern(gap.entry), **_entry_json(gap.entry, gap)} for gap in info.gaps],
+        "matches": [_match_json(match) for match in info.matches],
+    }
+
+
+def _is(regime: RegimeSpec, run: RunSpec) -> bool:
+    """Whether a run was laid out from a regime: the same choices once resolved, and the same start."""
+    if isinstance(regime, Dense) or not _starts_so(regime.start, run):
+        return False
+    try:
+        return resolve_regime(regime, run.sparsity) == run.regime
+    except SpecError:  # this n:m has no such sparsity
+        return False
+
+
+def _starts_so(start: Start, run: RunSpec) -> bool:
+    match start, run.origin:
+        case Scratch(), None:
+            return True
+        case DenseRun(), RunOrigin(run=dense):
+            wanted = start.data or start.times * run.data
+            rounding = run.data / run.steps * (1 + start.times) / 2  # both were rounded to whole steps
+            return dense.seed == start.seed and abs(dense.data - wanted) <= rounding
+        case WeightsFile() | HuggingFace(), FileOrigin(format=found):
+            return start.kind == found
+        case _:
+            return False
+
+
+def _cells(info: RegimeComparison, entry: Entry | None) -> tuple[str, str]:
+    if entry is None:
+        return NOTHING, NOTHING
+    contrast = info.contrast(entry)
+    return _loss(entry), NOTHING if contrast is None else _difference(contrast)
+
+
+def _loss(entry: Entry) -> str:
+    if not entry.losses.size:
+        return f"diverged ({entry.diverged})"
+    spread = "" if math.isnan(entry.spread) else f" ± {entry.spread:.4f}"
+    return f"{entry.mean:.4f}{spread}" + (f" ({entry.diverged} diverged)" if entry.diverged else "")
+
+
+def _difference(contrast: Contrast) -> str:
+    if math.isnan(contrast.difference):
+        return NOTHING
+    return f"{contrast.difference:+.4f}" + (f" {MARK}" if contrast.verdict in {"lower", "higher"} else "")
+
+
+def _pattern(entry: Entry) -> str:
+    regime = entry.run.regime
+    assert not isinstance(regime, Dense)
+    assert isinstance(regime.pattern, NofM)
+    return f"{regime.pattern.n}:{regime.pattern.m}"
+
+
+def _at_equal_data(match: Match) -> str:
+    found = match.losses[match.data == match.entry.place.data]
+    return f"{found[0]:.4f}" if found.size else NOTHING
+
+
+def _multiple(value: float, match: Match) -> str:
+    least, most = match.range
+    if value == 0:
+        return f"under {least:.3g}"
+    return f"over {most:.3g}" if math.isinf(value) else f"{value:.2f}"
+
+
+def _sentence(level: float, held: list[Contrast], reference: str) -> str:
+    def listed(verdict: str) -> str:
+        chosen = sorted((c for c in held if c.verdict == verdict), key=lambda c: c.difference)
+        return ", ".join(f"{c.entry.regime} ({c.difference:+.3f})" for c in chosen) or "none"
+
+    start = f"At {percent(level)} zeros,"
+    if all(contrast.verdict == "unknown" for contrast in held):
+        return f"{start} nothing was repeated with other seeds, so differences to {reference} mean little."
+    return f"{start} beyond the noise of seeds, lower: {listed('lower')}; higher: {listed('higher')}."
+
+
+def _entry_json(entry: Entry, contrast: Contrast | None) -> dict[str, Any]:
+    place = entry.place
+    return {
+        "regime": entry.regime,
+        "nonzero": place.nonzero,
+        "data": place.data,
+        "sparsity": place.sparsity,
+        "pretraining": entry.pretraining,
+        "losses": entry.losses.tolist(),
+        "diverged": entry.diverged,
+        **_known(mean=entry.mean, spread=entry.spread),
+        **(
+            {}
+            if contrast is None
+            else {
+                "against": contrast.against.regime,
+                "verdict": contrast.verdict,
+                **_known(difference=contrast.difference, deviation=contrast.deviation, chance=contrast.chance),
+            }
+        ),
+    }
+
+
+def _match_json(match: Match) -> dict[str, Any]:
+    least, most = match.range
+    status = "less" if match.multiple == 0 else "not reached" if math.isinf(match.multiple) else "reached"
+    return {
+        **_entry_json(match.entry, None),
+        "status": status,
+        "least": least,
+        "most": most,
+        **_known(
+            multiple=match.multiple or math.nan,
+            low=match.low or math.nan,
+            high=match.high or math.nan,
+            with_pretraining=match.with_pretraining or math.nan,
+        ),
+    }
+
+
+def _known(**values: float) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,27 @@
+"""One table of the report, as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Row = tuple[str, ...]
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        key: for links.
+        caption: what it shows, with units.
+        head: names of the columns.
+        rows: one text a column.
+        text_columns: columns that hold words; the others hold numbers and align right.
+    """
+
+    key: str
+    caption: str
+    head: Row
+    rows: tuple[Row, ...]
+    text_columns: frozenset[int] = frozenset()
