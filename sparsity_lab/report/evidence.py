@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +13,15 @@ from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import Law, LawDocument, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws import Law, LawDocument, Runs, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws.comparison_documents import ComparisonDocument
+from sparsity_lab.laws.diagnostics import FormDiagnostics
 from sparsity_lab.laws.multipliers import Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.regimes import Cubic, Gradual
-from sparsity_lab.specs.studies import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.regimes import Cubic, Dense, Gradual, RegimeSpec
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02
@@ -40,6 +42,8 @@ class ReportInputs:
         laws: fitted laws by form.
         manifest: facts of the prepared data, shown as they are.
         provenance: versions and whatever else tells where the results come from, shown as they are.
+        comparison: of the laws' forms, or None.
+        diagnostics: what the runs determine of each law, by form.
     """
 
     study: Study
@@ -49,6 +53,8 @@ class ReportInputs:
     laws: Mapping[str, LawDocument]
     manifest: Mapping[str, object]
     provenance: Mapping[str, object]
+    comparison: ComparisonDocument | None = None
+    diagnostics: Mapping[str, FormDiagnostics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Evidence:
         places: finished grid runs by place.
         noise: of seeds, or None where nothing was repeated.
         differences: each sparse place of the grid against the dense one of equal N and D.
-        law: the law that sees sparsity, if one was fitted and its fit converged.
+        law: the first law that sees every sparsity, if one was fitted and its fit converged.
         document: of that law.
         comparisons: dense against sparse at equal cost, by the law and by the search.
     """
@@ -106,6 +112,16 @@ class Evidence:
     def finished(self) -> tuple[RunRecord, ...]:
         """Every run that may enter a fit."""
         return tuple(record for record in self.records if record.finished)
+
+    @property
+    def fitted_runs(self) -> Runs:
+        """The runs that the laws were fitted to: the dense ones and those of the laws' regime."""
+        study = self.inputs.study
+        regime = law_regime(study)
+        wanted = [run for run in self.finished if isinstance(run.spec.regime, Dense) or run.spec.regime == regime]
+        S, N, D, loss = np.array([(run.sparsity, run.nonzero, run.data, run.loss) for run in wanted], np.float64).T
+        labels = tuple(record.fingerprint[:12] for record in wanted)
+        return Runs(S, N, D, loss, study.spec.grid.data_unit, labels)
 
     @property
     def signal_to_noise(self) -> float | None:
@@ -150,6 +166,11 @@ def gather(inputs: ReportInputs) -> Evidence:
     )
 
 
+def law_regime(study: Study) -> RegimeSpec:
+    """The regime whose runs the laws are fitted to, beside the dense ones: the named one, or the grid's first."""
+    return study.regimes[study.spec.law.regime or study.spec.grid.regimes[0]]
+
+
 def asked_sizes(study: Study) -> tuple[int, ...]:
     """Every N that the study's grid asks for."""
     grid = study.spec.grid
@@ -172,8 +193,8 @@ def each_draw(law: Law, dimensions: int) -> Law | None:
 
 
 def _usable(law: LawDocument) -> bool:
-    form = form_named(law.form)
-    return law.fit.converged and "density" in form.features
+    form = form_named(law.form, law.settings)
+    return law.fit.converged and form.sees_sparsity and not form.adapt
 
 
 def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) -> list[EqualCost]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.searches import read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import NotReadyError
+from sparsity_lab.laws.comparison_documents import read_comparison
+from sparsity_lab.laws.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents import LawDocument, read_document
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
@@ -30,6 +33,8 @@ def report_study(space: Workspace) -> ReportSummary:
         trials=search_records(space),
         search=read_search(space.layout.search_result(space.name)),
         laws=_laws(space),
+        comparison=read_comparison(space.layout.comparison(space.name)),
+        diagnostics=read_diagnostics(_fitted(space, space.layout.diagnostics(space.name))),
         manifest=_manifest_facts(space.manifest()),
         provenance=_versions(),
     )
@@ -42,11 +47,15 @@ def describe_report(summary: ReportSummary) -> str:
 
 
 def _laws(space: Workspace) -> dict[str, LawDocument]:
-    paths = {form: space.layout.law(space.name, form) for form in space.study.spec.law.forms}
-    missing = [path for path in paths.values() if not path.is_file()]
-    if missing:
-        raise NotReadyError(missing[0], make_it=f"sparsity-lab fit {space.name}")
-    return {form: read_document(path) for form, path in paths.items()}
+    """The fitted laws by form, in the order of the comparison."""
+    forms = read_comparison(_fitted(space, space.layout.comparison(space.name))).forms
+    return {form: read_document(_fitted(space, space.layout.law(space.name, form))) for form in forms}
+
+
+def _fitted(space: Workspace, path: Path) -> Path:
+    if not path.is_file():
+        raise NotReadyError(path, make_it=f"sparsity-lab fit {space.name}")
+    return path
 
 
 def _manifest_facts(manifest: Manifest) -> dict[str, object]:

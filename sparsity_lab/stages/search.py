@@ -20,12 +20,13 @@ from sparsity_lab.search.space import Ask, Multiplier
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.search.summary import summarise
 from sparsity_lab.specs.regimes import Gradual
+from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.studies import SearchSpec
 from sparsity_lab.stages.tables import scaled
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.resolve import Point, plan_point
-from sparsity_lab.sweep.study import complete
+from sparsity_lab.sweep.study import complete, fingerprints
 
 
 def search_study(
@@ -74,6 +75,8 @@ class _Search:
             self._multiplier(),
             self._evaluate,
             self.space.layout.search(self.space.name) / STORAGE,
+            fingerprint=self._fingerprint,
+            recall=True,
             noise=self.noise.deviation if self.noise else None,
             confidence=self.space.study.spec.law.confidence,
             on_round=self._show,
@@ -84,9 +87,15 @@ class _Search:
         cost = multiplier(self.spec.cost, regime.schedule if isinstance(regime, Gradual) else None)
         return lambda sparsity: float(cost(np.asarray(sparsity)))
 
+    def _fingerprint(self, ask: Ask) -> str:
+        return fingerprints([self._run(ask)], self.data_hash)[0]
+
+    def _run(self, ask: Ask) -> RunSpec:
+        point = Point(self.spec.nonzero, ask.sparsity, ask.data, self.spec.regime)
+        return plan_point(self.space.study, self.shape, point).run
+
     def _evaluate(self, asks: Sequence[Ask]) -> Sequence[RunRecord]:
-        points = [Point(self.spec.nonzero, ask.sparsity, ask.data, self.spec.regime) for ask in asks]
-        runs = [plan_point(self.space.study, self.shape, point).run for point in points]
+        runs = [self._run(ask) for ask in asks]
         place = self.space.workplace(self.space.layout.search(self.space.name))
         title = f"{self.space.name} search"
         return complete(runs, self.data_hash, place, title=title, workers=self.workers, console=self.console).records
