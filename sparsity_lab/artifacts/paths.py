@@ -53,6 +53,14 @@ class Layout:
         """A fitted law."""
         return self.root / "laws" / study / f"{form}.json"
 
+    def comparison(self, study: str) -> Path:
+        """The fitted forms side by side."""
+        return self.laws(study) / "comparison.json"
+
+    def diagnostics(self, study: str) -> Path:
+        """What the runs determine of each law: verdicts and profiles."""
+        return self.laws(study) / "diagnostics.json"
+
     def laws(self, study: str) -> Path:
         """All fitted laws of a study, its table of runs and diagnostics."""
         return self.root / "laws" / study

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.specs.runs import DataUnit, RunSpec
+from sparsity_lab.specs.choices import DataUnit
+from sparsity_lab.specs.runs import RunSpec
 
 
 class Value(BaseModel):

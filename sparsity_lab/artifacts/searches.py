@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import Value
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.specs.runs import DataUnit
-from sparsity_lab.specs.studies import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier, DataUnit
 
 Source = Literal["sampler", "design", "dense"]
 

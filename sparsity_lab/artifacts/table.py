@@ -56,12 +56,13 @@ SCHEMA = pa.schema(
 
 def write_table(records: Sequence[RunRecord], path: Path) -> None:
     """Write one row a run, in order of fingerprint, atomically."""
-    rows = [_row(record) for record in sorted(records, key=lambda record: record.fingerprint)]
+    rows = [row_of(record) for record in sorted(records, key=lambda record: record.fingerprint)]
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
 
 
-def _row(record: RunRecord) -> dict[str, Any]:
+def row_of(record: RunRecord) -> dict[str, Any]:
+    """A run as one row: its value in every column of the table."""
     spec, cost, machine = record.spec, record.cost, record.machine
     known = {
         "family": spec.model.family,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab import __version__
-from sparsity_lab.cli import runs, specs, steps, weights
+from sparsity_lab.cli import law, runs, specs, steps, weights
 from sparsity_lab.cli.options import LOOK, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     "[b]dvc repro[/b] runs them all for the studies in params.yaml.",
 )
 app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
+app.add_typer(law.app, name="law", rich_help_panel=LOOK)
 app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
 steps.add_to(app)
 weights.add_to(app)

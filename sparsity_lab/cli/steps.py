@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from sparsity_lab.cli.fitting import fit
 from sparsity_lab.cli.options import LOOK, STEPS, JsonOption, RootOption, StudyArgument, WorkersOption, open_study
 
 
@@ -53,13 +54,6 @@ def search(study: StudyArgument, root: RootOption = Path(), workers: WorkersOpti
     typer.echo(describe_search(search_study(open_study(study, root), workers=workers)))
 
 
-def fit(study: StudyArgument, root: RootOption = Path()) -> None:
-    """Step 4: fit the scaling laws to all finished runs of the study."""
-    from sparsity_lab.stages.fit import describe_fit, fit_study
-
-    typer.echo(describe_fit(fit_study(open_study(study, root))))
-
-
 def report(study: StudyArgument, root: RootOption = Path()) -> None:
     """Step 5: draw the plots and write reports/STUDY/index.html."""
     from sparsity_lab.stages.report import describe_report, report_study
@@ -72,5 +66,5 @@ def run(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption 
     prepare(study, root)
     train(study, root, workers)
     search(study, root, workers)
-    fit(study, root)
+    fit([study], root=root)
     report(study, root)

@@ -1,72 +1,144 @@
-"""Scaling laws of sparse training: fit them, judge them, use them. NumPy and SciPy only.
+"""Scaling laws of sparse training: fit them, judge them, use them. NumPy only.
 
 runs = Runs.from_csv("runs.csv")                        # sparsity, nonzero, data, loss
 fitted = fit(runs, "frantar")                           # the global minimum, or a status that says it is not
-print(fitted.status, fitted.params, fitted.r2)
-law = Law.from_fit(fitted, bootstrap(fitted))           # or Law.load("specs/laws/frantar2024-t5-c4.yaml")
+draws = bootstrap(fitted)                               # of rows; resample="sizes" for whole sizes
+profile(fitted, ("b_D",))                               # likelihood of a parameter, its interval
+verdicts(draws)                                         # identified or not, and what data would help
+law = Law.from_fit(fitted, draws)                       # or Law.load("specs/laws/frantar2024-t5-c4.yaml")
 gain(law, [0.5, 0.75, 0.875])                           # dense-equivalent size / N
 optimal_sparsity(law, 1e8, np.geomspace(1e9, 1e12, 7))  # for budgets C = 6 N D_dense
+joint_optimum(law, 1e21)                                # with the size free too
+data_needed(law, 2.1, 0.75, 1e8)                        # backwards: D for a loss; inf where none suffices
 law.interval(lambda law: gain(law, 0.75))               # of anything derived from it
+suggest_runs(law, lambda law: optimal_sparsity(law, 1e8, 1e11), candidates_around(runs), 4)
 
-runs       measured runs, checked
-form       what a form is: power-law terms with named parameters      forms      the forms there are
-objective  Huber loss and its exact derivatives                       solver     batched minimisation in a box
-fit        multi-start fits and their verdicts                        uncertainty  bootstrap, identifiability
-law        a form with parameters                                     documents  the JSON of a fitted law
-multipliers  cost multipliers m(S)                                    optimum    gain, optimal sparsity
-compare    held-out errors, forms side by side
+runs       measured runs, checked                         inputs, tables, expressions  reading them from any table
+features   what powers are taken of                       form       power-law terms with named parameters
+forms      the forms there are                            design     a form laid out for given runs
+objective  Huber loss and its exact derivatives           solver     batched minimisation in a box
+fit        multi-start fits and their verdicts            starts     where fits may go and where they start
+minima     which end is the minimum, is it the only one   information  AICc under the objective's own likelihood
+uncertainty  bootstrap, intervals                         covariance   noise of the runs, standard errors
+profile    profile likelihoods                            paths      the constrained minima they are made of
+law        a form with parameters                         documents  the JSON of a fitted law
+multipliers  cost multipliers m(S)                        optimum    gain, optimal sparsity, joint optimum
+inverse    data or size that a loss needs                 suggest    which runs to do next
+verdicts   identified or not, and remedies                compare    held-out errors, forms side by side
 """
 
-from sparsity_lab.laws.compare import Comparison, HeldOut, compare, heldout_error
+from sparsity_lab.laws.compare import Column, Compared, Comparison, HeldOut, compare, heldout_error
+from sparsity_lab.laws.covariance import Noise, covariance, noise
 from sparsity_lab.laws.documents import LawDocument, document
+from sparsity_lab.laws.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY, Feature
 from sparsity_lab.laws.fit import Fit, evaluate, fit
-from sparsity_lab.laws.form import Form, Parameter, Power, Term
+from sparsity_lab.laws.form import Form
 from sparsity_lab.laws.forms import CHINCHILLA, FORMS, FRANTAR, form_named
+from sparsity_lab.laws.information import aicc
+from sparsity_lab.laws.inverse import data_needed, dense_size_needed, loss_floor, size_needed
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import SparseSchedule, dense_hardware, free, multiplier
+from sparsity_lab.laws.multipliers import (
+    Measured,
+    Multiplier,
+    ScheduledDensity,
+    SparseSchedule,
+    dense_hardware,
+    free,
+    multiplier,
+)
 from sparsity_lab.laws.optimum import (
+    JointOptimum,
+    OptimumGrid,
+    acts_on_size_alone,
     chinchilla_compute,
     chinchilla_data,
+    chinchilla_ratio,
     dense_data,
+    dense_equivalent_size,
     gain,
+    joint_optimum,
     optimal_sparsity,
     optimal_sparsity_on_dense_hardware,
+    optimum_grid,
+    training_flops,
 )
+from sparsity_lab.laws.profile import Profile, profile
 from sparsity_lab.laws.runs import Runs
+from sparsity_lab.laws.suggest import Points, Suggestion, candidates_around, suggest_runs
+from sparsity_lab.laws.terms import Parameter, Power, Term, exponent
 from sparsity_lab.laws.uncertainty import Bootstrap, Interval, Verdict, bootstrap
+from sparsity_lab.laws.verdicts import Quantity, usual_quantities, verdict_on, verdicts
 
 __all__ = [
     "CHINCHILLA",
+    "DATA",
+    "DENSE",
+    "DENSITY",
     "FORMS",
     "FRANTAR",
+    "NONZERO",
+    "SPARSITY",
     "Bootstrap",
+    "Column",
+    "Compared",
     "Comparison",
+    "Feature",
     "Fit",
     "Form",
     "HeldOut",
     "Interval",
+    "JointOptimum",
     "Law",
     "LawDocument",
+    "Measured",
+    "Multiplier",
+    "Noise",
+    "OptimumGrid",
     "Parameter",
+    "Points",
     "Power",
+    "Profile",
+    "Quantity",
     "Runs",
+    "ScheduledDensity",
     "SparseSchedule",
+    "Suggestion",
     "Term",
     "Verdict",
+    "acts_on_size_alone",
+    "aicc",
     "bootstrap",
+    "candidates_around",
     "chinchilla_compute",
     "chinchilla_data",
+    "chinchilla_ratio",
     "compare",
+    "covariance",
+    "data_needed",
     "dense_data",
+    "dense_equivalent_size",
     "dense_hardware",
+    "dense_size_needed",
     "document",
     "evaluate",
+    "exponent",
     "fit",
     "form_named",
     "free",
     "gain",
     "heldout_error",
+    "joint_optimum",
+    "loss_floor",
     "multiplier",
+    "noise",
     "optimal_sparsity",
     "optimal_sparsity_on_dense_hardware",
+    "optimum_grid",
+    "profile",
+    "size_needed",
+    "suggest_runs",
+    "training_flops",
+    "usual_quantities",
+    "verdict_on",
+    "verdicts",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -14,16 +16,17 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.compare import HeldOut
 from sparsity_lab.laws.fit import Fit
 from sparsity_lab.laws.objective import Residual
+from sparsity_lab.laws.runs import FloatArray
 from sparsity_lab.laws.uncertainty import Bootstrap
-from sparsity_lab.specs.base import Count, Positive, Spec
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.base import Count, Spec
+from sparsity_lab.specs.choices import DataUnit, HuberDelta, threshold
 
 
 class FitRecord(Spec):
     """How the minimum was found and how good it is."""
 
     residual: Residual
-    delta: Positive
+    delta: HuberDelta
     """Huber threshold, in units of the residual"""
     objective: float
     """mean Huber loss at the parameters"""
@@ -36,6 +39,8 @@ class FitRecord(Spec):
     """condition number of the scaled Hessian over the free parameters"""
     undetermined: tuple[str, ...]
     """parameters that can change together and leave the objective as it is"""
+    rivals: int = Field(ge=0)
+    """other points found with the same objective"""
     at_bounds: tuple[str, ...]
     """parameters that the objective pushes against a bound"""
     converged: bool
@@ -44,6 +49,11 @@ class FitRecord(Spec):
     r2: float | None
     """share of the losses' variance explained; null when all losses are equal"""
     seed: int
+
+    @property
+    def threshold(self) -> float:
+        """Huber's delta as a number: infinite for least squares."""
+        return threshold(self.delta)
 
 
 class ParameterInterval(Spec):
@@ -91,8 +101,10 @@ class InputRecord(Spec):
     """What was fitted."""
 
     runs: Count
-    excluded_diverged: int = Field(ge=0)
-    """runs left out because they diverged"""
+    excluded: dict[str, int] = Field(default_factory=dict)
+    """rows left out, by reason; reasons that apply to no row are not listed"""
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """least and largest sparsity, nonzero and data of the fitted rows: beyond them the law extrapolates"""
     sha256: str
     """of the fitted rows, whatever their order"""
     package_version: str
@@ -106,6 +118,8 @@ class LawDocument(Spec):
     source: str
     """the study or file whose runs were fitted"""
     form: str
+    settings: tuple[float, ...] = ()
+    """numbers that the form is built from and that were not fitted: q of average_params, levels of effective_params"""
     formula: str
     data_unit: DataUnit
     params: dict[str, float]
@@ -136,7 +150,7 @@ def document(
     bootstrap: Bootstrap | None = None,
     heldout: HeldOut | None = None,
     confidence: float = 0.9,
-    excluded_diverged: int = 0,
+    excluded: Mapping[str, int] = MappingProxyType({}),
 ) -> LawDocument:
     """Write a fit down.
 
@@ -146,11 +160,12 @@ def document(
         bootstrap: its bootstrap, if there was one.
         heldout: its held-out error, if there was one.
         confidence: share of the draws inside the parameters' intervals.
-        excluded_diverged: how many runs were left out of the fit because they diverged.
+        excluded: rows left out of the fit, by reason.
     """
     return LawDocument(
         source=source,
         form=fit.form.name,
+        settings=fit.form.settings,
         formula=fit.form.formula,
         data_unit=fit.runs.data_unit,
         params={name: float(value) for name, value in fit.params._asdict().items()},
@@ -160,7 +175,8 @@ def document(
         heldout=_heldout_record(heldout) if heldout else None,
         provenance=InputRecord(
             runs=len(fit.runs),
-            excluded_diverged=excluded_diverged,
+            excluded=dict(excluded),
+            ranges={name: _range(fit.runs.column(name)) for name in ("sparsity", "nonzero", "data")},
             sha256=fit.runs.sha256,
             package_version=__version__,
         ),
@@ -185,16 +201,21 @@ def read_document(path: Path) -> LawDocument:
         raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None
 
 
+def _range(column: FloatArray) -> tuple[float, float]:
+    return float(column.min()), float(column.max())
+
+
 def _fit_record(fit: Fit) -> FitRecord:
     return FitRecord(
         residual=fit.residual,
-        delta=fit.delta,
+        delta=fit.delta if math.isfinite(fit.delta) else "least-squares",
         objective=fit.objective,
         gradient_norm=fit.gradient_norm,
         starts=fit.starts,
         agreeing=fit.agreeing,
         condition=fit.condition,
         undetermined=fit.undetermined,
+        rivals=fit.rivals,
         at_bounds=fit.at_bounds,
         converged=fit.converged,
         status=fit.status,

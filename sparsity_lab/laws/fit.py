@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.form import Form, Units
+from sparsity_lab.laws.form import Form
 from sparsity_lab.laws.forms import form_named
+from sparsity_lab.laws.minima import DEGENERATE, as_low_as, determination, points, settle
 from sparsity_lab.laws.objective import Objective, Residual
 from sparsity_lab.laws.runs import FloatArray, Runs
-from sparsity_lab.laws.solver import PERFECT, Box, Solution, minimise, polish
+from sparsity_lab.laws.solver import TOLERANCE, Box, Solution, minimise
+from sparsity_lab.laws.starts import box_for, check_supports, random_starts
+from sparsity_lab.laws.terms import Units
 
-AGREEMENT = 1e-6
-"""starts agree whose objectives differ by less, relative to the best"""
-DEGENERATE = 1e10
-"""condition number beyond which the objective leaves some combination of parameters undetermined"""
-MOST_MEASURABLE = 1e16
-"""condition numbers beyond this are rounding"""
-TAKES_PART = 1e-3
-"""share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
-SMALLEST_TERM, LARGEST_TERM = 1e-6, 1e2
-"""bounds of an amplitude at the runs' mean size and data, relative to the median loss; below is as good as zero"""
-EXPONENT_STARTS = np.log(0.05), np.log(2.0)
-SMALLEST_EXPONENT, CENTRAL_EXPONENT, LARGEST_EXPONENT = 1e-2, 0.3, 1e1
+WARM_UP = 12
+"""steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""
+WALK = 120
+"""steps after them; a walk that needs more is stuck in a valley, and others find the minimum"""
+SAMPLE, FOLLOWED = 1000, 4
+"""with more rows than the first, walks go over as many of them, and as many ends as the second go on over all"""
+MET = 1e-6
+"""walks whose coordinates differ by less, relative or absolute, have met"""
+MOST_MINIMA = 4
+"""kept as warm starts for refits"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,11 @@ class Fit:
         params: the parameters at the minimum, in raw units (weights; tokens or images).
         runs: what was fitted.
         residual: 'log' (ln predicted − ln measured) or 'linear' (predicted − measured, nats).
-        delta: Huber's threshold, in units of the residual.
+        delta: Huber's threshold, in units of the residual; infinite for least squares.
         objective: mean Huber loss at `params`.
         gradient_norm: largest cosine between the residuals and the slope by a free parameter; zero at a minimum.
         starts: number of starts.
-        agreeing: how many of them reached the best objective, to 1e-6 of it.
+        agreeing: how many of them reached the best objective, to 1e-6 of it; those that met on the way count each.
         condition: condition number of the Hessian over the free parameters, each in units of its own sensitivity.
         undetermined: parameters that can change together without changing a prediction at the runs; normally none.
         at_bounds: parameters that the objective pushes against a bound.
@@ -50,6 +51,7 @@ class Fit:
         seed: of the starts.
         units: units of N and D inside the fit: geometric means of the runs.
         coordinates: (P,) what was optimised: logs of the amplitudes in `units` and of the exponents.
+        rivals: how many other points were found with the same objective.
         minima: (M, P) coordinates of the distinct minima found, the best first; warm starts for refits.
     """
 
@@ -69,6 +71,7 @@ class Fit:
     seed: int
     units: Units
     coordinates: FloatArray
+    rivals: int
     minima: FloatArray
 
     @property
@@ -78,12 +81,18 @@ class Fit:
 
     @property
     def degenerate(self) -> bool:
-        """Some combination of parameters can change and leave the objective as it is.
+        """The objective has more than one lowest point, so it does not say what the parameters are.
 
-        Either the runs have too few different values, or `delta` is so far below the residuals that the objective,
-        a sum of absolute values then, has a flat bottom.
+        Either they form a valley, because the runs have too few different values or because `delta` is so far below the
+        residuals that the objective, a sum of absolute values then, has a flat bottom; or they stand apart (`rivals`),
+        as where three levels of sparsity are to tell three parameters.
         """
-        return self.condition > DEGENERATE
+        return self.condition > DEGENERATE or self.rivals > 0
+
+    @property
+    def failed(self) -> bool:
+        """Not to be relied on: no minimum was found, or the runs do not say which parameters it has."""
+        return not self.converged or self.degenerate
 
     @property
     def status(self) -> str:
@@ -91,9 +100,8 @@ class Fit:
         parts = [self._convergence]
         if self.degenerate:
             names = ", ".join(self.undetermined)
-            parts.append(
-                f"degenerate: the objective does not determine {names} (condition number {self.condition:.1g})"
-            )
+            why = f"{self.rivals} other minima are as low" if self.rivals else f"condition number {self.condition:.1g}"
+            parts.append(f"degenerate: the objective does not determine {names} ({why})")
         if self.at_bounds:
             parts.append("at a bound: " + ", ".join(self.at_bounds))
         return "; ".join(parts)
@@ -134,42 +142,43 @@ def fit(
         runs: the measured losses.
         form: a form or its name.
         residual: 'log' (ln predicted − ln measured) or 'linear' (predicted − measured, nats).
-        delta: Huber's threshold, in units of the residual; large values make least squares of it.
+        delta: Huber's threshold, in units of the residual; infinity is least squares.
         starts: number of random starts.
         seed: of the starts.
 
     Raises:
         RecordError: the form is unknown, or the runs cannot carry it: too few, or a column it needs never changes.
     """
-    form = form_named(form)
+    form = form_named(form).for_runs(runs)
     if delta <= 0 or starts < 1:
         raise ValueError(f"delta and starts must be positive, found {delta} and {starts}")
     check_supports(runs, form)
     units, box = Units.of(runs), box_for(form, runs)
-    objective = Objective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
-    solution = minimise(objective, _starts(form, runs, starts, np.random.default_rng(seed)), box)
-    order = np.argsort(solution.value, kind="stable")
-    best = _chosen(objective, solution.member(int(order[0])), box)
-    value, theta, free = float(best.value[0]), best.theta[0], ~best.held[0]
-    condition, undetermined = _determination(form, objective, theta, free)
+    laid_out = partial(_objective, form, units, residual, delta)
+    objective, random = laid_out(runs), random_starts(form, runs, starts, np.random.default_rng(seed))
+    solution = _walks(laid_out, runs, random, box)
+    found = settle(objective, solution, box)
+    condition, loose = determination(objective, found)
+    names = {form.coordinates[place] for place in loose}
     return Fit(
         form=form,
-        params=form.to_params(theta, units),
+        params=form.to_params(found.theta, units),
         runs=runs,
         residual=residual,
         delta=delta,
-        objective=value,
-        gradient_norm=float(best.gradient[0]),
+        objective=found.value,
+        gradient_norm=found.gradient,
         starts=starts,
-        agreeing=int((solution.value <= _as_low_as(value)).sum()),
+        agreeing=int((solution.value <= as_low_as(found.value)).sum()),
         condition=condition,
-        undetermined=undetermined,
-        at_bounds=tuple(name for name, inside in zip(form.coordinates, free, strict=True) if not inside),
-        gradient_is_zero=bool(best.converged[0]),
+        undetermined=tuple(name for name in form.names if name in names),
+        at_bounds=tuple(name for name, held in zip(form.coordinates, found.held, strict=True) if held),
+        gradient_is_zero=found.gradient <= TOLERANCE,
         seed=seed,
         units=units,
-        coordinates=theta,
-        minima=np.concatenate([theta[None], _other_minima(solution, order)]),
+        coordinates=found.theta,
+        rivals=len(found.rivals),
+        minima=np.concatenate([found.theta[None], found.rivals, found.higher])[:MOST_MINIMA],
     )
 
 
@@ -191,92 +200,25 @@ def huber(errors: FloatArray, delta: float) -> float:
     return float((inside * (size - inside / 2)).mean())
 
 
-def check_supports(runs: Runs, form: Form) -> None:
-    """Refuse runs that cannot carry the form.
+def _objective(form: Form, units: Units, residual: Residual, delta: float, runs: Runs) -> Objective:
+    return Objective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
 
-    Raises:
-        RecordError: a column that the form needs never changes, or there are too few different runs.
+
+def _walks(objective: Callable[[Runs], Objective], runs: Runs, starts: FloatArray, box: Box) -> Solution:
+    """Where every start leads: a few steps of least squares, then under the objective.
+
+    Walks that have met are one from there. With many rows they go over a sample of them, and only the lowest ends go on
+    over all rows; the value of the others counts as infinite.
     """
-    columns = {"density": "sparsity", "nonzero": "nonzero", "data": "data"}
-    needed = [columns[feature] for feature in form.features]
-    for name in needed:
-        values = np.unique(runs.column(name))
-        if len(values) == 1:
-            raise RecordError(
-                f"never changes, so the form {form.name} cannot be fitted",
-                field=name,
-                found=float(values[0]),
-                expected="at least two values; three or more to tell its exponent from a constant",
-            )
-    points = len(np.unique(np.stack([runs.column(name) for name in needed]), axis=1).T)
-    parameters = len(form.names)
-    if points <= parameters:
-        raise RecordError(
-            f"too few different runs for the {parameters} parameters of {form.name}",
-            field="runs",
-            found=points,
-            expected=f"more than {parameters}",
-        )
-
-
-def box_for(form: Form, runs: Runs) -> Box:
-    """Bounds of the fitting coordinates."""
-    terms, exponents, typical = len(form.terms), len(form.exponents), float(np.median(runs.loss))
-    lower = [SMALLEST_TERM * typical] * terms + [SMALLEST_EXPONENT] * exponents
-    upper = [LARGEST_TERM * typical] * terms + [LARGEST_EXPONENT] * exponents
-    return Box(np.log(lower), np.log(upper))
-
-
-def _starts(form: Form, runs: Runs, count: int, rng: np.random.Generator) -> FloatArray:
-    """(count, P): terms that share the typical loss at random, exponents spread evenly in their logs."""
-    shares = rng.dirichlet(np.ones(len(form.terms)), count)
-    amplitudes = np.maximum(shares, 1e-3) * np.median(runs.loss)
-    return np.concatenate([np.log(amplitudes), rng.uniform(*EXPONENT_STARTS, (count, len(form.exponents)))], axis=1)
-
-
-def _chosen(objective: Objective, best: Solution, box: Box) -> Solution:
-    """The best end, or where the bottom is flat the point that a fixed path from least squares leads to.
-
-    On a flat bottom every start ends elsewhere with the same objective. Following the minimum from a fixed start while
-    the threshold shrinks from least squares to `delta` chooses one of them, the same for every seed.
-    """
-    if np.linalg.eigvalsh(_scaled_hessian(objective, best.theta[0], ~best.held[0])).min(initial=1.0) >= 1 / DEGENERATE:
-        return best
-    typical, terms, exponents = np.median(objective.loss), objective.design.terms, objective.design.exponents
-    theta = np.log([[typical / terms] * terms + [CENTRAL_EXPONENT] * exponents])
-    for delta in np.geomspace(max(1.0, objective.delta), objective.delta, 8):
-        theta = minimise(objective.loosened(float(delta)), theta, box).theta
-    settled = polish(objective, theta, box)
-    return settled if settled.value[0] <= _as_low_as(float(best.value[0])) else best
-
-
-def _as_low_as(value: float) -> float:
-    """What an objective may be to agree with `value`; objectives this near zero are rounding."""
-    return value * (1 + AGREEMENT) + PERFECT**2
-
-
-def _scaled_hessian(objective: Objective, theta: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
-    """The Hessian over the free coordinates, each in units of its own sensitivity."""
-    derivatives = objective.derivatives(theta[None])
-    scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
-    return np.asarray((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])
-
-
-def _determination(
-    form: Form, objective: Objective, theta: FloatArray, free: NDArray[np.bool_]
-) -> tuple[float, tuple[str, ...]]:
-    """Condition number of the scaled Hessian over the free parameters, and which take part in its null space."""
-    values, vectors = np.linalg.eigh(_scaled_hessian(objective, theta, free))
-    loose = np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART
-    names = {name for name, taken in zip(np.array(form.coordinates)[free], loose, strict=True) if taken}
-    condition = values.max(initial=1.0) / max(values.min(initial=1.0), 1 / MOST_MEASURABLE)
-    return float(condition), tuple(name for name in form.names if name in names)
-
-
-def _other_minima(solution: Solution, order: NDArray[np.intp], most: int = 3) -> FloatArray:
-    """The ends of the best walks whose objectives differ from the best and from one another, best first."""
-    kept = [int(order[0])]
-    for index in order:
-        if solution.value[index] > _as_low_as(float(solution.value[kept[-1]])):
-            kept.append(int(index))
-    return solution.theta[kept[1 : 1 + most]]
+    spaced = np.arange(SAMPLE) * len(runs) // SAMPLE
+    few = runs if len(runs) <= SAMPLE else runs.select(np.isin(np.arange(len(runs)), spaced))
+    sampled = objective(few)
+    warm = minimise(sampled.loosened(np.inf), starts, box, WARM_UP)
+    met = points(warm.theta, np.argsort(warm.value, kind="stable"), MET)
+    solution = minimise(sampled, warm.theta[[group[0] for group in met]], box, WALK).spread(met, len(starts))
+    if few is runs:
+        return solution
+    order = np.lexsort((solution.value, ~solution.converged))
+    groups = points(solution.theta, order)[:FOLLOWED]
+    followed = minimise(objective(runs), solution.theta[[group[0] for group in groups]], box, WALK)
+    return followed.spread(groups, len(starts))

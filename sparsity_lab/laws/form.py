@@ -1,121 +1,73 @@
-"""What a law form is: the loss as a sum of power-law terms with named parameters.
+"""What a law form is: the loss as a sum of power terms with named parameters.
 
-Every form here is L = sum over k of A_k · product over j of x_j^(± e_j): an amplitude A_k >= 0 for each term and
-exponents e_j > 0, shared between terms, on features x_j of a run (density 1 − S, size N, data D). This one structure
-gives all a fit needs in closed form. In coordinates theta = (ln A_k, ln e_j) a term is t_k = exp(z_k) with
-z_k = ln A_k ± sum_j e_j ln x_j, so that
+Every form here is L = sum over k of A_k · product over j of x_kj^(± e_j): an amplitude A_k for each term, and exponents
+e_j, free or fixed and shared between terms, on features x_kj of a run (`features`). Amplitudes and free exponents are
+positive, or of either sign where the form says so. A form is a declaration; this one structure gives predictions,
+Jacobians, slopes and everything a fit needs in closed form (`design`, `objective`).
 
-    dL/dlnA_k = t_k        dL/dlne_j = sum_k t_k e_j (± ln x_j)
-    d²L = sum_k t_k (dz_k dz_k' + d²z_k),   d²z_k/d(ln e_j)² = e_j (± ln x_j), else 0.
+The papers' parameters are not always the amplitudes. A coefficient q stands for the amplitude
 
-A change of units x_j -> x_j / u_j multiplies A_k by u_j^(± e_j) and leaves the exponents alone: fits run in units near
-1 (`Units`, geometric means of the data), laws are reported in weights and tokens or images.
+    q              as it is
+    q^(± e)        `to_power`: (a_D / D)^b_D is a_D^b_D · D^−b_D
+    A_m · q …      `times`: relative to the coefficient of another term, as P in A [s^ε + P S^μ] / N^α
 
-The forms there are stand in `forms.py`.
+A change of units x -> x / u multiplies A_k by powers of u and leaves exponents alone: fits run in units near 1
+(`Units`, geometric means of the data), laws are reported in weights and tokens or images.
+
+The forms there are stand in `forms.py`; a user's own is one more `Form(...)`, passed wherever a name is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.design import Design, Layout
+from sparsity_lab.laws.features import Feature
 from sparsity_lab.laws.runs import FloatArray, Runs
+from sparsity_lab.laws.terms import Parameter, Term, Units, amplitude, amplitude_slopes, number, power_of, unit_shift
 
-Feature = Literal["density", "nonzero", "data"]
-Value = float | FloatArray
-"""a parameter, or one for each of many laws"""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A named coefficient of a form, in raw units.
-
-    Attributes:
-        name: as in the paper.
-        unit: of the raw value; D stands for tokens or images.
-        meaning: in words.
-    """
-
-    name: str
-    unit: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Power:
-    """The factor `feature` ** (`sign` * `exponent`) of a term."""
-
-    feature: Feature
-    exponent: str
-    sign: Literal[1, -1]
-
-
-@dataclass(frozen=True)
-class Term:
-    """`coefficient` times its powers; or, `as_scale`, (coefficient / feature) ** exponent of its one power."""
-
-    coefficient: str
-    powers: tuple[Power, ...] = ()
-    as_scale: bool = False
-
-
-class Units(NamedTuple):
-    """The size of one unit: N is measured in `nonzero` weights and D in `data` tokens or images."""
-
-    nonzero: float = 1.0
-    data: float = 1.0
-
-    @classmethod
-    def of(cls, runs: Runs) -> Units:
-        """Units that make the geometric means of N and D one."""
-        return cls(float(np.exp(np.log(runs.nonzero).mean())), float(np.exp(np.log(runs.data).mean())))
-
-
-@dataclass(frozen=True, eq=False)
-class Design:
-    """A form laid out for given runs: z_k = ln A_k + sum of e_j · `log_feature` over the entries of row k.
-
-    Attributes:
-        terms: number of terms K; coordinates 0 … K−1 are the ln A_k.
-        exponents: number of exponents J; coordinates K … K+J−1 are the ln e_j.
-        entries: (k, j, (rows,) signed log feature) for every power of every term.
-    """
-
-    terms: int
-    exponents: int
-    entries: tuple[tuple[int, int, FloatArray], ...]
+ROUNDING = 1e-9
+"""a fit that ends at a bound stands there but for the rounding of a logarithm"""
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """A law's form: names, units and terms. Immutable; parameters are passed in, never kept.
+    """A law's form: names, units, bounds and terms. Immutable; parameters are passed in, never kept.
 
     Attributes:
         name: as specs and law files call it.
         formula: for people.
         source: the paper it is from.
-        params: the NamedTuple of its parameters.
-        parameters: the same names, in the same order, with units and meanings.
+        parameters: its parameters with units, meanings and bounds; every one is used by the terms.
         terms: the sum.
-        size_exponent: the exponent that all terms in N share.
+        params: makes a NamedTuple of its parameters; built from their names when None.
+        settings: numbers that the form is built from and that are not fitted: q of `average_params`, the levels of
+            `effective_params`. Name and settings make the form again (`forms.form_named`).
+        adapt: the same form with the settings that given runs ask for; None when it has none.
     """
 
     name: str
     formula: str
     source: str
-    params: Callable[..., NamedTuple]
     parameters: tuple[Parameter, ...]
     terms: tuple[Term, ...]
-    size_exponent: str
+    params: Callable[..., Any] = None  # type: ignore[assignment]  # __post_init__ fills it
+    settings: tuple[float, ...] = ()
+    adapt: Callable[[Runs], Form] | None = None
 
     def __post_init__(self) -> None:
-        if {term.coefficient for term in self.terms} | set(self.exponents) != set(self.names):
-            raise ValueError(f"the terms of the form {self.name} must use its parameters and no others")
+        used = {term.coefficient for term in self.terms} | set(self.exponents)
+        if used != set(self.names) or len(self.coordinates) != len(self.names):
+            raise ValueError(f"the terms of the form {self.name} must use its parameters, each once, and no others")
+        if self.params is None:
+            object.__setattr__(self, "params", namedtuple(f"{self.name}_params".replace("-", "_"), self.names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,8 +76,8 @@ class Form:
 
     @property
     def exponents(self) -> tuple[str, ...]:
-        """Exponent names, each once, in order of appearance in the terms."""
-        return tuple(dict.fromkeys(power.exponent for term in self.terms for power in term.powers))
+        """Names of the free exponents, each once, in order of appearance in the terms."""
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.exponents))
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -137,11 +89,42 @@ class Form:
         """Parameter that each fitting coordinate stands for: the terms' coefficients, then the exponents."""
         return (*(term.coefficient for term in self.terms), *self.exponents)
 
+    @property
+    def sees_sparsity(self) -> bool:
+        """Whether two runs of equal N and D can differ in predicted loss."""
+        return any(feature.sees_sparsity for feature in self.features)
+
+    @property
+    def size_exponent(self) -> str:
+        """The exponent b that all terms in N share: L = f(S) · N^−b + terms without N.
+
+        Raises:
+            RecordError: the terms fall with N in different ways.
+        """
+        found = {self._exponents_of_size(term) for term in self.terms if term.has_size}
+        match list(found):
+            case [((str(name), -1),)]:
+                return name
+            case _:
+                raise RecordError(f"the form {self.name} has no single exponent of N", field="form")
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of that name."""
+        return self.parameters[self.names.index(name)]
+
+    def for_runs(self, runs: Runs) -> Form:
+        """The form with the settings that the runs ask for: itself, unless it has a level for each sparsity.
+
+        Raises:
+            RecordError: the runs have not what the form needs.
+        """
+        return self.adapt(runs) if self.adapt else self
+
     def make_params(self, values: Mapping[str, Any]) -> NamedTuple:
         """Parameters from a mapping of exactly the form's names.
 
         Raises:
-            RecordError: a name is missing or unknown, or a value is negative or not finite.
+            RecordError: a name is missing or unknown, or a value is not finite or outside its bounds.
         """
         if set(values) != set(self.names):
             raise RecordError(
@@ -150,10 +133,16 @@ class Form:
                 found=sorted(values),
                 expected=", ".join(self.names),
             )
-        for name, value in values.items():
-            if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) >= 0)):
-                raise RecordError("must be finite and not negative", field=f"params.{name}", found=value)
-        return self.params(**values)
+        for parameter in self.parameters:
+            value = np.asarray(values[parameter.name])
+            highest = parameter.upper * (1 + ROUNDING)
+            if not (np.isfinite(value) & (parameter.lower * (1 + ROUNDING) <= value) & (value <= highest)).all():
+                raise RecordError(
+                    f"must be finite and from {parameter.lower:g} to {parameter.upper:g}",
+                    field=f"params.{parameter.name}",
+                    found=values[parameter.name],
+                )
+        return cast("NamedTuple", self.params(**values))
 
     def predict(self, params: NamedTuple, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
         """Loss in nats.
@@ -166,9 +155,12 @@ class Form:
 
         Returns:
             Array of the broadcast shape of all arguments.
+
+        Raises:
+            RecordError: the form knows the loss at some sparsities only, and not at this one.
         """
-        values, logs = params._asdict(), log_features(sparsity, nonzero, data)
-        return np.asarray(sum(_term(term, values, logs) for term in self.terms), dtype=np.float64)
+        values = params._asdict()
+        return _sum(amplitude(term, values) * power for term, power in self._powers(values, sparsity, nonzero, data))
 
     def jacobian(self, params: NamedTuple, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
         """Derivatives of `predict` by each raw parameter, in the order of `names`.
@@ -176,81 +168,103 @@ class Form:
         Returns:
             Array of shape (…broadcast shape of all arguments, parameters).
         """
-        values, logs = params._asdict(), log_features(sparsity, nonzero, data)
+        values, logs = params._asdict(), self._logs(sparsity, nonzero, data)
         slopes: dict[str, Any] = dict.fromkeys(self.names, 0.0)
-        for term in self.terms:
-            coefficient, value = values[term.coefficient], _term(term, values, logs)
-            slope = _term(term, {**values, term.coefficient: 1.0}, logs)
-            if term.as_scale:
-                slope = value * values[term.powers[0].exponent] / coefficient
-            slopes[term.coefficient] = slope
-            for power in term.powers:
-                shift = np.log(coefficient) if term.as_scale else 0.0
-                slopes[power.exponent] = slopes[power.exponent] + value * (power.sign * logs[power.feature] + shift)
+        for term, power in self._powers(values, sparsity, nonzero, data):
+            size = amplitude(term, values)
+            for name, slope in amplitude_slopes(term, values).items():
+                slopes[name] = slopes[name] + slope * power
+            for factor in term.powers:
+                if isinstance(factor.exponent, str):
+                    log = np.where(np.isfinite(logs[factor.feature]), logs[factor.feature], 0.0)
+                    slopes[factor.exponent] = slopes[factor.exponent] + size * power * factor.sign * log
         return np.stack(np.broadcast_arrays(*slopes.values()), axis=-1)
 
     def slope(
-        self, params: NamedTuple, feature: Feature, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike
+        self,
+        params: NamedTuple,
+        variable: Literal["nonzero", "data"],
+        sparsity: ArrayLike,
+        nonzero: ArrayLike,
+        data: ArrayLike,
     ) -> FloatArray:
-        """Slope dL / d ln(feature), in nats; negative where more of it helps."""
-        values, logs = params._asdict(), log_features(sparsity, nonzero, data)
-        parts = (
-            power.sign * values[power.exponent] * _term(term, values, logs)
-            for term in self.terms
-            for power in term.powers
-            if power.feature == feature
+        """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
+        values = params._asdict()
+        return _sum(
+            amplitude(term, values) * power * power_of(term, "size" if variable == "nonzero" else "data", values)
+            for term, power in self._powers(values, sparsity, nonzero, data)
         )
-        return np.asarray(sum(parts), dtype=np.float64)
 
     def size_factor(self, params: NamedTuple, sparsity: ArrayLike) -> FloatArray:
-        """f(S) in L = f(S) · N^−b + terms without N."""
-        values, logs = params._asdict(), log_features(sparsity, 1.0, 1.0)
-        parts = (_term(term, values, logs) for term in self.terms if any(p.feature == "nonzero" for p in term.powers))
-        return np.asarray(sum(parts), dtype=np.float64)
+        """f(S) in L = f(S) · N^−b + terms without N, where the form has a `size_exponent` b."""
+        values = params._asdict()
+        parts = self._powers(values, sparsity, 1.0, 1.0)
+        return _sum(amplitude(term, values) * power for term, power in parts if term.has_size)
+
+    def terms_without_size(self, params: NamedTuple, sparsity: ArrayLike, data: ArrayLike) -> FloatArray:
+        """The rest of L: nats that no size changes. Where it depends on S, a gain depends on N."""
+        values = params._asdict()
+        parts = self._powers(values, sparsity, 1.0, data)
+        return _sum(amplitude(term, values) * power for term, power in parts if not term.has_size)
 
     def design(self, runs: Runs, units: Units) -> Design:
         """The form laid out for the runs, with N and D in `units`."""
-        logs = log_features(runs.sparsity, runs.nonzero / units.nonzero, runs.data / units.data)
-        entries = tuple(
-            (k, self.exponents.index(power.exponent), power.sign * logs[power.feature])
-            for k, term in enumerate(self.terms)
-            for power in term.powers
-        )
-        return Design(len(self.terms), len(self.exponents), entries)
+        logs = self._logs(runs.sparsity, runs.nonzero / units.nonzero, runs.data / units.data)
+        signed = np.array([self.parameter(name).signed for name in self.coordinates])
+        return Design(tuple(self._layout(term, logs) for term in self.terms), len(self.exponents), ~signed, len(runs))
 
     def to_coordinates(self, params: NamedTuple, units: Units) -> FloatArray:
-        """(…, coordinates): logs of the amplitudes in `units` and of the exponents, from raw parameters."""
-        values, scale = params._asdict(), log_features(0.0, units.nonzero, units.data)
-        amplitudes = []
-        for term in self.terms:
-            log = np.log(values[term.coefficient])
-            if term.as_scale:
-                log = log * values[term.powers[0].exponent]
-            shift = sum(p.sign * values[p.exponent] * scale[p.feature] for p in term.powers)
-            amplitudes.append(log + shift)
-        return np.stack(np.broadcast_arrays(*amplitudes, *(np.log(values[name]) for name in self.exponents)), axis=-1)
+        """(…, coordinates): amplitudes in `units` and exponents, as logs where they are positive."""
+        values = params._asdict()
+        amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
+        columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
+        signed = (self.parameter(name).signed for name in self.coordinates)
+        return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
 
     def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
         """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
-        exponents = dict(zip(self.exponents, np.exp(np.moveaxis(coordinates, -1, 0)[len(self.terms) :]), strict=True))
-        scale, values = log_features(0.0, units.nonzero, units.data), dict(exponents)
-        for k, term in enumerate(self.terms):
-            log = coordinates[..., k] - sum(p.sign * exponents[p.exponent] * scale[p.feature] for p in term.powers)
-            if term.as_scale:
-                log = log / exponents[term.powers[0].exponent]
-            values[term.coefficient] = np.exp(log)
-        return self.params(**values)
+        columns = dict(zip(self.coordinates, np.moveaxis(coordinates, -1, 0), strict=True))
+        values = {
+            name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
+        }
+        for term in sorted(self.terms, key=lambda term: term.times is not None):
+            column, shift = columns[term.coefficient], -unit_shift(term, values, units)
+            if term.times is not None:
+                shift = shift - np.log(values[term.times])
+            if self.parameter(term.coefficient).signed:
+                values[term.coefficient] = column * np.exp(shift)
+            else:
+                power = term.to_power[1] * values[term.to_power[0]] if term.to_power else 1.0
+                values[term.coefficient] = np.exp((column + shift) / power)
+        return cast("NamedTuple", self.params(**values))
+
+    def _logs(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
+        S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
+        log_N, log_D = np.log(N), np.log(D)
+        return {feature: feature.log(S, log_N, log_D) for feature in self.features}
+
+    def _powers(
+        self, values: Mapping[str, Any], sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike
+    ) -> Iterator[tuple[Term, Any]]:
+        """Each term with the product of its powers."""
+        logs = self._logs(sparsity, nonzero, data)
+        for term in self.terms:
+            log: Any = sum(power.sign * number(power.exponent, values) * logs[power.feature] for power in term.powers)
+            yield term, np.exp(log)
+
+    def _layout(self, term: Term, logs: Mapping[Feature, FloatArray]) -> Layout:
+        columns = [(power, power.sign * logs[power.feature]) for power in term.powers]
+        fixed = sum((column * power.exponent for power, column in columns if not isinstance(power.exponent, str)), 0.0)
+        free: dict[int, FloatArray] = {}
+        for power, column in columns:
+            if isinstance(power.exponent, str):
+                place = self.exponents.index(power.exponent)
+                free[place] = free.get(place, 0.0) + column
+        return Layout.of(fixed, free)
+
+    def _exponents_of_size(self, term: Term) -> tuple[tuple[str | float, int], ...]:
+        return tuple((power.exponent, power.sign * power.feature.size) for power in term.powers if power.feature.size)
 
 
-def log_features(sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
-    """Natural logs of every feature; log1p keeps high sparsities exact."""
-    S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
-    return {"density": np.log1p(-S), "nonzero": np.log(N), "data": np.log(D)}
-
-
-def _term(term: Term, values: Mapping[str, Any], logs: Mapping[Feature, FloatArray]) -> Any:
-    if term.as_scale:
-        (power,) = term.powers
-        return (values[term.coefficient] / np.exp(logs[power.feature])) ** values[power.exponent]
-    log = sum(power.sign * values[power.exponent] * logs[power.feature] for power in term.powers)
-    return values[term.coefficient] * np.exp(log)
+def _sum(parts: Iterator[Any]) -> FloatArray:
+    return np.asarray(sum(parts), dtype=np.float64)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.laws.covariance import Noise, noise, noise_of
 from sparsity_lab.laws.documents import LawDocument, read_document
 from sparsity_lab.laws.fit import Fit
 from sparsity_lab.laws.form import Form
 from sparsity_lab.laws.forms import form_named
 from sparsity_lab.laws.runs import FloatArray
 from sparsity_lab.laws.uncertainty import Bootstrap, Interval, percentiles
-from sparsity_lab.specs.laws import PublishedLaw
-from sparsity_lab.specs.loading import load_spec
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.choices import DataUnit
+from sparsity_lab.specs.laws import PublishedLaw, load_law
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Law:
         data_unit: what D counts.
         source: where the law comes from, in words.
         draws: (replicates,) of each parameter, or None for a law without uncertainty.
+        noise: scatter of single runs about the law, or None where nobody knows.
     """
 
     form: Form
@@ -39,12 +40,14 @@ class Law:
     data_unit: DataUnit
     source: str
     draws: NamedTuple | None = None
+    noise: Noise | None = None
 
     @classmethod
     def from_fit(cls, fit: Fit, bootstrap: Bootstrap | None = None) -> Law:
         """The law at a fit's minimum, with the draws of its bootstrap."""
         source = f"fitted to {len(fit.runs)} runs: {fit.status}"
-        return cls(fit.form, fit.params, fit.runs.data_unit, source, bootstrap.draws if bootstrap else None)
+        draws = bootstrap.draws if bootstrap else None
+        return cls(fit.form, fit.params, fit.runs.data_unit, source, draws, noise(fit))
 
     @classmethod
     def from_spec(cls, spec: PublishedLaw) -> Law:
@@ -53,7 +56,7 @@ class Law:
         Raises:
             RecordError: its parameters are not those of its form.
         """
-        form = form_named(spec.form)
+        form = form_named(spec.form, spec.settings)
         return cls(form, form.make_params(spec.params), spec.data_unit, spec.citation)
 
     @classmethod
@@ -63,11 +66,13 @@ class Law:
         Raises:
             RecordError: its parameters are not those of its form.
         """
-        form = form_named(document.form)
+        form = form_named(document.form, document.settings)
         draws = None
         if document.bootstrap:
             draws = form.make_params({name: np.array(values) for name, values in document.bootstrap.draws.items()})
-        return cls(form, form.make_params(document.params), document.data_unit, document.source, draws)
+        made, free = document.fit, len(document.params) - len(document.fit.at_bounds)
+        scatter = noise_of(made.objective, made.threshold, made.residual, document.provenance.runs, free)
+        return cls(form, form.make_params(document.params), document.data_unit, document.source, draws, scatter)
 
     @classmethod
     def load(cls, path: Path | str) -> Law:
@@ -80,7 +85,7 @@ class Law:
         path = Path(path)
         if path.suffix == ".json":
             return cls.from_document(read_document(path))
-        spec = cast("PublishedLaw", load_spec(path, "law"))
+        spec = load_law(path)
         try:
             return cls.from_spec(spec)
         except RecordError as error:
@@ -105,12 +110,20 @@ class Law:
         Raises:
             RecordError: the law carries no draws.
         """
+        value = np.asarray(quantity(self), dtype=np.float64)
+        return percentiles(value, self.drawn(quantity), confidence)
+
+    def drawn(self, quantity: Callable[[Law], ArrayLike]) -> FloatArray:
+        """(replicates, …shape of the quantity): a quantity derived from the law, for each of the bootstrap's draws.
+
+        Raises:
+            RecordError: the law carries no draws.
+        """
         if self.draws is None:
             raise RecordError("carries no bootstrap, so nothing can be said of its uncertainty", where=self.source)
-        value = np.asarray(quantity(self), dtype=np.float64)
-        lifted = _map(self.draws, lambda draws: np.reshape(draws, (-1, *(1,) * value.ndim)))
-        draws = np.broadcast_to(quantity(replace(self, params=lifted)), (len(self.draws[0]), *value.shape))
-        return percentiles(value, draws, confidence)
+        shape = np.shape(quantity(self))
+        lifted = _map(self.draws, lambda draws: np.reshape(draws, (-1, *(1,) * len(shape))))
+        return np.broadcast_to(quantity(replace(self, params=lifted)), (len(self.draws[0]), *shape))
 
 
 def _map(params: NamedTuple, change: Callable[[ArrayLike], FloatArray]) -> NamedTuple:

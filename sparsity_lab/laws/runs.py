@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.laws.tables import Table, read_table
+from sparsity_lab.specs.choices import DataUnit
 
 FloatArray = NDArray[np.float64]
 COLUMNS = ("sparsity", "nonzero", "data", "loss")
@@ -58,16 +56,17 @@ class Runs:
 
     @classmethod
     def from_csv(cls, path: Path | str, data_unit: DataUnit = "tokens") -> Runs:
-        """Read a CSV with the columns sparsity, nonzero, data and loss; further columns are left alone.
+        """Read a table with the columns sparsity, nonzero, data and loss, all of it good; others are left alone.
+
+        `inputs.read_runs` reads what is not so tidy.
 
         Raises:
-            RecordError: the file cannot be read, lacks a column, or a cell is not a number or outside its range.
+            RecordError: the file cannot be read, lacks a column, or a cell is missing, no number or outside its range.
         """
-        path = Path(path)
-        rows = _read_csv(path)
-        S, N, D, loss = (np.array([_number(path, row, line, name) for line, row in rows]) for name in COLUMNS)
+        table = read_table(path)
+        S, N, D, loss = (_complete(table, name) for name in COLUMNS)
         try:
-            return cls(S, N, D, loss, data_unit)
+            return cls(S, N, D, loss, data_unit, table.places)
         except RecordError as error:
             raise RecordError(str(error), where=path) from None
 
@@ -91,6 +90,13 @@ class Runs:
         """Hash of the rows, whatever their order, and of the unit of their data."""
         rows = sorted(zip(*(self.column(name).tolist() for name in COLUMNS), strict=True))
         return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
+
+
+def _complete(table: Table, name: str) -> FloatArray:
+    column = table.numbers(name)
+    if np.isnan(column).any():
+        raise RecordError("is missing", where=table.places[int(np.isnan(column).argmax())], field=name)
+    return column
 
 
 def _frozen_column(name: str, values: ArrayLike) -> FloatArray:
@@ -119,28 +125,3 @@ def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str
         row = int(np.argmax(bad))
         message = f"row {row} of {len(column)} is unusable" + (f", {bad.sum()} rows in all" if bad.sum() > 1 else "")
         raise RecordError(message, field=name, found=float(column[row]), expected=expected)
-
-
-def _read_csv(path: Path) -> Sequence[tuple[int, dict[str, str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                found, expected = list(reader.fieldnames or ()), ", ".join(COLUMNS)
-                raise RecordError(f"lacks the column {missing[0]}", where=path, found=found, expected=expected)
-            return [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise RecordError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecordError(f"cannot be read as CSV: {error}", where=path) from None
-
-
-def _number(path: Path, row: dict[str, str], line: int, name: str) -> float:
-    try:
-        value = float(row[name])
-    except (TypeError, ValueError):
-        raise RecordError("is not a number", where=f"{path}:{line}", field=name, found=row[name]) from None
-    if not math.isfinite(value):
-        raise RecordError("is not finite", where=f"{path}:{line}", field=name, found=value)
-    return value

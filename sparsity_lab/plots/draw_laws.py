@@ -161,7 +161,9 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
     axes.plot(
         info.runs[:, 0], info.runs[:, 1], ".", color="white", markeredgecolor=INK, markeredgewidth=0.6, markersize=6
     )
-    log_counts(axes, "x", [float(f"{value:.2g}") for value in info.runs[:, 0]])
+    sizes = info.runs[:, 0] if len(info.runs) else 10 ** np.arange(0, 24)
+    shown = sizes[(sizes >= info.nonzero[0]) & (sizes <= info.nonzero[-1])]
+    log_counts(axes, "x", [float(f"{value:.2g}") for value in shown])
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -176,11 +178,11 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
     return filled
 
 
-def contour_handles() -> list[Line2D]:
-    """Legend entries for the line and the runs."""
+def contour_handles(info: OptimumContours) -> list[Line2D]:
+    """Legend entries for the line, and for the runs where there are any."""
     dense = Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label="dense model is compute-optimal")
     runs = Line2D([], [], color=INK, marker=".", markerfacecolor="white", linestyle="none", label="fitted runs")
-    return [dense, runs]
+    return [dense, runs] if len(info.runs) else [dense]
 
 
 def _scatter(axes: Axes, info: Parity, x: FloatArray, y: FloatArray) -> None:

@@ -9,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparsity_lab.plots import draw_laws, draw_regimes, draw_runs
+from sparsity_lab.laws.comparison_documents import ComparisonDocument
+from sparsity_lab.laws.diagnostics import FormDiagnostics
+from sparsity_lab.plots import draw_fits, draw_laws, draw_regimes, draw_runs
+from sparsity_lab.plots.info_fits import Gains, Residuals
 from sparsity_lab.plots.info_laws import LossUnderBudgets, OptimumAgainstData, OptimumContours, Parity
 from sparsity_lab.plots.info_regimes import Match, RegimeComparison, Table, ranked
 from sparsity_lab.plots.info_runs import DifferencesAndNoise, LossAgainstData, TrainingCurves
@@ -67,11 +70,57 @@ def parity_figure(info: Parity, levels: Sequence[float]) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         draw_laws.draw_parity(upper, info)
         draw_laws.draw_relative_errors(lower, info)
-        colours = [
-            Line2D([], [], color=h.get_color(), marker="o", linestyle="none", label=h.get_label())
-            for h in sparsity_handles(levels)
-        ]
-        outside_legend(figure, [*colours, *draw_laws.parity_handles(info)], "zeros")
+        outside_legend(figure, [*_dots(levels), *draw_laws.parity_handles(info)], "zeros")
+    return figure
+
+
+def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
+    """Errors against sparsity, size and data, side by side on one axis."""
+    with styled():
+        figure, grid = _panels(3, share_y=True)
+        draw_fits.draw_residuals(grid[0], info, "sparsity")
+        draw_fits.draw_residuals(grid[1], info, "nonzero")
+        draw_fits.draw_residuals(grid[2], info, "data")
+        grid[0].set_ylabel("predicted ÷ measured − 1 (%)")
+        grid[0].set_title(f"{info.law}, {len(info.error)} runs")
+        below_legend(figure, [*_dots(levels), *draw_fits.residual_handles()], columns=len(levels) + 1)
+    return figure
+
+
+def gains_figure(info: Gains) -> Figure:
+    """Dense-equivalent size against sparsity, several laws."""
+    with styled():
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        draw_fits.draw_gains(axes, info)
+        outside_legend(figure, draw_fits.gain_handles(info))
+    return figure
+
+
+def profiles_figure(record: FormDiagnostics) -> Figure:
+    """A profile for each parameter, in grey where the runs do not identify it."""
+    identified = {verdict.name for verdict in record.verdicts if verdict.identified}
+    with styled():
+        figure, grid = _panels(len(record.profiles), share_y=False)
+        for axes, profile in zip(grid, record.profiles, strict=True):
+            known = profile.name in identified and not profile.open_ends
+            draw_fits.draw_profile(axes, profile, identified=known)
+        grid[0].set_ylabel("likelihood ratio")
+        below_legend(figure, draw_fits.profile_handles(record.confidence), columns=4)
+    return figure
+
+
+def forms_figure(compared: ComparisonDocument) -> Figure:
+    """Every form under every criterion, a panel a criterion, the winner of each filled."""
+    judged = [
+        name for name, one in compared.criteria.items() if any(value is not None for value in one.values.values())
+    ]
+    with styled():
+        figure = Figure(figsize=(1.9 * len(judged) + 1.4, 0.42 * len(compared.forms) + 1.5), layout="constrained")
+        grid = figure.subplots(1, len(judged), sharey=True, squeeze=False).ravel()
+        for axes, name in zip(grid, judged, strict=True):
+            draw_fits.draw_criterion(axes, compared, name)
+        below_legend(figure, draw_fits.criterion_handles(), columns=3)
     return figure
 
 
@@ -105,7 +154,7 @@ def optimum_contours_figure(info: OptimumContours) -> Figure:
         filled = draw_laws.draw_contours(axes, info)
         bar = figure.colorbar(filled, ax=axes, pad=0.02, label="optimal sparsity (%)", spacing="uniform")
         bar.set_ticks(draw_laws.LEVELS.tolist(), labels=[f"{100 * level:.3g}" for level in draw_laws.LEVELS])
-        below_legend(figure, draw_laws.contour_handles())
+        below_legend(figure, draw_laws.contour_handles(info))
     return figure
 
 
@@ -133,6 +182,14 @@ def matches_figure(matches: Sequence[Match], info: RegimeComparison) -> Figure:
         grid[0].set_ylabel(draw_runs.LABEL_LOSS)
         below_legend(figure, draw_regimes.match_handles(info.reference), columns=3)
     return figure
+
+
+def _dots(levels: Sequence[float]) -> list[Line2D]:
+    """Legend entries for figures whose points are all round."""
+    return [
+        Line2D([], [], color=handle.get_color(), marker="o", linestyle="none", label=handle.get_label())
+        for handle in sparsity_handles(levels)
+    ]
 
 
 def _panels(number: int, *, share_y: bool) -> tuple[Figure, list[Axes]]:

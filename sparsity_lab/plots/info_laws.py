@@ -17,13 +17,14 @@ from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.laws import (
     Interval,
     Law,
+    Runs,
     chinchilla_compute,
     chinchilla_data,
     optimal_sparsity,
 )
 from sparsity_lab.laws.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.plots.info_runs import FloatArray
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.choices import DataUnit
 
 Multiplier = Callable[[FloatArray], FloatArray]
 STEPS = 60
@@ -36,7 +37,7 @@ class Parity:
 
     Attributes:
         law: name of the form.
-        sparsity: (runs,) asked.
+        sparsity: (runs,) reached.
         measured: (runs,) nats.
         predicted: (runs,) nats, by the law fitted to all of them; held-out runs by the refit that did not see them.
         held_out: (runs,) bool.
@@ -136,7 +137,7 @@ class OptimumContours:
         compute: (c,) C, FLOPs.
         optimum: (c, n) optimal sparsity.
         dense_optimal: (n,) C for which a dense model of N weights is compute-optimal.
-        runs: (runs, 2) N and C of what the law was fitted to, C = 6 N D m(S).
+        runs: (runs, 2) N and C of what the law was fitted to, C = 6 N D m(S); (0, 2) where that is not known.
     """
 
     nonzero: FloatArray
@@ -148,27 +149,25 @@ class OptimumContours:
 
 def sees_sparsity(law: Law) -> bool:
     """Whether the form depends on sparsity at all: without, there is no optimum to draw."""
-    return "density" in law.form.features
+    return law.form.sees_sparsity
 
 
-def parity(records: Sequence[RunRecord], law: Law, r2: float | None, refit: Law | None = None) -> Parity:
+def parity(runs: Runs, law: Law, r2: float | None, refit: Law | None = None) -> Parity:
     """Predicted against measured.
 
     Args:
-        records: finished runs, at least one.
+        runs: what the law was fitted to.
         law: fitted to all of them.
         r2: of that fit.
         refit: the law fitted without the runs of the largest D, to predict those; None when there is none.
     """
-    sparsity, nonzero, data, measured = _columns(records)
-    predicted = law.predict(sparsity, nonzero, data)
-    held_out = data >= 0.98 * data.max() if refit else np.zeros(len(data), dtype=bool)
+    predicted = law.predict(runs.sparsity, runs.nonzero, runs.data)
+    held_out = runs.data >= 0.98 * runs.data.max() if refit else np.zeros(len(runs), dtype=bool)
     error = None
     if refit:
-        predicted = np.where(held_out, refit.predict(sparsity, nonzero, data), predicted)
-        error = float(np.abs(predicted / measured - 1)[held_out].mean())
-    asked = np.array([record.spec.sparsity for record in records])
-    return Parity(law.form.name, asked, measured, predicted, held_out, r2, error)
+        predicted = np.where(held_out, refit.predict(runs.sparsity, runs.nonzero, runs.data), predicted)
+        error = float(np.abs(predicted / runs.loss - 1)[held_out].mean())
+    return Parity(law.form.name, runs.sparsity, runs.loss, predicted, held_out, r2, error)
 
 
 def loss_under_budgets(result: SearchResult, law: Law | None, cost: Multiplier) -> LossUnderBudgets:
@@ -224,18 +223,32 @@ def optimum_interval(law: Law, nonzero: float, data: FloatArray, cost: Multiplie
     return law.interval(lambda each: optimal_sparsity(each, nonzero, data, cost), confidence)
 
 
-def optimum_contours(records: Sequence[RunRecord], law: Law, cost: Multiplier) -> OptimumContours:
-    """Optimal sparsity over twice the range of sizes and computes that were measured."""
-    _, sizes, data, _ = _columns(records)
-    asked = np.array([record.spec.sparsity for record in records])
-    spent = FLOPS_PER_WEIGHT * sizes * data * cost(asked)
-    nonzero = np.geomspace(sizes.min() / 2, sizes.max() * 2, STEPS)
-    optimal = chinchilla_compute(law, nonzero)
-    least, most = min(spent.min(), float(np.median(optimal))) / 2, max(spent.max(), float(np.median(optimal))) * 8
+def optimum_contours(
+    law: Law, cost: Multiplier, runs: Runs | None = None, *, nonzero: tuple[float, float] | None = None
+) -> OptimumContours:
+    """Optimal sparsity over sizes and computes.
+
+    Args:
+        law: one that sees sparsity.
+        cost: m(S).
+        runs: what the law was fitted to; the figure spans twice their range.
+        nonzero: least and largest N of the figure, where there are no runs.
+    """
+    sizes = runs.nonzero if runs else np.array(nonzero)
+    spent = FLOPS_PER_WEIGHT * runs.nonzero * runs.data * cost(runs.sparsity) if runs else np.empty(0)
+    spread = 2 if runs else 1
+    grid = np.geomspace(sizes.min() / spread, sizes.max() * spread, STEPS)
+    optimal = chinchilla_compute(law, grid)
+    typical = float(np.median(optimal))
+    least, most = (
+        min([*spent, typical if runs else optimal[0]]) / 2,
+        max([*spent, typical if runs else optimal[-1]]) * 8,
+    )
     compute = np.geomspace(least, most, STEPS)
-    budgets = compute[:, None] / (FLOPS_PER_WEIGHT * nonzero[None, :])
-    optimum = optimal_sparsity(law, nonzero[None, :], budgets, cost)
-    return OptimumContours(nonzero, compute, optimum, optimal, np.stack([sizes, spent], axis=1))
+    budgets = compute[:, None] / (FLOPS_PER_WEIGHT * grid[None, :])
+    optimum = optimal_sparsity(law, grid[None, :], budgets, cost)
+    points = np.stack([runs.nonzero, spent], axis=1) if runs else np.empty((0, 2))
+    return OptimumContours(grid, compute, optimum, optimal, points)
 
 
 def _budget_panel(budget: BudgetResult, result: SearchResult, law: Law | None, cost: Multiplier) -> BudgetPanel:

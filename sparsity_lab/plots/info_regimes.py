@@ -16,9 +16,10 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.plots.contrasts import Contrast, Entry, Noise, corrected
 from sparsity_lab.plots.info_runs import FloatArray, Place, place_of
+from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.patterns import NofM, Unstructured
 from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.specs.runs import DataUnit, RunSpec
+from sparsity_lab.specs.runs import RunSpec
 
 BAND = 2.0
 """half width of an interval, in standard deviations of what it is about"""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.specs.runs import DataUnit
 from sparsity_lab.specs.schedules import OneShot, Static
 
 FloatArray = NDArray[np.float64]

@@ -29,6 +29,8 @@ DPI = 150
 INK, GREY, PALE = "#1a1c20", "#6b7280", "#d9dce1"
 LAW, SEARCH = "#0072b2", "#d55e00"
 """blue and vermilion of Okabe & Ito's palette"""
+PALETTE = (LAW, SEARCH, "#009e73", "#cc79a7", INK, "#56b4e9")
+"""for laws side by side: more of the same palette"""
 SPARSEST = 0.94
 """sparsity at which the colour scale ends"""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,14 +13,15 @@ from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import Law, LawDocument, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws import Law, LawDocument, Runs, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws.comparison_documents import ComparisonDocument
+from sparsity_lab.laws.diagnostics import FormDiagnostics
 from sparsity_lab.laws.multipliers import Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
 from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.specs.schedules import Cubic
-from sparsity_lab.specs.studies import CostMultiplier
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02
@@ -42,6 +43,8 @@ class ReportInputs:
         manifest: facts of the prepared data, shown as they are.
         provenance: versions and whatever else tells where the results come from, shown as they are.
         fitted: fingerprints of the runs that the laws are about: dense ones and those of one regime; all when None.
+        comparison: of the laws' forms, or None.
+        diagnostics: what the runs determine of each law, by form.
     """
 
     study: Study
@@ -51,6 +54,8 @@ class ReportInputs:
     laws: Mapping[str, LawDocument]
     manifest: Mapping[str, object]
     provenance: Mapping[str, object]
+    comparison: ComparisonDocument | None = None
+    diagnostics: Mapping[str, FormDiagnostics] = field(default_factory=dict)
     fitted: frozenset[str] | None = None
 
     def about(self, record: RunRecord) -> bool:
@@ -95,7 +100,7 @@ class Evidence:
         places: finished grid runs by place.
         noise: of seeds, or None where nothing was repeated.
         differences: each sparse place of the laws' regime against the dense one of equal N and D.
-        law: the law that sees sparsity, if one was fitted and its fit converged.
+        law: the first law that sees every sparsity, if one was fitted and its fit converged.
         document: of that law.
         comparisons: dense against sparse at equal cost, by the law and by the search.
     """
@@ -113,6 +118,14 @@ class Evidence:
     def finished(self) -> tuple[RunRecord, ...]:
         """Every run that may enter a fit."""
         return tuple(record for record in self.records if record.finished and self.inputs.about(record))
+
+    @property
+    def fitted_runs(self) -> Runs:
+        """The runs that the laws were fitted to: the dense ones and those of the laws' regime."""
+        study = self.inputs.study
+        S, N, D, loss = np.array([(r.sparsity, r.nonzero, r.data, r.loss) for r in self.finished], np.float64).T
+        labels = tuple(record.fingerprint[:12] for record in self.finished)
+        return Runs(S, N, D, loss, study.spec.grid.data_unit, labels)
 
     @property
     def signal_to_noise(self) -> float | None:
@@ -173,10 +186,7 @@ def cost_of(study: Study, name: CostMultiplier, regime: str | None = None) -> Mu
     """m(S) under the schedule of a regime of the study: the named one, or the first that prunes."""
     names = (regime,) if regime else study.spec.grid.regimes
     pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
-    schedule = next((spec.schedule for spec in pruning), Cubic())
-    if name != "sparse_schedule" or isinstance(schedule, Cubic):
-        return multiplier(name, schedule if isinstance(schedule, Cubic) else None)
-    return lambda sparsity: np.asarray((1 - schedule.mean_sparsity(sparsity)) / (1 - sparsity))
+    return multiplier(name, next((spec.schedule for spec in pruning), None))
 
 
 def each_draw(law: Law, dimensions: int) -> Law | None:
@@ -188,8 +198,8 @@ def each_draw(law: Law, dimensions: int) -> Law | None:
 
 
 def _usable(law: LawDocument) -> bool:
-    form = form_named(law.form)
-    return law.fit.converged and "density" in form.features
+    form = form_named(law.form, law.settings)
+    return law.fit.converged and form.sees_sparsity and not form.adapt
 
 
 def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) -> list[EqualCost]:

@@ -14,7 +14,7 @@ from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings_basis import fit_finding, noise_finding, runs_finding
 from sparsity_lab.report.regimes import compare, regimes_finding
 from sparsity_lab.report.trend import readings, verdict_of
-from sparsity_lab.specs.studies import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier
 
 GAINS_AT = (0.5, 0.75, 0.875)
 WORTH_SOMETHING = 1.01

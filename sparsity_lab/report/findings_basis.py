@@ -101,11 +101,8 @@ def _fit_sentence(law: LawDocument) -> str:
         if law.heldout
         else "was not tried on runs it had not seen"
     )
-    left = (
-        f"; {plural(law.provenance.excluded_diverged, 'diverged run')} left out"
-        if law.provenance.excluded_diverged
-        else ""
-    )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in law.provenance.excluded.items())
+    left = f"; left out: {reasons};" if reasons else ""
     runs = plural(law.provenance.runs, "run")
     return f"{law.form}, fitted to {runs}{left},{explained} {held}. The fit: {law.fit.status}."
 

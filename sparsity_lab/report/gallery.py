@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import Law, LawDocument, form_named
-from sparsity_lab.plots import figures, info_laws, info_regimes, info_runs
+from sparsity_lab.laws.optimum import acts_on_size_alone
+from sparsity_lab.plots import figures, info_fits, info_laws, info_regimes, info_runs
 from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.report.evidence import Evidence, asked_sizes, cost_of
 from sparsity_lab.report.regimes import compare, regime_name
-from sparsity_lab.specs.studies import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier
 
 MOST_REGIMES = 3
 """a study with more gets no figures of its own for each regime"""
@@ -36,8 +37,12 @@ def pictures(evidence: Evidence) -> Iterator[Picture]:
     yield from _optimum(evidence)
     yield from _budgets(evidence)
     yield from _contours(evidence)
+    yield from _gains(evidence)
     yield from _losses(evidence)
+    yield from _forms(evidence)
     yield from _parities(evidence)
+    yield from _residuals(evidence)
+    yield from _profiles(evidence)
     yield from _noise(evidence)
     yield from _curves(evidence)
 
@@ -112,7 +117,7 @@ def _contours(evidence: Evidence) -> Iterator[Picture]:
     if evidence.law is None:
         return
     study = evidence.inputs.study
-    info = info_laws.optimum_contours(evidence.finished, evidence.law, cost_of(study, study.spec.law.cost))
+    info = info_laws.optimum_contours(evidence.law, cost_of(study, study.spec.law.cost), evidence.fitted_runs)
     caption = (
         f"Optimal sparsity over non-zero weights N and training compute C by the {evidence.law.form.name} law, where "
         f"{_words(study.spec.law.cost)}. Dashed: the compute for which a dense model of N weights is optimal. "
@@ -147,7 +152,7 @@ def _losses(evidence: Evidence) -> Iterator[Picture]:
 def _parities(evidence: Evidence) -> Iterator[Picture]:
     levels = evidence.inputs.study.spec.grid.sparsity
     for name, document in evidence.inputs.laws.items():
-        info = info_laws.parity(evidence.finished, Law.from_document(document), document.fit.r2, _refit(document))
+        info = info_laws.parity(evidence.fitted_runs, Law.from_document(document), document.fit.r2, _refit(document))
         held = (
             " Open points: runs of the largest D, predicted by a refit that did not see them."
             if info.held_out.any()
@@ -160,6 +165,70 @@ def _parities(evidence: Evidence) -> Iterator[Picture]:
         yield Picture(
             f"predicted-{name}", f"Predicted and measured: {name}", caption, alt, figures.parity_figure(info, levels)
         )
+
+
+def _gains(evidence: Evidence) -> Iterator[Picture]:
+    laws = [Law.from_document(one) for one in evidence.inputs.laws.values() if one.fit.converged]
+    shown = {
+        law.form.name: law for law in laws if law.form.sees_sparsity and not law.form.adapt and acts_on_size_alone(law)
+    }
+    if not shown:
+        return
+    trained = float(evidence.fitted_runs.sparsity.max())
+    info = info_fits.gains(shown, trained=trained, confidence=evidence.confidence)
+    caption = (
+        "Gain against sparsity by every law that has one: how many times larger a dense model must be to reach the "
+        f"loss of a sparse one of N non-zero weights on the same data. Bands: {percent(info.confidence)} intervals. "
+        "Right of the dashed line no model was trained."
+    )
+    ends = ", ".join(f"{curve.name} {curve.gain.value[-1]:.3g}" for curve in info.curves)
+    highest = percent(float(info.curves[0].sparsity[-1]))
+    alt = f"Line chart of gain against sparsity; at {highest}: {ends}."
+    yield Picture("gains", "What zeros are worth", caption, alt, figures.gains_figure(info))
+
+
+def _forms(evidence: Evidence) -> Iterator[Picture]:
+    compared = evidence.inputs.comparison
+    if compared is None or len(compared.forms) < 2:
+        return
+    winners = "; ".join(f"{name}: {one.winner}" for name, one in compared.criteria.items() if one.winner)
+    caption = (
+        "Law forms fitted to the same runs, with their numbers of parameters. The objective is the mean Huber loss in "
+        "sample; AICc charges for parameters; the others are errors on runs that a refit did not see. Left is better, "
+        "filled is best; a cross wins nothing, because that fit has not converged or is degenerate. The columns answer "
+        "different questions and are not blended into one score."
+    )
+    alt = f"Dot charts of {len(compared.forms)} forms under {len(compared.criteria)} criteria. Best by {winners}."
+    yield Picture("forms", "Law forms side by side", caption, alt, figures.forms_figure(compared))
+
+
+def _residuals(evidence: Evidence) -> Iterator[Picture]:
+    if evidence.law is None:
+        return
+    info = info_fits.residuals(evidence.fitted_runs, evidence.law)
+    worst = ", ".join(f"{label[:12]} {percent(error, 2)}" for label, error in info.worst)
+    caption = (
+        f"Errors of the {info.law} law against sparsity, size and data. A line of medians that bends away from zero "
+        f"is a dependence that the form misses. Furthest off: {worst}."
+    )
+    alt = f"Three scatter charts of relative errors of {len(info.error)} runs around zero."
+    figure = figures.residuals_figure(info, evidence.inputs.study.spec.grid.sparsity)
+    yield Picture("residuals", "Where the law errs", caption, alt, figure)
+
+
+def _profiles(evidence: Evidence) -> Iterator[Picture]:
+    record = evidence.inputs.diagnostics.get(evidence.law.form.name) if evidence.law else None
+    if record is None or not record.profiles:
+        return
+    loose = [f"{one.name} ({one.reason})" for one in record.verdicts if not one.identified]
+    caption = (
+        "How much worse the fit becomes when one parameter is held at a value and all others are fitted again. Where "
+        f"the curve crosses the dashed line the {percent(record.confidence)} interval ends; a curve that never does "
+        "leaves that side open."
+    )
+    known = f" Not identified: {'; '.join(loose)}." if loose else " Everything asked for is identified."
+    alt = f"Profile likelihoods of {len(record.profiles)} parameters.{known}"
+    yield Picture("profiles", "What the runs determine", caption + known, alt, figures.profiles_figure(record))
 
 
 def _noise(evidence: Evidence) -> Iterator[Picture]:
@@ -216,7 +285,7 @@ def _refit(document: LawDocument) -> Law | None:
     """The law fitted without the runs of the largest D, if those were held out."""
     if document.heldout is None or not document.heldout.holdout.startswith("the largest data"):
         return None
-    form = form_named(document.form)
+    form = form_named(document.form, document.settings)
     return Law(form, form.make_params(document.heldout.params), document.data_unit, document.source)
 
 

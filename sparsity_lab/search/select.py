@@ -12,7 +12,7 @@ from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRec
 from sparsity_lab.search.curve import Curve, FloatArray, Points, fit_curve, scatter
 from sparsity_lab.search.space import RESOLUTION
 from sparsity_lab.search.trend import trend_of
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.studies import SearchSpec
 
 DRAWS = 2000

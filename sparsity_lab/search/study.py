@@ -19,7 +19,7 @@ from sparsity_lab.search.ledger import Entry, Ledger
 from sparsity_lab.search.sampler import propose
 from sparsity_lab.search.select import conclude
 from sparsity_lab.search.space import DESIGN, Ask, Multiplier, Space, data_at
-from sparsity_lab.specs.runs import DataUnit
+from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.studies import SearchSpec
 
 Evaluate = Callable[[Sequence[Ask]], Sequence[RunRecord]]

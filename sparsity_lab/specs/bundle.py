@@ -33,8 +33,8 @@ class Study:
 
     @property
     def law_regime(self) -> str:
-        """The regime that the laws are about, besides dense runs."""
-        return self.spec.grid.regimes[0]
+        """The regime that the laws are about, besides dense runs: the named one, or the grid's first."""
+        return self.spec.law.regime or self.spec.grid.regimes[0]
 
     def regime_file(self, name: str) -> Path:
         """The file of one of the regimes."""
@@ -54,6 +54,14 @@ def load_study(path: Path) -> Study:
     for number, block in enumerate(spec.grid.blocks):
         asked = dict.fromkeys(block.regimes, f"grid.blocks.{number}.regimes") | asked
     regimes = {name: load_named(root, "regime", name, path, field) for name, field in asked.items()}
+    if spec.law.regime and spec.law.regime not in asked:
+        raise SpecError(
+            "names a regime under which the grid trains nothing",
+            where=place(path, "law.regime"),
+            field="law.regime",
+            found=spec.law.regime,
+            expected=f"one of {', '.join(asked)}",
+        )
     if spec.search:
         searched = spec.search.regime
         regimes[searched] = load_named(root, "regime", searched, path, "search.regime")

@@ -6,14 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Positive, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.base import Count, Distinct, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.choices import CostMultiplier, DataUnit, Holdout, HuberDelta, LawForm, threshold
 from sparsity_lab.specs.datasets import Objective
-from sparsity_lab.specs.runs import DataUnit, unit_of
+from sparsity_lab.specs.runs import unit_of
 from sparsity_lab.specs.training import TrainingSpec
 
 SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free"]
-LawForm = Literal["frantar", "chinchilla"]
 Axis = Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
 SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1), Distinct]
 SeedAxis = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
@@ -92,12 +91,17 @@ class SearchSpec(Spec):
 class LawSpec(Spec):
     """Which laws are fitted to the finished runs, and how."""
 
-    forms: Annotated[tuple[LawForm, ...], Distinct] = ("frantar", "chinchilla")
-    """none for a study that only compares regimes"""
+    forms: Annotated[tuple[LawForm, ...], Distinct] | None = None
+    """every form that the runs can carry when left out, the others being reported as skipped; a form named here that
+    they cannot carry is an error; an empty list where a study only compares regimes"""
+    regime: SpecName | None = None
+    """the regime whose runs the laws are fitted to, beside the dense ones; the first of the grid when left out"""
     residual: Literal["log", "linear"] = "log"
     """residual = log of predicted - log of measured loss (text), or their difference (vision)"""
-    delta: Positive = 1e-3
-    """Huber threshold, in units of the residual"""
+    delta: HuberDelta = 1e-3
+    """Huber threshold, in units of the residual, or `least-squares`"""
+    holdouts: Annotated[tuple[Holdout, ...], Distinct] = ("largest-data", "largest-nonzero", "largest-sparsity")
+    """runs that forms are refitted without and then compared on, each in turn"""
     starts: Count = 64
     """random starts of the fit"""
     bootstrap: Count = 200
@@ -106,6 +110,11 @@ class LawSpec(Spec):
     cost: CostMultiplier = "sparse_schedule"
     """m(S) under which the report's optimal sparsities are computed"""
     seed: Seed = 0
+
+    @property
+    def threshold(self) -> float:
+        """Huber's delta as a number: infinite for least squares."""
+        return threshold(self.delta)
 
 
 class StudySpec(SpecFile):

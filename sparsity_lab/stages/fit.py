@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,45 +11,86 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import read_search
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.artifacts.table import write_table
-from sparsity_lab.laws.compare import Comparison, compare
-from sparsity_lab.laws.documents import LawDocument, document
+from sparsity_lab.artifacts.table import SCHEMA, row_of, write_table
+from sparsity_lab.laws.comparison_documents import comparison_document
+from sparsity_lab.laws.diagnostics import Diagnostics
+from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.laws.inputs import Input, select_runs
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import multiplier
 from sparsity_lab.laws.optimum import gain, optimal_sparsity
-from sparsity_lab.laws.runs import Runs
-from sparsity_lab.laws.uncertainty import bootstrap
-from sparsity_lab.specs.regimes import Masked
-from sparsity_lab.stages.tables import text_table
+from sparsity_lab.laws.tables import Table
+from sparsity_lab.report.evidence import cost_of
+from sparsity_lab.report.regimes import regime_name
+from sparsity_lab.stages.comparison import comparison_text
+from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records
 
 
-@dataclass(frozen=True)
-class StudyLaws:
-    """The laws fitted to a study's runs, by form."""
-
-    study: str
-    documents: Mapping[str, LawDocument]
-
-
-def fit_study(space: Workspace) -> StudyLaws:
-    """Fit every form the study asks for to all its finished runs, grid and search, and write what came out.
+def fit_study(space: Workspace) -> RunsFit:
+    """Fit every form the study asks for to its finished runs, grid and search, and write what came out.
 
     Raises:
         NotReadyError: runs or the search are missing.
         RecordError: the finished runs cannot carry a form.
     """
     records = study_records(space)
-    runs, diverged = rows(records)
-    law = space.study.spec.law
-    compared = compare(runs, law.forms, residual=law.residual, delta=law.delta, starts=law.starts, seed=law.seed)
-    documents = {one.fit.form.name: _document(space, one, diverged) for one in compared}
-    for form, fitted in documents.items():
-        write_text(space.layout.law(space.name, form), fitted.model_dump_json(indent=1) + "\n")
+    fitted = fit_runs(study_input(space), space.study.spec.law, space.name)
+    _write_laws(space, fitted)
     write_table(records, space.layout.table(space.name))
-    space.write_metrics("fit", {form: _metrics(space, fitted) for form, fitted in documents.items()})
-    return StudyLaws(space.name, documents)
+    space.write_metrics("fit", {form: _metrics(space, one.document) for form, one in fitted.forms.items()})
+    return fitted
+
+
+def _write_laws(space: Workspace, fitted: RunsFit) -> None:
+    """Write laws, comparison and diagnostics, and remove the laws of forms that are fitted no more."""
+    folder = space.layout.laws(space.name)
+    written = write_laws(fitted, folder)
+    comparison, diagnostics = space.layout.comparison(space.name), space.layout.diagnostics(space.name)
+    write_text(comparison, comparison_document(fitted.comparison, fitted.source).model_dump_json(indent=1) + "\n")
+    forms = Diagnostics(forms={name: one.diagnostics for name, one in fitted.forms.items()})
+    write_text(diagnostics, forms.model_dump_json(indent=1) + "\n")
+    for left in set(folder.glob("*.json")) - {*written, comparison, diagnostics}:
+        left.unlink()
+
+
+def study_input(space: Workspace, where: str | None = None) -> Input:
+    """The study's finished runs that its laws are fitted to, with every column of its table of runs to choose by.
+
+    Args:
+        space: the study.
+        where: a condition on the columns of `runs.parquet`, where `regime` is the study's own name of it.
+
+    Raises:
+        NotReadyError: runs or the search are missing.
+        RecordError: no run is left.
+    """
+    records = study_records(space)
+    finished = [record for record in records if record.finished]
+    names = fitted_names(space)
+    wanted = [record for record in finished if record.fingerprint in names]
+    counts = {"diverged": len(records) - len(finished), "of another regime": len(finished) - len(wanted)}
+    columns = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
+    table = Table(
+        space.layout.runs(space.name),
+        {name: [row[name] for row in columns] for name in SCHEMA.names},
+        tuple(record.fingerprint for record in wanted),
+    )
+    found = select_runs([table], where=where, data_unit=space.study.spec.grid.data_unit)
+    excluded = {reason: count for reason, count in counts.items() if count}
+    return replace(found, excluded={**excluded, **found.excluded})
+
+
+def fitted_names(space: Workspace) -> frozenset[str]:
+    """Fingerprints of the runs that the laws are about: dense ones and those of one regime, of grid and search.
+
+    Raises:
+        NotReadyError: runs or the search are missing.
+    """
+    regime, search = space.study.law_regime, space.study.spec.search
+    same = search is not None and search.regime == regime
+    grid = {record.fingerprint for record in grid_records(space, {regime})}
+    return frozenset(grid | {trial.fingerprint for trial in search_records(space) if same or trial.spec.sparsity == 0})
 
 
 def study_records(space: Workspace) -> list[RunRecord]:
@@ -77,52 +117,10 @@ def search_records(space: Workspace) -> list[RunRecord]:
     return named_records(store, [trial.fingerprint for trial in trials], f"sparsity-lab search {space.name}")
 
 
-def rows(records: Sequence[RunRecord]) -> tuple[Runs, int]:
-    """The finished runs as columns, and how many diverged and were left out.
-
-    Raises:
-        RecordError: no run is finished.
-    """
-    finished = [record for record in records if record.finished]
-    runs = Runs(
-        sparsity=np.array([record.sparsity for record in finished]),
-        nonzero=np.array([record.nonzero for record in finished]),
-        data=np.array([record.data for record in finished]),
-        loss=np.array([record.loss for record in finished]),
-        data_unit=records[0].data_unit,
-        labels=tuple(record.fingerprint for record in finished),
-    )
-    return runs, len(records) - len(finished)
-
-
-def describe_fit(laws: StudyLaws) -> str:
-    """The fits as a table, one line a form, and each one's verdict."""
-    head = ("form", "runs", "R2", "held-out error", "objective", "starts that agree")
-    lines = [
-        (
-            form,
-            str(one.provenance.runs),
-            "-" if one.fit.r2 is None else f"{one.fit.r2:.4f}",
-            "-" if one.heldout is None else f"{one.heldout.mean_relative_error:.2%}",
-            f"{one.fit.objective:.3e}",
-            f"{one.fit.agreeing} of {one.fit.starts}",
-        )
-        for form, one in laws.documents.items()
-    ]
-    verdicts = [f"{form}: {one.fit.status}" for form, one in laws.documents.items()]
-    return "\n".join((text_table(head, lines), *verdicts))
-
-
-def _document(space: Workspace, compared: Comparison, diverged: int) -> LawDocument:
-    law = space.study.spec.law
-    return document(
-        compared.fit,
-        source=space.name,
-        bootstrap=bootstrap(compared.fit, law.bootstrap, law.seed),
-        heldout=compared.heldout,
-        confidence=law.confidence,
-        excluded_diverged=diverged,
-    )
+def describe_fit(fitted: RunsFit) -> str:
+    """The forms side by side, and the verdict on each."""
+    verdicts = (f"{form}: {one.document.fit.status}" for form, one in fitted.forms.items())
+    return "\n".join((comparison_text(comparison_document(fitted.comparison, fitted.source)), *verdicts))
 
 
 def _metrics(space: Workspace, fitted: LawDocument) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def _metrics(space: Workspace, fitted: LawDocument) -> dict[str, Any]:
         "objective": fitted.fit.objective,
         "converged": fitted.fit.converged,
         "runs": fitted.provenance.runs,
-        "excluded_diverged": fitted.provenance.excluded_diverged,
+        "excluded": sum(fitted.provenance.excluded.values()),
         "heldout_error": fitted.heldout and fitted.heldout.mean_relative_error,
         **{f"param_{name}": value for name, value in fitted.params.items()},
     }
@@ -145,8 +143,7 @@ def _derived(space: Workspace, law: Law) -> dict[str, Any]:
     gains = {f"gain_at_{S:g}": float(gain(law, S)) for S in space.study.spec.grid.sparsity if S > 0}
     if search is None:
         return gains
-    regime = space.study.regimes[search.regime]
-    cost = multiplier(search.cost, regime.schedule if isinstance(regime, Masked) else None)
+    cost = cost_of(space.study, search.cost, search.regime)
     optima = optimal_sparsity(law, search.nonzero, np.array(search.budgets, dtype=np.float64), cost)
     named = zip(search.budgets, np.atleast_1d(optima), strict=True)
     return gains | {f"optimal_sparsity_at_{budget}": float(optimum) for budget, optimum in named}

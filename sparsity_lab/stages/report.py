@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from sparsity_lab import __version__
-from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import NotReadyError
+from sparsity_lab.laws.comparison_documents import read_comparison
+from sparsity_lab.laws.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents import LawDocument, read_document
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.stages.fit import search_records
+from sparsity_lab.stages.fit import fitted_names, search_records
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 
@@ -26,16 +27,17 @@ def report_study(space: Workspace) -> ReportSummary:
         NotReadyError: an earlier step has not been run.
         RecordError: a result is damaged.
     """
-    trials = search_records(space)
     inputs = ReportInputs(
         study=space.study,
         grid=grid_records(space),
-        trials=trials,
+        trials=search_records(space),
         search=read_search(space.layout.search_result(space.name)),
         laws=_laws(space),
+        comparison=read_comparison(space.layout.comparison(space.name)),
+        diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
         manifest=_manifest_facts(space.manifest()),
         provenance=_versions(),
-        fitted=_fitted(space, trials),
+        fitted=fitted_names(space),
     )
     return build_report(inputs, space.layout.report(space.name))
 
@@ -45,20 +47,16 @@ def describe_report(summary: ReportSummary) -> str:
     return f"{summary.verdict.headline}\n{summary.index}"
 
 
-def _fitted(space: Workspace, trials: Sequence[RunRecord]) -> frozenset[str]:
-    """Dense runs and those of the laws' regime, of the grid and of the search."""
-    regime, search = space.study.law_regime, space.study.spec.search
-    same = search is not None and search.regime == regime
-    grid = {record.fingerprint for record in grid_records(space, {regime})}
-    return frozenset(grid | {record.fingerprint for record in trials if same or record.spec.sparsity == 0})
-
-
 def _laws(space: Workspace) -> dict[str, LawDocument]:
-    paths = {form: space.layout.law(space.name, form) for form in space.study.spec.law.forms}
-    missing = [path for path in paths.values() if not path.is_file()]
-    if missing:
-        raise NotReadyError(missing[0], make_it=f"sparsity-lab fit {space.name}")
-    return {form: read_document(path) for form, path in paths.items()}
+    """The fitted laws by form, in the order of the comparison."""
+    forms = read_comparison(_made_by_fit(space, space.layout.comparison(space.name))).forms
+    return {form: read_document(_made_by_fit(space, space.layout.law(space.name, form))) for form in forms}
+
+
+def _made_by_fit(space: Workspace, path: Path) -> Path:
+    if not path.is_file():
+        raise NotReadyError(path, make_it=f"sparsity-lab fit {space.name}")
+    return path
 
 
 def _manifest_facts(manifest: Manifest) -> dict[str, object]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+WIDTH = 100
+"""columns of running text"""
+
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Right-aligned columns under a head, two spaces apart."""

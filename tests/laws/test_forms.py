@@ -5,17 +5,46 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Form, Parameter, Power, Runs, Term, form_named
-from sparsity_lab.laws.form import Units
+from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Form, Parameter, Power, Runs, Term, exponent, fit, form_named
+from sparsity_lab.laws.features import DATA, NONZERO, Feature, levels_of
 from sparsity_lab.laws.forms import ChinchillaParams, FrantarParams
 from sparsity_lab.laws.objective import Objective
+from sparsity_lab.laws.terms import Units
 
-GRID = np.array([(S, N, D) for S in (0.0, 0.3, 0.9) for N in (1e6, 1e8) for D in (1e9, 1e11)]).T
+GRID = np.array([(S, N, D) for S in (0.0, 0.5, 0.875) for N in (1e6, 1e8) for D in (1e9, 1e11)]).T
 FRANTAR_PARAMS = FrantarParams(a_S=16.8, b_S=0.722, c_S=45.0, b_N=0.245, a_D=6.9e8, b_D=0.203, c=0.651)
 CHINCHILLA_PARAMS = ChinchillaParams(A=406.4, alpha=0.34, B=410.7, beta=0.28, E=1.69)
+AVERAGE, DENSITY, EFFECTIVE, GENERALIZED = (
+    FORMS[name] for name in ("average_params", "density", "effective_params", "generalized")
+)
+WU = DENSITY.make_params(
+    {
+        "A": 188.8,
+        "epsilon": -0.0097,
+        "P": -0.2729,
+        "mu": 0.8466,
+        "alpha": 0.3268,
+        "B": 447.2,
+        "beta": 0.3268,
+        "E": 2.348,
+    }
+)
+EFFICIENCIES = {"eff_50": 0.8, "eff_75": 0.6, "eff_87_5": 0.4}
 CASES = [
     pytest.param(FRANTAR, FRANTAR_PARAMS, id="frantar"),
     pytest.param(CHINCHILLA, CHINCHILLA_PARAMS, id="chinchilla"),
+    pytest.param(AVERAGE, CHINCHILLA_PARAMS, id="average_params"),
+    pytest.param(DENSITY, WU, id="density"),
+    pytest.param(
+        EFFECTIVE, EFFECTIVE.make_params({**CHINCHILLA_PARAMS._asdict(), **EFFICIENCIES}), id="effective_params"
+    ),
+    pytest.param(
+        GENERALIZED,
+        GENERALIZED.make_params(
+            {"e": 1.7, "gamma": -0.02, "a": 300.0, "alpha": 0.3, "c": 80.0, "b": 410.0, "beta": 0.28}
+        ),
+        id="generalized",
+    ),
 ]
 
 
@@ -36,28 +65,90 @@ def test_chinchilla_is_the_paper_formula():
     np.testing.assert_allclose(CHINCHILLA.predict(p, S, N, D), p.A / N**p.alpha + p.B / D**p.beta + p.E, rtol=1e-13)
 
 
+def test_average_params_is_chinchilla_in_the_average_size():
+    S, N, D = GRID
+    p, average = CHINCHILLA_PARAMS, N / (1 - S) * (1 - 0.625 * S)
+    np.testing.assert_allclose(AVERAGE.predict(p, S, N, D), CHINCHILLA.predict(p, 0.0, average, D), rtol=1e-13)
+    constant = form_named("average_params", (0.0,))
+    np.testing.assert_allclose(constant.predict(p, S, N, D), CHINCHILLA.predict(p, 0.0, N / (1 - S), D), rtol=1e-13)
+
+
+def test_density_is_the_paper_formula():
+    S, N, D = GRID
+    p = WU
+    size = p.A * ((1 - S) ** p.epsilon + p.P * S**p.mu) / N**p.alpha
+    np.testing.assert_allclose(DENSITY.predict(p, S, N, D), p.E + size + p.B / D**p.beta, rtol=1e-13)
+
+
+def test_effective_params_is_chinchilla_in_the_effective_size():
+    S, N, D = GRID
+    efficiency = np.select([S == 0, S == 0.5, S == 0.875], [1.0, EFFICIENCIES["eff_50"], EFFICIENCIES["eff_87_5"]])
+    params = EFFECTIVE.make_params({**CHINCHILLA_PARAMS._asdict(), **EFFICIENCIES})
+    expected = CHINCHILLA.predict(CHINCHILLA_PARAMS, 0.0, N / (1 - S) * efficiency, D)
+    np.testing.assert_allclose(EFFECTIVE.predict(params, S, N, D), expected, rtol=1e-13)
+
+
+def test_generalized_is_the_paper_formula():
+    S, N, D = GRID
+    p = GENERALIZED.make_params({"e": 1.7, "gamma": 0.1, "a": 300.0, "alpha": 0.3, "c": 80.0, "b": 410.0, "beta": 0.28})
+    expected = p.e * (1 - S) ** p.gamma + (p.a * (1 - S) ** p.alpha + p.c * S) / N**p.alpha + p.b / D**p.beta
+    np.testing.assert_allclose(GENERALIZED.predict(p, S, N, D), expected, rtol=1e-13)
+
+
+def test_effective_params_knows_the_levels_it_was_fitted_to_and_no_others(make_runs):
+    runs = make_runs(sparsity=(0.0, 0.3, 0.6))
+    adapted = EFFECTIVE.for_runs(runs)
+    assert adapted.settings == (0.0, 0.3, 0.6)
+    assert adapted.names == ("A", "alpha", "eff_30", "eff_60", "B", "beta", "E")
+    params = adapted.make_params({**CHINCHILLA_PARAMS._asdict(), "eff_30": 0.9, "eff_60": 0.7})
+    with pytest.raises(RecordError, match=r"no such level of sparsity.*found 0.5, expected one of 0, 0.3, 0.6"):
+        adapted.predict(params, 0.5, 1e6, 1e9)
+    assert form_named("effective_params", adapted.settings) is adapted
+
+
+def test_effective_params_needs_dense_runs(make_runs):
+    with pytest.raises(RecordError, match="measures every sparsity against dense runs"):
+        EFFECTIVE.for_runs(make_runs(sparsity=(0.5, 0.75)))
+    with pytest.raises(RecordError, match="never changes"):
+        EFFECTIVE.for_runs(make_runs(sparsity=(0.0,)))
+
+
+def test_levels_gather_what_rounding_scattered():
+    levels = levels_of(np.array([0.0, 0.4996, 0.5004, 0.75, 0.0, 0.7502]))
+    np.testing.assert_allclose(levels, (0.0, 0.5, 0.7501))
+
+
+@pytest.mark.parametrize(("form", "params"), CASES)
+def test_terms_with_and_without_size_make_the_loss(form, params):
+    S, N, D = GRID
+    exponent_of_size = params._asdict()[form.size_exponent]
+    total = form.size_factor(params, S) * N**-exponent_of_size + form.terms_without_size(params, S, D)
+    np.testing.assert_allclose(total, form.predict(params, S, N, D), rtol=1e-13)
+    assert form.sees_sparsity == (form.name != "chinchilla")
+
+
 @pytest.mark.parametrize(("form", "params"), CASES)
 def test_jacobian_against_finite_differences(form, params):
     jacobian = form.jacobian(params, *GRID)
     assert jacobian.shape == (GRID.shape[1], len(form.names))
     for index, name in enumerate(form.names):
-        step = 1e-6 * getattr(params, name)
+        step = 1e-6 * abs(getattr(params, name))
         up, down = (params._replace(**{name: getattr(params, name) + sign * step}) for sign in (1, -1))
         difference = (form.predict(up, *GRID) - form.predict(down, *GRID)) / (2 * step)
         np.testing.assert_allclose(jacobian[:, index], difference, rtol=1e-6, atol=1e-9 * np.abs(difference).max())
 
 
 @pytest.mark.parametrize(("form", "params"), CASES)
-@pytest.mark.parametrize("feature", ["density", "nonzero", "data"])
-def test_slope_against_finite_differences(form, params, feature):
+@pytest.mark.parametrize("variable", ["nonzero", "data"])
+def test_slope_against_finite_differences(form, params, variable):
     S, N, D = GRID
     h = 1e-6
 
     def moved(sign: int) -> np.ndarray:
-        factor = {name: np.exp(sign * h * (name == feature)) for name in ("density", "nonzero", "data")}
-        return form.predict(params, 1 - (1 - S) * factor["density"], N * factor["nonzero"], D * factor["data"])
+        factor = {name: np.exp(sign * h * (name == variable)) for name in ("nonzero", "data")}
+        return form.predict(params, S, N * factor["nonzero"], D * factor["data"])
 
-    np.testing.assert_allclose(form.slope(params, feature, S, N, D), (moved(1) - moved(-1)) / (2 * h), atol=1e-8)
+    np.testing.assert_allclose(form.slope(params, variable, S, N, D), (moved(1) - moved(-1)) / (2 * h), atol=1e-8)
 
 
 @pytest.mark.parametrize(("form", "params"), CASES)
@@ -74,7 +165,7 @@ def test_many_laws_at_once_are_each_law(form, params):
 @given(
     nonzero=st.floats(1e-3, 1e12),
     data=st.floats(1e-3, 1e14),
-    factors=hnp.arrays(np.float64, 7, elements=st.floats(0.2, 5)),
+    factors=hnp.arrays(np.float64, 8, elements=st.floats(0.2, 5)),
 )
 def test_coordinates_and_units_round_trip(form, params, nonzero, data, factors):
     params = form.params(*(value * factor for value, factor in zip(params, factors, strict=False)))
@@ -114,32 +205,63 @@ def test_derivatives_of_the_objective(form, params, delta, residual):
     assert (np.abs(exact.gradient[0]) <= largest).all(), "the gradient is a cosine times its largest size"
 
 
-def test_a_users_own_form_is_a_declaration():
-    own = Form(
-        name="flat-data",
-        formula="A N^-alpha + E",
+def users_own_form() -> Form:
+    """A law in the geometric mean of the non-zero and the dense size, whose size term may not fall below zero."""
+    mean_size = Feature("geometric mean size", size=1, log_g=lambda sparsity: -0.5 * np.log1p(-sparsity))
+    return Form(
+        name="own",
+        formula="A / (N / sqrt(1-S))^alpha + B / D^0.3 + E",
         source="a test",
-        params=lambda **values: ChinchillaParams(**values, B=0.0, beta=1.0),
         parameters=(
-            Parameter("A", "nats", "size"),
-            Parameter("alpha", "1", "exponent"),
+            Parameter("A", "nats · weights^alpha", "size"),
+            exponent("alpha", "of size"),
+            Parameter("B", "nats · data^0.3", "data", lower=-np.inf),
             Parameter("E", "nats", "rest"),
         ),
-        terms=(Term("A", (Power("nonzero", "alpha", -1),)), Term("E")),
-        size_exponent="alpha",
+        terms=(Term("A", (Power(mean_size, "alpha", -1),)), Term("B", (Power(DATA, 0.3, -1),)), Term("E")),
     )
+
+
+def test_a_users_own_form_is_a_declaration_and_is_fitted_like_ours(make_runs):
+    own = users_own_form()
     assert form_named(own) is own
+    law = own.make_params({"A": 200.0, "alpha": 0.3, "B": 500.0, "E": 1.5})
+    S, N, D = GRID
+    np.testing.assert_allclose(own.predict(law, S, N, D), 200 * (N / np.sqrt(1 - S)) ** -0.3 + 500 / D**0.3 + 1.5)
+    found = fit(make_runs(law, form=own), own, starts=16)
+    assert not found.failed, found.status
+    np.testing.assert_allclose(found.params, law, rtol=1e-6)
+
+
+def test_a_form_must_use_what_it_declares():
+    own = users_own_form()
     with pytest.raises(ValueError, match="must use its parameters"):
-        Form(own.name, "", "", own.params, own.parameters[:2], own.terms, "alpha")
+        Form(own.name, "", "", own.parameters[:2], own.terms)
+
+
+def test_a_form_without_one_exponent_of_size_says_so():
+    parameters = (*(Parameter(name, "1", "") for name in "AB"), exponent("p", ""), exponent("q", ""))
+    terms = (Term("A", (Power(NONZERO, "p", -1),)), Term("B", (Power(NONZERO, "q", -1),)))
+    with pytest.raises(RecordError, match="no single exponent of N"):
+        _ = Form("two", "", "", parameters, terms).size_exponent
 
 
 def test_wrong_names_and_values():
     with pytest.raises(RecordError, match=r"no such law form.*kaplan.*frantar, chinchilla"):
         form_named("kaplan")
+    with pytest.raises(RecordError, match="frantar takes no settings"):
+        form_named("frantar", (0.5,))
+    with pytest.raises(RecordError, match="expected one q"):
+        form_named("average_params", (0.5, 0.6))
+    with pytest.raises(RecordError, match="expected 0 and higher sparsities"):
+        form_named("effective_params", (0.5, 0.75))
     with pytest.raises(RecordError, match="wrong parameters for the form frantar"):
         FRANTAR.make_params({"a_S": 1.0})
     with pytest.raises(RecordError, match=r"params\.c: must be finite"):
         FRANTAR.make_params({**FRANTAR_PARAMS._asdict(), "c": -1.0})
+    with pytest.raises(RecordError, match=r"params\.b_N: must be finite and from 0 to 10"):
+        FRANTAR.make_params({**FRANTAR_PARAMS._asdict(), "b_N": 11.0})
+    assert DENSITY.make_params(WU._asdict()).P < 0
 
 
 def test_a_zero_coefficient_is_a_missing_term():

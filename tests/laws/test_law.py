@@ -1,11 +1,13 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sparsity_lab import __version__
 from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.laws import Law, LawDocument, bootstrap, document, fit, gain, heldout_error
+from sparsity_lab.laws import Law, LawDocument, bootstrap, document, fit, form_named, gain, heldout_error
+from sparsity_lab.specs.loading import load_spec
 
 TEXT = """\
 version: 1
@@ -32,6 +34,40 @@ def test_shipped_laws_round_to_the_papers_table(published, name, rounded):
     assert law.data_unit == ("images" if "vit" in name else "tokens")
 
 
+def test_the_shipped_density_law_has_the_gains_of_its_paper(published):
+    law = published("wu2026-c4")
+    assert "2606.01155" in law.source
+    np.testing.assert_allclose(gain(law, [0.5, 0.75, 0.875, 0.9375]), (1.62, 1.98, 2.17, 2.24), atol=5.1e-3)
+
+
+def test_published_laws_are_values():
+    path = Path(__file__).parents[2] / "specs" / "laws" / "wu2026-c4.yaml"
+    one, same = (load_spec(path, "law") for _ in range(2))
+    assert hash(one) == hash(same)
+    assert one == same
+    assert type(one).model_validate_json(one.model_dump_json()) == one
+    with pytest.raises(TypeError):
+        one.params["A"] = 1.0
+
+
+@pytest.mark.parametrize(("name", "settings"), [("average_params", (0.5,)), ("effective_params", (0.0, 0.4, 0.8))])
+def test_settings_of_a_form_are_kept_with_the_law(make_runs, tmp_path, name, settings):
+    form = form_named(name, settings)
+    values = dict.fromkeys(form.names, 0.5) | {
+        "A": 100.0,
+        "B": 1000.0,
+        "E": 1.5,
+        "alpha": 0.3,
+        "beta": 0.3,
+    }
+    runs = make_runs(form.make_params(values), form=form, sparsity=(0.0, 0.4, 0.8))
+    path = tmp_path / "law.json"
+    path.write_text(document(fit(runs, form, starts=8), source="demo").model_dump_json())
+    law = Law.load(path)
+    assert law.form is form
+    np.testing.assert_allclose(law.predict(0.4, 1e7, 1e10), form.predict(form.make_params(values), 0.4, 1e7, 1e10))
+
+
 def test_the_shipped_minimum_is_what_the_fit_finds(published, paper_runs):
     np.testing.assert_allclose(
         published("frantar2024-t5-c4-minimum").params, fit(paper_runs, "frantar").params, rtol=1e-7
@@ -50,7 +86,7 @@ def test_a_yaml_law(tmp_path):
     [
         ("chinchilla", "kaplan", r"law.yaml:3: form"),
         ("alpha: 0.34, ", "", r"law.yaml: params: wrong parameters for the form chinchilla"),
-        ("alpha: 0.34", "alpha: -1", r"law.yaml:5: params.alpha"),
+        ("alpha: 0.34", "alpha: -1", r"law.yaml: params.alpha: must be finite and from 0 to 10"),
         ("tokens", "words", r"law.yaml:4: data_unit"),
         ("citation", "cite", r"law.yaml:6: cite"),
         ("kind: law", "kind: model", "wrong kind of spec"),
@@ -72,12 +108,12 @@ def written(make_runs) -> LawDocument:
         source="studies/demo",
         bootstrap=bootstrap(fitted, 20),
         heldout=heldout_error(runs, "frantar", starts=8),
-        excluded_diverged=2,
+        excluded={"diverged": 2},
     )
 
 
 def test_a_document_tells_what_was_done(written):
-    assert written.provenance.excluded_diverged == 2
+    assert written.provenance.excluded == {"diverged": 2}
     assert written.provenance.runs == 64
     assert written.provenance.package_version == __version__
     assert written.units["a_D"] == "tokens"
@@ -96,6 +132,14 @@ def test_a_document_survives_its_file(written, tmp_path):
     assert law.predict(0.5, 1e7, 1e10) == Law.from_document(written).predict(0.5, 1e7, 1e10)
     interval = law.interval(lambda one: gain(one, 0.75))
     assert interval.low < interval.value < interval.high
+
+
+def test_a_document_keeps_the_noise_of_the_runs(make_runs, tmp_path):
+    fitted = fit(make_runs(noise=0.003), "frantar", starts=4)
+    path = tmp_path / "law.json"
+    path.write_text(document(fitted, source="a test").model_dump_json())
+    assert Law.load(path).noise == Law.from_fit(fitted).noise
+    assert Law.from_fit(fitted).noise.deviation == pytest.approx(0.003, rel=0.3)
 
 
 def test_bad_documents(written, tmp_path):

@@ -3,23 +3,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import (
     CHINCHILLA,
+    FORMS,
     FRANTAR,
     Law,
     SparseSchedule,
     chinchilla_compute,
     chinchilla_data,
+    chinchilla_ratio,
     dense_data,
+    dense_equivalent_size,
     dense_hardware,
     free,
     gain,
-    multiplier,
+    joint_optimum,
     optimal_sparsity,
     optimal_sparsity_on_dense_hardware,
+    optimum_grid,
+    training_flops,
 )
 from sparsity_lab.laws.forms import ChinchillaParams, FrantarParams
-from sparsity_lab.specs.schedules import Cubic
 
 RATIOS = np.array([1.0, 2.0, 5.0, 10.0, 100.0])
 LAWS = st.builds(
@@ -133,21 +138,81 @@ def test_a_law_without_sparsity_never_wants_any():
     assert gain(law, 0.9) == 1.0
 
 
-def test_multipliers_of_the_papers_schedule():
-    np.testing.assert_allclose(SparseSchedule()([0.0, 0.5, 0.75, 0.875]), [1.0, 1.375, 2.125, 3.625], rtol=1e-15)
+@settings(max_examples=30, deadline=None)
+@given(law=LAWS, ratio=st.floats(1, 200), nonzero=st.floats(1e5, 1e9), factor=st.floats(1e-3, 1e3))
+def test_contours_depend_on_the_ratio_to_dense_optimal_compute_only(law, ratio, nonzero, factor):
+    one, sizes = law_of(law), np.array([nonzero, nonzero * factor])
+    data = ratio * chinchilla_data(one, sizes)
+    np.testing.assert_allclose(chinchilla_ratio(one, sizes, data), ratio, rtol=1e-12)
+    here, there = optimal_sparsity(one, sizes, data)
+    assert here == pytest.approx(there, abs=1e-6)
 
 
-@given(start=st.floats(0, 0.45), end=st.floats(0.5, 1), power=st.floats(0.5, 6), sparsity=st.floats(0, 0.95))
-def test_the_multiplier_is_the_integral_of_the_density(start, end, power, sparsity):
-    progress = np.clip(((np.arange(20000) + 0.5) / 20000 - start) / (end - start), 0, 1)
-    density = 1 - sparsity * (1 - (1 - progress) ** power)
-    expected = density.mean() / (1 - sparsity)
-    assert SparseSchedule(start, end, power)(sparsity) == pytest.approx(expected, rel=1e-3)
+def test_a_grid_of_optima_and_its_dense_optimal_line(published):
+    law = published("frantar2024-t5-c4")
+    sizes, data = np.geomspace(1e6, 1e9, 4), np.geomspace(1e9, 1e12, 3)
+    grid = optimum_grid(law, sizes, data)
+    assert grid.sparsity.shape == (3, 4)
+    assert grid.sparsity[2, 1] == pytest.approx(float(optimal_sparsity(law, sizes[1], data[2])), abs=1e-7)
+    np.testing.assert_allclose(grid.dense_optimal, chinchilla_data(law, sizes))
+    many = Law(FRANTAR, law.params._replace(b_D=np.array([0.2, 0.3])), "tokens", "two")
+    assert optimum_grid(many, sizes, data).sparsity.shape == (2, 3, 4)
 
 
-def test_multipliers_by_name():
-    steep = Cubic(start=0.1, end=0.5, power=1)
-    assert multiplier("sparse_schedule", steep)(np.float64(0.5)) == pytest.approx((1 - 0.5 * 0.7) / 0.5)
-    assert multiplier("sparse_schedule") == SparseSchedule()
-    assert multiplier("dense_hardware")(np.float64(0.75)) == 4.0
-    assert multiplier("free")(np.float64(0.75)) == 1.0
+@settings(max_examples=15, deadline=None)
+@given(law=LAWS, compute=st.floats(1e16, 1e22))
+def test_no_size_and_sparsity_beat_the_joint_optimum(law, compute):
+    one, cost = law_of(law), SparseSchedule()
+    best = joint_optimum(one, compute)
+    assert training_flops(best.sparsity, best.nonzero, best.data) == pytest.approx(compute, rel=1e-9)
+    sparsity, sizes = np.linspace(0, 0.97, 98)[:, None], best.nonzero * np.geomspace(0.01, 100, 201)
+    losses = one.predict(sparsity, sizes, compute / (6 * sizes * cost(sparsity)))
+    assert best.loss <= losses.min() * (1 + 1e-12)
+    assert best.loss == one.predict(best.sparsity, best.nonzero, best.data)
+
+
+def generalized() -> Law:
+    """Sparsity lowers the floor as well as the size term: no common factor of N."""
+    form = FORMS["generalized"]
+    values = {"e": 0.9, "gamma": 0.05, "a": 30.0, "alpha": 0.25, "c": 20.0, "b": 800.0, "beta": 0.3}
+    return Law(form, form.make_params(values), "tokens", "a test")
+
+
+def test_the_joint_optimum_of_a_law_whose_gain_is_no_number():
+    law, cost, compute = generalized(), SparseSchedule(), np.array([1e18, 1e20])
+    best = joint_optimum(law, compute)
+    sparsity = np.linspace(0, 0.97, 98)[:, None, None]
+    sizes = best.nonzero * np.geomspace(0.05, 20, 201)[:, None]
+    losses = law.predict(sparsity, sizes, compute / (6 * sizes * cost(sparsity)))
+    assert (best.loss <= losses.min(axis=(0, 1)) * (1 + 1e-12)).all()
+    np.testing.assert_allclose(losses.min(axis=(0, 1)), best.loss, rtol=1e-3)
+
+
+def test_a_dense_equivalent_where_the_gain_is_no_number():
+    law = generalized()
+    with pytest.raises(RecordError, match="depends on N and D"):
+        gain(law, 0.5)
+    sizes = dense_equivalent_size(law, [0.3, 0.5], 1e7, 1e11)
+    np.testing.assert_allclose(law.predict(0.0, sizes, 1e11), law.predict([0.3, 0.5], 1e7, 1e11), rtol=1e-10)
+    assert dense_equivalent_size(law, 0.9, 1e12, 1e11) == np.inf
+
+
+@settings(max_examples=20, deadline=None)
+@given(law=LAWS, sparsity=st.floats(0, 0.95), nonzero=st.floats(1e5, 1e9), data=st.floats(1e8, 1e12))
+def test_the_dense_equivalent_is_the_gain_times_the_size(law, sparsity, nonzero, data):
+    one = law_of(law)
+    expected = nonzero * gain(one, sparsity)
+    assert dense_equivalent_size(one, sparsity, nonzero, data) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_form_of_levels_is_optimised_over_its_levels():
+    form = FORMS["effective_params"]
+    values = dict.fromkeys(form.names, 0.3) | {"A": 50.0, "B": 500.0, "E": 1.0}
+    efficiencies = [name for name in form.names if name.startswith("eff")]
+    values |= dict(zip(efficiencies, (0.7, 0.5, 0.3), strict=True))
+    law = Law(form, form.make_params(values), "tokens", "a test")
+    levels = np.array(form.settings)
+    best = optimal_sparsity(law, 1e8, [1e9, 1e12, 1e15])
+    assert set(best) <= set(levels)
+    losses = law.predict(levels, 1e8, 1e12 / SparseSchedule()(levels))
+    assert best[1] == levels[losses.argmin()]

@@ -77,8 +77,8 @@ def test_csv_round_trip_with_further_columns(tmp_path):
     [
         ("sparsity,nonzero,data\n0,1,1\n", "lacks the column loss"),
         ("sparsity,nonzero,data,loss\n0,1,1,three\n", r"runs.csv:2: loss: is not a number .*'three'"),
-        ("sparsity,nonzero,data,loss\n0,1,1,3\n0,1,1\n", r"runs.csv:3: loss"),
-        ("sparsity,nonzero,data,loss\n0,1,1,nan\n", r"runs.csv:2: loss: is not finite"),
+        ("sparsity,nonzero,data,loss\n0,1,1,3\n0,1,1\n", r"runs.csv:3: loss: is missing"),
+        ("sparsity,nonzero,data,loss\n0,1,1,nan\n", r"runs.csv:2: loss: is missing"),
         ("sparsity,nonzero,data,loss\n1.5,1,1,3\n", r"runs.csv: sparsity: row 0"),
         ("sparsity,nonzero,data,loss\n", "holds no run"),
         ("", "lacks the column sparsity"),

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import FRANTAR, Law, bootstrap, fit, gain, optimal_sparsity
-from sparsity_lab.laws.fit import box_for
+from sparsity_lab.laws import FRANTAR, Law, Runs, bootstrap, fit, gain, optimal_sparsity
 from sparsity_lab.laws.objective import Objective
 from sparsity_lab.laws.solver import minimise
+from sparsity_lab.laws.starts import box_for
+from sparsity_lab.laws.uncertainty import percentiles, sizes_of
 
 
 def test_replicates_reach_the_minimum_of_their_resample(paper_runs):
@@ -107,3 +110,45 @@ def test_a_quantity_that_no_parameter_moves_has_an_interval_of_no_width(make_run
     interval = Law.from_fit(fitted, bootstrap(fitted, 5)).interval(lambda _: np.array([1.0, 2.0]))
     np.testing.assert_array_equal(interval.low, [1.0, 2.0])
     np.testing.assert_array_equal(interval.high, [1.0, 2.0])
+
+
+def shared_errors(runs, spread, seed):
+    """The same runs, with an error in the log of the loss that all runs of one size share."""
+    errors = np.random.default_rng(seed).normal(scale=spread, size=8)[sizes_of(runs.nonzero)]
+    return Runs(runs.sparsity, runs.nonzero, runs.data, runs.loss * np.exp(errors))
+
+
+def test_whole_sizes_see_errors_that_a_size_shares(make_runs):
+    sizes = tuple(np.geomspace(1e6, 1e8, 8))
+    fitted = fit(shared_errors(make_runs(noise=0.001, nonzero=sizes), 0.01, seed=0), "frantar", delta=1.0)
+    rows, whole = (np.std(bootstrap(fitted, 60, resample=kind).draws.b_N) for kind in ("rows", "sizes"))
+    assert whole > 1.5 * rows
+
+
+def test_whole_sizes_stand_or_fall_together(make_runs):
+    """A law exact at every size but one: only resamples that hold this one are moved."""
+    runs = make_runs(nonzero=(1e6, 4e6, 1.6e7, 6.4e7))
+    moved = Runs(runs.sparsity, runs.nonzero, runs.data, runs.loss * np.where(runs.nonzero > 5e7, 1.01, 1.0))
+    draws = bootstrap(fit(moved, "frantar"), 100, resample="sizes").draws.b_N
+    without = np.isclose(draws, 0.25, rtol=1e-5).mean()
+    assert without == pytest.approx(0.75**4, abs=0.13), "the share of resamples of four that lack one of four"
+
+
+def test_two_sizes_cannot_be_resampled(make_runs):
+    fitted = fit(make_runs(noise=0.002, nonzero=(1e6, 1e8)), "frantar", starts=4)
+    with pytest.raises(RecordError, match="too few sizes to resample"):
+        bootstrap(fitted, 10, resample="sizes")
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=20))
+def test_sizes_are_counted_from_the_smallest(places):
+    sizes = 1e6 * 3.0 ** np.array(places) * np.linspace(1, 1.009, len(places))
+    expected = np.searchsorted(np.unique(places), places)
+    np.testing.assert_array_equal(sizes_of(sizes), expected)
+
+
+def test_ends_of_intervals_may_be_infinite():
+    draws = np.array([1.0] * 50 + [2.0] * 40 + [np.inf] * 10)
+    interval = percentiles(1.5, draws, 0.9)
+    assert (interval.low, interval.high) == (1.0, np.inf)
+    assert percentiles(1.5, draws, 0.5).high == 2.0

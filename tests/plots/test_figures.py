@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from synthetic_study import DATA, SIZES, SPARSITIES, flat_loss, make_grid, make_record, make_search, make_study
+from synthetic_study import DATA, SIZES, SPARSITIES, flat_loss, make_grid, make_record, make_search, make_study, runs_of
 
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import multiplier
@@ -70,7 +70,9 @@ def _places(case):
 @pytest.mark.parametrize("case", ["normal", "no held-out", "one run", "flat"])
 def test_parity(case, grid, law, tmp_path):
     records = {"one run": grid[:1], "flat": [r.model_copy(update={"loss": 2.0}) for r in grid[:9]]}.get(case, grid)
-    info = info_laws.parity(records, law, math.nan if case == "flat" else 0.99, law if case == "normal" else None)
+    info = info_laws.parity(
+        runs_of(records), law, math.nan if case == "flat" else 0.99, law if case == "normal" else None
+    )
     if case == "flat":
         info = replace(info, predicted=info.measured)
     assert_not_blank(drawn(figures.parity_figure, info, tmp_path, SPARSITIES)[0])
@@ -110,7 +112,7 @@ def test_optimum_against_data(case, grid, search, law, tmp_path):
 def test_contours(case, grid, law, tmp_path):
     worthless = replace(law, params=law.params._replace(a_S=1e-9))
     records = [make_record(SIZES[0], 0.5, DATA[0])] if case == "one run" else grid
-    info = info_laws.optimum_contours(records, worthless if case == "sparsity worth nothing" else law, COST)
+    info = info_laws.optimum_contours(worthless if case == "sparsity worth nothing" else law, COST, runs_of(records))
     assert_not_blank(drawn(figures.optimum_contours_figure, info, tmp_path)[0])
 
 

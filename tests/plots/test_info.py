@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_study import DATA, SIZES, SPARSITIES, make_record, true_law, true_loss
+from synthetic_study import DATA, SIZES, SPARSITIES, make_record, runs_of, true_law, true_loss
 
 from sparsity_lab.laws import chinchilla_compute, multiplier, optimal_sparsity
 from sparsity_lab.plots import info_laws, info_runs
@@ -71,7 +71,7 @@ def test_no_curves_without_a_dense_and_a_sparse_run():
 
 def test_parity_predicts_held_out_runs_by_the_refit(grid, law):
     off = replace(law, params=law.params._replace(c=law.params.c + 0.5))
-    info = info_laws.parity(grid, law, 0.99, off)
+    info = info_laws.parity(runs_of(grid), law, 0.99, off)
     data = np.array([record.data for record in grid])
     assert (info.held_out == (data == data.max())).all()
     inside, outside = info.relative_error[~info.held_out], info.relative_error[info.held_out]
@@ -80,7 +80,7 @@ def test_parity_predicts_held_out_runs_by_the_refit(grid, law):
 
 
 def test_parity_without_refit_holds_nothing_out(grid, law):
-    info = info_laws.parity(grid, law, None)
+    info = info_laws.parity(runs_of(grid), law, None)
     assert not info.held_out.any()
     assert info.held_out_error is None
 
@@ -116,7 +116,7 @@ def test_budgets_without_optimum_show_what_is_within_noise(grid, search):
 
 
 def test_contours_run_parallel_to_the_dense_optimal_line(grid, law):
-    info = info_laws.optimum_contours(grid, law, COST)
+    info = info_laws.optimum_contours(law, COST, runs_of(grid))
     assert info.dense_optimal == pytest.approx(chinchilla_compute(law, info.nonzero))
     along = [
         np.interp(np.log(3 * line), np.log(info.compute), column)

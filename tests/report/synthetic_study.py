@@ -294,6 +294,8 @@ def fitted(records: Sequence[RunRecord], forms: Sequence[str] = ("frantar", "chi
     runs = runs_of(records)
     compared = compare(runs, forms, starts=12)
     return {
-        one.fit.form.name: document(one.fit, source="example", bootstrap=bootstrap(one.fit, 40), heldout=one.heldout)
-        for one in compared
+        one.fit.form.name: document(
+            one.fit, source="example", bootstrap=bootstrap(one.fit, 40), heldout=one.first_heldout
+        )
+        for one in compared.forms
     }

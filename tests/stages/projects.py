@@ -59,7 +59,7 @@ STUDY = {
         "replicates": [{"nonzero": [1536], "sparsity": [0], "data": [1024], "seeds": [1]}],
     },
     "search": {"nonzero": 1536, "budgets": [1024, 4096], "regime": "gradual", "trials": 3},
-    "law": {"starts": 8, "bootstrap": 10},
+    "law": {"starts": 8, "bootstrap": 10, "forms": ["frantar", "chinchilla"]},
 }
 
 

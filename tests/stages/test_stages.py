@@ -26,8 +26,10 @@ from projects import (
 
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.laws.comparison_documents import read_comparison
+from sparsity_lab.laws.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents import read_document
-from sparsity_lab.stages.fit import describe_fit, fit_study
+from sparsity_lab.stages.fit import describe_fit, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import describe_search, search_study
 from sparsity_lab.stages.train import train_study
@@ -155,9 +157,9 @@ def test_a_run_that_diverged_is_recorded_and_stays_out_of_the_fit(trained: Path)
     assert metrics(trained, "train")["diverged"] == 1
     search_study(space_of(trained), console=silent())
     laws = fit_study(space_of(trained))
-    assert laws.documents["frantar"].provenance.excluded_diverged == 1
+    assert laws.forms["frantar"].document.provenance.excluded == {"diverged": 1}
     fitted = metrics(trained, "fit")["frantar"]
-    assert (fitted["runs"], fitted["excluded_diverged"]) == (GRID_RUNS - 1, 1)
+    assert (fitted["runs"], fitted["excluded"]) == (GRID_RUNS - 1, 1)
     assert fitted["runs"] < whole
 
 
@@ -259,6 +261,36 @@ def test_the_law_documents_agree_with_the_metrics(trained: Path) -> None:
     assert (trained / "laws/tiny/runs.parquet").is_file()
 
 
+def test_comparison_and_diagnostics_stand_beside_the_laws(trained: Path) -> None:
+    compared = read_comparison(trained / "laws/tiny/comparison.json")
+    laws = {path.stem for path in (trained / "laws/tiny").glob("*.json")} - {"comparison", "diagnostics"}
+    assert set(compared.forms) == laws
+    assert {"objective", "AICc", "largest-data", "largest-nonzero"} <= set(compared.criteria)
+    diagnosed = read_diagnostics(trained / "laws/tiny/diagnostics.json")
+    assert set(diagnosed) == laws
+    for form in laws:
+        status = read_document(trained / f"laws/tiny/{form}.json").fit.status
+        sound = status.startswith("converged") and "degenerate" not in status
+        assert bool(diagnosed[form].verdicts) == bool(diagnosed[form].profiles) == sound
+
+
+def test_a_form_that_is_asked_for_no_more_leaves_no_law(trained: Path) -> None:
+    edit(trained, "studies/tiny", law__forms=["chinchilla"])
+    fit_study(space_of(trained))
+    assert {path.name for path in (trained / "laws/tiny").glob("*.json")} == {
+        "chinchilla.json",
+        "comparison.json",
+        "diagnostics.json",
+    }
+
+
+def test_a_studys_runs_are_chosen_by_any_column_of_its_table(trained: Path) -> None:
+    every = study_input(space_of(trained))
+    sparse = study_input(space_of(trained), "regime == 'gradual' and steps > 0")
+    assert len(sparse.runs) + sparse.excluded["left out by the filter"] == len(every.runs)
+    assert sparse.runs.sparsity.min() > 0
+
+
 def test_answers_are_readable(trained: Path) -> None:
     laws = describe_fit(fit_study(space_of(trained)))
     assert "frantar" in laws
@@ -267,4 +299,4 @@ def test_answers_are_readable(trained: Path) -> None:
     edit(trained, "studies/tiny", search=None)
     assert describe_search(search_study(space_of(trained), console=silent())) == "the study asks for no search"
     assert metrics(trained, "search") == {}
-    assert fit_study(space_of(trained)).documents["frantar"].provenance.runs == GRID_RUNS
+    assert fit_study(space_of(trained)).forms["frantar"].document.provenance.runs == GRID_RUNS

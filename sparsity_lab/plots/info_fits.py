@@ -1,0 +1,133 @@
+"""What the figures of a fit show, for runs of any origin: errors, curves, gains.
+
+Profiles and comparisons are drawn from their records (`laws.diagnostics`) as they are.
+
+Plain numbers, no drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sparsity_lab.laws import Interval, Law, Runs, gain
+from sparsity_lab.plots.info_runs import FloatArray, Line, LossAgainstData, SizePanel
+
+SAME = 0.03
+"""sizes and amounts of data within 3 % of one another belong together: real ones miss their targets by a little"""
+SAME_SPARSITY = 0.01
+MOST_PANELS = 8
+STEPS = 60
+REACH = 1.25
+"""how far beyond the runs a law's line is drawn, as a factor"""
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Figure: errors of a law against sparsity, size and data.
+
+    Attributes:
+        law: name of the form.
+        runs: what was measured.
+        error: (runs,) ln predicted − ln measured, the relative error.
+        median: for sparsity, nonzero and data: (levels, 2) of a value and the median error of the runs there.
+        worst: labels of the runs that are furthest off, worst first, with their errors.
+    """
+
+    law: str
+    runs: Runs
+    error: FloatArray
+    median: Mapping[Literal["sparsity", "nonzero", "data"], FloatArray]
+    worst: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class GainCurve:
+    """One law's gain against sparsity; `gain` has low = high = value for a law without draws."""
+
+    name: str
+    sparsity: FloatArray
+    gain: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """Figure: dense-equivalent size over N against sparsity, several laws overlaid."""
+
+    curves: tuple[GainCurve, ...]
+    confidence: float
+    trained: float | None
+    """the sparsest run behind a fitted law; curves beyond it are extrapolations"""
+
+
+def residuals(runs: Runs, law: Law, *, worst: int = 3) -> Residuals:
+    """Errors of a law on runs, with their medians at each level of S, N and D."""
+    error = np.log(law.predict(runs.sparsity, runs.nonzero, runs.data) / runs.loss)
+    medians: dict[Literal["sparsity", "nonzero", "data"], FloatArray] = {
+        "sparsity": _medians(runs.sparsity, error, relative=False),
+        "nonzero": _medians(runs.nonzero, error),
+        "data": _medians(runs.data, error),
+    }
+    labels = runs.labels or tuple(f"run {number}" for number in range(1, len(runs) + 1))
+    furthest = np.argsort(-np.abs(error))[:worst]
+    return Residuals(law.form.name, runs, error, medians, tuple((labels[i], float(error[i])) for i in furthest))
+
+
+def loss_curves(runs: Runs, law: Law | None = None) -> LossAgainstData:
+    """Loss of each sparsity against data, a panel for each size; sizes beyond `MOST_PANELS` are thinned evenly."""
+    sizes = levels(runs.nonzero)
+    distinct = np.unique(sizes)
+    shown = distinct[np.linspace(0, len(distinct) - 1, min(len(distinct), MOST_PANELS)).round().astype(int)]
+    panels = tuple(SizePanel(round(size), _lines(runs.select(sizes == size), law)) for size in shown)
+    return LossAgainstData(panels, runs.data_unit, law.form.name if law else "")
+
+
+def gains(
+    laws: Mapping[str, Law], *, highest: float = 0.95, trained: float | None = None, confidence: float = 0.9
+) -> Gains:
+    """Gains of several laws from dense to `highest`."""
+    sparsity = np.linspace(0, highest, STEPS)
+    curves = tuple(GainCurve(name, sparsity, _gain(law, sparsity, confidence)) for name, law in laws.items())
+    return Gains(curves, confidence, trained)
+
+
+def levels(column: FloatArray, same: float = SAME, *, relative: bool = True) -> FloatArray:
+    """(rows,) each value's level: the mean of the run of sorted values no further apart than `same`."""
+    order = np.argsort(column, kind="stable")
+    ordered = column[order]
+    gaps = np.diff(np.log(ordered) if relative else ordered)
+    group = np.concatenate([[0], np.cumsum(gaps > same)])
+    means = np.bincount(group, ordered) / np.bincount(group)
+    found = np.empty_like(column)
+    found[order] = means[group]
+    return found
+
+
+def _medians(column: FloatArray, error: FloatArray, *, relative: bool = True) -> FloatArray:
+    level = levels(column, SAME if relative else SAME_SPARSITY, relative=relative)
+    return np.array([(value, np.median(error[level == value])) for value in np.unique(level)])
+
+
+def _lines(runs: Runs, law: Law | None) -> tuple[Line, ...]:
+    sparsities = levels(runs.sparsity, SAME_SPARSITY, relative=False)
+    return tuple(_line(runs.select(sparsities == sparsity), law) for sparsity in np.unique(sparsities))
+
+
+def _line(runs: Runs, law: Law | None) -> Line:
+    """Runs of one sparsity and size, with the law's line at their means."""
+    sparsity, nonzero = float(runs.sparsity.mean()), float(np.exp(np.log(runs.nonzero).mean()))
+    order = np.argsort(runs.data, kind="stable")
+    reach = np.geomspace(runs.data.min() / REACH, runs.data.max() * REACH, STEPS) if law else np.empty(0)
+    predicted = law.predict(sparsity, nonzero, reach) if law else reach
+    return Line(round(sparsity, 3), runs.data[order], runs.loss[order], reach, predicted)
+
+
+def _gain(law: Law, sparsity: FloatArray, confidence: float) -> Interval:
+    quantity: Callable[[Law], FloatArray] = lambda one: gain(one, sparsity)  # noqa: E731
+    if law.draws is None:
+        value = quantity(law)
+        return Interval(value, value, value)
+    return law.interval(quantity, confidence)

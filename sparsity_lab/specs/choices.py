@@ -1,0 +1,24 @@
+"""Words that several specs and the laws share: of data, of forms, of costs, of holdouts, of objectives.
+
+They stand alone so that a query of a law loads no more than it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from sparsity_lab.specs.base import Positive
+
+DataUnit = Literal["tokens", "images"]
+CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free"]
+LawForm = Literal["frantar", "chinchilla", "average_params", "density", "effective_params", "generalized"]
+Holdout = Literal["largest-data", "largest-nonzero", "largest-sparsity"]
+"""the runs with the largest value of a column"""
+HuberDelta = Positive | Literal["least-squares"]
+"""threshold of the Huber loss, in units of the residual; an infinite one is least squares"""
+
+
+def threshold(delta: HuberDelta) -> float:
+    """Huber's delta as a number: infinite for least squares."""
+    return math.inf if delta == "least-squares" else float(delta)

@@ -1,0 +1,91 @@
+"""Which law a name means: a file, a published law, or what was fitted to a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.laws.documents import LawDocument, read_document
+from sparsity_lab.laws.law import Law
+from sparsity_lab.specs.laws import PublishedLaw, load_law
+
+SHIPPED = Path(__file__).parents[2] / "specs" / "laws"
+"""published laws of this checkout, known by name in every folder"""
+FIRST_FORM = "frantar"
+"""the form meant where a study's laws are named without one"""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLaw:
+    """A law and what its file says beside its parameters.
+
+    Attributes:
+        name: as it was asked for, without folder and ending.
+        law: ready to predict.
+        document: of a law fitted here, else None.
+        published: of a published law, else None.
+    """
+
+    name: str
+    law: Law
+    document: LawDocument | None = None
+    published: PublishedLaw | None = None
+
+
+def open_law(name: str, root: Path = Path()) -> OpenLaw:
+    """A law by its file (.json, .yaml), by the name of a published law, or by a study's name.
+
+    A study may have several: `STUDY/FORM` names one, `STUDY` alone means its frantar law, or the only one it has.
+
+    Raises:
+        RecordError: nothing has that name (with the names there are), or a fitted law's file is damaged.
+        SpecError: a published law's file is damaged.
+    """
+    path = Path(name)
+    if path.suffix in {".json", ".yaml", ".yml"}:
+        return _read(path)
+    for folder in (Layout(root).specs / "laws", SHIPPED):
+        if (folder / f"{name}.yaml").is_file():
+            return _read(folder / f"{name}.yaml")
+    return _of_study(name, root)
+
+
+def known_laws(root: Path = Path()) -> tuple[str, ...]:
+    """Names that `open_law` takes: published laws, then the studies' as STUDY/FORM."""
+    published = {path.stem for folder in (Layout(root).specs / "laws", SHIPPED) for path in folder.glob("*.yaml")}
+    return (*sorted(published), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
+
+
+def _fitted(root: Path, study: str = "*") -> list[Path]:
+    """Law files of a study, or of all; other JSON in the folder is no law."""
+    forms = Layout(root).laws("x").parent
+    return sorted(path for path in forms.glob(f"{study}/*.json") if _is_law(path))
+
+
+def _is_law(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"kind": "fitted-law"' in file.read(200)
+
+
+def _of_study(name: str, root: Path) -> OpenLaw:
+    study, _, form = name.partition("/")
+    found = {path.stem: path for path in _fitted(root, study)} if study.isprintable() and study else {}
+    wanted = form or (FIRST_FORM if FIRST_FORM in found else next(iter(found), ""))
+    if wanted not in found or (not form and len(found) > 1 and FIRST_FORM not in found):
+        known = ", ".join(known_laws(root)) or "none here"
+        raise RecordError("no such law", found=name, expected=f"a file, or one of: {known}")
+    return _read(found[wanted], name)
+
+
+def _read(path: Path, name: str | None = None) -> OpenLaw:
+    named = name or path.stem
+    if path.suffix == ".json":
+        document = read_document(path)
+        return OpenLaw(named, Law.from_document(document), document=document)
+    spec = load_law(path)
+    try:
+        return OpenLaw(named, Law.from_spec(spec), published=spec)
+    except RecordError as error:
+        raise SpecError(str(error), where=path) from None
