@@ -26,10 +26,10 @@ def report_study(space: Workspace) -> ReportSummary:
         NotReadyError: an earlier step has not been run.
         RecordError: a result is damaged.
     """
-    trials = search_records(space)
+    grid, trials = grid_records(space), search_records(space)
     inputs = ReportInputs(
         study=space.study,
-        grid=grid_records(space),
+        grid=grid,
         trials=trials,
         search=read_search(space.layout.search_result(space.name)),
         laws=_laws(space),
