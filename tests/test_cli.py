@@ -167,7 +167,7 @@ def test_show_fills_in_every_default(bare: Path) -> None:
         "minimum_updates": 4,
         "power": 3.0,
     }
-    assert spec["pattern"] == {"kind": "unstructured"}
+    assert spec["pattern"] == {"kind": "unstructured", "within": "tensor"}
 
 
 def test_runs_as_json(finished: Path) -> None:
