@@ -260,3 +260,52 @@ def test_a_read_only_folder_can_be_looked_at(read_only: Path) -> None:
     assert "0 runs" in cli(read_only, "plan", "tiny").stdout
     assert "frantar" not in cli(read_only, "runs", "list", "tiny").stdout
     assert "every fingerprint is that of its spec and data" in cli(read_only, "runs", "verify", "tiny").stdout
+
+
+def write_runs(path: Path) -> Path:
+    """A grid of runs that follow a law, with other names and units, one run that failed and one given twice."""
+    rows = ["zeros,params_m,steps,val/loss"]
+    for sparsity in (0.0, 0.5, 0.75):
+        for millions in (1.3, 5.2, 20.8, 83.2):
+            for steps in (1_000, 4_000, 16_000):
+                size = (12 * (1 - sparsity) ** 0.9 + 30) * (millions * 1e6) ** -0.25
+                loss = size + (6e7 / (steps * 65_536)) ** 0.35 + 0.9
+                rows.append(f"{100 * sparsity},{millions},{steps},{loss * (1 + 1e-3 * (-1) ** len(rows)):.6f}")
+    path.write_text("\n".join([*rows, rows[-1], "0,1.3,2000,"]) + "\n", encoding="utf-8")
+    return path
+
+
+COLUMNS = "sparsity=zeros/100,nonzero=params_m*1e6,data=steps*65536,loss=`val/loss`"
+
+
+def test_a_fit_of_a_file_counts_what_it_left_out_and_writes_a_law_that_answers(tmp_path: Path) -> None:
+    path = write_runs(tmp_path / "runs.csv")
+    quick = ("--starts", "8", "--bootstrap", "20")
+    done = cli(tmp_path, "fit", str(path), "--columns", COLUMNS, *quick, "--out", "law.json", "--json")
+    said = json.loads(done.stdout)
+    assert (said["runs"], said["excluded"]) == (36, {"without a finite loss": 1, "given twice": 1})
+    assert said["laws"]["frantar"]["fit"]["converged"]
+    law = json.loads((tmp_path / "law.json").read_text(encoding="utf-8"))
+    assert law["provenance"]["excluded"] == said["excluded"]
+    (row,) = json.loads(cli(tmp_path, "law", "predict", "law.json", "-n", "5.2M", "-d", "262M", "--json").stdout)[
+        "rows"
+    ]
+    assert row["loss_low"] < row["loss"] < row["loss_high"]
+    text = cli(tmp_path, "fit", str(path), "--columns", COLUMNS, *quick, "--where", "zeros < 60").stdout
+    assert "left out: 13 by the filter, 1 without a finite loss" in " ".join(text.split())
+
+
+def test_a_fit_of_a_study_with_options_leaves_its_laws_alone(trained: Path) -> None:
+    before = (trained / "laws/tiny/chinchilla.json").read_bytes()
+    said = json.loads(cli(trained, "fit", "tiny", "--form", "chinchilla", "--bootstrap", "5", "--json").stdout)
+    assert list(said["laws"]) == ["chinchilla"]
+    assert said["source"] == "tiny"
+    assert (trained / "laws/tiny/chinchilla.json").read_bytes() == before
+    assert "chinchilla" in cli(trained, "law", "show", "tiny/chinchilla").stdout
+
+
+def test_figures_of_a_fit(tmp_path: Path) -> None:
+    path = write_runs(tmp_path / "runs.csv")
+    cli(tmp_path, "fit", str(path), "--columns", COLUMNS, "--starts", "8", "--bootstrap", "10", "--plots", "figures")
+    drawn = {figure.stem for figure in (tmp_path / "figures").glob("*.png")}
+    assert {"predicted-frantar", "residuals-frantar", "loss-frantar", "contours-frantar", "gains"} <= drawn

@@ -25,7 +25,7 @@ from sparsity_lab.laws.runs import COLUMNS, FloatArray, Runs
 from sparsity_lab.laws.tables import Cell, Table, common_names, read_table
 from sparsity_lab.specs.choices import DataUnit
 
-NO_LOSS, TWICE, FILTERED = "without a finite loss", "given twice", "left out by the filter"
+NO_LOSS, TWICE, FILTERED = "without a finite loss", "given twice", "by the filter"
 PLAIN: Mapping[str, str] = MappingProxyType({})
 
 

@@ -138,7 +138,7 @@ def test_a_column_that_one_of_the_files_lacks_is_named_with_that_file(tmp_path):
 
 
 def test_nothing_left_says_what_became_of_the_rows(tmp_path):
-    with pytest.raises(RecordError, match=r"holds no run .found '3 left out by the filter'"):
+    with pytest.raises(RecordError, match=r"holds no run .found '3 by the filter'"):
         read_runs(write(tmp_path / "runs.csv", ROWS), columns=COLUMNS, where="steps > 1e9")
 
 
