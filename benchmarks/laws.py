@@ -104,7 +104,7 @@ def scattered(rows: int) -> Runs:
     """As many runs at random sizes and data, at five levels of sparsity."""
     rng = np.random.default_rng(rows)
     S = rng.choice([0.0, 0.5, 0.75, 0.875, 0.9375], rows)
-    return _noisy(S, np.exp(rng.uniform(*np.log([1e6, 1e8]), rows)), np.exp(rng.uniform(*np.log([1e9, 1e11]), rows)))
+    return _noisy(S, 10 ** rng.uniform(6, 8, rows), 10 ** rng.uniform(9, 11, rows))
 
 
 def _noisy(S: np.ndarray, N: np.ndarray, D: np.ndarray) -> Runs:

@@ -1,7 +1,7 @@
 """One regime against another at the same N, D and S: is the difference more than the noise of seeds?
 
-The noise of a comparison is that of its two regimes, pooled over everything they were repeated on: other regimes may
-be far noisier.
+The noise of a comparison is that of its two regimes, pooled over the sparsities that they were repeated on at the same
+N and D: other regimes, and the same ones on more data, may be far noisier.
 """
 
 from __future__ import annotations
@@ -90,23 +90,27 @@ class Contrast:
         return "lower" if self.difference < 0 else "higher"
 
 
+_Cell = tuple[str, int, int]
+
+
 class Noise:
-    """Squares about the mean and their degrees of freedom, by regime."""
+    """Squares about the mean and their degrees of freedom, by regime, N and D."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._squares: dict[str, float] = defaultdict(float)
-        self._degrees: dict[str, int] = defaultdict(int)
+        self._squares: dict[_Cell, float] = defaultdict(float)
+        self._degrees: dict[_Cell, int] = defaultdict(int)
         for entry in entries:
             if entry.losses.size > 1:
-                self._squares[entry.regime] += float(((entry.losses - entry.mean) ** 2).sum())
-                self._degrees[entry.regime] += entry.losses.size - 1
+                self._squares[_cell(entry)] += float(((entry.losses - entry.mean) ** 2).sum())
+                self._degrees[_cell(entry)] += entry.losses.size - 1
 
     def of_difference(self, one: Entry, other: Entry) -> tuple[float, int]:
         """Standard deviation of the difference of two means, nats, and its degrees of freedom; NaN and 0 without."""
-        degrees = sum(self._degrees[regime] for regime in {one.regime, other.regime})
+        cells = {_cell(one), _cell(other)}
+        degrees = sum(self._degrees[cell] for cell in cells)
         if not degrees or not one.losses.size or not other.losses.size:
             return math.nan, 0
-        variance = sum(self._squares[regime] for regime in {one.regime, other.regime}) / degrees
+        variance = sum(self._squares[cell] for cell in cells) / degrees
         return math.sqrt(variance * (1 / one.losses.size + 1 / other.losses.size)), degrees
 
     def contrast(self, entry: Entry, against: Entry) -> Contrast:
@@ -116,6 +120,10 @@ class Noise:
         if not degrees or deviation == 0:
             return Contrast(entry, against, difference, deviation, math.nan if not degrees else float(difference == 0))
         return Contrast(entry, against, difference, deviation, float(2 * stdtr(degrees, -abs(difference) / deviation)))
+
+
+def _cell(entry: Entry) -> _Cell:
+    return entry.regime, entry.place.nonzero, entry.place.data
 
 
 def corrected(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:

@@ -183,7 +183,10 @@ def _unstructured(run: RunSpec) -> RunSpec | None:
 
 
 def _match(entry: Entry, entries: Iterable[Entry], reference: str, noise: Noise) -> Match | None:
-    """None where the reference was trained on fewer than two amounts of data, or a loss is missing."""
+    """None where the reference was trained on fewer than two amounts of data, or a loss is missing.
+
+    The interval is that of the noisiest of the runs that the answer is read from: noise may grow with data.
+    """
     place = entry.place
     scratch = [
         other
@@ -196,8 +199,9 @@ def _match(entry: Entry, entries: Iterable[Entry], reference: str, noise: Noise)
         return None
     data = np.array([other.place.data for other in scratch], dtype=np.float64)
     losses = np.array([other.mean for other in scratch])
-    deviation, degrees = noise.of_difference(entry, scratch[-1])
-    half = BAND * deviation if degrees else 0.0
+    half = BAND * max(
+        (d for d, degrees in (noise.of_difference(entry, other) for other in scratch) if degrees), default=0
+    )
     low, multiple, high = (
         data_needed(data, losses, level) / place.data for level in (entry.mean + half, entry.mean, entry.mean - half)
     )
