@@ -73,7 +73,7 @@ def study_input(space: Workspace, where: str | None = None) -> Input:
     columns = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
     table = Table(
         space.layout.runs(space.name),
-        {name: [row[name] for row in columns] for name in SCHEMA.names},
+        {name: [row[name] for row in columns] for name in (*SCHEMA.names, "regime")},
         tuple(record.fingerprint for record in wanted),
     )
     found = select_runs([table], where=where, data_unit=space.study.spec.grid.data_unit)

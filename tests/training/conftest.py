@@ -1,4 +1,4 @@
-"""Runs in motion; and the tests of this room can import `regime_cases`, whatever folder pytest starts in."""
+"""Runs in motion; and the tests of this room can import `method_cases`, whatever folder pytest starts in."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from regime_cases import REFRESH, REGIMES, STATIC, regime
+from method_cases import REFRESH, REGIMES, STATIC, regime
 
 from sparsity_lab.models.count import prunable_count, prunable_shapes, step_flops
 from sparsity_lab.pruning.pruner import make_pruner

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from regime_cases import regime
+from method_cases import regime
 from safetensors.torch import load_file
 
 from sparsity_lab.artifacts.records import RunRecord

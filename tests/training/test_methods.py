@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import REGIMES, STATIC, regime
+from method_cases import REGIMES, STATIC, regime
 from torch import Tensor
 
 from sparsity_lab.models.build import build_model

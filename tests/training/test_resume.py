@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from regime_cases import REGIMES, regime
+from method_cases import REGIMES, regime
 from safetensors.torch import load_file
 
 from sparsity_lab.artifacts.records import RunRecord

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from regime_cases import regime
+from method_cases import regime
 from safetensors.torch import load_file, save_file
 
 from sparsity_lab.artifacts.records import Cost, RunRecord
