@@ -82,7 +82,7 @@ def gain(law: Law, sparsity: ArrayLike) -> FloatArray:
         )
     exponent = law.params._asdict()[law.form.size_exponent]
     dense, sparse = (law.form.size_factor(law.params, S) for S in (0.0, sparsity))
-    with np.errstate(over="ignore"):  # a degenerate draw of a bootstrap may say infinitely larger
+    with np.errstate(over="ignore", invalid="ignore"):  # a degenerate draw may say infinitely larger, or nothing
         return np.asarray((dense / sparse) ** (1 / exponent))
 
 
