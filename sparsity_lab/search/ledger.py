@@ -1,136 +1,163 @@
-"""The search's memory: finished trials in one SQLite file that Optuna and its dashboard read.
+"""The search's memory: trials in a storage that Optuna and its dashboard read.
 
-A trial is written once, when its run has an answer, in one transaction. A process killed at any moment therefore leaves
-no trial half told and none that waits for an answer. Reading never writes, so a search with nothing to do leaves the
-file's bytes as they were.
+A trial belongs to a slot, its place in its study's order. It comes into being with all that decides its run, waits to
+be claimed, is claimed by one process, and is told its outcome once. Of several trials of one slot, made by processes
+that planned the same round at once, the one with the lowest number is real; the others are told FAIL and never run.
+Reading never writes, so a search with nothing to do leaves its storage's bytes as they were.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
-from urllib.parse import quote
+from typing import Self
 
-import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import URL
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import Study, StudyDirection, load_study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
 
-from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import Source
-from sparsity_lab.errors import MachineError, RecordError
-from sparsity_lab.search.sampler import SPARSITY, distribution
-from sparsity_lab.search.space import Space
+from sparsity_lab.errors import InputError, MachineError, RecordError
+from sparsity_lab.search.leases import Lease
+from sparsity_lab.search.storages import (
+    TROUBLE,
+    Database,
+    Opened,
+    Place,
+    SqliteFile,
+    explained,
+    open_reader,
+    open_writer,
+    place_of,
+    roll_back,
+)
+from sparsity_lab.search.trials import LEASE, RUN, Book, Entry, Outcome, Proposal
 
-SLOT, SOURCE = "slot", "source"
 
+class Ledger:
+    """Trials by the name of their Optuna study; a context manager that closes what it opened.
 
-@dataclass(frozen=True)
-class Entry:
-    """A finished trial of one budget.
+    Args:
+        location: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
 
-    Attributes:
-        slot: its place in the budget's order of trials; 0 is the dense anchor.
-        sparsity: as asked, a multiple of the resolution.
-        source: who asked.
+    Every method raises RecordError for a storage that cannot be read, MachineError for one that cannot be reached or
+    written.
     """
 
-    slot: int
-    sparsity: float
-    source: Source
+    def __init__(self, location: str | Path) -> None:
+        self.place: Place = place_of(location)
+        self._reader: Opened | None = None
+        self._studies: dict[str, Study] = {}
+        """studies that have been read; they remember finished trials"""
+        self._writer: Opened | None = None
 
-    def trial(self, record: RunRecord, space: Space) -> FrozenTrial:
-        """What Optuna is told: the loss, or for a diverged run that it was stopped early, which samplers avoid."""
-        attributes = {
-            SLOT: self.slot,
-            SOURCE: self.source,
-            "fingerprint": record.fingerprint,
-            "sparsity": record.sparsity,
-            "data": record.data,
-            "loss": record.loss if record.finished else None,
-        }
-        return create_trial(
-            state=TrialState.COMPLETE if record.finished else TrialState.PRUNED,
-            value=record.loss if record.finished else None,
-            params={SPARSITY: self.sparsity},
-            distributions={SPARSITY: distribution(space)},
-            user_attrs=attributes if record.finished else {**attributes, "reason": record.reason},
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in (self._reader, self._writer):
+            if opened is not None:
+                opened.close()
+        self._reader = self._writer = None
+        self._studies.clear()
+
+    def read(self, names: Iterable[str]) -> dict[str, Book]:
+        """Trials of ours; what someone else enqueued or runs in the storage is passed over."""
+        try:
+            return self._look(names)
+        except TROUBLE as error:
+            if not isinstance(self.place, SqliteFile):
+                raise self._unreadable(error) from error
+        try:  # a kill may have left a write half done, which a file opened for reading only cannot undo
+            roll_back(self.place.path)
+            return self._look(names)
+        except TROUBLE as error:
+            raise self._unreadable(error) from error
+
+    def enqueue(self, study: str, proposal: Proposal, objectives: int = 1) -> int:
+        """Add a trial that waits to be claimed, and its study if it is the first; returns the trial's identity."""
+        with self._writing() as storage:
+            return storage.create_new_trial(_study(storage, study, objectives), proposal.trial(TrialState.WAITING))
+
+    def claim(self, entry: Entry, lease: Lease) -> bool:
+        """Make a waiting trial one's own; False when another process was first."""
+        return self._unless_finished(
+            lambda storage: storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
+        ) and self.renew(entry, lease)
+
+    def renew(self, entry: Entry, lease: Lease) -> bool:
+        """Write a lease; False when the trial is finished."""
+        return self._unless_finished(
+            lambda storage: storage.set_trial_user_attr(entry.identity, LEASE, lease.json()) is None
         )
 
+    def lease(self, entry: Entry) -> Lease | None:
+        """The lease of a trial as it stands."""
+        with self._writing() as storage:
+            return Lease.of(storage.get_trial(entry.identity).user_attrs.get(LEASE))
 
-@dataclass(frozen=True)
-class Ledger:
-    """Trials by the name of their Optuna study, in the SQLite file at `path`."""
+    def release(self, entry: Entry) -> bool:
+        """Let a claimed trial wait again; False when it is finished."""
+        return self._unless_finished(lambda storage: storage.set_trial_state_values(entry.identity, TrialState.WAITING))
 
-    path: Path
+    def finish(self, entry: Entry, outcome: Outcome) -> bool:
+        """Tell a trial's outcome; False when another process has told it."""
 
-    def read(self, names: Iterable[str]) -> dict[str, dict[int, Entry]]:
-        """The finished trials of each study by slot; none when the file or the study does not exist.
+        def tell(storage: BaseStorage) -> bool:
+            storage.set_trial_user_attr(entry.identity, RUN, dict(outcome.facts))
+            return storage.set_trial_state_values(entry.identity, outcome.state, outcome.values)
 
-        Raises:
-            RecordError: the file is no storage of this version of Optuna.
-        """
-        if not self.path.is_file():
-            return {name: {} for name in names}
-        with self._reading() as storage:
-            known = {study.study_name: study._study_id for study in storage.get_all_studies()}  # noqa: SLF001
-            return {name: _by_slot(storage.get_all_trials(known[name])) if name in known else {} for name in names}
+        return self._unless_finished(tell)
 
-    def write(self, trials: Mapping[str, Sequence[FrozenTrial]]) -> None:
-        """Add finished trials to studies, each in a transaction of its own, creating what is missing.
+    def dismiss(self, entry: Entry) -> bool:
+        """Tell a double FAIL; False when another process has."""
+        return self._unless_finished(lambda storage: storage.set_trial_state_values(entry.identity, TrialState.FAIL))
 
-        Raises:
-            MachineError: the file cannot be written.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _opened(self.path, "rwc") as storage:
-                for name, news in trials.items():
-                    optuna.create_study(storage=storage, study_name=name, load_if_exists=True).add_trials(news)
-        except (StorageInternalError, SQLAlchemyError, OSError) as error:
-            raise MachineError(f"the search's storage cannot be written: {_cause(error)}", where=self.path) from error
+    def _look(self, names: Iterable[str]) -> dict[str, Book]:
+        return {name: Book.of(name, self._trials(name)) for name in names}
+
+    def _trials(self, name: str) -> Sequence[FrozenTrial]:
+        self._reader = self._reader or open_reader(self.place)
+        if self._reader is None:
+            return ()
+        if name not in self._studies:
+            try:
+                self._studies[name] = load_study(study_name=name, storage=self._reader.storage)
+            except KeyError:
+                return ()
+        return self._studies[name].get_trials(deepcopy=False)
+
+    def _unless_finished(self, act: Callable[[BaseStorage], bool]) -> bool:
+        with self._writing() as storage:
+            try:
+                return act(storage)
+            except UpdateFinishedTrialError:
+                return False
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[RDBStorage]:
-        """The storage, read-only if it can be: one that a kill left in mid-write must first be put right."""
+    def _writing(self) -> Iterator[BaseStorage]:
         try:
-            with contextlib.ExitStack() as stack:
-                try:
-                    storage = stack.enter_context(_opened(self.path, "ro"))
-                except (OperationalError, StorageInternalError):
-                    storage = stack.enter_context(_opened(self.path, "rwc"))
-                yield storage
-        except (DatabaseError, StorageInternalError, RuntimeError) as error:
-            raise RecordError(f"is no search storage that can be read: {_cause(error)}", where=self.path) from error
+            self._writer = self._writer or open_writer(self.place)
+            yield self._writer.storage
+        except TROUBLE as error:
+            raise MachineError(
+                f"the search's storage cannot be written: {explained(error)}", where=self.place
+            ) from error
+
+    def _unreadable(self, error: BaseException) -> InputError:
+        refused = any(isinstance(layer, OperationalError) for layer in (error, error.__cause__))
+        if refused and isinstance(self.place, Database):
+            return MachineError(f"cannot be reached: {explained(error)}", where=self.place)
+        return RecordError(f"is no search storage that can be read: {explained(error)}", where=self.place)
 
 
-def _by_slot(trials: Iterable[FrozenTrial]) -> dict[int, Entry]:
-    """Trials of ours; what someone else enqueued or left running in the file is passed over."""
-    ours = (trial for trial in trials if trial.state.is_finished() and SLOT in trial.user_attrs)
-    entries = (Entry(t.user_attrs[SLOT], t.params[SPARSITY], t.user_attrs[SOURCE]) for t in ours)
-    return {entry.slot: entry for entry in entries}
-
-
-@contextlib.contextmanager
-def _opened(path: Path, mode: Literal["ro", "rwc"]) -> Iterator[RDBStorage]:
-    """SQLite at `path`; no connection outlives the context."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query={"mode": mode, "uri": "true"})
-    storage = RDBStorage(str(url), engine_kwargs={"poolclass": NullPool}, skip_table_creation=mode == "ro")
+def _study(storage: BaseStorage, name: str, objectives: int) -> int:
+    """The study of a name, created if it is missing."""
+    with contextlib.suppress(KeyError):
+        return storage.get_study_id_from_name(name)
     try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of what the database said, below the layers that passed it on."""
-    below = error.__cause__ or error
-    return str(getattr(below, "orig", None) or below).splitlines()[0]
+        return storage.create_new_study([StudyDirection.MINIMIZE] * objectives, name)
+    except DuplicatedStudyError:
+        return storage.get_study_id_from_name(name)

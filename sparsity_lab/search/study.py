@@ -1,29 +1,33 @@
 """The loop of a search: propose for every budget, evaluate all proposals at once, remember, and conclude.
 
 The first round is a dense anchor and a space-filling start for each budget; each later round is `batch` proposals of
-the sampler for each budget. A round's runs go to the evaluator in one call, so that all workers are busy.
+the sampler for each budget. Trials that a process claims go to its evaluator in one call, so that all its workers are
+busy.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
-
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
-from sparsity_lab.search.ledger import Entry, Ledger
-from sparsity_lab.search.sampler import propose
+from sparsity_lab.artifacts.searches import SearchResult, Source, TrialRecord
+from sparsity_lab.search.leases import Patience
+from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.search.rounds import Player
+from sparsity_lab.search.sampler import SPARSITY, distribution, propose
 from sparsity_lab.search.select import conclude
 from sparsity_lab.search.space import DESIGN, Ask, Multiplier, Space, data_at
+from sparsity_lab.search.trials import Entry, Outcome, Proposal
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.studies import SearchSpec
 
 Evaluate = Callable[[Sequence[Ask]], Sequence[RunRecord]]
 """trains or finds the runs asked for, and returns their records in the same order"""
+Fingerprint = Callable[[Ask], str]
+"""the name of a run in every store"""
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,21 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     data_unit: DataUnit,
     multiplier: Multiplier,
     evaluate: Evaluate,
-    storage: Path,
+    storage: str | Path,
     *,
+    fingerprint: Fingerprint,
     noise: float | None = None,
     confidence: float = 0.9,
+    claim: int | None = None,
+    patience: Patience | None = None,
+    recall: bool = False,
     on_round: Callable[[SearchProgress], None] = _silent,
 ) -> SearchResult:
-    """Look for the optimal sparsity of every budget of `spec`.
+    """Look for the optimal sparsity of every budget of `spec`, alone or together with other processes.
 
     A search that was interrupted, or is given more trials, goes on from `storage` with the very trials it would have
-    had; one that is complete writes nothing. A change of anything that decides its runs starts new Optuna studies.
+    had, however many processes take part; one that is complete writes nothing. A change of anything that decides its
+    runs starts new Optuna studies.
 
     Args:
         study: name of the study.
@@ -67,10 +76,15 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         data_unit: what budgets count.
         multiplier: m(S) for `spec.cost`.
         evaluate: gives the record of each run asked for; never asked twice for one run in a call of this function.
-        storage: the SQLite file.
+        storage: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
+        fingerprint: names a run before it is trained.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
         confidence: of all intervals.
-        on_round: is shown every round's outcome.
+        claim: trials that this process claims at a time; None for all, when no other process takes part.
+        patience: with other processes.
+        recall: whether to ask `evaluate` in the end for the runs of trials that others have finished too, or earlier
+            sittings, so that their records are all at hand.
+        on_round: is shown the outcome of every round that was not finished before.
 
     Returns:
         Trials, optimum with its interval for each budget, and the trend with data.
@@ -78,122 +92,128 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     Raises:
         SpecError: the bounds leave nothing to search.
         RecordError: `storage` is damaged.
-        MachineError: `storage` cannot be written.
+        MachineError: `storage` cannot be written or reached.
     """
-    state = _Search(study, spec, Space.of(spec), multiplier, evaluate, Ledger(storage))
-    state.remember()
     rounds = _rounds(spec)
-    for turn, slots in enumerate(rounds):
-        news = state.play(turn, slots)
-        if news or turn == len(rounds) - 1:
-            result = state.conclude(data_unit, noise, confidence)
-            on_round(SearchProgress(turn + 1, len(rounds), state.diverged(), result))
+    with Ledger(storage) as ledger:
+        state = _Search(study, spec, Space.of(spec), multiplier, evaluate, fingerprint)
+        known = ledger.read(state.names.values())
+        finished = {
+            budget: {s for s, e in known[name].real.items() if e.outcome} for budget, name in state.names.items()
+        }
+        player = Player(ledger, state.run, claim, patience=patience or Patience())
+        for turn, slots in enumerate(rounds):
+            state.play(player, turn, slots)
+            if turn == len(rounds) - 1 or not all(finished[budget].issuperset(slots) for budget in spec.budgets):
+                result = state.conclude(data_unit, noise, confidence)
+                on_round(SearchProgress(turn + 1, len(rounds), state.diverged(), result))
+        if recall:
+            state.recall()
     return result
 
 
-@dataclass(eq=False)
 class _Search:
-    """A search under way."""
+    """A search under way, as one process sees it."""
 
-    study: str
-    spec: SearchSpec
-    space: Space
-    multiplier: Multiplier
-    evaluate: Evaluate
-    ledger: Ledger
-    names: dict[int, str] = field(default_factory=dict)
-    """Optuna study of each budget"""
-    recorded: dict[int, dict[int, Entry]] = field(default_factory=dict)
-    """what the ledger knows of each budget, by slot"""
-    played: dict[int, list[Entry]] = field(default_factory=dict)
-    """trials of each budget in order of their slots"""
-    answers: dict[Ask, RunRecord] = field(default_factory=dict)
+    def __init__(  # noqa: PLR0917
+        self,
+        study: str,
+        spec: SearchSpec,
+        space: Space,
+        multiplier: Multiplier,
+        evaluate: Evaluate,
+        fingerprint: Fingerprint,
+    ) -> None:
+        self.study, self.spec, self.space = study, spec, space
+        self.multiplier, self.evaluate, self.fingerprint = multiplier, evaluate, fingerprint
+        self.names = {budget: _name(study, spec, budget, self._identity(budget)) for budget in spec.budgets}
+        """Optuna study of each budget"""
+        self.budgets = {name: budget for budget, name in self.names.items()}
+        self.played: dict[int, list[Entry]] = {budget: [] for budget in spec.budgets}
+        """finished trials of each budget in order of their slots"""
+        self.answers: dict[Ask, RunRecord] = {}
+        """what this process has had evaluated"""
 
-    def remember(self) -> None:
-        """Evaluate the start, which tells which runs this search is about, then all that the ledger knows of them."""
-        budgets = self.spec.budgets
-        self._answer({budget: self._start() for budget in budgets})
-        self.names = {budget: _name(self.study, self.spec, budget, self._identity(budget)) for budget in budgets}
-        by_name = self.ledger.read(self.names.values())
-        for budget, name in self.names.items():
-            self.recorded[budget] = {slot: e for slot, e in by_name[name].items() if slot <= self.spec.trials}
-            self.played[budget] = []
-        self._answer({budget: known.values() for budget, known in self.recorded.items()})
+    def play(self, player: Player, turn: int, slots: range) -> None:
+        """One round for every budget."""
+        played = player.play(
+            dict.fromkeys(self.names.values(), slots), lambda name: self._plan(self.budgets[name], turn, slots)
+        )
+        for name, entries in played.items():
+            self.played[self.budgets[name]] += entries
 
-    def play(self, turn: int, slots: range) -> bool:
-        """One round for every budget; returns whether it brought anything new."""
-        plans = {budget: self._plan(budget, turn, slots) for budget in self.spec.budgets}
-        self._answer(plans)
-        news = {self.names[budget]: self._unrecorded(budget, plan) for budget, plan in plans.items()}
-        if any(news.values()):
-            self.ledger.write({name: trials for name, trials in news.items() if trials})
-        for budget, plan in plans.items():
-            self.played[budget] += plan
-        return any(news.values())
+    def run(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """The outcomes of trials; each run is evaluated once, all in one call."""
+        return [_outcome(record) for record in self._records(entries)]
+
+    def recall(self) -> None:
+        """Have the runs of trials that others finished, or an earlier sitting, evaluated here too."""
+        self._records([entry for played in self.played.values() for entry in played])
 
     def conclude(self, data_unit: DataUnit, noise: float | None, confidence: float) -> SearchResult:
         """The answer from the trials so far."""
-        trials = {budget: [self._report(budget, entry) for entry in played] for budget, played in self.played.items()}
+        trials = {budget: [_report(entry) for entry in played] for budget, played in self.played.items()}
         return conclude(self.study, self.spec, data_unit, trials, noise=noise, confidence=confidence)
 
     def diverged(self) -> int:
         """Trials so far whose run diverged."""
-        records = (self._record(budget, entry) for budget, played in self.played.items() for entry in played)
-        return sum(not record.finished for record in records)
+        return sum(_report(entry).loss is None for played in self.played.values() for entry in played)
 
-    def _start(self) -> list[Entry]:
+    def _records(self, entries: Sequence[Entry]) -> list[RunRecord]:
+        asks = [self._ask(self.budgets[entry.study], entry.proposal.params[SPARSITY]) for entry in entries]
+        missing = [ask for ask in dict.fromkeys(asks) if ask not in self.answers]
+        if missing:
+            self.answers.update(zip(missing, self.evaluate(missing), strict=True))
+        return [self.answers[ask] for ask in asks]
+
+    def _plan(self, budget: int, turn: int, slots: range) -> list[Proposal]:
+        """A round's trials, from earlier rounds alone."""
+        if turn == 0:
+            return self._start(budget)
+        seen = [entry.trial() for entry in self.played[budget] if entry.proposal.distributions]
+        proposed = zip(slots, propose(self.spec, budget, turn, seen), strict=False)
+        return [self._proposal(budget, slot, sparsity, "sampler") for slot, sparsity in proposed]
+
+    def _start(self, budget: int) -> list[Proposal]:
         """The dense anchor and the space-filling design."""
         design = enumerate(self.space.design(self.spec.trials), start=1)
-        return [Entry(0, 0.0, "dense"), *(Entry(slot, sparsity, "design") for slot, sparsity in design)]
+        dense = self._proposal(budget, 0, 0.0, "dense")
+        return [dense, *(self._proposal(budget, slot, sparsity, "design") for slot, sparsity in design)]
 
-    def _plan(self, budget: int, turn: int, slots: range) -> list[Entry]:
-        """A round's trials: those on record as they are, the rest as the sampler proposes from earlier rounds alone."""
-        if turn == 0:
-            return self._start()
-        recorded = self.recorded[budget]
-        if all(slot in recorded for slot in slots):
-            return [recorded[slot] for slot in slots]
-        proposals = propose(self.spec, budget, turn, self._trials(budget, self.played[budget]))
-        fresh = (Entry(slot, sparsity, "sampler") for slot, sparsity in zip(slots, proposals, strict=False))
-        return [recorded.get(entry.slot, entry) for entry in fresh]
+    def _proposal(self, budget: int, slot: int, sparsity: float, source: Source) -> Proposal:
+        """A trial; a dense anchor outside the space is none of Optuna's business."""
+        inside = {SPARSITY: distribution(self.space)} if sparsity in self.space else {}
+        named = {"fingerprint": self.fingerprint(self._ask(budget, sparsity))}
+        return Proposal(slot, source, {SPARSITY: sparsity}, inside, named)
 
-    def _answer(self, wanted: Mapping[int, Iterable[Entry]]) -> None:
-        """Have every run that has no answer yet evaluated, each once, all in one call."""
-        asks = dict.fromkeys(self._ask(budget, entry) for budget, entries in wanted.items() for entry in entries)
-        missing = [ask for ask in asks if ask not in self.answers]
-        if missing:
-            records = self.evaluate(missing)
-            self.answers.update(zip(missing, records, strict=True))
-
-    def _unrecorded(self, budget: int, plan: Iterable[Entry]) -> list[FrozenTrial]:
-        return self._trials(budget, (entry for entry in plan if entry.slot not in self.recorded[budget]))
-
-    def _trials(self, budget: int, entries: Iterable[Entry]) -> list[FrozenTrial]:
-        """Trials as Optuna knows them; a dense anchor outside the space is none of its business."""
-        return [e.trial(self._record(budget, e), self.space) for e in entries if e.sparsity in self.space]
-
-    def _ask(self, budget: int, entry: Entry) -> Ask:
-        return Ask(entry.sparsity, budget, data_at(entry.sparsity, budget, self.multiplier))
-
-    def _record(self, budget: int, entry: Entry) -> RunRecord:
-        return self.answers[self._ask(budget, entry)]
-
-    def _report(self, budget: int, entry: Entry) -> TrialRecord:
-        record = self._record(budget, entry)
-        loss = record.loss if record.finished else None
-        return TrialRecord(
-            number=entry.slot,
-            source=entry.source,
-            sparsity=record.sparsity,
-            data=record.data,
-            loss=loss,
-            fingerprint=record.fingerprint,
-        )
+    def _ask(self, budget: int, sparsity: float) -> Ask:
+        return Ask(sparsity, budget, data_at(sparsity, budget, self.multiplier))
 
     def _identity(self, budget: int) -> str:
         """A digest of a dense and a sparse run: whatever changes the runs of this search changes it."""
-        text = " ".join(self._record(budget, entry).fingerprint for entry in self._start()[:2])
+        text = " ".join(str(proposal.facts["fingerprint"]) for proposal in self._start(budget)[:2])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _outcome(record: RunRecord) -> Outcome:
+    """What is remembered of a run."""
+    measured = {"sparsity": record.sparsity, "data": record.data}
+    if record.finished:
+        return Outcome((record.loss,), {**measured, "loss": record.loss})
+    return Outcome(None, {**measured, "loss": None, "reason": record.reason})
+
+
+def _report(entry: Entry) -> TrialRecord:
+    assert entry.outcome is not None
+    known = entry.outcome.facts
+    return TrialRecord(
+        number=entry.slot,
+        source=entry.proposal.source,
+        sparsity=known["sparsity"],
+        data=known["data"],
+        loss=known["loss"],
+        fingerprint=entry.proposal.facts["fingerprint"],
+    )
 
 
 def _rounds(spec: SearchSpec) -> list[range]:

@@ -78,7 +78,7 @@ class SearchSpec(Spec):
     """trials for each budget, the dense anchor and the grid's own points not counted"""
     batch: Count = 2
     """trials proposed together; fixed, so that the number of workers changes nothing"""
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "cma-es", "grid", "nsga-ii"] = "tpe"
     seed: Seed = 0
 
     @model_validator(mode="after")

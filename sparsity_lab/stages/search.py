@@ -20,6 +20,8 @@ from sparsity_lab.report.evidence import cost_of
 from sparsity_lab.search.space import Ask, Multiplier
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.search.summary import summarise
+from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.studies import SearchSpec
 from sparsity_lab.stages.tables import scaled
 from sparsity_lab.stages.train import grid_records
@@ -75,8 +77,10 @@ class _Search:
             self._multiplier(),
             self._evaluate,
             self.space.layout.search(self.space.name) / STORAGE,
+            fingerprint=self._fingerprint,
             noise=self.noise.deviation if self.noise else None,
             confidence=self.space.study.spec.law.confidence,
+            recall=True,
             on_round=self._show,
         )
 
@@ -84,10 +88,15 @@ class _Search:
         cost = cost_of(self.space.study, self.spec.cost, self.spec.regime)
         return lambda sparsity: float(cost(np.asarray(sparsity)))
 
+    def _run(self, ask: Ask) -> RunSpec:
+        point = Point(self.spec.nonzero, ask.sparsity, ask.data, self.spec.regime, field="search")
+        return plan_point(self.space.study, self.shape, point).run
+
+    def _fingerprint(self, ask: Ask) -> str:
+        return fingerprint(self._run(ask), self.data_hash)
+
     def _evaluate(self, asks: Sequence[Ask]) -> Sequence[RunRecord]:
-        spec = self.spec
-        points = [Point(spec.nonzero, ask.sparsity, ask.data, spec.regime, field="search") for ask in asks]
-        runs = [plan_point(self.space.study, self.shape, point).run for point in points]
+        runs = [self._run(ask) for ask in asks]
         place = self.space.workplace(self.space.layout.search(self.space.name))
         title = f"{self.space.name} search"
         return complete(runs, self.data_hash, place, title=title, workers=self.workers, console=self.console).records

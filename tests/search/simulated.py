@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import optuna
+from optuna.trial import TrialState
 
 from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.search.leases import Patience
 from sparsity_lab.search.space import Ask
+from sparsity_lab.search.storages import open_reader, place_of
 from sparsity_lab.search.study import search
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.studies import SearchSpec
@@ -24,7 +27,9 @@ SPEC = RunSpec.model_construct()
 MACHINE = Machine(torch="", device="", processor="", instruction_set="", threads=1, platform="")
 COST = Cost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
 
-Told = dict[str, list[tuple[object, ...]]]
+Told = dict[str, list[tuple[int, dict[str, Any], float | None, str, dict[str, Any]]]]
+HASTE = Patience(beat=0.2, grace=1.0, settle=0.05, poll=0.01, longest=0.1)
+"""for processes that are all on this machine, with runs that cost nothing"""
 
 
 def vit(sparsity: float, data: float) -> float:
@@ -88,6 +93,9 @@ class Runs:
             raise KeyboardInterrupt
         return [self._one(ask) for ask in asks]
 
+    def fingerprint(self, ask: Ask) -> str:
+        return fingerprint(ask, self.identity)
+
     def _one(self, ask: Ask) -> RunRecord:
         if self.diverges(ask):
             return record(ask, float("nan"), status="diverged", identity=self.identity)
@@ -102,21 +110,33 @@ def spec(**changes: object) -> SearchSpec:
     return SearchSpec.model_validate(fields)
 
 
-def run(storage: Path, runs: Runs, settings: SearchSpec | None = None, **options: object) -> SearchResult:
+def run(storage: str | Path, runs: Runs, settings: SearchSpec | None = None, **options: object) -> SearchResult:
     """A search of the simulated runs."""
-    return search("demo", settings or spec(), "images", multiplier, runs, storage, **options)  # type: ignore[arg-type]
+    return search(
+        "demo", settings or spec(), "images", multiplier, runs, storage, fingerprint=runs.fingerprint, **options
+    )  # type: ignore[arg-type]
 
 
-def told(storage: Path) -> Told:
-    """Everything a storage knows, but for times."""
-    opened = optuna.storages.RDBStorage(f"sqlite:///{storage}")
-    studies = opened.get_all_studies()
-    return {
-        s.study_name: [
-            (t.number, t.params, t.value, t.state.name, t.user_attrs) for t in opened.get_all_trials(s._study_id)
+def told(storage: str | Path) -> Told:
+    """Everything that matters of the trials in a storage: not times, nor who ran what, nor doubles told to be such."""
+    opened = open_reader(place_of(storage))
+    assert opened is not None
+    known = {
+        study.study_name: [
+            (
+                t.user_attrs["slot"],
+                t.params,
+                t.value,
+                t.state.name,
+                {k: v for k, v in t.user_attrs.items() if k != "lease"},
+            )
+            for t in opened.storage.get_all_trials(study._study_id)
+            if t.state != TrialState.FAIL
         ]
-        for s in studies
+        for study in opened.storage.get_all_studies()
     }
+    opened.close()
+    return known
 
 
 def digest(storage: Path) -> str:

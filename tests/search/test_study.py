@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
-from simulated import BUDGETS, ONE, Runs, Told, digest, multiplier, optimum, run, spec, told
+from simulated import BUDGETS, HASTE, ONE, Runs, Told, digest, multiplier, optimum, run, spec, told
 
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.search.ledger import Ledger
@@ -24,15 +23,15 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, Told]:
     """An uninterrupted search."""
-    storage = tmp_path_factory.mktemp("reference") / "optuna.db"
+    storage = tmp_path_factory.mktemp("reference") / "search.journal"
     return run(storage, Runs(0.003)), told(storage)
 
 
 def test_the_optimum_is_found_within_six_percent_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Ledger, "write", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     misses = []
     for seed in range(20):
-        result = run(tmp_path / f"{seed}.db", Runs(0.002, seed), spec(seed=seed, budgets=BUDGETS))
+        result = run(tmp_path / f"{seed}.journal", Runs(0.002, seed), spec(seed=seed, budgets=BUDGETS))
         misses += [abs(b.optimum - optimum(b.data_dense)) for b in result.budgets if b.optimum is not None]
         assert "rises" in result.trend.verdict
     assert len(misses) >= 57
@@ -41,7 +40,7 @@ def test_the_optimum_is_found_within_six_percent_points(monkeypatch: pytest.Monk
 
 def test_every_round_is_one_call_for_all_budgets(tmp_path: Path) -> None:
     runs, seen = Runs(0.003), []
-    run(tmp_path / "optuna.db", runs, on_round=seen.append)
+    run(tmp_path / "search.journal", runs, on_round=seen.append)
     budgets = set(spec().budgets)
     assert len(runs.calls[0]) == 10
     assert len(runs.calls) == 3
@@ -59,8 +58,13 @@ def test_trials_carry_what_links_them_to_their_runs(
         assert [t.source for t in budget.trials] == ["dense", *["design"] * 4, *["sampler"] * 4]
         for trial, (number, params, value, _, attributes) in zip(budget.trials, trials, strict=True):
             assert (trial.number, {"sparsity": trial.sparsity}, trial.loss) == (number, params, value)
-            expected = {"slot", "source", "fingerprint", "sparsity", "data", "loss"}
-            assert set(attributes) == expected  # type: ignore[call-overload]
+            assert attributes == {
+                "slot": trial.number,
+                "source": trial.source,
+                "asked": params,
+                "fingerprint": trial.fingerprint,
+                "run": {"sparsity": trial.sparsity, "data": trial.data, "loss": trial.loss},
+            }
             assert trial.data == round(budget.data_dense / multiplier(trial.sparsity))
         assert budget.compute == 6 * result.nonzero * budget.data_dense
 
@@ -83,35 +87,35 @@ def test_a_summary_fits_eighty_columns_and_says_everything(
 def test_a_search_that_dies_while_training_goes_on_as_if_it_had_not(
     call: int, tmp_path: Path, reference: tuple[SearchResult, Told]
 ) -> None:
-    storage = tmp_path / "optuna.db"
+    storage = tmp_path / "search.journal"
     with pytest.raises(KeyboardInterrupt):
         run(storage, Runs(0.003, fail_at=call))
     assert run(storage, Runs(0.003)) == reference[0]
     assert told(storage) == reference[1]
 
 
-@pytest.mark.parametrize("written", [1, 7, 12, 17])
+@pytest.mark.parametrize("method", ["enqueue", "claim", "finish"])
+@pytest.mark.parametrize("written", [1, 11, 17])
 def test_a_search_that_dies_while_writing_goes_on_as_if_it_had_not(
+    method: str,
     written: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     reference: tuple[SearchResult, Told],
 ) -> None:
-    storage, left, add = tmp_path / "optuna.db", [written], optuna.Study.add_trial
+    storage, left, write = tmp_path / "search.journal", [written], getattr(Ledger, method)
 
-    def dying(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if "N=" in study.study_name:
-            if not left[0]:
-                raise KeyboardInterrupt
-            left[0] -= 1
-        add(study, trial)
+    def dying(*arguments: object) -> object:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "add_trial", dying)
+        patch.setattr(Ledger, method, dying)
         with pytest.raises(KeyboardInterrupt):
-            run(storage, Runs(0.003))
-    assert sum(map(len, told(storage).values())) == written
-    assert run(storage, Runs(0.003)) == reference[0]
+            run(storage, Runs(0.003), patience=HASTE)
+    assert run(storage, Runs(0.003), patience=HASTE) == reference[0]
     assert told(storage) == reference[1]
 
 
@@ -124,14 +128,15 @@ import sqlalchemy
 from simulated import Runs, multiplier, spec
 from pathlib import Path
 from sparsity_lab.search.study import search
-inserts = 0
+finished = 0
 @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "after_cursor_execute")
 def count(connection, cursor, statement, *rest):
-    global inserts
-    inserts += statement.startswith("INSERT INTO trials")
-    if inserts == 8 and "trial_user_attributes" in statement:
+    global finished
+    finished += statement.startswith("INSERT INTO trial_values")
+    if finished == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-search("demo", spec(), "images", multiplier, Runs(.003), Path({str(storage)!r}))
+runs = Runs(.003)
+search("demo", spec(), "images", multiplier, runs, Path({str(storage)!r}), fingerprint=runs.fingerprint)
 """
     dead = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert dead.returncode == -signal.SIGKILL
@@ -139,21 +144,22 @@ search("demo", spec(), "images", multiplier, Runs(.003), Path({str(storage)!r}))
     assert told(storage) == reference[1]
 
 
-def test_a_search_with_nothing_to_do_leaves_every_byte(tmp_path: Path) -> None:
-    storage, seen = tmp_path / "optuna.db", []
+@pytest.mark.parametrize("name", ["optuna.db", "search.journal"])
+def test_a_search_with_nothing_to_do_leaves_every_byte(name: str, tmp_path: Path) -> None:
+    storage, seen = tmp_path / name, []
     first = run(storage, Runs(0.003))
     before, stamp = digest(storage), storage.stat().st_mtime_ns
     runs = Runs(0.003)
     assert run(storage, runs, on_round=seen.append) == first
     assert (digest(storage), storage.stat().st_mtime_ns) == (before, stamp)
-    assert [path.name for path in tmp_path.iterdir()] == ["optuna.db"]
-    assert len(runs.calls) == 2, "the start, then all that is on record"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not runs.calls
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize(("first", "later"), [(2, 8), (5, 8), (8, 11)])
 def test_more_trials_continue_the_old_ones(first: int, later: int, tmp_path: Path) -> None:
-    grown, whole = tmp_path / "grown.db", tmp_path / "whole.db"
+    grown, whole = tmp_path / "grown.journal", tmp_path / "whole.journal"
     settings = [spec(trials=count, budgets=ONE) for count in (first, later)]
     run(grown, Runs(0.003), settings[0])
     assert run(grown, Runs(0.003), settings[1]) == run(whole, Runs(0.003), settings[1])
@@ -161,7 +167,7 @@ def test_more_trials_continue_the_old_ones(first: int, later: int, tmp_path: Pat
 
 
 def test_fewer_trials_answer_from_the_first_and_write_nothing(tmp_path: Path) -> None:
-    storage = tmp_path / "optuna.db"
+    storage = tmp_path / "search.journal"
     run(storage, Runs(0.003))
     before = digest(storage)
     assert [len(b.trials) for b in run(storage, Runs(0.003), spec(trials=5)).budgets] == [6, 6]
@@ -170,7 +176,7 @@ def test_fewer_trials_answer_from_the_first_and_write_nothing(tmp_path: Path) ->
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"highest": 0.8}, {"batch": 3}])
 def test_an_edited_spec_starts_anew(change: dict[str, object], tmp_path: Path) -> None:
-    edited, fresh = tmp_path / "edited.db", tmp_path / "fresh.db"
+    edited, fresh = tmp_path / "edited.journal", tmp_path / "fresh.journal"
     small = {"budgets": ONE, "trials": 5}
     run(edited, Runs(0.003), spec(**small))
     assert run(edited, Runs(0.003), spec(**small, **change)) == run(fresh, Runs(0.003), spec(**small, **change))
@@ -178,14 +184,14 @@ def test_an_edited_spec_starts_anew(change: dict[str, object], tmp_path: Path) -
 
 
 def test_other_runs_start_anew_under_the_same_spec(tmp_path: Path) -> None:
-    storage, small = tmp_path / "optuna.db", spec(budgets=ONE)
+    storage, small = tmp_path / "search.journal", spec(budgets=ONE)
     run(storage, Runs(0.003, seed=1), small)
     result = run(storage, Runs(0.003, seed=2, identity="another learning rate"), small)
-    assert result == run(tmp_path / "fresh.db", Runs(0.003, seed=2, identity="another learning rate"), small)
+    assert result == run(tmp_path / "fresh.journal", Runs(0.003, seed=2, identity="another learning rate"), small)
 
 
 def test_budgets_can_be_added(tmp_path: Path) -> None:
-    storage = tmp_path / "optuna.db"
+    storage = tmp_path / "search.journal"
     few = run(storage, Runs(0.003), spec(budgets=ONE))
     more = run(storage, Runs(0.003), spec(budgets=BUDGETS))
     assert more.budgets[1].trials == few.budgets[0].trials
@@ -193,14 +199,14 @@ def test_budgets_can_be_added(tmp_path: Path) -> None:
 
 
 def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
-    storage = tmp_path / "optuna.db"
+    storage = tmp_path / "search.journal"
     runs = Runs(0.003, diverges=lambda ask: ask.sparsity > 0.8)
     seen: list[SearchProgress] = []
     result = run(storage, runs, on_round=seen.append)
     lost = [t for b in result.budgets for t in b.trials if t.loss is None]
     assert seen[-1].diverged == len(lost) >= 4
     stored = [t for trials in told(storage).values() for t in trials if t[3] == "PRUNED"]
-    assert [t[4]["reason"] for t in stored] == ["loss is NaN"] * len(lost)  # type: ignore[index]
+    assert [t[4]["run"]["reason"] for t in stored] == ["loss is NaN"] * len(lost)  # type: ignore[index]
     asked = [ask for call in runs.calls for ask in call]
     assert len(asked) == len(set(asked))
     before = digest(storage)
@@ -209,7 +215,7 @@ def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
-    result = run(tmp_path / "optuna.db", Runs(diverges=lambda _: True))
+    result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
     assert all("0 finished trials determine no curve" in b.verdict for b in result.budgets)
     assert "0 of 2 budgets have a curve" in result.trend.verdict
     assert summarise(result)
@@ -217,17 +223,20 @@ def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
 
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:
     runs = Runs(0.0)
-    result = run(tmp_path / "optuna.db", runs, spec(lowest=0.5, highest=0.51, budgets=ONE))
+    result = run(tmp_path / "search.journal", runs, spec(lowest=0.5, highest=0.51, budgets=ONE))
     asked: list[Ask] = [ask for call in runs.calls for ask in call]
     assert len(asked) == len(set(asked)) <= 4
     assert len(result.budgets[0].trials) == 9
 
 
 def test_a_space_without_dense_still_has_its_anchor(tmp_path: Path) -> None:
-    storage, settings = tmp_path / "optuna.db", spec(lowest=0.3)
+    storage, settings = tmp_path / "search.journal", spec(lowest=0.3)
     result = run(storage, Runs(0.001), settings)
     assert all(b.dense_loss is not None and b.trials[0].sparsity == 0 for b in result.budgets)
-    assert all(len(trials) == 8 for trials in told(storage).values())
+    for (_, params, _, _, known), *others in told(storage).values():
+        assert (params, known["asked"]) == ({}, {"sparsity": 0.0}), "outside the space, so no sampler sees it"
+        assert all(trial[1] == trial[4]["asked"] for trial in others)
+        assert len(others) == 8
     before = digest(storage)
     assert run(storage, Runs(0.001), settings) == result
     assert digest(storage) == before

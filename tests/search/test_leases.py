@@ -1,0 +1,230 @@
+"""Leases: when one is stale, who takes it over, and what becomes of those who lost theirs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+from simulated import HASTE
+
+from sparsity_lab.search.leases import Lease, Owner, Patience, Watch, beating
+from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.search.rounds import Player
+from sparsity_lab.search.trials import Entry, Outcome, Proposal
+
+STUDY = "a study"
+ELSEWHERE = Owner("another machine", 1, "1", "elsewhere")
+
+
+def propose(_: str) -> list[Proposal]:
+    space = {"sparsity": FloatDistribution(0, 0.9)}
+    return [Proposal(slot, "sampler", {"sparsity": slot / 10}, space) for slot in range(4)]
+
+
+def outcomes(entries: list[Entry]) -> list[Outcome]:
+    return [Outcome((entry.proposal.params["sparsity"],), {}) for entry in entries]
+
+
+def abandoned(storage: Path, owner: Owner) -> None:
+    """A round of which another process claimed all trials, and then fell silent."""
+    with Ledger(storage) as ledger:
+        for proposal in propose(STUDY):
+            ledger.enqueue(STUDY, proposal)
+        for entry in ledger.read([STUDY])[STUDY].real.values():
+            assert ledger.claim(entry, Lease(owner))
+
+
+def dead() -> Owner:
+    """A process of this machine that is no more."""
+    code = "from sparsity_lab.search.leases import Owner; print(vars(Owner.here()))"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return Owner(**eval(said.stdout))  # noqa: S307
+
+
+def test_an_owner_is_gone_when_its_process_is() -> None:
+    here = Owner.here()
+    assert not here.gone
+    assert dead().gone
+    assert replace(here, born="0").gone, "another process had this number before"
+    assert not ELSEWHERE.gone, "of other machines nothing is known"
+    assert here != Owner.here()
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_gone() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    born = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    owner = replace(Owner.here(), process=child.pid, born=born)
+    assert not owner.gone
+    child.kill()
+    while not owner.gone:
+        time.sleep(0.01)
+    child.wait()
+
+
+def test_a_lease_survives_json() -> None:
+    lease = Lease(Owner.here(), 7)
+    assert Lease.of(lease.json()) == lease
+    assert Lease.of(None) is None
+
+
+def test_a_lease_is_stale_when_it_has_not_changed_for_the_grace() -> None:
+    now = [100.0]
+    watch = Watch(60, clock=lambda: now[0])
+    lease = Lease(ELSEWHERE)
+    assert not watch.is_stale("trial", lease), "seen for the first time, however old"
+    now[0] += 59
+    assert not watch.is_stale("trial", lease)
+    lease = lease.renewed()
+    assert not watch.is_stale("trial", lease)
+    now[0] += 59
+    assert not watch.is_stale("trial", lease)
+    now[0] += 1
+    assert watch.is_stale("trial", lease)
+    assert not watch.is_stale("another", lease)
+
+
+def test_a_claim_without_a_lease_is_stale_after_the_grace() -> None:
+    now = [0.0]
+    watch = Watch(60, clock=lambda: now[0])
+    assert not watch.is_stale("trial", None)
+    now[0] += 60
+    assert watch.is_stale("trial", None)
+
+
+def test_a_lease_that_cannot_be_renewed_in_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="outlive two beats"):
+        Patience(beat=40, grace=60)
+
+
+def test_the_heart_beats_until_the_context_ends() -> None:
+    beats, enough = [0], threading.Event()
+
+    def beat() -> None:
+        beats[0] += 1
+        if beats[0] == 3:
+            enough.set()
+
+    with beating(beat, 0.01):
+        assert enough.wait(30)
+    after = beats[0]
+    time.sleep(0.05)
+    assert beats[0] == after
+
+
+@pytest.mark.parametrize("owner", [ELSEWHERE, None])
+def test_abandoned_trials_are_taken_over_and_go_on(owner: Owner | None, tmp_path: Path) -> None:
+    storage = tmp_path / "search.journal"
+    abandoned(storage, owner or dead())
+    with Ledger(storage) as ledger:
+        before = {slot: entry.identity for slot, entry in ledger.read([STUDY])[STUDY].real.items()}
+        patience = replace(HASTE, grace=0.4) if owner else replace(HASTE, grace=1e6)
+        done = Player(ledger, outcomes, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
+    assert {entry.slot: entry.identity for entry in done} == before, "the same trials, not new ones"
+    assert [entry.outcome.values for entry in done if entry.outcome] == [(0.0,), (0.1,), (0.2,), (0.3,)]
+
+
+def test_living_processes_keep_their_trials(tmp_path: Path) -> None:
+    """One works for three times the grace, renewing its lease; the other waits for it and runs nothing."""
+    storage, began = tmp_path / "search.journal", threading.Event()
+    patience = replace(HASTE, beat=0.1, grace=0.5)
+
+    def slowly(entries: list[Entry]) -> list[Outcome]:
+        began.set()
+        time.sleep(3 * patience.grace)
+        return outcomes(entries)
+
+    def work() -> None:
+        with Ledger(storage) as own:
+            Player(own, slowly, patience=patience).play({STUDY: range(4)}, propose)
+
+    def never(_: object) -> list[Outcome]:
+        raise AssertionError
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert began.wait(30)
+    with Ledger(storage) as ledger:
+        done = Player(ledger, never, patience=patience).play({STUDY: range(4)}, propose)
+    worker.join()
+    assert all(entry.lease and entry.lease.beat >= 3 for entry in done[STUDY])
+
+
+def test_several_take_over_each_abandoned_trial_once(tmp_path: Path) -> None:
+    storage, ran = tmp_path / "search.journal", []
+    abandoned(storage, dead())
+    together = threading.Barrier(3)
+
+    def note(entries: list[Entry]) -> list[Outcome]:
+        ran.extend(entry.slot for entry in entries)
+        return outcomes(entries)
+
+    def work() -> None:
+        with Ledger(storage) as own:
+            together.wait()
+            Player(own, note, most=2, patience=replace(HASTE, settle=0.5)).play({STUDY: range(4)}, propose)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(ran) == [0, 1, 2, 3]
+
+
+def test_who_slept_through_its_lease_changes_nothing(tmp_path: Path) -> None:
+    storage = tmp_path / "search.journal"
+    patience = replace(HASTE, beat=1e5, grace=2e5)
+
+    def overtaken(entries: list[Entry]) -> list[Outcome]:
+        with Ledger(storage) as other:
+            for entry in other.read([STUDY])[STUDY].real.values():
+                assert other.renew(entry, Lease(ELSEWHERE))
+                assert other.finish(entry, Outcome((9.0,), {}))
+        return outcomes(entries)
+
+    with Ledger(storage) as ledger:
+        done = Player(ledger, overtaken, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
+    assert [entry.outcome.values for entry in done if entry.outcome] == [(9.0,)] * 4
+
+
+def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> None:
+    def interrupted(_: object) -> list[Outcome]:
+        raise KeyboardInterrupt
+
+    with Ledger(tmp_path / "search.journal") as ledger:
+        with pytest.raises(KeyboardInterrupt):
+            Player(ledger, interrupted, most=2, patience=HASTE).play({STUDY: range(4)}, propose)
+        assert {entry.state for entry in ledger.read([STUDY])[STUDY].real.values()} == {"waiting"}
+
+
+def test_no_more_trials_are_claimed_than_asked_for(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def count(entries: list[Entry]) -> list[Outcome]:
+        calls.append(len(entries))
+        return outcomes(entries)
+
+    with Ledger(tmp_path / "search.journal") as ledger:
+        Player(ledger, count, most=3, patience=HASTE).play({STUDY: range(4)}, propose)
+    assert calls == [3, 1]
+
+
+def test_a_double_left_by_a_dead_planner_is_never_run(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def note(entries: list[Entry]) -> list[Outcome]:
+        ran.extend(entry.slot for entry in entries)
+        return outcomes(entries)
+
+    with Ledger(tmp_path / "search.journal") as ledger:
+        for proposal in [*propose(STUDY), *propose(STUDY)]:
+            ledger.enqueue(STUDY, proposal)
+        Player(ledger, note, patience=HASTE).play({STUDY: range(4)}, propose)
+        assert not ledger.read([STUDY])[STUDY].doubles
+    assert sorted(ran) == [0, 1, 2, 3]

@@ -1,0 +1,190 @@
+"""The three kinds of storage: what a location names, what each survives, and that a claim has one winner."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+from servers import missing, postgresql
+from simulated import HASTE, ONE, Runs, run, spec, told
+
+from sparsity_lab.errors import MachineError, RecordError
+from sparsity_lab.search.leases import Lease, Owner
+from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.search.storages import Database, JournalFile, SqliteFile, place_of
+from sparsity_lab.search.trials import Outcome, Proposal
+
+STUDY = "a study"
+SMALL = {"budgets": ONE, "trials": 6}
+
+
+def proposal(slot: int, sparsity: float = 0.5) -> Proposal:
+    return Proposal(slot, "sampler", {"sparsity": sparsity}, {"sparsity": FloatDistribution(0, 0.9)}, {"fact": slot})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if reason := missing():
+        pytest.skip(reason)
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(params=["optuna.db", "search.journal", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return request.getfixturevalue("server") if request.param == "postgresql" else str(tmp_path / request.param)
+
+
+@pytest.mark.parametrize(
+    ("location", "place"),
+    [
+        ("a/optuna.db", SqliteFile(Path("a/optuna.db"))),
+        (Path("optuna"), SqliteFile(Path("optuna"))),
+        ("sqlite:///a/b.db", SqliteFile(Path("a/b.db"))),
+        ("a/search.journal", JournalFile(Path("a/search.journal"))),
+        (Path("search.log"), JournalFile(Path("search.log"))),
+    ],
+)
+def test_a_location_names_its_kind(location: str | Path, place: object) -> None:
+    assert place_of(location) == place
+
+
+def test_postgresql_is_reached_through_psycopg_and_passwords_stay_secret() -> None:
+    place = place_of("postgresql://me:secret@host:5433/name")
+    assert isinstance(place, Database)
+    assert place.url.drivername == "postgresql+psycopg"
+    assert "secret" not in str(place)
+    assert str(place).endswith("@host:5433/name")
+
+
+def test_a_url_that_is_none_is_named() -> None:
+    with pytest.raises(RecordError, match="is no URL of a database"):
+        place_of("://nowhere")
+
+
+@pytest.mark.parametrize(("url", "advice"), [("postgresql://h/n", r"sparsity-lab\[postgresql\]"), ("x://h", "kind of")])
+def test_a_missing_driver_says_what_to_install(url: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MachineError, match=advice), Ledger(url) as ledger:
+        ledger.read([STUDY])
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    pytest.importorskip("psycopg")
+    told_so = pytest.raises(MachineError, match=r"127\.0\.0\.1:1/name: cannot be reached: .*refused")
+    with told_so, Ledger("postgresql://127.0.0.1:1/name") as ledger:
+        ledger.read([STUDY])
+
+
+def test_nothing_is_created_by_reading(tmp_path: Path) -> None:
+    for name in ("optuna.db", "search.journal"):
+        with Ledger(tmp_path / name) as ledger:
+            assert not ledger.read([STUDY])[STUDY].real
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
+    with Ledger(storage) as ledger:
+        study = f"whole {storage}"
+        lease = Lease(Owner.here())
+        ledger.enqueue(study, proposal(3, 0.25))
+        (entry,) = ledger.read([study])[study].real.values()
+        assert (entry.state, entry.proposal, entry.lease, entry.outcome) == ("waiting", proposal(3, 0.25), None, None)
+        assert ledger.claim(entry, lease)
+        (entry,) = ledger.read([study])[study].real.values()
+        assert (entry.state, entry.lease) == ("running", lease)
+        outcome = Outcome((4.25,), {"loss": 4.25})
+        assert ledger.finish(entry, outcome)
+        with Ledger(storage) as other:
+            (entry,) = other.read([study])[study].real.values()
+        assert (entry.state, entry.proposal, entry.outcome) == ("finished", proposal(3, 0.25), outcome)
+        assert not ledger.finish(entry, Outcome((1.0,), {})), "told once"
+        assert not ledger.release(entry)
+        assert not ledger.renew(entry, lease.renewed())
+        assert ledger.read([study])[study].real[3].outcome == outcome
+
+
+def test_of_several_trials_of_a_slot_the_first_is_real(storage: str) -> None:
+    study = f"doubles {storage}"
+    with Ledger(storage) as one, Ledger(storage) as two:
+        first, second = one.enqueue(study, proposal(0)), two.enqueue(study, proposal(0))
+        book = two.read([study])[study]
+        assert book.real[0].identity == first
+        assert [double.identity for double in book.doubles] == [second]
+        assert two.dismiss(book.doubles[0])
+        assert not one.dismiss(book.doubles[0])
+        assert not one.read([study])[study].doubles
+
+
+def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
+    """Threads with storages of their own, all after the same trials at the same moment."""
+    study, trials, rivals = f"rivals {storage}", 12, 4
+    with Ledger(storage) as ledger:
+        for slot in range(trials):
+            ledger.enqueue(study, proposal(slot))
+        entries = list(ledger.read([study])[study].real.values())
+    won: list[tuple[int, str]] = []
+    together = threading.Barrier(rivals)
+
+    def rival() -> None:
+        lease = Lease(Owner.here())
+        with Ledger(storage) as own:
+            own.read([study])
+            for entry in entries:
+                together.wait()
+                if own.claim(entry, lease):
+                    won.append((entry.slot, lease.owner.name))
+
+    threads = [threading.Thread(target=rival) for _ in range(rivals)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(slot for slot, _ in won) == list(range(trials))
+    with Ledger(storage) as ledger:
+        holders = {s: e.lease.owner.name for s, e in ledger.read([study])[study].real.items() if e.lease}
+    assert holders == dict(won)
+
+
+def test_a_search_is_the_same_in_every_storage(storage: str, tmp_path: Path) -> None:
+    settings = spec(**SMALL)
+    assert run(storage, Runs(0.003), settings) == run(tmp_path / "other.journal", Runs(0.003), settings)
+    assert told(tmp_path / "other.journal").items() <= told(storage).items()
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_torn_last_line_of_a_journal_is_cut_off(cut: int, tmp_path: Path) -> None:
+    storage = tmp_path / "search.journal"
+    with contextlib.suppress(KeyboardInterrupt):
+        run(storage, Runs(0.003, fail_at=1), spec(**SMALL))
+    storage.write_bytes(storage.read_bytes()[:-cut])
+    assert run(storage, Runs(0.003), spec(**SMALL), patience=HASTE) == run(
+        tmp_path / "b.db", Runs(0.003), spec(**SMALL)
+    )
+    assert all(json.loads(line) for line in storage.read_text().splitlines())
+
+
+def test_a_lock_that_a_dead_process_left_holds_nobody_up(tmp_path: Path) -> None:
+    storage = tmp_path / "search.journal"
+    run(storage, Runs(0.003), spec(budgets=ONE, trials=4))
+    code = "import fcntl, os, sys; f = open(sys.argv[1], 'a+b'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(storage)], check=False)
+    os.symlink(storage, f"{storage}.lock")  # noqa: PTH211 - as Optuna's own lock leaves it, honoured for 30 s there
+    assert len(run(storage, Runs(0.003), spec(**SMALL)).budgets[0].trials) == 7
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    storage = tmp_path / "search.journal"
+    run(storage, Runs(0.003), spec(budgets=ONE, trials=2))
+    lines = storage.read_text().splitlines()
+    storage.write_text("\n".join([*lines[:3], lines[3][:-9], *lines[4:]]) + "\n")
+    with pytest.raises(RecordError, match=r"search\.journal.*no search storage that can be read"):
+        run(storage, Runs(0.003), spec(budgets=ONE, trials=2))
