@@ -1,9 +1,9 @@
 """Training FLOPs until the optimal sparsity of every budget is known: `python benchmarks/samplers.py [--quick]`.
 
-Simulated surfaces: published laws with 0.3 % of noise on every loss. What is asked is S_opt of the grid's largest size
-for its (three largest) data budgets, at the paper's cost multiplier. A method is done at the first FLOPs from which its
-S_opt of every budget stays within ±0.05 of the true one until it stops; the table gives what nine of ten repetitions
-need, relative to the grid. How each estimates S_opt:
+Simulated surfaces: published laws, and two of other forms with invented coefficients, with 0.3 % of noise on every loss
+(`--noise`). What is asked is S_opt of the grid's largest size for its (three largest) data budgets, at the paper's cost
+multiplier. A method is done at the first FLOPs from which its S_opt of every budget stays within ±0.05 of the true one
+until it stops; the table gives what nine of ten repetitions need, relative to the grid. How each estimates S_opt:
 
     grid      the paper's grid of sizes, data and S = 0, 0.5, 0.75, 0.875, all of it; `frantar` fitted to it (Huber loss
               of log residuals). Where a grid does not suffice in nine of ten repetitions, each point is run with two
@@ -12,11 +12,12 @@ need, relative to the grid. How each estimates S_opt:
               space-filling start; every run at a budget costs the same. S_opt is that of the search room's smooth
               curve, with the noise pooled over budgets.
     law       `LawSampler`, free to try sizes down to the grid's smallest and budgets down to an eighth of the smallest;
-              S_opt is the mean of its own surface's posterior
+              S_opt is the median of its own surface's posterior
 
-Methods stop after `ROUNDS` trials a budget, `LawSampler` after `LAW_TRIALS` in all: `inf` means that fewer than nine of
-ten repetitions were done by then. The samplers' first check comes after the start of five trials a budget. On `wu2026`
-the form that the grid and `LawSampler` fit is not the surface's.
+Samplers stop after `ROUNDS` trials a budget, `LawSampler` after `LAW_TRIALS` in all or when it has spent half a grid:
+`inf` means that fewer than nine of ten repetitions were done by then. The first check of the samplers comes after the
+start of five trials a budget. On `wu2026` and the invented surfaces the form that the grid and `LawSampler` fit is not
+the surface's.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
-from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, optimal_sparsity, training_flops
+from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, form_named, optimal_sparsity, training_flops
 from sparsity_lab.search.curve import Points, fit_curve, scatter
 from sparsity_lab.search.law_sampler import LawSampler
-from sparsity_lab.search.space import DESIGN
 from sparsity_lab.search.targets import Targets
 
 LAWS = Path(__file__).parent.parent / "specs" / "laws"
-NOISE, TOLERANCE, SHARE, HIGHEST = 0.003, 0.05, 0.9, 0.9
-ROUNDS, LAW_TRIALS, MOST_SEEDS = 40, 48, 8
+TOLERANCE, SHARE, HIGHEST = 0.05, 0.9, 0.9
+START = (0.0, 1.0, 0.5, 0.25, 0.75)
+"""of a study, as in the search room: fractions of the span of log density"""
+ROUNDS, LAW_TRIALS, MOST_SEEDS = 40, 80, 8
 COST = SparseSchedule()
 Checks = Iterator[tuple[float, np.ndarray]]
 """FLOPs so far and (budgets,) estimates of S_opt, after each trial or round"""
@@ -56,11 +58,13 @@ class Simulation:
     Attributes:
         nonzero: sizes of the grid; S_opt is asked at the largest.
         data: data of the grid.
+        noise: standard deviation of ln L.
     """
 
     law: Law
     nonzero: tuple[float, ...]
     data: tuple[float, ...]
+    noise: float
 
     @property
     def targets(self) -> Targets:
@@ -74,7 +78,7 @@ class Simulation:
 
     def measure(self, S: float, N: float, D: float, rng: np.random.Generator) -> float:
         """A loss with noise."""
-        return float(self.law.predict(S, N, D) * np.exp(NOISE * rng.normal()))
+        return float(self.law.predict(S, N, D) * np.exp(self.noise * rng.normal()))
 
     @property
     def grid(self) -> np.ndarray:
@@ -84,30 +88,39 @@ class Simulation:
     @property
     def grid_flops(self) -> float:
         """Training FLOPs of the grid."""
-        return float(training_flops(*self.grid.T, COST).sum())
+        S, N, D = self.grid.T
+        return float(training_flops(S, N, D, COST).sum())
 
 
 TEXT = ((1.33e6, 5.31e6, 2.12e7, 8.49e7), (1.638e10, 3.277e10, 6.554e10))
 IMAGES = (tuple(6.63e5 * 2.0**k for k in range(7)), (2.25e8, 4.5e8, 9.0e8, 1.8e9))
-SURFACES = {
-    "vit": ("frantar2024-vit-jft", *IMAGES),
-    "t5": ("frantar2024-t5-c4", *TEXT),
-    "t5-minimum": ("frantar2024-t5-c4-minimum", *TEXT),
-    "wu2026": ("wu2026-c4", *TEXT),
+PUBLISHED = {
+    "vit": ("frantar2024-vit-jft", IMAGES),
+    "t5": ("frantar2024-t5-c4", TEXT),
+    "t5-minimum": ("frantar2024-t5-c4-minimum", TEXT),
+    "wu2026": ("wu2026-c4", TEXT),
 }
+INVENTED = {
+    "generalized": {"e": 1.9, "gamma": -0.03, "a": 250.0, "alpha": 0.33, "c": 20.0, "b": 400.0, "beta": 0.31},
+    "average_params": {"A": 190.0, "alpha": 0.33, "B": 1000.0, "beta": 0.33, "E": 1.8},
+}
+SURFACES = (*PUBLISHED, *INVENTED)
 
 
-def simulation(name: str) -> Simulation:
+def simulation(name: str, noise: float) -> Simulation:
     """The surface of that name."""
-    law, nonzero, data = SURFACES[name]
-    return Simulation(Law.load(LAWS / f"{law}.yaml"), nonzero, data)
+    if name in INVENTED:
+        form = form_named(name)
+        return Simulation(Law(form, form.make_params(INVENTED[name]), "tokens", "invented"), *TEXT, noise)
+    law, grid = PUBLISHED[name]
+    return Simulation(Law.load(LAWS / f"{law}.yaml"), *grid, noise)
 
 
 def of_grid(surface: Simulation, rng: np.random.Generator) -> Checks:
     """The grid, then the grid with two seeds, and so on."""
     runs: list[tuple[float, ...]] = []
     for seeds in range(1, MOST_SEEDS + 1):
-        runs += [(*point, surface.measure(*point, rng)) for point in surface.grid]
+        runs += [(S, N, D, surface.measure(S, N, D, rng)) for S, N, D in surface.grid.tolist()]
         law = Law.from_fit(fit(Runs(*np.array(runs).T), "frantar", starts=12))
         yield (
             seeds * surface.grid_flops,
@@ -122,13 +135,12 @@ def of_sampler(make: Callable[[int], BaseSampler], surface: Simulation, rng: np.
     studies = [optuna.create_study(sampler=make(int(rng.integers(2**31)))) for _ in budgets]
     for turn in range(ROUNDS):
         for study, budget in zip(studies, budgets, strict=True):
-            if turn <= len(DESIGN):
-                start = 0.0 if turn == 0 else 1 - (1 - HIGHEST) ** DESIGN[turn - 1]
-                study.enqueue_trial({"sparsity": start})
+            if turn < len(START):
+                study.enqueue_trial({"sparsity": 1 - (1 - HIGHEST) ** START[turn]})
             trial = study.ask(axis)
             S = trial.params["sparsity"]
-            study.tell(trial, surface.measure(S, N, budget / COST(S), rng))
-        if turn >= len(DESIGN):
+            study.tell(trial, surface.measure(S, N, float(budget / COST(S)), rng))
+        if turn >= len(START) - 1:
             yield (turn + 1) * 6 * N * sum(budgets), curve_optima(studies, rng)
 
 
@@ -155,11 +167,13 @@ def of_law(surface: Simulation, rng: np.random.Generator) -> Checks:
     for turn in range(LAW_TRIALS):
         trial = study.ask(space)
         S, size, budget = (trial.params[name] for name in space)
-        study.tell(trial, surface.measure(S, size, budget / COST(S), rng))
+        study.tell(trial, surface.measure(S, size, float(budget / COST(S)), rng))
         flops += 6 * size * budget
         known = sampler.surface(study)
         if turn >= 7 and known:
-            yield flops, known.optimum(targets).mean
+            yield flops, known.optimum(targets).median
+        if flops > surface.grid_flops / 2:
+            return
 
 
 METHODS: dict[str, Callable[[Simulation, np.random.Generator], Checks]] = {
@@ -171,10 +185,10 @@ METHODS: dict[str, Callable[[Simulation, np.random.Generator], Checks]] = {
 }
 
 
-def needed(method: str, name: str, seed: int) -> float:
+def needed(method: str, name: str, noise: float, seed: int) -> float:
     """FLOPs from which the estimates stay right; infinite if they never do."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    surface = simulation(name)
+    surface = simulation(name, noise)
     truth, since = surface.truth, np.inf
     for flops, estimate in METHODS[method](surface, np.random.default_rng([seed, 7])):
         right = (np.abs(estimate - truth) <= TOLERANCE).all()
@@ -188,6 +202,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=50)
     parser.add_argument("--surfaces", nargs="+", choices=SURFACES, default=list(SURFACES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--noise", type=float, default=0.003)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="two repetitions on one surface, without GP")
     options = parser.parse_args()
@@ -196,17 +211,17 @@ def main() -> None:
         options.methods = [method for method in options.methods if method != "gp"]
     with ProcessPoolExecutor(options.processes) as pool:
         for name in options.surfaces:
-            report(name, options.methods, options.repetitions, pool)
+            report(name, options.noise, options.methods, options.repetitions, pool)
 
 
-def report(name: str, methods: Sequence[str], repetitions: int, pool: ProcessPoolExecutor) -> None:
+def report(name: str, noise: float, methods: Sequence[str], repetitions: int, pool: ProcessPoolExecutor) -> None:
     """One surface: FLOPs that nine of ten repetitions need, and the median, as shares of one grid."""
-    surface = simulation(name)
+    surface = simulation(name, noise)
     print(f"\n{name}: grid of {len(surface.grid)} runs, {surface.grid_flops:.3g} FLOPs; S_opt {surface.truth.round(3)}")
     print(f"{'method':>8} {'FLOPs':>10} {'of a grid':>10} {'median':>8} {'done':>6} {'seconds':>8}")
     for method in methods:
         began = time.perf_counter()
-        spent = np.array(list(pool.map(partial(needed, method, name), range(repetitions))))
+        spent = np.array(list(pool.map(partial(needed, method, name, noise), range(repetitions))))
         ninth = np.quantile(spent, SHARE, method="inverted_cdf")
         shares = [value / surface.grid_flops for value in (ninth, np.quantile(spent, 0.5, method="inverted_cdf"))]
         figures = f"{ninth:10.3g} {shares[0]:10.4f} {shares[1]:8.4f} {np.isfinite(spent).mean():6.0%}"

@@ -23,9 +23,9 @@ from sparsity_lab.search.ledger import Ledger
 from sparsity_lab.search.rounds import Player
 from sparsity_lab.search.trials import Entry, Outcome, Proposal
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "search"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from servers import missing, postgresql
+from postgresql import missing, server
 
 WORKERS = (1, 2, 4, 8)
 SPACE = {"sparsity": FloatDistribution(0, 1)}
@@ -58,7 +58,7 @@ def storages(stack: contextlib.ExitStack) -> Iterator[tuple[str, str]]:
     if reason := missing():
         print(f"  PostgreSQL: {reason}")
     else:
-        yield "PostgreSQL", stack.enter_context(postgresql())
+        yield "PostgreSQL", stack.enter_context(server())
 
 
 def throughput(location: str, workers: int, trials: int, batch: int) -> tuple[float, int]:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sparsity_lab.errors import MachineError
@@ -61,6 +61,27 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+@contextlib.contextmanager
+def present(path: Path) -> Iterator[Callable[[], bool]]:
+    """Be one of several processes at some work; yields a question: is this process the only one left?
+
+    Once it has been told so, no other is let in before it leaves. The kernel forgets those that die.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+        def alone() -> bool:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(file, fcntl.LOCK_SH)  # a conversion that fails may have given up what was held
+                return False
+            return True
+
+        yield alone
 
 
 def _flush(path: Path) -> None:

@@ -69,6 +69,10 @@ class Layout:
         """Numbers for `dvc metrics`: one file for each step that has any."""
         return self.root / "metrics" / study / f"{step}.json"
 
+    def hardware(self, study: str) -> Path:
+        """The profile that was measured for a study on this machine."""
+        return self.root / "hardware" / f"{study}.json"
+
     def report(self, study: str) -> Path:
         """index.html and figures."""
         return self.root / "reports" / study

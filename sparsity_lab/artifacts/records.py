@@ -44,6 +44,37 @@ class Cost(Value):
     """wall-clock seconds of training, evaluations included, over all sittings"""
 
 
+class RunMemory(Value):
+    """What a run holds in memory, and what its weights take as files, in bytes; headers of files apart."""
+
+    weights: int
+    """zeros included"""
+    gradients: int
+    optimizer: int
+    """moments"""
+    scratch: int
+    """vectors that the optimiser works in"""
+    masks: int
+    remainder: int
+    """weights under the mask, which straight-through training keeps"""
+    activations: int
+    """kept from the forward pass for the backward pass, as float32 on a CPU"""
+    checkpoint: int
+    """from which the run can go on"""
+    file_dense: int
+    """final weights, zeros included"""
+    file_bitmask: int
+    file_csr: int
+    file_n_m: int | None
+    """in the run's own n:m; None where it has none"""
+
+    @property
+    def training(self) -> int:
+        """All that a training step holds at the end of its forward pass."""
+        vectors = self.weights + self.gradients + self.optimizer + self.scratch
+        return vectors + self.masks + self.remainder + self.activations
+
+
 class Machine(Value):
     """Where a record was made: bits repeat only for the same torch, instruction set and thread count."""
 
@@ -108,6 +139,8 @@ class RunRecord(Value):
     """of this run alone"""
     pretraining: Cost | None = None
     """of the run it began with, which others may share"""
+    memory: RunMemory | None = None
+    """weights of a diverged run as they were planned; None in records made by hand"""
     machine: Machine
 
     @property
@@ -118,6 +151,19 @@ class RunRecord(Value):
     def losses(self) -> str:
         """Every loss, to the last bit, in a form in which NaN equals NaN."""
         return self.model_dump_json(include={"first_loss", "loss", "curve"})
+
+
+class Stopped(Value):
+    """What a run that early stopping ended is to a search: no record, but a checkpoint from which it could go on."""
+
+    fingerprint: str
+    step: int
+    """optimiser steps done"""
+    steps: int
+    """steps that the run would have had"""
+    loss: float
+    """held-out loss at that step on the curve's examples, nats"""
+    reason: str
 
 
 def write_record(record: RunRecord, path: Path) -> None:

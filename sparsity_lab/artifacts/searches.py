@@ -1,48 +1,88 @@
-"""What a search found: trials, and for each data budget the optimal sparsity with its uncertainty."""
+"""What a search found: trials, and for each budget the optimal sparsity with its uncertainty."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.atomic import replacing, write_text
 from sparsity_lab.artifacts.records import Value
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.specs.choices import CostMultiplier, DataUnit
+from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
 
-Source = Literal["sampler", "design", "dense"]
+TrialState = Literal["finished", "diverged", "stopped"]
+Source = Literal["dense", "design", "sampler", "grid", "repeat"]
+"""who asked for a trial: the dense anchor, the space-filling start, the sampler, the study's grid, or a repeat of an
+earlier trial with another seed"""
+Params = dict[str, float | str]
+"""what a trial was asked for, by name: sparsity, regime, start, end, learning_rate_factor, pattern, allocation"""
 
 
 class TrialRecord(Value):
-    """One trial: a sparsity tried at a budget, and the run that answered."""
+    """One trial: a point tried at a budget, and the run that answered."""
 
     number: int
+    """slot in its study's order of trials"""
     source: Source
-    """proposed by the sampler, part of the space-filling start, or the dense anchor"""
+    nonzero: int
+    """N asked"""
+    data_dense: int
+    """the budget it was tried at, as data"""
+    params: Params
+    """as asked"""
+    seed: int
     sparsity: float
     """sparsity of the trained weights"""
     data: int
     """D_S, what the run was given"""
+    state: TrialState
     loss: float | None
-    """held-out loss, nats; None when the run diverged"""
+    """held-out loss at the end, nats; None where the run diverged or was stopped"""
+    values: tuple[float, ...] | None
+    """of the objectives, in the search's order; None as with `loss`"""
+    flops: float
+    """training FLOPs under the search's cost: 6 N D m(S); of a stopped run, its share"""
     fingerprint: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial has a loss."""
+        return self.state == "finished"
+
+
+class CurveBand(Value):
+    """A smooth curve of loss against sparsity with its interval, for drawing; all four are of one length."""
+
+    sparsity: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 class BudgetResult(Value):
-    """The answer for one data budget."""
+    """The answer for one N and one budget."""
 
+    nonzero: int
+    budget: float
+    """in the search's budget unit"""
     data_dense: int
-    """the budget as data: what a dense model of N weights sees for the same compute"""
+    """the budget as data: what a dense model of N weights sees for it"""
     compute: float
     """C = 6 N D_dense, FLOPs"""
     trials: tuple[TrialRecord, ...]
     dense_loss: float | None
-    """held-out loss of the dense run at this budget"""
+    """held-out loss of the dense run at this budget; the mean over seeds where there are several"""
     best_sparsity: float
-    """sparsity of the best trial"""
+    """sparsity of the best point tried"""
     best_loss: float
+    """its held-out loss, the mean over seeds where there are several; NaN where no trial finished"""
+    best_params: Params
+    """what was asked for it"""
     optimum: float | None
     """sparsity at the minimum of the smooth curve through the trials; None when there is no such minimum"""
     optimum_low: float | None
@@ -50,22 +90,35 @@ class BudgetResult(Value):
     """interval of the optimum at the result's confidence; at the edge of the space the edge itself"""
     optimum_loss: float | None
     """value of the smooth curve at its minimum"""
+    gained: float | None
+    """loss of the dense run less the loss at the optimum, nats; the dense one as measured or from the curve at S = 0,
+    whichever leaves the narrower interval"""
+    gained_low: float | None
+    gained_high: float | None
     flat_low: float
     flat_high: float
-    """all sparsities between these are within noise of the best"""
+    """no sparsity between these can be told from the best at the result's confidence"""
+    curve: CurveBand | None
+    estimate: Literal["law", "curve"]
+    """where the optimum comes from: a law fitted to all trials, or a smooth curve through this budget's"""
     verdict: str
     """in words: identified, at an edge, or not identified, and why"""
 
 
 class Trend(Value):
-    """Whether the optimal sparsity changes with data."""
+    """Whether the optimal sparsity of one N changes with data."""
 
+    nonzero: int
     slope: float | None
     """change of the optimal sparsity for each doubling of the data budget"""
     slope_low: float | None
     slope_high: float | None
     probability_rising: float | None
     """share of resampled searches whose slope is positive"""
+    test: str
+    """name of the test, in words"""
+    p_value: float | None
+    """two-sided, of the hypothesis that the optimum is the same at every budget"""
     verdict: str
     """in words"""
 
@@ -73,23 +126,85 @@ class Trend(Value):
 class SearchResult(Value):
     """A finished search."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     study: str
-    nonzero: int
-    """N asked"""
+    regimes: tuple[str, ...]
     cost: CostMultiplier
+    budget_unit: BudgetUnit
     data_unit: DataUnit
+    objectives: tuple[SearchObjective, ...]
+    sampler: str
     noise: float
     """standard deviation of the held-out loss, nats: between seeds, or of the trials about the smooth curve"""
     noise_source: str
     """where `noise` comes from, in words"""
     confidence: float
     budgets: tuple[BudgetResult, ...]
-    trend: Trend
+    """in order of N, then of the budget"""
+    explored: tuple[TrialRecord, ...] = ()
+    """trials at other N and budgets than asked, where the law sampler found them cheaper for what they teach"""
+    trends: tuple[Trend, ...]
+    """of each N"""
+    front: tuple[TrialRecord, ...] = ()
+    """trials that no other beats in every objective; empty where there is one objective"""
+    flops: float
+    """training FLOPs of all trials together under the search's cost"""
+
+    @property
+    def nonzero(self) -> tuple[int, ...]:
+        """Every N that has an answer, in order."""
+        return tuple(dict.fromkeys(budget.nonzero for budget in self.budgets))
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """Every trial of every budget, and those explored elsewhere."""
+        return (*(trial for budget in self.budgets for trial in budget.trials), *self.explored)
+
+    def of(self, nonzero: int) -> tuple[BudgetResult, ...]:
+        """The answers for one N, in order of the budget."""
+        return tuple(budget for budget in self.budgets if budget.nonzero == nonzero)
+
+
+SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("source", pa.string()),
+        ("role", pa.string()),
+        ("nonzero", pa.int64()),
+        ("data_dense", pa.int64()),
+        ("regime", pa.string()),
+        ("asked_sparsity", pa.float64()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("learning_rate_factor", pa.float64()),
+        ("pattern", pa.string()),
+        ("allocation", pa.string()),
+        ("seed", pa.int64()),
+        ("sparsity", pa.float64()),
+        ("data", pa.int64()),
+        ("state", pa.string()),
+        ("loss", pa.float64()),
+        ("training_cost", pa.float64()),
+        ("inference_cost", pa.float64()),
+        ("flops", pa.float64()),
+        ("on_front", pa.bool_()),
+        ("fingerprint", pa.string()),
+    ]
+)
+"""one row a trial; `role` is "budget" for trials at a budget asked for and "explored" for others"""
 
 
 def write_search(result: SearchResult | None, path: Path) -> None:
-    """Write a result as readable JSON, atomically; None says that the study asks for no search."""
+    """Write a result as readable JSON, and beside it as `.parquet` one row a trial; each file atomically.
+
+    None says that the study asks for no search: the JSON is `null` and the table has no rows.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    rows = [] if result is None else list(_rows(result))
+    with replacing(path.with_suffix(".parquet")) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
     write_text(path, (result.model_dump_json(indent=1) if result else "null") + "\n")
 
 
@@ -112,3 +227,19 @@ def read_search(path: Path) -> SearchResult | None:
         raise RecordError(
             f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"])) or None
         ) from None
+
+
+def _rows(result: SearchResult) -> Iterator[dict[str, Any]]:
+    front = {trial.fingerprint for trial in result.front}
+    asked = [trial for budget in result.budgets for trial in budget.trials]
+    for role, trials in (("budget", asked), ("explored", result.explored)):
+        for trial in trials:
+            known: dict[str, Any] = {
+                **trial.params,
+                **dict(zip(result.objectives, trial.values or (), strict=False)),
+                **trial.model_dump(exclude={"params", "values"}),
+                "asked_sparsity": trial.params.get("sparsity"),
+                "role": role,
+                "on_front": trial.fingerprint in front,
+            }
+            yield {name: known.get(name) for name in SCHEMA.names}

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sparsity_lab import __version__
-from sparsity_lab.cli import law, runs, specs, steps, weights
-from sparsity_lab.cli.options import LOOK, JsonOption
+from sparsity_lab.cli import advise, compare, law, measure, runs, search, specs, steps, weights
+from sparsity_lab.cli.options import LOOK, ORDER, STEPS, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
+
+class _InOrder(TyperGroup):
+    """Commands as they were added, but steps in the order of a study."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names for `--help`."""
+        names = super().list_commands(ctx)
+        steps = iter(name for name in ORDER if name in names)
+        return [next(steps) if name in ORDER else name for name in names]
+
+
 app = typer.Typer(
+    cls=_InOrder,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -25,8 +38,12 @@ app = typer.Typer(
 app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
 app.add_typer(law.app, name="law", rich_help_panel=LOOK)
 app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
+app.add_typer(search.app, name="search", rich_help_panel=STEPS)
 steps.add_to(app)
+measure.add_to(app)
+compare.add_to(app)
 weights.add_to(app)
+advise.add_to(app)
 
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""

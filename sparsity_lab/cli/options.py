@@ -19,7 +19,10 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the texts: en or ja.")]
 
+ORDER = ("prepare", "train", "search", "fit", "report", "run")
+"""steps, as a study goes through them"""
 STEPS = "The steps of a study"
 LOOK = "Look"
 

@@ -37,7 +37,10 @@ def show(file: Annotated[Path, typer.Argument(help="A spec file.")]) -> None:
 
 @app.command("schema")
 def schema(
-    kind: Annotated[Literal["model", "dataset", "regime", "study", "law"], typer.Argument(help="A kind of spec.")],
+    kind: Annotated[
+        Literal["model", "dataset", "regime", "study", "law", "hardware", "scenario"],
+        typer.Argument(help="A kind of spec."),
+    ],
 ) -> None:
     """Print the JSON Schema of a kind of spec, so that editors complete and check it."""
     from sparsity_lab.specs.loading import schema

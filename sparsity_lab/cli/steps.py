@@ -7,14 +7,24 @@ from pathlib import Path
 
 import typer
 
+from sparsity_lab.cli import search
 from sparsity_lab.cli.fitting import fit
-from sparsity_lab.cli.options import LOOK, STEPS, JsonOption, RootOption, StudyArgument, WorkersOption, open_study
+from sparsity_lab.cli.options import (
+    LOOK,
+    STEPS,
+    JsonOption,
+    LanguageOption,
+    RootOption,
+    StudyArgument,
+    WorkersOption,
+    open_study,
+)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(rich_help_panel=LOOK)(plan)
-    for step in (prepare, train, search, fit, report, run):
+    for step in (prepare, train, fit, report, run):
         app.command(rich_help_panel=STEPS)(step)
 
 
@@ -47,24 +57,17 @@ def train(study: StudyArgument, root: RootOption = Path(), workers: WorkersOptio
     train_study(open_study(study, root), workers=workers)
 
 
-def search(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
-    """Step 3: find the optimal sparsity of each data budget with Optuna."""
-    from sparsity_lab.stages.search import describe_search, search_study
-
-    typer.echo(describe_search(search_study(open_study(study, root), workers=workers)))
-
-
-def report(study: StudyArgument, root: RootOption = Path()) -> None:
-    """Step 5: draw the plots and write reports/STUDY/index.html."""
+def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:
+    """Step 5: draw the plots and write reports/STUDY: index.html, index.md, report.json."""
     from sparsity_lab.stages.report import describe_report, report_study
 
-    typer.echo(describe_report(report_study(open_study(study, root))))
+    typer.echo(describe_report(report_study(open_study(study, root), language)))
 
 
 def run(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
     """All five steps in order, without DVC."""
     prepare(study, root)
     train(study, root, workers)
-    search(study, root, workers)
+    search.run(study, root, workers)
     fit([study], root=root)
     report(study, root)

@@ -131,8 +131,19 @@ def free(sparsity: ArrayLike) -> FloatArray:
     return np.ones_like(np.asarray(sparsity, dtype=np.float64))
 
 
-def multiplier(name: CostMultiplier, schedule: Schedule | MeanDensity | None = None) -> Multiplier:
-    """The multiplier that a spec names; `schedule` is the regime's or its mean density, the paper's when None."""
+def multiplier(
+    name: CostMultiplier, schedule: Schedule | MeanDensity | None = None, table: Measured | None = None
+) -> Multiplier:
+    """The multiplier that a spec names.
+
+    Args:
+        name: in the spec.
+        schedule: of the regime, or its mean density; the paper's when None.
+        table: what was measured, for `measured`.
+
+    Raises:
+        RecordError: `measured`, and nothing was.
+    """
     match name:
         case "sparse_schedule":
             return _scheduled(schedule)
@@ -140,6 +151,15 @@ def multiplier(name: CostMultiplier, schedule: Schedule | MeanDensity | None = N
             return dense_hardware
         case "free":
             return free
+        case "measured":
+            if table is None:
+                raise RecordError(
+                    "no measurement of this machine is at hand",
+                    field="cost",
+                    found=name,
+                    expected="sparsity-lab measure STUDY first, or a table with the columns sparsity and cost",
+                )
+            return table
         case _:
             assert_never(name)
 

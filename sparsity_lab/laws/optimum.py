@@ -135,7 +135,7 @@ def optimal_sparsity(
     """
     cost, wide = cost or SparseSchedule(), law.with_axis()
     N, D = (np.asarray(value, dtype=np.float64)[..., None] for value in (nonzero, data_dense))
-    return _lowest(lambda S: wide.predict(S, N, D / cost(S)), law.form, highest, GRID)
+    return lowest_sparsity(lambda S: wide.predict(S, N, D / cost(S)), law.form, highest, GRID)
 
 
 def joint_optimum(
@@ -163,10 +163,10 @@ def joint_optimum(
         return nonzero, product / nonzero, each.predict(S, nonzero, product / nonzero)
 
     if acts_on_size_alone(law):
-        sparsity = _lowest(lambda S: cost(S) / gain(wide, S), law.form, highest, GRID)
+        sparsity = lowest_sparsity(lambda S: cost(S) / gain(wide, S), law.form, highest, GRID)
         sparsity = np.broadcast_to(sparsity, _shape(law, C)).copy()
     else:
-        sparsity = _lowest(lambda S: at(wide, S, C[..., None])[2], law.form, highest, JOINT_GRID)
+        sparsity = lowest_sparsity(lambda S: at(wide, S, C[..., None])[2], law.form, highest, JOINT_GRID)
     return JointOptimum(sparsity, *at(law, sparsity, C))
 
 
@@ -254,7 +254,9 @@ def _shape(law: Law, *arguments: FloatArray) -> tuple[int, ...]:
     return np.broadcast_shapes(*(np.shape(value) for value in (*arguments, *law.params)))
 
 
-def _lowest(loss: Callable[[FloatArray], FloatArray], form: Form, highest: float, points: int) -> FloatArray:
+def lowest_sparsity(
+    loss: Callable[[FloatArray], FloatArray], form: Form, highest: float, points: int = GRID
+) -> FloatArray:
     """The sparsity at which `loss`, of sparsities along a last axis, is lowest; one of the form's own levels if any."""
     levels = form.settings if form.adapt else ()  # a form that adapts to runs knows their levels of sparsity only
     if levels:

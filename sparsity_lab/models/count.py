@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
 
 Shapes = dict[str, tuple[int, int]]
+AnyShapes = dict[str, tuple[int, ...]]
+Shape = TypeVar("Shape", bound=tuple[int, ...])
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def embedding_shapes(dims: Dims) -> Shapes:
             assert_never(dims)
 
 
-def _stack(name: str, layers: int, block: Shapes) -> Shapes:
+def _stack(name: str, layers: int, block: Mapping[str, Shape]) -> dict[str, Shape]:
     return {f"{name}.{layer}.{tensor}": shape for layer in range(layers) for tensor, shape in block.items()}
 
 
@@ -99,23 +102,61 @@ def paper_count(dims: Dims) -> int:
     return 12 * dims.width**2 * layers
 
 
-def other_count(dims: Dims) -> int:
-    """Weights that are never pruned: embeddings, head, norms, biases, relative positions; tied weights once."""
+def other_shapes(dims: Dims) -> AnyShapes:
+    """Name and shape of every weight that is not prunable: embeddings, head, norms, biases, relative positions."""
+    wide = (dims.width,)
+    head: AnyShapes = {"head.weight": (dims.vocabulary, dims.width)} if not isinstance(dims, ViTDims) else {}
     match dims:
         case T5Dims():
-            norms = (2 * dims.encoder_layers + 3 * dims.decoder_layers + 2) * dims.width
-            return 2 * dims.vocabulary * dims.width + 2 * dims.relative_buckets * dims.heads + norms
+            table, norms = (dims.relative_buckets, dims.heads), _norms("attention", "mlp", width=dims.width)
+            return {
+                **embedding_shapes(dims),
+                **{f"{stack}_positions.table.weight": table for stack in ("encoder", "decoder")},
+                **_stack("encoder", dims.encoder_layers, norms),
+                **_stack("decoder", dims.decoder_layers, norms | _norms("cross_attention", width=dims.width)),
+                "encoder_norm.weight": wide,
+                "decoder_norm.weight": wide,
+                **head,
+            }
         case ViTDims():
-            block = 4 * dims.width + (5 * dims.width + dims.ff)  # two layer norms; biases of q, k, v, o, wo and wi
-            patch = dims.patch**2 * dims.channels * dims.width + dims.width
-            cls_token = dims.width if dims.pooling == "cls" else 0
-            head = dims.classes * dims.width + dims.classes
-            return dims.layers * block + patch + cls_token + vit_tokens(dims) * dims.width + 2 * dims.width + head
+            norms = _norms("attention", "mlp", width=dims.width)
+            biases = {_bias(name): shape[:1] for name, shape in prunable_shapes(dims).items()}
+            return {
+                **embedding_shapes(dims),
+                "patch_embedding.bias": wide,
+                "positions": (vit_tokens(dims), dims.width),
+                **({"cls_token": wide} if dims.pooling == "cls" else {}),
+                **_stack("blocks", dims.layers, norms | {_bias(name): shape for name, shape in norms.items()}),
+                **biases,
+                "norm.weight": wide,
+                "norm.bias": wide,
+                "head.weight": (dims.classes, dims.width),
+                "head.bias": (dims.classes,),
+            }
         case DecoderDims():
-            embeddings = (1 if dims.tied_head else 2) * dims.vocabulary * dims.width
-            return embeddings + (2 * dims.layers + 1) * dims.width
+            norms = _norms("attention", "mlp", width=dims.width)
+            own = {} if dims.tied_head else head
+            return {
+                **embedding_shapes(dims),
+                **_stack("blocks", dims.layers, norms),
+                "norm.weight": wide,
+                **own,
+            }
         case _:
             assert_never(dims)
+
+
+def _norms(*names: str, width: int) -> AnyShapes:
+    return {f"{name}_norm.weight": (width,) for name in names}
+
+
+def _bias(name: str) -> str:
+    return name.removesuffix("weight") + "bias"
+
+
+def other_count(dims: Dims) -> int:
+    """Weights that are never counted as prunable, tied ones once."""
+    return sum(prod(shape) for shape in other_shapes(dims).values())
 
 
 def vit_tokens(dims: ViTDims) -> int:

@@ -11,11 +11,13 @@ from matplotlib.lines import Line2D
 
 from sparsity_lab.laws.comparison_documents import ComparisonDocument
 from sparsity_lab.laws.diagnostics import FormDiagnostics
-from sparsity_lab.plots import draw_fits, draw_laws, draw_regimes, draw_runs
+from sparsity_lab.plots import draw_fits, draw_hardware, draw_laws, draw_regimes, draw_runs, draw_search
 from sparsity_lab.plots.info_fits import Gains, Residuals
-from sparsity_lab.plots.info_laws import LossUnderBudgets, OptimumAgainstData, OptimumContours, Parity
+from sparsity_lab.plots.info_hardware import SpeedUps
+from sparsity_lab.plots.info_laws import OptimumContours, Parity
 from sparsity_lab.plots.info_regimes import Match, RegimeComparison, Table, ranked
 from sparsity_lab.plots.info_runs import DifferencesAndNoise, LossAgainstData, TrainingCurves
+from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
 from sparsity_lab.plots.labels import count
 from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
 
@@ -74,6 +76,15 @@ def parity_figure(info: Parity, levels: Sequence[float]) -> Figure:
     return figure
 
 
+def speed_ups_figure(info: SpeedUps) -> Figure:
+    """Speed-up against sparsity on one machine, with the break-even points."""
+    with styled():
+        figure = Figure(figsize=(5.8, 4.2), layout="constrained")
+        draw_hardware.draw_speed_ups(figure.subplots(), info)
+        below_legend(figure, draw_hardware.speed_handles(info))
+    return figure
+
+
 def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
     """Errors against sparsity, size and data, side by side on one axis."""
     with styled():
@@ -125,24 +136,37 @@ def forms_figure(compared: ComparisonDocument) -> Figure:
 
 
 def loss_under_budgets_figure(info: LossUnderBudgets) -> Figure:
-    """Loss against sparsity, a panel for each data budget."""
+    """Loss against sparsity, a panel for each N and budget."""
     with styled():
         figure, grid = _panels(len(info.panels), share_y=False)
         for axes, panel in zip(grid, info.panels, strict=True):
-            draw_laws.draw_budget(axes, panel, info.data_unit)
+            draw_search.draw_budget(axes, panel, info)
         grid[0].set_ylabel(draw_runs.LABEL_LOSS)
-        below_legend(figure, draw_laws.budget_handles(info), columns=3)
+        below_legend(figure, draw_search.budget_handles(info), columns=3)
     return figure
 
 
-def optimum_against_data_figure(info: OptimumAgainstData) -> Figure:
-    """Optimal sparsity against the data budget."""
+def optimum_against_data_figure(infos: Sequence[OptimumAgainstData]) -> Figure:
+    """Optimal sparsity against the data budget, a panel for each N, on one sparsity axis."""
     with styled():
-        figure = Figure(figsize=(6.6, 3.6), layout="constrained")
-        axes = figure.subplots()
-        draw_laws.draw_optimum_against_data(axes, info)
-        axes.set_title(f"N = {count(info.nonzero)} non-zero weights")
-        outside_legend(figure, draw_laws.optimum_handles(info))
+        figure = Figure(figsize=(3.0 + 3.6 * len(infos), 3.6), layout="constrained")
+        grid = figure.subplots(1, len(infos), sharey=True, squeeze=False).ravel()
+        for axes, info in zip(grid, infos, strict=True):
+            draw_search.draw_optimum_against_data(axes, info)
+        grid[0].set_ylabel("optimal sparsity (%)")
+        outside_legend(figure, draw_search.optimum_handles(infos))
+    return figure
+
+
+def fronts_figure(infos: Sequence[Front]) -> Figure:
+    """Loss against each other objective, with the trials that no other beats."""
+    with styled():
+        figure = Figure(figsize=(2.2 + 3.6 * len(infos), 3.4), layout="constrained")
+        grid = figure.subplots(1, len(infos), sharey=True, squeeze=False).ravel()
+        for axes, info in zip(grid, infos, strict=True):
+            draw_search.draw_front(axes, info)
+        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        outside_legend(figure, draw_search.front_handles(infos[0].sparsity), "zeros")
     return figure
 
 

@@ -1,30 +1,21 @@
-"""What the figures of laws and searches show: fit quality, loss under a budget, and optimal sparsity.
-
-Plain numbers, no drawing. "Data budget" means D_dense = C / (6 N): the data that a dense model of N weights sees for
-a compute of C.
-"""
+"""What the figures of laws show: fit quality, and optimal sparsity over size and compute. Plain numbers, no drawing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.laws import (
-    Interval,
     Law,
     Runs,
     chinchilla_compute,
-    chinchilla_data,
     optimal_sparsity,
 )
 from sparsity_lab.laws.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.plots.info_runs import FloatArray
-from sparsity_lab.specs.choices import DataUnit
 
 Multiplier = Callable[[FloatArray], FloatArray]
 STEPS = 60
@@ -57,75 +48,6 @@ class Parity:
     def relative_error(self) -> FloatArray:
         """(runs,) predicted / measured − 1."""
         return self.predicted / self.measured - 1
-
-
-@dataclass(frozen=True, eq=False)
-class BudgetPanel:
-    """One data budget: what was tried, what it says, what the law says.
-
-    Attributes:
-        budget: D_dense, tokens or images.
-        sparsity: (trials,) of finished trials.
-        loss: (trials,) nats.
-        proposed: (trials,) bool: by the sampler, as against the design and the dense anchor.
-        optimum: (value, low, high) of the smooth optimum, or None.
-        optimum_loss: nats, or None.
-        flat: sparsities between these cannot be told from the best.
-        law_sparsity: (steps,); empty without a law.
-        law_loss: (steps,) nats.
-        noise: standard deviation of a loss, nats.
-        verdict: the search's, in words.
-    """
-
-    budget: int
-    sparsity: FloatArray
-    loss: FloatArray
-    proposed: NDArray[np.bool_]
-    optimum: tuple[float, float, float] | None
-    optimum_loss: float | None
-    flat: tuple[float, float]
-    law_sparsity: FloatArray
-    law_loss: FloatArray
-    noise: float
-    verdict: str
-
-
-@dataclass(frozen=True, eq=False)
-class LossUnderBudgets:
-    """Figure: loss against sparsity, a panel for each data budget."""
-
-    nonzero: int
-    data_unit: DataUnit
-    panels: tuple[BudgetPanel, ...]
-    law: str
-
-
-@dataclass(frozen=True, eq=False)
-class OptimumAgainstData:
-    """Figure: optimal sparsity against the data budget.
-
-    Attributes:
-        nonzero: N.
-        data: (steps,) D_dense; empty without a law, and so are the next two.
-        law: optimal sparsity and its interval, each (steps,), or None without a law.
-        chinchilla: D_dense for which the dense model is compute-optimal, or None.
-        measured: least and most D_dense of what the law was fitted to.
-        found: (data, optimum, low, high) of each budget whose optimum the search identified.
-        flat: (data, low, high) of each budget whose optimum it did not.
-        highest: the highest sparsity that was trained.
-        confidence: of the intervals.
-    """
-
-    nonzero: int
-    data_unit: DataUnit
-    data: FloatArray
-    law: Interval | None
-    chinchilla: float | None
-    measured: tuple[float, float]
-    found: tuple[tuple[float, float, float, float], ...]
-    flat: tuple[tuple[float, float, float], ...]
-    highest: float
-    confidence: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,59 +92,6 @@ def parity(runs: Runs, law: Law, r2: float | None, refit: Law | None = None) -> 
     return Parity(law.form.name, runs.sparsity, runs.loss, predicted, held_out, r2, error)
 
 
-def loss_under_budgets(result: SearchResult, law: Law | None, cost: Multiplier) -> LossUnderBudgets:
-    """Trials, optimum and the law's curve L(S, N, D_dense / m(S)) for each budget; `cost` is the search's m(S)."""
-    panels = tuple(_budget_panel(budget, result, law, cost) for budget in result.budgets)
-    return LossUnderBudgets(result.nonzero, result.data_unit, panels, law.form.name if law else "")
-
-
-def optimum_against_data(
-    records: Sequence[RunRecord],
-    nonzero: int,
-    law: Law | None,
-    result: SearchResult | None,
-    cost: Multiplier,
-    *,
-    confidence: float,
-) -> OptimumAgainstData:
-    """The law's optimum from a third of the least to three times the most data budget, and the search's own.
-
-    Args:
-        records: finished runs that the law was fitted to, at least one.
-        nonzero: N of the curve.
-        law: one that sees sparsity, or None.
-        result: a search, drawn where its N is `nonzero`; or None.
-        cost: m(S).
-        confidence: of the law's band.
-    """
-    budgets = _budgets(records, cost)
-    budgets = np.append(budgets, [budget.data_dense for budget in result.budgets] if result else [])
-    data = np.geomspace(budgets.min() / 3, budgets.max() * 3, STEPS)
-    shown = result.budgets if result else ()
-    return OptimumAgainstData(
-        nonzero=nonzero,
-        data_unit=records[0].data_unit,
-        data=data,
-        law=optimum_interval(law, nonzero, data, cost, confidence) if law else None,
-        chinchilla=float(chinchilla_data(law, nonzero)) if law else None,
-        measured=(float(budgets.min()), float(budgets.max())),
-        found=tuple(found for budget in shown if (found := _found(budget)) is not None),
-        flat=tuple(
-            (budget.data_dense, budget.flat_low, budget.flat_high) for budget in shown if _found(budget) is None
-        ),
-        highest=max(record.spec.sparsity for record in records),
-        confidence=confidence,
-    )
-
-
-def optimum_interval(law: Law, nonzero: float, data: FloatArray, cost: Multiplier, confidence: float) -> Interval:
-    """Optimal sparsity at each data budget with its interval; the interval is the value for a law without draws."""
-    if law.draws is None:
-        value = optimal_sparsity(law, nonzero, data, cost)
-        return Interval(value, value, value)
-    return law.interval(lambda each: optimal_sparsity(each, nonzero, data, cost), confidence)
-
-
 def optimum_contours(
     law: Law, cost: Multiplier, runs: Runs | None = None, *, nonzero: tuple[float, float] | None = None
 ) -> OptimumContours:
@@ -249,42 +118,3 @@ def optimum_contours(
     optimum = optimal_sparsity(law, grid[None, :], budgets, cost)
     points = np.stack([runs.nonzero, spent], axis=1) if runs else np.empty((0, 2))
     return OptimumContours(grid, compute, optimum, optimal, points)
-
-
-def _budget_panel(budget: BudgetResult, result: SearchResult, law: Law | None, cost: Multiplier) -> BudgetPanel:
-    finished = [(trial, trial.loss) for trial in budget.trials if trial.loss is not None]
-    sparsity = np.array([trial.sparsity for trial, _ in finished])
-    curve = np.linspace(0, max(0.5, float(sparsity.max(initial=0.0))), STEPS) if law else np.empty(0)
-    found = _found(budget)
-    return BudgetPanel(
-        budget=budget.data_dense,
-        sparsity=sparsity,
-        loss=np.array([loss for _, loss in finished]),
-        proposed=np.array([trial.source == "sampler" for trial, _ in finished], dtype=bool),
-        optimum=found[1:] if found else None,
-        optimum_loss=budget.optimum_loss,
-        flat=(budget.flat_low, budget.flat_high),
-        law_sparsity=curve,
-        law_loss=law.predict(curve, result.nonzero, budget.data_dense / cost(curve)) if law else curve,
-        noise=result.noise,
-        verdict=budget.verdict,
-    )
-
-
-def _found(budget: BudgetResult) -> tuple[float, float, float, float] | None:
-    optimum, low, high = budget.optimum, budget.optimum_low, budget.optimum_high
-    if optimum is None or low is None or high is None:
-        return None
-    return float(budget.data_dense), optimum, low, high
-
-
-def _columns(records: Iterable[RunRecord]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    rows = [(record.sparsity, record.nonzero, record.data, record.loss) for record in records]
-    sparsity, nonzero, data, loss = np.array(rows, dtype=np.float64).T
-    return sparsity, nonzero, data, loss
-
-
-def _budgets(records: Sequence[RunRecord], cost: Multiplier) -> FloatArray:
-    """(runs,) D_dense of each run: its data times m(S)."""
-    sparsity, _, data, _ = _columns(records)
-    return data * cost(sparsity)

@@ -65,7 +65,7 @@ RC: Mapping[Any, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
     "text.color": INK,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "sparsity-lab",
     "path.simplify": True,
 }

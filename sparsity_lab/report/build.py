@@ -1,23 +1,46 @@
-"""Build a study's report: the page and its figures."""
+"""Build a study's report: the page, the same as Markdown and as JSON, and the figures."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.cost.advice import Advice
+from sparsity_lab.plots.picture import Picture
 from sparsity_lab.plots.style import save
 from sparsity_lab.report.decision import Verdict, decide
 from sparsity_lab.report.evidence import Evidence, ReportInputs, gather
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings import findings
-from sparsity_lab.report.gallery import Picture, pictures
+from sparsity_lab.report.gallery import pictures
+from sparsity_lab.report.labels import labelled
+from sparsity_lab.report.language import Words, words_in
+from sparsity_lab.report.plain import page_json, render_markdown
 from sparsity_lab.report.render import Page, Plate, render_html
 from sparsity_lab.report.tables import facts, tables
+from sparsity_lab.report.top import Say, advised, without_prices
+from sparsity_lab.report.whatif import Playground, what_if
 
-INDEX, FIGURES = "index.html", "figures"
+INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "figures"
+
+
+@dataclass(frozen=True)
+class Counsel:
+    """What the study means for money.
+
+    Attributes:
+        advice: what to do.
+        playground: what its page lets people try.
+        say: puts messages of the advice into the page's language.
+    """
+
+    advice: Advice
+    playground: Playground
+    say: Say
 
 
 @dataclass(frozen=True)
@@ -26,43 +49,65 @@ class ReportSummary:
 
     index: Path
     figures: tuple[Path, ...]
+    headline: str
     verdict: Verdict
     findings: tuple[Finding, ...]
 
 
-def build_report(inputs: ReportInputs, folder: Path) -> ReportSummary:
-    """Write `folder/index.html` and `folder/figures/*.png|svg`; the same inputs give the same bytes.
+def build_report(
+    inputs: ReportInputs, folder: Path, *, counsel: Counsel | None = None, language: str = "en"
+) -> ReportSummary:
+    """Write `folder/index.html`, `index.md`, `report.json` and `figures/*`; the same inputs give the same bytes.
 
-    Figures that an earlier report left and this one does not make are removed.
+    Figures that an earlier report left and this one does not make are removed. The folder holds one language: the one
+    last asked for.
+
+    Args:
+        inputs: everything that was measured and fitted.
+        folder: to write to.
+        counsel: advice on money; None where it cannot be had, and the page begins with what the runs say.
+        language: of every text but names and what specs say.
 
     Raises:
         RecordError: no run of the grid finished.
+        SpecError: there is no such language.
         MachineError: the folder cannot be written.
     """
-    evidence = gather(inputs)
-    verdict, found = decide(evidence), findings(evidence)
-    plates, files = _draw(tuple(pictures(evidence)), folder / FIGURES)
-    page = Page(
+    words, evidence = words_in(language), gather(inputs)
+    plates, files = _draw(tuple(pictures(evidence)), folder / FIGURES, words)
+    page = _page(evidence, plates, counsel, words)
+    index = folder / INDEX
+    write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
+    told = page_json(page, counsel.advice if counsel else None, words)
+    write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(index, render_html(page, words))
+    return ReportSummary(index, files, page.top.headline, page.verdict, tuple(page.findings))
+
+
+def _page(evidence: Evidence, plates: Sequence[Plate], counsel: Counsel | None, words: Words) -> Page:
+    inputs, verdict = evidence.inputs, decide(evidence)
+    return Page(
         study=inputs.study.name,
         description=inputs.study.spec.description,
+        top=advised(counsel.advice, counsel.say, words) if counsel else without_prices(verdict, words),
+        whatif=what_if(counsel.playground, words) if counsel else None,
         verdict=verdict,
-        findings=found,
+        findings=findings(evidence),
         plates=plates,
         tables=tables(evidence),
         commands=_commands(inputs.study.name),
         facts=_facts(evidence),
     )
-    index = folder / INDEX
-    write_text(index, render_html(page))
-    return ReportSummary(index, files, verdict, found)
 
 
-def _draw(drawn: Sequence[Picture], folder: Path) -> tuple[list[Plate], tuple[Path, ...]]:
+def _draw(drawn: Sequence[Picture], folder: Path, words: Words) -> tuple[list[Plate], tuple[Path, ...]]:
     plates: list[Plate] = []
     files: list[Path] = []
     for picture in drawn:
         png, svg = save(picture.figure, folder, picture.name)
-        plates.append(Plate(picture.name, picture.title, picture.caption, picture.alt, svg.read_bytes()))
+        drawing = labelled(svg.read_text(encoding="utf-8"), words)
+        write_text(svg, drawing)
+        plates.append(Plate(picture.name, picture.title, picture.caption, picture.alt, drawing.encode()))
         files += [png, svg]
     for left in (*folder.glob("*.png"), *folder.glob("*.svg")):
         if left not in files:
@@ -72,7 +117,8 @@ def _draw(drawn: Sequence[Picture], folder: Path) -> tuple[list[Plate], tuple[Pa
 
 def _commands(study: str) -> tuple[str, ...]:
     name = shlex.quote(study)
-    return ("make repro", *(f"sparsity-lab {step} {name}" for step in ("prepare", "train", "search", "fit", "report")))
+    steps = ("prepare", "train", "search", "fit", "measure", "report")
+    return ("make repro", *(f"sparsity-lab {step} {name}" for step in steps))
 
 
 def _facts(evidence: Evidence) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -89,6 +89,7 @@ def _under(evidence: Evidence) -> str:
         "sparse_schedule": "even if zeros cost nothing to train,",
         "dense_hardware": "on hardware that multiplies zeros,",
         "free": "even with training cost ignored,",
+        "measured": "by the seconds of the hardware profile,",
     }
     return words[evidence.inputs.study.spec.law.cost]
 

@@ -12,15 +12,18 @@ import numpy as np
 from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
+from sparsity_lab.cost.hardware import training_cost
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Law, LawDocument, Runs, form_named, multiplier, optimal_sparsity
 from sparsity_lab.laws.comparison_documents import ComparisonDocument
 from sparsity_lab.laws.diagnostics import FormDiagnostics
-from sparsity_lab.laws.multipliers import Multiplier
+from sparsity_lab.laws.multipliers import Measured, Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
+from sparsity_lab.plots.picture import Picture
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes import Dense
 
 Winner = Literal["sparse", "dense", "unclear"]
@@ -45,6 +48,8 @@ class ReportInputs:
         fitted: fingerprints of the runs that the laws are about: dense ones and those of one regime; all when None.
         comparison: of the laws' forms, or None.
         diagnostics: what the runs determine of each law, by form.
+        drawn: further figures of the search, made where its storage is read.
+        profile: of the hardware, measured or published; None where nothing was measured.
     """
 
     study: Study
@@ -57,6 +62,8 @@ class ReportInputs:
     comparison: ComparisonDocument | None = None
     diagnostics: Mapping[str, FormDiagnostics] = field(default_factory=dict)
     fitted: frozenset[str] | None = None
+    profile: HardwareProfile | None = None
+    drawn: Sequence[Picture] = ()
 
     def about(self, record: RunRecord) -> bool:
         """Whether the laws, and what follows from them, are about a run."""
@@ -135,6 +142,10 @@ class Evidence:
         signal = float(np.median([abs(difference.mean) for difference in self.differences]))
         return signal / of_difference(self.noise) if self.noise.deviation > 0 else float("inf")
 
+    def cost(self, name: CostMultiplier, regime: str | None = None) -> Multiplier:
+        """m(S) of the study, as `cost_of`."""
+        return cost_of(self.inputs.study, name, regime, self.inputs.profile)
+
     @property
     def confidence(self) -> float:
         """Of every interval in the report."""
@@ -182,11 +193,24 @@ def asked_sizes(study: Study) -> tuple[int, ...]:
     return tuple(sorted(asked))
 
 
-def cost_of(study: Study, name: CostMultiplier, regime: str | None = None) -> Multiplier:
-    """m(S) under the schedule of a regime of the study: the named one, or the first that prunes."""
+def cost_of(
+    study: Study, name: CostMultiplier, regime: str | None = None, profile: HardwareProfile | None = None
+) -> Multiplier:
+    """m(S) under the schedule of a regime of the study (the named one, or the first that prunes), or as measured.
+
+    Raises:
+        RecordError: it is to be the measured one, and there is no profile.
+    """
     names = (regime,) if regime else study.spec.grid.regimes
     pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
-    return multiplier(name, next((spec.schedule for spec in pruning), None))
+    table = _measured(profile, regime) if profile and name == "measured" else None
+    return multiplier(name, next((spec.schedule for spec in pruning), None), table)
+
+
+def _measured(profile: HardwareProfile, regime: str | None) -> Measured:
+    """Of the regime where its steps were measured, else of the first that prunes."""
+    known = {step.regime for step in profile.training}
+    return training_cost(profile, regime=regime if regime in known else None)
 
 
 def each_draw(law: Law, dimensions: int) -> Law | None:
@@ -211,14 +235,14 @@ def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) 
     costs = dict.fromkeys((inputs.study.spec.law.cost, "sparse_schedule", "dense_hardware"))
     if highest == 0:
         return []
-    return [one for cost in costs for one in _law_under(inputs.study, law, points, cost, highest)]
+    return [one for cost in costs for one in _law_under(inputs, law, points, cost, highest)]
 
 
 def _law_under(
-    study: Study, law: Law, points: Sequence[tuple[int, int]], cost: CostMultiplier, highest: float
+    inputs: ReportInputs, law: Law, points: Sequence[tuple[int, int]], cost: CostMultiplier, highest: float
 ) -> list[EqualCost]:
     N, D = np.array(points, dtype=np.float64).T
-    m, confidence = cost_of(study, cost), study.spec.law.confidence
+    m, confidence = cost_of(inputs.study, cost, profile=inputs.profile), inputs.study.spec.law.confidence
     best = optimal_sparsity(law, N, D, m, highest=highest)
     advantage = _advantage(law, best, N, D, m)
     low = high = np.full(len(points), np.nan)
@@ -268,7 +292,7 @@ def _searched(result: SearchResult, budget: BudgetResult) -> EqualCost | None:
         winner = "sparse" if advantage > half else "unclear"
     return EqualCost(
         result.cost,
-        result.nonzero,
+        budget.nonzero,
         budget.data_dense,
         "search",
         sparsity,

@@ -25,6 +25,7 @@ COST_WORDS: Mapping[CostMultiplier, str] = {
     "sparse_schedule": "equal theoretical training FLOPs (zeros cost nothing)",
     "dense_hardware": "equal training FLOPs on hardware that multiplies zeros like any number",
     "free": "equal data (training cost ignored)",
+    "measured": "equal training seconds by the hardware profile",
 }
 
 

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import Law, LawDocument, form_named
 from sparsity_lab.laws.optimum import acts_on_size_alone
 from sparsity_lab.plots import figures, info_fits, info_laws, info_regimes, info_runs
 from sparsity_lab.plots.labels import count, percent
-from sparsity_lab.report.evidence import Evidence, asked_sizes, cost_of
+from sparsity_lab.plots.picture import Picture
+from sparsity_lab.report.evidence import Evidence
+from sparsity_lab.report.gallery_search import cost_words, search_pictures
 from sparsity_lab.report.regimes import compare, regime_name
-from sparsity_lab.specs.choices import CostMultiplier
 
 MOST_REGIMES = 3
 """a study with more gets no figures of its own for each regime"""
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A figure and its words; `name` is the name of its files."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    figure: Figure
-
-
 def pictures(evidence: Evidence) -> Iterator[Picture]:
     """Every figure that the results allow, the most telling first."""
     yield from _comparisons(evidence)
-    yield from _optimum(evidence)
-    yield from _budgets(evidence)
+    yield from search_pictures(evidence)
     yield from _contours(evidence)
     yield from _gains(evidence)
     yield from _losses(evidence)
@@ -74,53 +60,14 @@ def _comparisons(evidence: Evidence) -> Iterator[Picture]:
         yield Picture("trained-start", "From scratch and from trained weights", caption, alt, figure)
 
 
-def _optimum(evidence: Evidence) -> Iterator[Picture]:
-    study, result = evidence.inputs.study, evidence.inputs.search
-    if evidence.law is None and result is None:
-        return
-    sizes = asked_sizes(study)
-    nonzero = result.nonzero if result else sizes[len(sizes) // 2]
-    cost_name = result.cost if result else study.spec.law.cost
-    cost = cost_of(study, cost_name, _search_regime(evidence))
-    info = info_laws.optimum_against_data(
-        evidence.finished, nonzero, evidence.law, result, cost, confidence=evidence.confidence
-    )
-    caption = (
-        f"Optimal sparsity against the data budget for N = {count(nonzero)} non-zero weights, where "
-        f"{_words(cost_name)}. Line and band: the law with the {percent(info.confidence)} interval of its bootstrap. "
-        "Diamonds: the search, independent of the law’s form. Hatched: budgets beyond those measured; above the dashed "
-        "line no model was trained."
-    )
-    alt = f"Line chart of optimal sparsity in percent against data budget. {_optimum_alt(info)}"
-    yield Picture(
-        "optimum-against-data", "Optimal sparsity and data", caption, alt, figures.optimum_against_data_figure(info)
-    )
-
-
-def _budgets(evidence: Evidence) -> Iterator[Picture]:
-    result = evidence.inputs.search
-    if result is None or not result.budgets:
-        return
-    cost = cost_of(evidence.inputs.study, result.cost, _search_regime(evidence))
-    info = info_laws.loss_under_budgets(result, evidence.law, cost)
-    caption = (
-        f"Held-out loss against sparsity where every point of a panel costs the same, N = {count(result.nonzero)}: "
-        f"a model of sparsity S sees D = budget / m(S), where {_words(result.cost)}. Bars: one standard deviation "
-        f"({result.noise_source}). Grey: sparsities that cannot be told from the best."
-    )
-    verdicts = "; ".join(f"{count(panel.budget)}: {panel.verdict}" for panel in info.panels)
-    alt = f"{len(info.panels)} charts of loss against sparsity, one for each data budget. {verdicts}."
-    yield Picture("loss-under-budgets", "Loss at equal cost", caption, alt, figures.loss_under_budgets_figure(info))
-
-
 def _contours(evidence: Evidence) -> Iterator[Picture]:
     if evidence.law is None:
         return
     study = evidence.inputs.study
-    info = info_laws.optimum_contours(evidence.law, cost_of(study, study.spec.law.cost), evidence.fitted_runs)
+    info = info_laws.optimum_contours(evidence.law, evidence.cost(study.spec.law.cost), evidence.fitted_runs)
     caption = (
         f"Optimal sparsity over non-zero weights N and training compute C by the {evidence.law.form.name} law, where "
-        f"{_words(study.spec.law.cost)}. Dashed: the compute for which a dense model of N weights is optimal. "
+        f"{cost_words(study.spec.law.cost)}. Dashed: the compute for which a dense model of N weights is optimal. "
         "Dots: the runs that the law was fitted to; far from them it is an extrapolation."
     )
     alt = (
@@ -287,27 +234,3 @@ def _refit(document: LawDocument) -> Law | None:
         return None
     form = form_named(document.form, document.settings)
     return Law(form, form.make_params(document.heldout.params), document.data_unit, document.source)
-
-
-def _search_regime(evidence: Evidence) -> str | None:
-    search = evidence.inputs.study.spec.search
-    return search.regime if search else None
-
-
-def _words(cost: CostMultiplier) -> str:
-    words: dict[CostMultiplier, str] = {
-        "sparse_schedule": "every multiplication counts at the density of its moment",
-        "dense_hardware": "zeros are multiplied like any number",
-        "free": "training costs nothing",
-    }
-    return words[cost]
-
-
-def _optimum_alt(info: info_laws.OptimumAgainstData) -> str:
-    found = ", ".join(f"{percent(optimum)} at {count(data)}" for data, optimum, _, _ in info.found)
-    law = (
-        f"The law runs from {percent(float(info.law.value[0]))} to {percent(float(info.law.value[-1]))}."
-        if info.law
-        else ""
-    )
-    return " ".join(part for part in (law, f"The search finds {found}." if found else "") if part)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import BudgetResult
+from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
 from sparsity_lab.laws import LawDocument
 from sparsity_lab.plots.info_runs import place_of
 from sparsity_lab.plots.labels import count, percent
@@ -61,9 +61,22 @@ def runs_table(evidence: Evidence) -> Table:
 def trials_table(evidence: Evidence) -> Table:
     """Every trial of the search."""
     result = evidence.inputs.search
-    head = ("budget D_dense", "trial", "proposed by", "S", "D trained on", "loss (nats)", "loss − dense", "run")
-    rows = tuple(row for budget in result.budgets for row in _trial_rows(budget)) if result else ()
-    return Table("trials", "Every trial of the search", head, rows, frozenset({2, 7}))
+    head = (
+        "N",
+        "budget D_dense",
+        "trial",
+        "proposed by",
+        "S",
+        "seed",
+        "D trained on",
+        "loss (nats)",
+        "loss − dense",
+        "run",
+    )
+    places = [(budget.trials, budget.dense_loss) for budget in result.budgets] if result else []
+    elsewhere = [((trial,), None) for trial in result.explored] if result else []
+    rows = tuple(row for trials, dense in (*places, *elsewhere) for row in _trial_rows(trials, dense))
+    return Table("trials", "Every trial of the search", head, rows, frozenset({3, 9}))
 
 
 def optima_table(evidence: Evidence) -> Table:
@@ -71,18 +84,19 @@ def optima_table(evidence: Evidence) -> Table:
     result = evidence.inputs.search
     said = percent(result.confidence) if result else ""
     head = (
+        "N",
         "budget D_dense",
         "C (FLOPs)",
         "optimal S",
         f"{said} interval",
         "loss there",
         "loss of dense",
-        "S within noise of the best",
+        f"loss gained ({said} interval)",
+        f"S not told from the best at {said}",
         "verdict",
     )
     rows = tuple(_optimum_row(budget) for budget in result.budgets) if result else ()
-    caption = f"Search: optimal sparsity of each data budget at N = {count(result.nonzero)}" if result else ""
-    return Table("optima", caption, head, rows, frozenset({7}))
+    return Table("optima", "Search: optimal sparsity of each N and data budget", head, rows, frozenset({9}))
 
 
 def laws_table(evidence: Evidence) -> Table:
@@ -146,30 +160,35 @@ def _run_row(record: RunRecord, study: Study) -> Row:
     )
 
 
-def _trial_rows(budget: BudgetResult) -> Iterator[Row]:
-    for trial in budget.trials:
-        known = trial.loss is not None and budget.dense_loss is not None
+def _trial_rows(trials: Sequence[TrialRecord], dense: float | None) -> Iterator[Row]:
+    for trial in trials:
+        known = trial.loss is not None and dense is not None
         yield (
-            f"{budget.data_dense:,}",
+            f"{trial.nonzero:,}",
+            f"{trial.data_dense:,}",
             str(trial.number),
             trial.source,
             percent(trial.sparsity),
+            str(trial.seed),
             f"{trial.data:,}",
-            "diverged" if trial.loss is None else f"{trial.loss:.4f}",
-            f"{(trial.loss or 0) - (budget.dense_loss or 0):+.4f}" if known else NOTHING,
+            trial.state if trial.loss is None else f"{trial.loss:.4f}",
+            f"{(trial.loss or 0) - (dense or 0):+.4f}" if known else NOTHING,
             trial.fingerprint[:12],
         )
 
 
 def _optimum_row(budget: BudgetResult) -> Row:
     low, high = budget.optimum_low, budget.optimum_high
+    gained = (budget.gained, budget.gained_low, budget.gained_high)
     return (
+        f"{budget.nonzero:,}",
         f"{budget.data_dense:,}",
         f"{budget.compute:.3g}",
         NOTHING if budget.optimum is None else percent(budget.optimum),
         NOTHING if low is None or high is None else f"{percent(low)} to {percent(high)}",
         NOTHING if budget.optimum_loss is None else f"{budget.optimum_loss:.4f}",
         NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
+        NOTHING if None in gained else "{:+.4f} ({:+.4f} to {:+.4f})".format(*gained),
         f"{percent(budget.flat_low)} to {percent(budget.flat_high)}",
         budget.verdict,
     )

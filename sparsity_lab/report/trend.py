@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.artifacts.searches import SearchResult, Trend
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.multipliers import Multiplier
 from sparsity_lab.plots.info_runs import FloatArray
 from sparsity_lab.plots.labels import count, percent
-from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, asked_sizes, cost_of, each_draw
+from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, asked_sizes, each_draw
 
 Direction = Literal["rises", "falls", "flat", "unclear"]
 FLAT = 0.02
@@ -52,19 +52,21 @@ class Question(NamedTuple):
     confidence: float
 
 
-def read_search(result: SearchResult) -> Reading:
-    """The search's trend."""
-    trend = result.trend
+def read_search(result: SearchResult, trend: Trend) -> Reading:
+    """The search's trend at one N; it has a direction where its test says so."""
+    budgets = len(result.of(trend.nonzero))
     if trend.slope is None or trend.slope_low is None or trend.slope_high is None:
-        sentence = f"The search cannot tell whether the optimum moves with data: {trend.verdict}."
+        said = f"The search cannot tell whether the optimum moves with data (N = {count(trend.nonzero)})"
+        sentence = f"{said}: {trend.verdict}."
         return Reading("search", "unclear", None, None, None, None, sentence)
     direction = direction_of(trend.slope_low, trend.slope_high)
     share = (
         "" if trend.probability_rising is None else f"; it rises in {_share(trend.probability_rising)} of the resamples"
     )
     sentence = (
-        f"In the search (N = {count(result.nonzero)}, {len(result.budgets)} budgets) the optimum changes by "
-        f"{_slope(trend.slope, trend.slope_low, trend.slope_high, result.confidence)}{share}."
+        f"In the search (N = {count(trend.nonzero)}, {budgets} budgets) the optimum changes by "
+        f"{_slope(trend.slope, trend.slope_low, trend.slope_high, result.confidence)}{share}"
+        f"{_tested(trend)}."
     )
     return Reading(
         "search", direction, trend.slope, trend.slope_low, trend.slope_high, trend.probability_rising, sentence
@@ -97,7 +99,7 @@ def read_law(law: Law, question: Question, unit: str) -> Reading:
 def readings(evidence: Evidence) -> tuple[Reading, ...]:
     """What each source there is says: the search first."""
     result, law = evidence.inputs.search, evidence.law
-    found = [read_search(result)] if result else []
+    found = [read_search(result, trend) for trend in result.trends] if result else []
     question = _question(evidence)
     if law is not None and question is not None:
         found.append(read_law(law, question, evidence.inputs.study.spec.grid.data_unit))
@@ -119,9 +121,9 @@ def verdict_of(read: tuple[Reading, ...]) -> tuple[str, bool]:
         said = ", ".join(f"the {one.source} says that it {_verb(one.direction)}" for one in known)
         return f"Not settled, the evidence contradicts itself: {said}.", False
     answer = _ANSWERS[known[0].direction]
-    if len(known) > 1:
+    if len({one.source for one in known}) > 1:
         return f"{answer} Search and law agree.", True
-    if known[0].source == "search":
+    if all(one.source == "search" for one in known):
         return f"{answer} This is the search's answer; the law does not settle it.", True
     heard = "the search cannot tell" if len(read) > 1 else "there is no search"
     return f"By the law alone ({heard}): {answer[0].lower()}{answer[1:]} {_LAWS_FORM}", False
@@ -152,9 +154,9 @@ def _question(evidence: Evidence) -> Question | None:
     budgets = [budget.data_dense for budget in result.budgets] if result else [place.data for place in evidence.places]
     if len(set(budgets)) < 2:
         return None
-    nonzero = result.nonzero if result else sizes[len(sizes) // 2]
-    regime = study.spec.search.regime if study.spec.search else None
-    cost = cost_of(study, result.cost if result else study.spec.law.cost, regime)
+    nonzero = result.nonzero[-1] if result else sizes[len(sizes) // 2]
+    regime = study.spec.search.regimes[0] if study.spec.search else None
+    cost = evidence.cost(result.cost if result else study.spec.law.cost, regime)
     return Question(nonzero, min(budgets), max(budgets), cost, evidence.confidence)
 
 
@@ -171,6 +173,10 @@ def _slope(slope: float, low: float, high: float, confidence: float) -> str:
         f"{100 * slope:+.1f} points of sparsity for each doubling of data "
         f"({percent(confidence)} interval {100 * low:+.1f} to {100 * high:+.1f})"
     )
+
+
+def _tested(trend: Trend) -> str:
+    return "" if trend.p_value is None else f"; p = {trend.p_value:.2g} by a {trend.test}"
 
 
 def _share(share: float) -> str:

@@ -96,14 +96,18 @@ class Curve:
         """(draws,) the same for every drawn curve."""
         return np.asarray(self.grid[self.draws.argmin(axis=1)], dtype=np.float64)
 
-    def flat(self, deviations: float) -> FloatArray:
-        """(2,) ends of the stretch around the optimum whose height above it is within `deviations` of its own sd."""
+    def flat(self, confidence: float) -> tuple[float, float]:
+        """Ends of the stretch around the optimum that cannot be told from it.
+
+        A sparsity is told from it where its loss is the higher one in at least `confidence` of the draws.
+        """
         best = int(self.mean.argmin())
-        spread = (self.draws - self.draws[:, [best]]).std(axis=0)
-        outside = np.flatnonzero(self.mean - self.mean[best] > deviations * spread)
+        higher = (self.draws > self.draws[:, [best]]).mean(axis=0)
+        outside = np.flatnonzero(higher >= confidence)
         below, above = outside[outside < best], outside[outside > best]
-        ends = [below[-1] + 1 if below.size else 0, above[0] - 1 if above.size else len(self.grid) - 1]
-        return self.grid[ends]
+        low = below[-1] + 1 if below.size else 0
+        high = above[0] - 1 if above.size else len(self.grid) - 1
+        return float(self.grid[low]), float(self.grid[high])
 
 
 def fit_curve(points: Points, noise: float, scale: FloatArray, rng: np.random.Generator) -> Curve:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,14 @@ class Owner:
     """when the process started, as the machine's kernel counts; tells apart processes with one number"""
     name: str
     """unlike that of any other owner, be it of the same process"""
+    host: str = ""
+    """what people call the machine"""
 
     @classmethod
     def here(cls) -> Owner:
         """This process."""
-        return cls(_machine(), os.getpid(), _born(os.getpid()) or "", uuid.uuid4().hex[:12])
+        process = os.getpid()
+        return cls(_machine(), process, _born(process) or "", uuid.uuid4().hex[:12], platform.node())
 
     @property
     def gone(self) -> bool:
@@ -76,21 +80,23 @@ class Lease:
 
     owner: Owner
     beat: int = 0
+    at: float = field(default_factory=time.time)
+    """when it was written, seconds since 1970 by the owner's clock: for people, who know whether to trust it"""
 
     def renewed(self) -> Lease:
         """The same claim, a beat later."""
-        return replace(self, beat=self.beat + 1)
+        return Lease(self.owner, self.beat + 1)
 
     def json(self) -> dict[str, Any]:
         """As it is stored."""
-        return {**vars(self.owner), "beat": self.beat}
+        return {"owner": vars(self.owner), "beat": self.beat, "at": self.at}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> Lease | None:
         """What was stored."""
         if stored is None:
             return None
-        return cls(Owner(**{key: value for key, value in stored.items() if key != "beat"}), stored["beat"])
+        return cls(Owner(**stored["owner"]), stored["beat"], stored["at"])
 
 
 @dataclass(eq=False)

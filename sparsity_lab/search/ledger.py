@@ -99,8 +99,16 @@ class Ledger:
             return Lease.of(storage.get_trial(entry.identity).user_attrs.get(LEASE))
 
     def release(self, entry: Entry) -> bool:
-        """Let a claimed trial wait again; False when it is finished."""
-        return self._unless_finished(lambda storage: storage.set_trial_state_values(entry.identity, TrialState.WAITING))
+        """Let a claimed trial wait again, without a lease that its next holder could be mistaken by.
+
+        False when it is finished.
+        """
+
+        def let_go(storage: BaseStorage) -> bool:
+            storage.set_trial_user_attr(entry.identity, LEASE, None)
+            return storage.set_trial_state_values(entry.identity, TrialState.WAITING)
+
+        return self._unless_finished(let_go)
 
     def finish(self, entry: Entry, outcome: Outcome) -> bool:
         """Tell a trial's outcome; False when another process has told it."""

@@ -1,173 +1,231 @@
-"""From trials to an answer: the optimum of every budget with its interval, the flat region, and what to call it."""
+"""From trials to an answer: the optimum of every budget with its interval, the flat region, the trend and the front."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord
-from sparsity_lab.search.curve import Curve, FloatArray, Points, fit_curve, scatter
-from sparsity_lab.search.space import RESOLUTION
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
+from sparsity_lab.search.answer_by_law import LawOptimum
+from sparsity_lab.search.curve import Curve, Points, fit_curve
+from sparsity_lab.search.noise import Noise, noise_of
+from sparsity_lab.search.optimum import Optimum, contradiction, optimum_by, optimum_on
+from sparsity_lab.search.repeats import candidates
 from sparsity_lab.search.trend import trend_of
 from sparsity_lab.specs.choices import DataUnit
-from sparsity_lab.specs.studies import SearchSpec
+from sparsity_lab.specs.searches import SearchSpec
 
-DRAWS = 2000
-"""resampled searches behind every interval"""
-FLAT = 1.64
-"""a sparsity is told from the best if its loss is higher by more than this many standard deviations (one-sided 95 %)"""
-WIDEST = 0.5
-"""an interval wider than this share of the space does not identify the optimum"""
-FLOOR = 1e-9
-"""noise below this share of the loss is taken for rounding"""
+KINDS = ("regime", "pattern", "allocation")
+"""parameters of which every value has a curve of its own"""
 
 
-@dataclass(frozen=True, eq=False)
-class Noise:
-    """The standard deviation of a held-out loss.
+@dataclass(frozen=True, order=True)
+class Asked:
+    """One N and budget that is asked about.
 
     Attributes:
-        value: nats; NaN if nothing is known of it.
-        source: where it comes from, in words.
-        scale: (DRAWS,) factors that say how uncertain it is itself.
+        nonzero: N.
+        budget: in the search's budget unit.
+        data_dense: the budget as data.
     """
 
-    value: float
-    source: str
-    scale: FloatArray
+    nonzero: int
+    budget: float
+    data_dense: int
+
+
+NOTHING: Mapping[Asked, LawOptimum] = MappingProxyType({})
 
 
 def conclude(
     study: str,
     spec: SearchSpec,
     data_unit: DataUnit,
-    trials: Mapping[int, Sequence[TrialRecord]],
+    trials: Mapping[Asked, Sequence[TrialRecord]],
     *,
     noise: float | None,
     confidence: float,
+    explored: Sequence[TrialRecord] = (),
+    by_law: Mapping[Asked, LawOptimum] = NOTHING,
 ) -> SearchResult:
     """The search's answer.
+
+    The trend rests on the curves of single budgets, whatever the optima come from: a law's form may leave the optimum
+    no choice but to rise with data.
 
     Args:
         study: name of the study.
         spec: what was searched.
         data_unit: what budgets count.
-        trials: of each data budget.
+        trials: of each N and budget, the dense anchor among them.
         noise: standard deviation between seeds, nats, where it was measured.
         confidence: of the intervals.
+        explored: trials at other N and budgets.
+        by_law: what a law says of each N and budget; where it is not usable, left out.
     """
     rng = np.random.default_rng(abs(spec.seed))
-    points = {budget: points_of(spec, records) for budget, records in trials.items()}
-    level = noise_of(list(points.values()), noise, rng)
-    curves = {b: fit_curve(p, level.value, level.scale, rng) for b, p in points.items() if p.enough and level.value > 0}
-    budgets = tuple(_budget(spec, b, trials[b], curves.get(b), confidence) for b in trials)
+    points = {asked: points_of(spec, of_best_kind(found)) for asked, found in trials.items()}
+    level = noise_of(list(points.values()), list(trials.values()), noise, rng)
+    curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
+    order = sorted(trials)
+    every = [trial for asked in order for trial in trials[asked]] + list(explored)
+    sizes = dict.fromkeys(asked.nonzero for asked in order)
     return SearchResult(
         study=study,
-        nonzero=spec.nonzero,
+        regimes=spec.regimes,
         cost=spec.cost,
+        budget_unit=spec.budget_unit,
         data_unit=data_unit,
+        objectives=spec.objectives,
+        sampler=spec.sampler,
         noise=level.value,
         noise_source=level.source,
         confidence=confidence,
-        budgets=budgets,
-        trend=trend_of({budget: curve.optima for budget, curve in curves.items()}, spec, confidence),
+        budgets=tuple(
+            _budget(
+                spec,
+                asked,
+                trials[asked],
+                _alone(trials[asked], curves[asked], level, confidence) if asked in curves else None,
+                optimum_by(by_law[asked], confidence) if asked in by_law else None,
+            )
+            for asked in order
+        ),
+        explored=tuple(explored),
+        trends=tuple(
+            trend_of(
+                nonzero,
+                {
+                    asked.data_dense: curves[asked].optima
+                    for asked in order
+                    if asked in curves and asked.nonzero == nonzero
+                },
+                sum(asked.nonzero == nonzero for asked in order),
+                spec.space.sparsity.ends,
+                confidence,
+            )
+            for nonzero in sizes
+        ),
+        front=front(every) if len(spec.objectives) > 1 else (),
+        flops=math.fsum({trial.fingerprint: trial.flops for trial in every}.values()),
     )
 
 
 def points_of(spec: SearchSpec, trials: Sequence[TrialRecord]) -> Points:
     """The finished trials inside the space; a dense anchor below it is compared with, not fitted."""
-    fitted = (t for t in trials if t.source != "dense" or spec.lowest == 0)
-    pairs = [(t.sparsity, t.loss) for t in fitted if t.loss is not None]
+    lowest = spec.space.sparsity.ends[0]
+    pairs = [(t.sparsity, t.loss) for t in trials if t.loss is not None and (lowest == 0 or not _is_dense(t))]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return Points(table[:, 0], table[:, 1])
 
 
-def noise_of(budgets: list[Points], measured: float | None, rng: np.random.Generator) -> Noise:
-    """The noise to reckon with: what was measured between seeds, or the scatter of the trials where that is larger.
+def of_best_kind(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Dense trials and those of the regime, pattern and allocation of the best sparse one.
 
-    The scatter holds what seeds do not: sizes and steps that were rounded, and what the polynomials cannot follow.
+    Other parameters (pruning's start and end, the learning rate) stay mixed, and add to the scatter about the curve.
     """
-    spread, freedom = scatter(budgets)
-    floor = FLOOR * max((float(abs(p.loss).max()) for p in budgets if p.loss.size), default=1.0)
-    if measured is not None and not spread > measured:
-        return Noise(max(measured, floor), "measured between seeds", np.ones(DRAWS))
-    if not freedom:
-        return Noise(math.nan, "unknown: too few trials", np.ones(DRAWS))
-    source = f"scatter of the trials about the smooth curves, {freedom:.0f} degrees of freedom"
-    if measured is not None:
-        source += f" (between seeds only {measured:.3g})"
-    return Noise(max(spread, floor), source, np.sqrt(freedom / rng.chisquare(freedom, size=DRAWS)))
+    sparse = [(t.loss, k) for k, t in enumerate(trials) if t.loss is not None and not _is_dense(t)]
+    if not sparse:
+        return list(trials)
+    best = _kind(trials[min(sparse)[1]])
+    return [trial for trial in trials if _is_dense(trial) or _kind(trial) == best]
+
+
+def front(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Finished trials that no other equals or beats in every objective; of equal ones the first."""
+    rows = [(trial, trial.values) for trial in trials if trial.values is not None]
+    kept: list[tuple[TrialRecord, tuple[float, ...]]] = []
+    for trial, values in sorted(rows, key=lambda row: row[1]):  # who beats a row comes before it, or equals it
+        if not any(all(a <= b for a, b in zip(other, values, strict=True)) for _, other in kept):
+            kept.append((trial, values))
+    return tuple(trial for trial, _ in kept)
+
+
+def _alone(trials: Sequence[TrialRecord], curve: Curve, noise: Noise, confidence: float) -> Optimum:
+    """What the trials of one budget say by themselves."""
+    dense = _dense_losses(trials)
+    if not dense:
+        return optimum_on(curve, None, confidence)
+    normal = np.random.default_rng(len(trials)).normal(size=len(noise.scale))
+    spread = noise.value * noise.scale / math.sqrt(len(dense)) * normal
+    return optimum_on(curve, np.mean(dense) + spread - spread.mean(), confidence)
 
 
 def _budget(
-    spec: SearchSpec, data_dense: int, trials: Sequence[TrialRecord], curve: Curve | None, confidence: float
+    spec: SearchSpec,
+    asked: Asked,
+    trials: Sequence[TrialRecord],
+    alone: Optimum | None,
+    by_law: Optimum | None,
 ) -> BudgetResult:
-    finished = [(t.loss, t.sparsity) for t in trials if t.loss is not None]
-    best_loss, best_sparsity = min(finished, default=(math.nan, math.nan))
-    low, high = interval_of(curve.optima, confidence) if curve else (None, None)
-    flat_low, flat_high = curve.flat(FLAT) if curve else (spec.lowest, spec.highest)
-    found = curve is not None and identified(curve, confidence)
+    optimum = by_law or alone
+    dense = _dense_losses(trials)
+    found = optimum if optimum is not None and optimum.identified else None
+    best_loss, best_sparsity, best_params = _best(trials)
+    low, high = optimum.interval if optimum else (None, None)
+    gained = optimum.gained if optimum and found else None
+    flat_low, flat_high = optimum.flat if optimum else spec.space.sparsity.ends
+    finished = sum(trial.finished for trial in trials)
+    verdict = optimum.verdict + contradiction(optimum, alone) if optimum else _too_few(finished)
     return BudgetResult(
-        data_dense=data_dense,
-        compute=6.0 * spec.nonzero * data_dense,
+        nonzero=asked.nonzero,
+        budget=asked.budget,
+        data_dense=asked.data_dense,
+        compute=6.0 * asked.nonzero * asked.data_dense,
         trials=tuple(trials),
-        dense_loss=next((t.loss for t in trials if t.source == "dense"), None),
+        dense_loss=float(np.mean(dense)) if dense else None,
         best_sparsity=best_sparsity,
         best_loss=best_loss,
-        optimum=curve.optimum if curve and found else None,
+        best_params=best_params,
+        optimum=found.sparsity if found else None,
         optimum_low=low,
         optimum_high=high,
-        optimum_loss=float(curve.mean.min()) if curve and found else None,
-        flat_low=float(flat_low),
-        flat_high=float(flat_high),
-        verdict=_diverged(trials) + (_verdict(curve, confidence) if curve else _too_few(len(finished))),
+        optimum_loss=found.loss if found else None,
+        gained=gained[0] if gained else None,
+        gained_low=gained[1] if gained else None,
+        gained_high=gained[2] if gained else None,
+        flat_low=flat_low,
+        flat_high=flat_high,
+        curve=optimum.band if optimum else None,
+        estimate=optimum.source if optimum else "curve",
+        verdict=_lost(trials) + verdict,
     )
 
 
-def interval_of(optima: FloatArray, confidence: float) -> tuple[float, float]:
-    """The central interval of resampled optima."""
-    low, high = np.quantile(optima, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, Params]:
+    """Loss, trained sparsity and parameters of the best point, by its mean over seeds."""
+    found = [(c.mean, k, c) for k, c in enumerate(candidates(trials))]
+    if not found:
+        return math.nan, math.nan, {}
+    loss, _, best = min(found)
+    return loss, next(t.sparsity for t in trials if t.params == best.params and t.finished), best.params
 
 
-def identified(curve: Curve, confidence: float) -> bool:
-    """Whether the trials say where the optimum is, be it at an end of the space."""
-    low, high = interval_of(curve.optima, confidence)
-    return high - low <= WIDEST * float(curve.grid[-1] - curve.grid[0])
+def _dense_losses(trials: Sequence[TrialRecord]) -> list[float]:
+    return [trial.loss for trial in trials if _is_dense(trial) and trial.loss is not None]
 
 
-def _verdict(curve: Curve, confidence: float) -> str:
-    (bottom, top), (low, high) = curve.grid[[0, -1]], interval_of(curve.optima, confidence)
-    if not identified(curve, confidence):
-        return _unidentified(curve, low, high)
-    at = curve.optimum
-    if at - bottom < RESOLUTION:
-        name = f"at the edge S={bottom:.2f}: " + ("dense wins" if bottom < RESOLUTION else "search lower sparsities")
-        return name if high - bottom < RESOLUTION else f"{name}, though optima up to {high:.2f} are not excluded"
-    if top - at < RESOLUTION:
-        return f"at the upper edge S={top:.2f}: the optimum lies there or beyond, search higher sparsities"
-    text = f"identified: S={at:.2f}, {low:.2f} to {high:.2f} at {confidence:.0%}"
-    if low - bottom < RESOLUTION:
-        return text + (", dense not excluded" if bottom < RESOLUTION else ", the lower edge not excluded")
-    return text + (", the upper edge not excluded" if top - high < RESOLUTION else "")
+def _is_dense(trial: TrialRecord) -> bool:
+    return trial.params.get("sparsity", trial.sparsity) == 0
 
 
-def _unidentified(curve: Curve, low: float, high: float) -> str:
-    flat_low, flat_high = curve.flat(FLAT)
-    if flat_low <= low and high <= flat_high:
-        return f"not identified: the curve is flat within noise from S={flat_low:.2f} to {flat_high:.2f}"
-    if curve.mean.argmax() not in (0, len(curve.grid) - 1):
-        return "not identified: the curve bends downwards, and its two ends cannot be told apart"
-    return f"not identified: the optimum may be anywhere from S={low:.2f} to {high:.2f}"
+def _kind(trial: TrialRecord) -> tuple[object, ...]:
+    return tuple(trial.params.get(name) for name in KINDS)
 
 
 def _too_few(finished: int) -> str:
     return f"not identified: {finished} finished trial{'' if finished == 1 else 's'} determine no curve"
 
 
-def _diverged(trials: Sequence[TrialRecord]) -> str:
-    lost = sum(trial.loss is None for trial in trials)
-    return f"({lost} of {len(trials)} trials diverged) " if lost else ""
+def _lost(trials: Sequence[TrialRecord]) -> str:
+    """How many trials came to nothing, in brackets."""
+    counts = {word: sum(t.state == state for t in trials) for state, word in _WORDS.items()}
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"({told} of {len(trials)} trials) " if told else ""
+
+
+_WORDS = {"diverged": "diverged", "stopped": "given up early"}

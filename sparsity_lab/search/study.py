@@ -1,33 +1,36 @@
 """The loop of a search: propose for every budget, evaluate all proposals at once, remember, and conclude.
 
-The first round is a dense anchor and a space-filling start for each budget; each later round is `batch` proposals of
-the sampler for each budget. Trials that a process claims go to its evaluator in one call, so that all its workers are
-busy.
+All courses (`courses`) play each round together, and trials that a process claims go to its evaluator in one call, so
+that all its workers are busy. After the last round, points that cannot be told from the best get other seeds where the
+spec asks for it, in rounds of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import SearchResult, Source, TrialRecord
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
+from sparsity_lab.artifacts.stopping import StopRule
+from sparsity_lab.errors import SpecError
+from sparsity_lab.search.asks import SPARSITY, Ask, Multiplier
+from sparsity_lab.search.courses import Course, Fingerprint, Ground
+from sparsity_lab.search.learnt import answers, lessons, targets_of
 from sparsity_lab.search.leases import Patience
 from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.search.objective import Judge, ask_of, report
+from sparsity_lab.search.repeats import repeats_wanted
 from sparsity_lab.search.rounds import Player
-from sparsity_lab.search.sampler import SPARSITY, distribution, propose
-from sparsity_lab.search.select import conclude
-from sparsity_lab.search.space import DESIGN, Ask, Multiplier, Space, data_at
+from sparsity_lab.search.select import Asked, conclude
+from sparsity_lab.search.space import Choice
 from sparsity_lab.search.trials import Entry, Outcome, Proposal
 from sparsity_lab.specs.choices import DataUnit
-from sparsity_lab.specs.studies import SearchSpec
+from sparsity_lab.specs.searches import SearchSpec
 
-Evaluate = Callable[[Sequence[Ask]], Sequence[RunRecord]]
-"""trains or finds the runs asked for, and returns their records in the same order"""
-Fingerprint = Callable[[Ask], str]
-"""the name of a run in every store"""
+Evaluate = Callable[[Sequence[Ask], Sequence[StopRule | None]], Sequence[RunRecord | Stopped]]
+"""trains or finds the runs asked for, gives up those that their rules say, and returns what came of them in order"""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class SearchProgress:
     round: int
     """rounds done"""
     rounds: int
-    """rounds in all"""
+    """rounds in all, those of other seeds apart"""
     diverged: int
     """trials so far whose run diverged"""
+    stopped: int
+    """trials so far whose run was given up"""
     result: SearchResult
-    """what would be concluded now"""
+    """what would be concluded now: optima with their intervals, and the cost so far"""
 
 
 def _silent(_: SearchProgress) -> None:
@@ -57,6 +62,7 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     storage: str | Path,
     *,
     fingerprint: Fingerprint,
+    ground: Ground | None = None,
     noise: float | None = None,
     confidence: float = 0.9,
     claim: int | None = None,
@@ -64,7 +70,7 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     recall: bool = False,
     on_round: Callable[[SearchProgress], None] = _silent,
 ) -> SearchResult:
-    """Look for the optimal sparsity of every budget of `spec`, alone or together with other processes.
+    """Look for the optimal sparsity of every N and budget of `spec`, alone or together with other processes.
 
     A search that was interrupted, or is given more trials, goes on from `storage` with the very trials it would have
     had, however many processes take part; one that is complete writes nothing. A change of anything that decides its
@@ -74,10 +80,11 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         study: name of the study.
         spec: what is searched.
         data_unit: what budgets count.
-        multiplier: m(S) for `spec.cost`.
-        evaluate: gives the record of each run asked for; never asked twice for one run in a call of this function.
+        multiplier: m for `spec.cost`, by N and parameters.
+        evaluate: gives what came of each run asked for; never asked twice for one run in a call of this function.
         storage: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
         fingerprint: names a run before it is trained.
+        ground: what the search stands on beside its spec; regimes that prune anything when left out.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
         confidence: of all intervals.
         claim: trials that this process claims at a time; None for all, when no other process takes part.
@@ -87,144 +94,185 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         on_round: is shown the outcome of every round that was not finished before.
 
     Returns:
-        Trials, optimum with its interval for each budget, and the trend with data.
+        Trials, optimum with its interval for each N and budget, and the trend with data.
 
     Raises:
-        SpecError: the bounds leave nothing to search.
+        SpecError: the bounds leave nothing to search, or two budgets come to the same data.
         RecordError: `storage` is damaged.
         MachineError: `storage` cannot be written or reached.
     """
-    rounds = _rounds(spec)
+    state = Search.begin(study, spec, multiplier, evaluate, fingerprint, ground or Ground(), noise)
     with Ledger(storage) as ledger:
-        state = _Search(study, spec, Space.of(spec), multiplier, evaluate, fingerprint)
-        known = ledger.read(state.names.values())
-        finished = {
-            budget: {s for s, e in known[name].real.items() if e.outcome} for budget, name in state.names.items()
-        }
-        player = Player(ledger, state.run, claim, patience=patience or Patience())
-        for turn, slots in enumerate(rounds):
-            state.play(player, turn, slots)
-            if turn == len(rounds) - 1 or not all(finished[budget].issuperset(slots) for budget in spec.budgets):
-                result = state.conclude(data_unit, noise, confidence)
-                on_round(SearchProgress(turn + 1, len(rounds), state.diverged(), result))
+        player = Player(ledger, state.run, claim, len(spec.objectives), patience=patience or Patience())
+        total = max(len(course.rounds) for course in state.courses)
+        result = None
+        for turn in state.play(player, ledger):
+            result = state.conclude(data_unit, noise, confidence)
+            states = [trial.state for trial in result.trials]
+            counts = states.count("diverged"), states.count("stopped")
+            on_round(SearchProgress(min(turn, total), total, *counts, result))
         if recall:
             state.recall()
+    assert result is not None, "the last round is always told"
     return result
 
 
-class _Search:
+def _asked(spec: SearchSpec, ground: Ground) -> list[Asked]:
+    """Every N and budget, in order."""
+    seconds = ground.seconds_per_item if spec.budget_unit == "seconds" else None
+    asked = [
+        Asked(nonzero, budget, spec.data_dense(nonzero, budget, seconds(nonzero) if seconds else None))
+        for nonzero in sorted(spec.nonzero)
+        for budget in sorted(spec.budgets)
+    ]
+    if len({(one.nonzero, one.data_dense) for one in asked}) < len(asked):
+        found = [one.data_dense for one in asked]
+        raise SpecError("two budgets come to the same data", where="search", field="budgets", found=found)
+    return asked
+
+
+class Search:
     """A search under way, as one process sees it."""
 
     def __init__(  # noqa: PLR0917
         self,
         study: str,
         spec: SearchSpec,
-        space: Space,
+        asked: Sequence[Asked],
+        courses: Sequence[Course],
+        judge: Judge,
+        evaluate: Evaluate,
+    ) -> None:
+        self.study, self.spec, self.asked, self.courses = study, spec, asked, courses
+        self.judge, self.evaluate = judge, evaluate
+        self.by_name = {course.name: course for course in courses}
+        self.seeds: dict[str, list[Entry]] = {course.name: [] for course in courses}
+        """finished repeats, by course"""
+        self.answers: dict[Ask, RunRecord | Stopped] = {}
+        """what this process has had evaluated"""
+
+    @classmethod
+    def begin(  # noqa: PLR0917
+        cls,
+        study: str,
+        spec: SearchSpec,
         multiplier: Multiplier,
         evaluate: Evaluate,
         fingerprint: Fingerprint,
-    ) -> None:
-        self.study, self.spec, self.space = study, spec, space
-        self.multiplier, self.evaluate, self.fingerprint = multiplier, evaluate, fingerprint
-        self.names = {budget: _name(study, spec, budget, self._identity(budget)) for budget in spec.budgets}
-        """Optuna study of each budget"""
-        self.budgets = {name: budget for budget, name in self.names.items()}
-        self.played: dict[int, list[Entry]] = {budget: [] for budget in spec.budgets}
-        """finished trials of each budget in order of their slots"""
-        self.answers: dict[Ask, RunRecord] = {}
-        """what this process has had evaluated"""
+        ground: Ground,
+        noise: float | None,
+    ) -> Search:
+        """A search before its first round; arguments as of `search`."""
+        judge = Judge(spec, multiplier, ground.seconds_per_item, ground.inference)
+        asked = _asked(spec, ground)
+        groups = [tuple(asked)] if spec.joint else [(one,) for one in asked]
+        courses = [Course(study, spec, group, ground, multiplier, fingerprint, noise) for group in groups]
+        return cls(study, spec, asked, courses, judge, evaluate)
 
-    def play(self, player: Player, turn: int, slots: range) -> None:
-        """One round for every budget."""
-        played = player.play(
-            dict.fromkeys(self.names.values(), slots), lambda name: self._plan(self.budgets[name], turn, slots)
-        )
-        for name, entries in played.items():
-            self.played[self.budgets[name]] += entries
+    def play(self, player: Player, ledger: Ledger) -> Iterator[int]:
+        """Play all rounds; yields after each that was not finished before, and after the last, how many are over."""
+        known = ledger.read(self.by_name)
+        before = {name: {slot for slot, entry in book.real.items() if entry.outcome} for name, book in known.items()}
+        turns = max(len(course.rounds) for course in self.courses)
+        for turn in range(turns):
+            slots = {course.name: course.rounds[turn] for course in self.courses if turn < len(course.rounds)}
+            played = player.play(slots, lambda name: self.by_name[name].plan(turn))  # noqa: B023 - called at once
+            for name, entries in played.items():
+                self.by_name[name].played.append(entries)
+            last = turn == turns - 1 and self.spec.repeats is None
+            if last or not all(before[name].issuperset(asked) for name, asked in slots.items()):
+                yield turn + 1
+        if self.spec.repeats is not None:
+            yield from self._repeat(player, turns)
 
     def run(self, entries: Sequence[Entry]) -> list[Outcome]:
         """The outcomes of trials; each run is evaluated once, all in one call."""
-        return [_outcome(record) for record in self._records(entries)]
+        made = self._made(entries)
+        return [self.judge.outcome(ask_of(entry), one) for entry, one in zip(entries, made, strict=True)]
 
     def recall(self) -> None:
         """Have the runs of trials that others finished, or an earlier sitting, evaluated here too."""
-        self._records([entry for played in self.played.values() for entry in played])
+        self._made([entry for entry in self._entries() if entry.outcome and entry.outcome.facts["state"] != "stopped"])
 
     def conclude(self, data_unit: DataUnit, noise: float | None, confidence: float) -> SearchResult:
         """The answer from the trials so far."""
-        trials = {budget: [_report(entry) for entry in played] for budget, played in self.played.items()}
-        return conclude(self.study, self.spec, data_unit, trials, noise=noise, confidence=confidence)
+        every = [report(entry) for entry in self._entries()]
+        trials = self._by_target(every)
+        by_law = {}
+        if self.spec.sampler == "law":
+            targets = targets_of(self.spec, self.asked, self.judge.multiplier)
+            known = lessons(self.courses[0].ground.earlier, self._entries())
+            by_law = answers(targets, trials, known, confidence)
+        there = {(one.nonzero, one.data_dense) for one in self.asked}
+        return conclude(
+            self.study,
+            self.spec,
+            data_unit,
+            trials,
+            noise=noise,
+            confidence=confidence,
+            explored=[trial for trial in every if (trial.nonzero, trial.data_dense) not in there],
+            by_law=by_law,
+        )
 
-    def diverged(self) -> int:
-        """Trials so far whose run diverged."""
-        return sum(_report(entry).loss is None for played in self.played.values() for entry in played)
+    def _entries(self) -> list[Entry]:
+        return [entry for course in self.courses for entry in (*course.entries, *self.seeds[course.name])]
 
-    def _records(self, entries: Sequence[Entry]) -> list[RunRecord]:
-        asks = [self._ask(self.budgets[entry.study], entry.proposal.params[SPARSITY]) for entry in entries]
-        missing = [ask for ask in dict.fromkeys(asks) if ask not in self.answers]
+    def _by_target(self, trials: Sequence[TrialRecord]) -> dict[Asked, list[TrialRecord]]:
+        return {
+            one: [t for t in trials if (t.nonzero, t.data_dense) == (one.nonzero, one.data_dense)] for one in self.asked
+        }
+
+    def _repeat(self, player: Player, turns: int) -> Iterator[int]:
+        """Rounds of other seeds, until the best is told from its rivals or every rival has had its share.
+
+        They have Optuna studies of their own, since what is repeated depends on how many trials there were.
+        """
+        turn = turns
+        while wanted := {course.name: plan for course in self.courses if (plan := self._wanted(course))}:
+            plans = {self.repeats_of(name): (name, proposals) for name, proposals in wanted.items()}
+            slots = {name: [one.slot for one in proposals] for name, (_, proposals) in plans.items()}
+            played = player.play(slots, lambda name: plans[name][1])  # noqa: B023 - called at once
+            for name, entries in played.items():
+                self.seeds[plans[name][0]] += entries
+            turn += 1
+        yield turn
+
+    def repeats_of(self, course: str) -> str:
+        """The name of the Optuna study that holds a course's repeats."""
+        assert self.spec.repeats is not None
+        return f"{course}, seeds {self.spec.repeats.most} after {self.spec.trials}"
+
+    def _wanted(self, course: Course) -> list[Proposal]:
+        """A course's trials of the next round of other seeds."""
+        assert self.spec.repeats is not None
+        done = self.seeds[course.name]
+        trials = self._by_target([report(entry) for entry in (*course.entries, *done)])
+        found = [
+            (one, params, seed)
+            for one in course.asked
+            for params, seed in repeats_wanted(trials[one], course.noise, self.spec.repeats.most)
+        ]
+        return [
+            course.proposal(
+                len(done) + number,
+                "repeat",
+                Choice(one.nonzero, one.data_dense, params, {SPARSITY: params[SPARSITY]}, {}),
+                seed,
+            )
+            for number, (one, params, seed) in enumerate(found)
+        ]
+
+    def _made(self, entries: Sequence[Entry]) -> list[RunRecord | Stopped]:
+        asks = [ask_of(entry) for entry in entries]
+        rules: Mapping[Ask, StopRule | None] = dict(zip(asks, map(_rule_of, entries), strict=True))
+        missing = [ask for ask in rules if ask not in self.answers]
         if missing:
-            self.answers.update(zip(missing, self.evaluate(missing), strict=True))
+            made = self.evaluate(missing, [rules[ask] for ask in missing])
+            self.answers.update(zip(missing, made, strict=True))
         return [self.answers[ask] for ask in asks]
 
-    def _plan(self, budget: int, turn: int, slots: range) -> list[Proposal]:
-        """A round's trials, from earlier rounds alone."""
-        if turn == 0:
-            return self._start(budget)
-        seen = [entry.trial() for entry in self.played[budget] if entry.proposal.distributions]
-        proposed = zip(slots, propose(self.spec, budget, turn, seen), strict=False)
-        return [self._proposal(budget, slot, sparsity, "sampler") for slot, sparsity in proposed]
 
-    def _start(self, budget: int) -> list[Proposal]:
-        """The dense anchor and the space-filling design."""
-        design = enumerate(self.space.design(self.spec.trials), start=1)
-        dense = self._proposal(budget, 0, 0.0, "dense")
-        return [dense, *(self._proposal(budget, slot, sparsity, "design") for slot, sparsity in design)]
-
-    def _proposal(self, budget: int, slot: int, sparsity: float, source: Source) -> Proposal:
-        """A trial; a dense anchor outside the space is none of Optuna's business."""
-        inside = {SPARSITY: distribution(self.space)} if sparsity in self.space else {}
-        named = {"fingerprint": self.fingerprint(self._ask(budget, sparsity))}
-        return Proposal(slot, source, {SPARSITY: sparsity}, inside, named)
-
-    def _ask(self, budget: int, sparsity: float) -> Ask:
-        return Ask(sparsity, budget, data_at(sparsity, budget, self.multiplier))
-
-    def _identity(self, budget: int) -> str:
-        """A digest of a dense and a sparse run: whatever changes the runs of this search changes it."""
-        text = " ".join(str(proposal.facts["fingerprint"]) for proposal in self._start(budget)[:2])
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _outcome(record: RunRecord) -> Outcome:
-    """What is remembered of a run."""
-    measured = {"sparsity": record.sparsity, "data": record.data}
-    if record.finished:
-        return Outcome((record.loss,), {**measured, "loss": record.loss})
-    return Outcome(None, {**measured, "loss": None, "reason": record.reason})
-
-
-def _report(entry: Entry) -> TrialRecord:
-    assert entry.outcome is not None
-    known = entry.outcome.facts
-    return TrialRecord(
-        number=entry.slot,
-        source=entry.proposal.source,
-        sparsity=known["sparsity"],
-        data=known["data"],
-        loss=known["loss"],
-        fingerprint=entry.proposal.facts["fingerprint"],
-    )
-
-
-def _rounds(spec: SearchSpec) -> list[range]:
-    """The slots of every round: the dense anchor and the design, then batches of the sampler's."""
-    opening = range(1 + min(len(DESIGN), spec.trials))
-    later = range(opening.stop, 1 + spec.trials, spec.batch)
-    return [opening, *(range(first, min(first + spec.batch, 1 + spec.trials)) for first in later)]
-
-
-def _name(study: str, spec: SearchSpec, budget: int, identity: str) -> str:
-    """All that decides the trials of one budget but their number."""
-    space = f"S={spec.lowest:g}..{spec.highest:g}"
-    sampler = f"{spec.sampler} batch={spec.batch} seed={spec.seed}"
-    return f"{study} N={spec.nonzero} D={budget} {spec.cost} {spec.regime} {space} {sampler} runs={identity}"
+def _rule_of(entry: Entry) -> StopRule | None:
+    stored = entry.proposal.facts["rule"]
+    return None if stored is None else StopRule.model_validate(stored)

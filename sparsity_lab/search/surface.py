@@ -3,10 +3,11 @@
     ln L(x) = ln law(theta, x) + d(x) + noise,        x = (ln(1 − S), ln N, ln D)
 
 The law (`linear_law`) has weak normal priors on its coordinates. The discrepancy d is a Gaussian process with a smooth
-kernel tau² exp(−|x − x'|² / 2 l²): what the law's form cannot say. Noise is normal with a standard deviation sigma. Of
-tau and sigma several values are carried along, each with its marginal likelihood as weight (Rasmussen & Williams,
-Gaussian Processes for Machine Learning, 2006, eqs. 2.25–2.30 and ch. 2.7 for the linear part): where the law's form is
-right tau goes to zero and far, cheap runs speak for the target; where it is not, the runs near the target do.
+kernel tau² exp(−|(x − x') / l|² / 2): what the law's form cannot say. Noise is normal with a standard deviation sigma.
+Of tau, l and sigma several values are carried along, each with its marginal likelihood as weight (Rasmussen & Williams,
+Gaussian Processes for Machine Learning, 2006, eqs. 2.25–2.30 and ch. 2.7 for the linear part; Kennedy & O'Hagan 2001
+for the discrepancy): where the law's form is right tau goes to zero and far, cheap runs speak for the target; where it
+is not, the runs near the target do, and the shorter l is, the nearer they must be.
 
 The optimum of a budget is that of the curve S -> L(S, N, D_dense / m(S)). Curves are drawn from the posterior, and the
 spread of their optima q is the uncertainty. What a run at x would take off it follows from normal conditioning, with
@@ -31,16 +32,19 @@ from sparsity_lab.laws.runs import FloatArray
 from sparsity_lab.search.linear_law import LinearLaw
 from sparsity_lab.search.targets import Optima, Targets, lowest
 
-LENGTHS = np.array([1.0, 2.0, 2.0])
-"""over which d changes: of ln(1 − S), ln N and ln D"""
+Lengths = tuple[float, float, float]
+LENGTHS: tuple[Lengths, ...] = ((1.0, 2.0, 2.0), (0.35, 2.0, 2.0), (0.6, 1.0, 1.0))
+"""over which d changes, l: of ln(1 − S), ln N and ln D"""
 DISCREPANCIES = (0.0, 0.002, 0.005, 0.012, 0.03)
 """tau, in units of ln L"""
-NOISES = tuple(np.geomspace(3e-4, 0.03, 7))
+NOISES = tuple(np.geomspace(3e-4, 0.1, 8))
 """sigma, in units of ln L, where it is not given"""
 FIRST_NOISE = 0.01
 """sigma when the law is first linearised"""
 LEAST_WEIGHT = 0.05
-"""pairs of tau and sigma that are less probable are left out"""
+"""values of tau, l and sigma that are less probable, relative to the most probable, are left out"""
+DOUBT, DOUBTED = 0.1, 0.01
+"""share that a tau of at least `DOUBTED` keeps in the choice of runs, however well the law fits the runs there are"""
 RANK = 1e-9
 """directions of a curve with less variance, relative to the largest, are rounding"""
 DRAWS = 512
@@ -53,33 +57,33 @@ class _Places:
     Attributes:
         mean: (p,) prior mean of ln L.
         slopes: (p, P) of ln L by the law's standard normal coordinates.
-        scaled: (p, 3) coordinates of the discrepancy, in units of its lengths.
+        logs: (p, 3) ln(1 − S), ln N and ln D.
     """
 
     mean: FloatArray
     slopes: FloatArray
-    scaled: FloatArray
+    logs: FloatArray
 
     @classmethod
     def of(cls, law: LinearLaw, points: Points) -> _Places:
         """Of any points."""
         logs = np.log1p(-points.sparsity), np.log(points.nonzero), np.log(points.data)
-        return cls(*law.at(points), np.stack(logs, axis=-1) / LENGTHS)
+        return cls(*law.at(points), np.stack(logs, axis=-1))
 
     def and_also(self, others: _Places) -> _Places:
         """Both."""
         return _Places(*(np.concatenate([getattr(self, f.name), getattr(others, f.name)]) for f in fields(_Places)))
 
-    def likeness(self, others: _Places) -> FloatArray:
+    def likeness(self, others: _Places, lengths: Lengths) -> FloatArray:
         """(p, o) correlation of the discrepancy."""
-        x, y = self.scaled, others.scaled
+        x, y = self.logs / np.array(lengths), others.logs / np.array(lengths)
         half_squares = 0.5 * (x**2).sum(axis=1)[:, None] + 0.5 * (y**2).sum(axis=1)
         return np.asarray(np.exp(np.minimum(x @ y.T - half_squares, 0.0)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Component:
-    """The posterior for one tau and sigma: conditioned on ln L at the places `seen`.
+    """The posterior for one tau, l and sigma: conditioned on ln L at the places `seen`.
 
     Attributes:
         root: (n, n) lower root of the prior covariance of the measured ln L.
@@ -88,6 +92,7 @@ class _Component:
     """
 
     tau: float
+    lengths: Lengths
     sigma: float
     seen: _Places
     root: FloatArray
@@ -96,13 +101,14 @@ class _Component:
 
     @property
     def evidence(self) -> float:
-        """Log of the marginal likelihood, but for a constant."""
-        return -0.5 * float(self.white @ self.white) - float(np.log(np.diag(self.root)).sum())
+        """Log of prior times marginal likelihood, but for a constant: all tau are equally probable, and all l."""
+        likelihood = -0.5 * float(self.white @ self.white) - float(np.log(np.diag(self.root)).sum())
+        return likelihood - (np.log(len(LENGTHS)) if self.tau else 0.0)
 
     def prior(self, left: _Places, right: _Places) -> FloatArray:
         """(left, right) prior covariance of ln L, without noise."""
         linear = left.slopes @ right.slopes.T
-        return np.asarray(linear + self.tau**2 * left.likeness(right) if self.tau else linear)
+        return np.asarray(linear + self.tau**2 * left.likeness(right, self.lengths) if self.tau else linear)
 
     def known(self, places: _Places) -> FloatArray:
         """(n, p) K: from the prior, the mean grows by K'white, the covariance shrinks by K'K."""
@@ -131,15 +137,17 @@ class _Component:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The posterior: a mixture of normal processes, one for each tau and sigma that the runs leave possible.
+    """The posterior: a mixture of normal processes, one for each tau, l and sigma that the runs leave possible.
 
     Attributes:
         law: linearised where it is most probable.
         components: their weights sum to one.
+        doubt: the most probable one in which the form is wrong by at least `DOUBTED`.
     """
 
     law: LinearLaw
     components: tuple[_Component, ...]
+    doubt: _Component
 
     @classmethod
     def learn(cls, runs: Runs, *, noise: float | None = None, form: str | Form = "frantar") -> Surface:
@@ -153,20 +161,22 @@ class Surface:
         """
         law = LinearLaw.before(form_named(form).for_runs(runs), runs)
         at, own = Points(runs.sparsity, runs.nonzero, runs.data), np.eye(len(runs))
-        likeness = (place := _Places.of(law, at)).likeness(place)
-        tau, sigma = 0.0, noise or FIRST_NOISE
+        place, noises = _Places.of(law, at), (noise,) if noise else NOISES
+        discrepancies = {one: one[0] ** 2 * place.likeness(place, one[1]) for one in _discrepancies()}
+        covariance = (noise or FIRST_NOISE) ** 2 * own
         for _ in range(2):
-            law = law.after(runs, cholesky(tau**2 * likeness + sigma**2 * own, lower=True))
+            law = law.after(runs, cholesky(covariance, lower=True))
             seen = _Places.of(law, at)
             surplus, linear = np.log(runs.loss) - seen.mean, seen.slopes @ seen.slopes.T
             components = []
-            for tau, sigma in product(DISCREPANCIES, (noise,) if noise else NOISES):
-                root = cholesky(linear + tau**2 * likeness + sigma**2 * own, lower=True)
+            for ((tau, lengths), extra), sigma in product(discrepancies.items(), noises):
+                root = cholesky(linear + extra + sigma**2 * own, lower=True)
                 white = solve_triangular(root, surplus, lower=True, check_finite=False)
-                components.append(_Component(tau, sigma, seen, root, white))
+                components.append(_Component(tau, lengths, sigma, seen, root, white))
             best = max(components, key=lambda component: component.evidence)
-            tau, sigma = best.tau, best.sigma
-        return cls(law, _weighted(components))
+            covariance = discrepancies[best.tau, best.lengths] + best.sigma**2 * own
+        doubt = max((one for one in components if one.tau >= DOUBTED), key=lambda component: component.evidence)
+        return cls(law, _weighted(components), doubt)
 
     @property
     def discrepancy(self) -> float:
@@ -177,6 +187,12 @@ class Surface:
     def noise(self) -> float:
         """Expected sigma, in units of ln L."""
         return sum(one.weight * one.sigma for one in self.components)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the law was seen at more different points than it has parameters."""
+        points = np.unique(self.doubt.seen.logs.round(6), axis=0)
+        return len(points) > len(self.law.theta)
 
     def predict(self, points: Points) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation (p,) of ln L, noise not counted."""
@@ -192,7 +208,12 @@ class Surface:
         if not len(pending):
             return self
         places = _Places.of(self.law, pending)
-        return Surface(self.law, tuple(one.expecting(places) for one in self.components))
+        return Surface(self.law, tuple(one.expecting(places) for one in self.components), self.doubt.expecting(places))
+
+    def doubting(self) -> Surface:
+        """As it is for one who never quite trusts a law where it was not measured: `doubt` has the share `DOUBT`."""
+        believed = (replace(one, weight=(1 - DOUBT) * one.weight) for one in self.components)
+        return replace(self, components=(*believed, replace(self.doubt, weight=DOUBT)))
 
     def curve_draws(self, targets: Targets, draws: int, rng: np.random.Generator) -> FloatArray:
         """(draws, budgets, levels) of losses in nats along the budgets' curves."""
@@ -206,7 +227,7 @@ class Surface:
         losses = self.curve_draws(targets, draws, rng or np.random.default_rng(0))
         found = lowest(targets.sparsities, losses)
         low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-        return Optima(found.mean(axis=0), found.std(axis=0), low, high)
+        return Optima(np.median(found, axis=0), found.std(axis=0), low, high)
 
     def variance_reduction(
         self, targets: Targets, candidates: Points, *, draws: int = DRAWS, rng: np.random.Generator | None = None
@@ -254,6 +275,11 @@ class _Sample:
     z: FloatArray
     losses: FloatArray
     inverse: FloatArray
+
+
+def _discrepancies() -> list[tuple[float, Lengths]]:
+    """Pairs of tau and l; where tau is zero, l is no matter."""
+    return [pair for pair in product(DISCREPANCIES, LENGTHS) if pair[0] or pair[1] == LENGTHS[0]]
 
 
 def _weighted(components: Sequence[_Component]) -> tuple[_Component, ...]:

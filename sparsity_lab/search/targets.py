@@ -16,42 +16,51 @@ STEP = 0.025
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is asked: the optimal sparsity at N non-zero weights, for each data budget.
+    """What is asked: the optimal sparsity of each data budget.
 
     Attributes:
-        nonzero: N.
+        nonzero: (budgets,) N.
         data_dense: (budgets,) D_dense.
         cost: m(S).
         sparsities: (levels,) at which the optimum may lie, rising.
     """
 
-    nonzero: float
+    nonzero: FloatArray
     data_dense: FloatArray
     cost: Multiplier
     sparsities: FloatArray
 
     @classmethod
     def of(
-        cls, nonzero: float, data_dense: ArrayLike, cost: Multiplier, lowest: float = 0.0, highest: float = 0.9
+        cls, nonzero: ArrayLike, data_dense: ArrayLike, cost: Multiplier, lowest: float = 0.0, highest: float = 0.9
     ) -> Targets:
-        """Optima between two sparsities, looked for on a grid of `STEP` and between its points."""
+        """Optima between two sparsities, looked for on a grid of `STEP` and between its points.
+
+        Args:
+            nonzero: N of each budget, or one for all.
+            data_dense: the budgets.
+            cost: m(S).
+            lowest: sparsity.
+            highest: sparsity.
+        """
         levels = max(3, round((highest - lowest) / STEP) + 1)
-        budgets = np.atleast_1d(np.asarray(data_dense, dtype=np.float64))
-        return cls(nonzero, budgets, cost, np.linspace(lowest, highest, levels))
+        N, budgets = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, np.float64)) for x in (nonzero, data_dense)))
+        return cls(N, budgets, cost, np.linspace(lowest, highest, levels))
 
     @property
     def points(self) -> Points:
         """(budgets · levels,) the points of all curves, budget by budget."""
         data = self.data_dense[:, None] / self.cost(self.sparsities)
         S = np.broadcast_to(self.sparsities, data.shape)
-        return Points(S.ravel(), np.full(data.size, float(self.nonzero)), data.ravel())
+        N = np.broadcast_to(self.nonzero[:, None], data.shape)
+        return Points(S.ravel(), N.ravel(), data.ravel())
 
 
 @dataclass(frozen=True, eq=False)
 class Optima:
-    """Optimal sparsities, (budgets,) each: the posterior's mean, its standard deviation and a central interval."""
+    """Optimal sparsities, (budgets,) each: the posterior's median, its standard deviation and a central interval."""
 
-    mean: FloatArray
+    median: FloatArray
     sd: FloatArray
     low: FloatArray
     high: FloatArray

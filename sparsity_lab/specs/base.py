@@ -54,6 +54,8 @@ Sparsity = Annotated[
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""of a spec file, without its ending"""
 Distinct = AfterValidator(_distinct)
 """for tuples whose values must differ from one another"""
 

@@ -11,7 +11,8 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
 from sparsity_lab.specs.loading import file_of, load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
-from sparsity_lab.specs.regimes import RegimeSpec
+from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 
 
@@ -25,6 +26,7 @@ class Study:
     model: ModelSpec
     dataset: DatasetSpec
     regimes: Mapping[str, RegimeSpec]
+    scenario: ScenarioSpec | None = None
 
     @property
     def project(self) -> Path:
@@ -63,8 +65,12 @@ def load_study(path: Path) -> Study:
             expected=f"one of {', '.join(asked)}",
         )
     if spec.search:
-        searched = spec.search.regime
-        regimes[searched] = load_named(root, "regime", searched, path, "search.regime")
+        for number, name in enumerate(spec.search.regimes):
+            regimes[name] = load_named(root, "regime", name, path, f"search.regimes.{number}")
+            if isinstance(regimes[name], Dense):
+                field = f"search.regimes.{number}"
+                message = "a search needs regimes that prune; it tries dense runs by itself"
+                raise SpecError(message, where=place(path, field), field=field, found=name)
     study = Study(
         name=path.stem,
         path=path,
@@ -72,8 +78,10 @@ def load_study(path: Path) -> Study:
         model=load_named(root, "model", spec.model, path, "model"),
         dataset=load_named(root, "dataset", spec.dataset, path, "dataset"),
         regimes=MappingProxyType(regimes),
+        scenario=load_named(root, "scenario", spec.scenario, path, "scenario") if spec.scenario else None,
     )
     _check_fit(study)
+    _check_scenario(study)
     return study
 
 
@@ -97,6 +105,17 @@ def _check_fit(study: Study) -> None:
             field="dataset",
             found=f"{study.spec.dataset} ({study.dataset.content})",
             expected="images" if wants_images else "text",
+        )
+
+
+def _check_scenario(study: Study) -> None:
+    if study.scenario is not None and study.scenario.evidence.study != study.name:
+        raise SpecError(
+            "decides by something else than this study",
+            where=place(study.path, "scenario"),
+            field="scenario",
+            found=study.spec.scenario,
+            expected=f"a scenario with evidence: {{study: {study.name}}}",
         )
 
 

@@ -11,7 +11,11 @@ from typing import Literal
 from sparsity_lab.specs.base import Positive
 
 DataUnit = Literal["tokens", "images"]
-CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free"]
+CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free", "measured"]
+BudgetUnit = Literal["data", "compute", "seconds"]
+"""what a search's budgets are in: D_dense, training FLOPs C = 6 N D_dense, or seconds of training on a named machine"""
+SearchObjective = Literal["loss", "training_cost", "inference_cost"]
+"""what a search makes small"""
 LawForm = Literal["frantar", "chinchilla", "average_params", "density", "effective_params", "generalized"]
 Holdout = Literal["largest-data", "largest-nonzero", "largest-sparsity"]
 """the runs with the largest value of a column"""

@@ -12,13 +12,27 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.specs import files
 from sparsity_lab.specs.datasets import DatasetSpec, ImageDataset, TextDataset
 from sparsity_lab.specs.files import parse, read_spec
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.problems import line_of
 from sparsity_lab.specs.regimes import Dense, Pruning, RegimeSpec
+from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 
-AnySpec = T5Spec | ViTSpec | DecoderSpec | TextDataset | ImageDataset | Dense | Pruning | StudySpec | PublishedLaw
+AnySpec = (
+    T5Spec
+    | ViTSpec
+    | DecoderSpec
+    | TextDataset
+    | ImageDataset
+    | Dense
+    | Pruning
+    | StudySpec
+    | PublishedLaw
+    | HardwareProfile
+    | ScenarioSpec
+)
 
 WHEN_USED = ConfigDict(defer_build=True)
 
@@ -28,6 +42,8 @@ ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "regime": TypeAdapter(RegimeSpec, config=WHEN_USED),
     "study": TypeAdapter(StudySpec),
     "law": TypeAdapter(PublishedLaw),
+    "hardware": TypeAdapter(HardwareProfile),
+    "scenario": TypeAdapter(ScenarioSpec),
 }
 FOLDERS: Mapping[str, str] = {
     "model": "models",
@@ -35,6 +51,8 @@ FOLDERS: Mapping[str, str] = {
     "regime": "regimes",
     "study": "studies",
     "law": "laws",
+    "hardware": "hardware",
+    "scenario": "scenarios",
 }
 
 

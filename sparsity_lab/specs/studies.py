@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.base import Count, Distinct, Seed, Sparsity, Spec, SpecFile, SpecName, misfit
 from sparsity_lab.specs.choices import CostMultiplier, DataUnit, Holdout, HuberDelta, LawForm, threshold
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import unit_of
+from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.specs.training import TrainingSpec
 
-SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Axis = Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
 SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1), Distinct]
 SeedAxis = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
@@ -62,32 +62,6 @@ class Grid(Points):
     """further points under other regimes"""
 
 
-class SearchSpec(Spec):
-    """For each data budget: the sparsity with the lowest loss when the pruned model gets D_S = C / (6 N m(S))."""
-
-    nonzero: Count
-    """N, fixed over the search"""
-    budgets: Axis
-    """data budgets: the data D_dense that a dense model of N weights sees for the same compute C = 6 N D_dense"""
-    regime: SpecName
-    cost: CostMultiplier = "sparse_schedule"
-    """m(S): the cost of a step relative to a dense model with N weights"""
-    lowest: Sparsity = 0.0
-    highest: Sparsity = 0.9
-    trials: Count = 8
-    """trials for each budget, the dense anchor and the grid's own points not counted"""
-    batch: Count = 2
-    """trials proposed together; fixed, so that the number of workers changes nothing"""
-    sampler: Literal["tpe", "random", "gp", "cma-es", "grid", "nsga-ii"] = "tpe"
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> SearchSpec:
-        if self.lowest >= self.highest:
-            raise ValueError(f"lowest must be below highest, found {self.lowest} and {self.highest}")
-        return self
-
-
 class LawSpec(Spec):
     """Which laws are fitted to the finished runs, and how."""
 
@@ -132,6 +106,10 @@ class StudySpec(SpecFile):
     grid: Grid
     search: SearchSpec | None = None
     law: LawSpec = LawSpec()
+    hardware: SpecName | None = None
+    """name of a file in specs/hardware; what `sparsity-lab measure` found on this machine when left out"""
+    scenario: SpecName | None = None
+    """name of a file in specs/scenarios that the report decides; one with neutral prices when left out"""
     keep_weights: bool = False
     """store each run's final weights (safetensors) beside its record"""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import read_search
+from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.artifacts.table import SCHEMA, row_of, write_table
 from sparsity_lab.laws.comparison_documents import comparison_document
@@ -19,10 +19,10 @@ from sparsity_lab.laws.inputs import Input, select_runs
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.tables import Table
-from sparsity_lab.report.evidence import cost_of
 from sparsity_lab.report.regimes import regime_name
 from sparsity_lab.stages.comparison import comparison_text
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
+from sparsity_lab.stages.measure import study_cost
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records
 
@@ -88,9 +88,24 @@ def fitted_names(space: Workspace) -> frozenset[str]:
         NotReadyError: runs or the search are missing.
     """
     regime, search = space.study.law_regime, space.study.spec.search
-    same = search is not None and search.regime == regime
+    sole = search.regimes[0] if search else None
     grid = {record.fingerprint for record in grid_records(space, {regime})}
-    return frozenset(grid | {trial.fingerprint for trial in search_records(space) if same or trial.spec.sparsity == 0})
+    return frozenset(grid | {trial.fingerprint for trial in _trials(space) if _follows(trial, regime, sole)})
+
+
+def _trials(space: Workspace) -> tuple[TrialRecord, ...]:
+    """The trials that have a run in the store: those that were given up have none."""
+    result = read_search(space.layout.search_result(space.name))
+    return tuple(trial for trial in result.trials if trial.state != "stopped") if result else ()
+
+
+def _follows(trial: TrialRecord, regime: str | None, sole: str | None) -> bool:
+    """Whether a trial is dense, or trained under the regime as the study has it, nothing changed by the search.
+
+    A trial whose search had one regime only, `sole`, does not name it.
+    """
+    changed = trial.params.keys() - {"sparsity", "regime"}
+    return trial.params["sparsity"] == 0 or (trial.params.get("regime", sole) == regime and not changed)
 
 
 def study_records(space: Workspace) -> list[RunRecord]:
@@ -106,15 +121,14 @@ def study_records(space: Workspace) -> list[RunRecord]:
 
 
 def search_records(space: Workspace) -> list[RunRecord]:
-    """The runs behind the search's trials, in order of budget and trial.
+    """The runs behind the search's trials, in order of N, budget and trial, each once.
 
     Raises:
         NotReadyError: the search has not been run.
     """
-    result = read_search(space.layout.search_result(space.name))
-    trials = [trial for budget in result.budgets for trial in budget.trials] if result else []
+    names = dict.fromkeys(trial.fingerprint for trial in _trials(space))
     store = Store(space.layout.search(space.name), (space.layout.runs(space.name),))
-    return named_records(store, [trial.fingerprint for trial in trials], f"sparsity-lab search {space.name}")
+    return named_records(store, list(names), f"sparsity-lab search {space.name}")
 
 
 def describe_fit(fitted: RunsFit) -> str:
@@ -143,7 +157,10 @@ def _derived(space: Workspace, law: Law) -> dict[str, Any]:
     gains = {f"gain_at_{S:g}": float(gain(law, S)) for S in space.study.spec.grid.sparsity if S > 0}
     if search is None:
         return gains
-    cost = cost_of(space.study, search.cost, search.regime)
-    optima = optimal_sparsity(law, search.nonzero, np.array(search.budgets, dtype=np.float64), cost)
-    named = zip(search.budgets, np.atleast_1d(optima), strict=True)
-    return gains | {f"optimal_sparsity_at_{budget}": float(optimum) for budget, optimum in named}
+    result = read_search(space.layout.search_result(space.name))
+    if result is None:
+        return gains
+    cost = study_cost(space, search.cost, search.regimes[0])
+    N, D = np.array([(budget.nonzero, budget.data_dense) for budget in result.budgets], dtype=np.float64).T
+    named = zip(result.budgets, np.atleast_1d(optimal_sparsity(law, N, D, cost)), strict=True)
+    return gains | {f"optimal_sparsity_at_N{b.nonzero}_D{b.data_dense}": float(optimum) for b, optimum in named}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
@@ -17,6 +18,7 @@ from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, mak
 from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
 from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
+from sparsity_lab.training.memory import run_memory
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PlannedRow:
     """non-zero weights by the paper's count, 12 d^2 per layer"""
     flops: RunFlops
     """of this run alone, not of the one that it starts from"""
+    memory: RunMemory
     seconds: float
     """estimated, one worker"""
     done: bool | None
@@ -120,6 +123,7 @@ def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
         embedding_zeros=_embedding_zeros(run),
         paper_nonzero=round(paper_count(run.model) * (1 - run.sparsity)),
         flops=run_flops(run),
+        memory=run_memory(run),
         seconds=speed.seconds(run),
         done=done,
     )

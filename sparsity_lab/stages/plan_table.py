@@ -22,6 +22,7 @@ HEAD = (
     "D",
     "steps",
     "FLOPs",
+    "memory",
     "time",
     "",
 )
@@ -41,6 +42,7 @@ def plan_text(plan: Plan) -> str:
             text_table(HEAD, lines),
             "",
             f"FLOPs     {_flops(plan.rows)}",
+            f"memory    {_memory(plan.rows)}",
             *_pretraining(plan),
             *_embeddings(plan),
             f"to train  {_to_train(plan)}, about {time} with {plan.workers} workers ({plan.speed.source})",
@@ -53,6 +55,17 @@ def plan_text(plan: Plan) -> str:
 def _flops(rows: Sequence[PlannedRow]) -> str:
     dense, sparse = (sum(flops) for flops in zip(*((row.flops.dense, row.flops.sparse) for row in rows), strict=True))
     return f"{scaled(dense)} in all if zeros are multiplied too, {scaled(sparse)} if not"
+
+
+def _memory(rows: Sequence[PlannedRow]) -> str:
+    """What the hungriest run holds, and what the files of the runs with most zeros would take."""
+    most = max(rows, key=lambda row: row.memory.training).memory
+    sparsest = max(rows, key=lambda row: (row.planned.run.sparsity, row.dense)).memory
+    formats = {"bitmask": sparsest.file_bitmask, "CSR": sparsest.file_csr, "n:m": sparsest.file_n_m}
+    files = ", ".join(f"{size(bytes_)} as {name}" for name, bytes_ in formats.items() if bytes_)
+    state = most.training - most.activations
+    held = f"up to {size(most.training)} a run: {size(state)} weights and state, {size(most.activations)} activations"
+    return f"{held}\n          the sparsest largest file is {size(sparsest.file_dense)} dense, {files}"
 
 
 def _pretraining(plan: Plan) -> Iterator[str]:
@@ -95,17 +108,23 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def _row_json(row: PlannedRow) -> dict[str, Any]:
     return {
-        "asked": vars(row.planned.point),
+        "asked": _asked(row),
         "dense": row.dense,
         "nonzero": row.nonzero,
         "other_params": row.other,
         "embedding_zeros": row.embedding_zeros,
         "paper_nonzero": row.paper_nonzero,
         "flops": vars(row.flops),
+        "memory": row.memory.model_dump() | {"training": row.memory.training},
         "seconds": row.seconds,
         "done": row.done,
         "run": row.planned.run.model_dump(mode="json"),
     }
+
+
+def _asked(row: PlannedRow) -> dict[str, Any]:
+    """The grid's point; a search alone changes more than that."""
+    return {name: value for name, value in vars(row.planned.point).items() if name != "change"}
 
 
 def _cells(row: PlannedRow) -> tuple[str, ...]:
@@ -123,6 +142,7 @@ def _cells(row: PlannedRow) -> tuple[str, ...]:
         scaled(run.data),
         f"{run.steps:,}",
         scaled(row.flops.dense),
+        size(row.memory.training),
         clock(row.seconds),
     )
 

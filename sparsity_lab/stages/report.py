@@ -3,48 +3,67 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from sparsity_lab import __version__
-from sparsity_lab.artifacts.searches import read_search
+from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.data.manifest import Manifest
-from sparsity_lab.errors import NotReadyError
+from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.comparison_documents import read_comparison
 from sparsity_lab.laws.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents import LawDocument, read_document
+from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
+from sparsity_lab.search.pictures import optuna_pictures
+from sparsity_lab.stages.counsel import counsel_of
 from sparsity_lab.stages.fit import fitted_names, search_records
+from sparsity_lab.stages.measure import known_profile
+from sparsity_lab.stages.search_asked import location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 
 
-def report_study(space: Workspace) -> ReportSummary:
-    """Write `reports/<study>/index.html` and its figures.
+def report_study(space: Workspace, language: str = "en") -> ReportSummary:
+    """Write `reports/<study>/`: the page, the same as Markdown and JSON, and its figures.
 
     Raises:
         NotReadyError: an earlier step has not been run.
         RecordError: a result is damaged.
+        SpecError: there is no such language.
     """
+    result = read_search(space.layout.search_result(space.name))
     inputs = ReportInputs(
         study=space.study,
         grid=grid_records(space),
         trials=search_records(space),
-        search=read_search(space.layout.search_result(space.name)),
+        search=result,
         laws=_laws(space),
         comparison=read_comparison(space.layout.comparison(space.name)),
         diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
         manifest=_manifest_facts(space.manifest()),
         provenance=_versions(),
         fitted=fitted_names(space),
+        profile=known_profile(space),
+        drawn=_drawn(space, result),
     )
-    return build_report(inputs, space.layout.report(space.name))
+    counsel = counsel_of(space, inputs.laws, language)
+    return build_report(inputs, space.layout.report(space.name), counsel=counsel, language=language)
 
 
 def describe_report(summary: ReportSummary) -> str:
-    """The verdict and where to read more."""
-    return f"{summary.verdict.headline}\n{summary.index}"
+    """What to do, and where to read more."""
+    return f"{summary.headline}\n{summary.index}"
+
+
+def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:
+    """Optuna's figures of the search; none where its storage is a database that is out of reach now."""
+    if result is not None:
+        with suppress(MachineError):
+            return tuple(optuna_pictures(location(space), result))
+    return ()
 
 
 def _laws(space: Workspace) -> dict[str, LawDocument]:

@@ -1,4 +1,4 @@
-"""Search: for each data budget the sparsity with the lowest loss at equal compute; every trial is a stored run."""
+"""Search: for each N and budget the sparsity with the lowest loss at equal cost; every trial is a stored run."""
 
 from __future__ import annotations
 
@@ -6,50 +6,62 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.atomic import present
 from sparsity_lab.artifacts.noise import seed_noise
-from sparsity_lab.artifacts.paths import STORAGE
-from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import SearchResult, write_search
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_search
+from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.errors import MachineError
-from sparsity_lab.report.evidence import cost_of
-from sparsity_lab.search.space import Ask, Multiplier
+from sparsity_lab.search.asks import Ask
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.search.summary import summarise
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.specs.studies import SearchSpec
+from sparsity_lab.specs.searches import SearchSpec
+from sparsity_lab.stages.search_asked import claimed_at_a_time, location
+from sparsity_lab.stages.search_ground import Questions, ground_of
 from sparsity_lab.stages.tables import scaled
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.resolve import Point, plan_point
 from sparsity_lab.sweep.scratch import clear_scratch
-from sparsity_lab.sweep.study import complete
+from sparsity_lab.sweep.study import attempt, fingerprints
 
 
 def search_study(
-    space: Workspace, *, workers: int | None = None, console: Console | None = None
+    space: Workspace,
+    *,
+    workers: int | None = None,
+    storage: str | None = None,
+    share: bool | None = None,
+    console: Console | None = None,
 ) -> SearchResult | None:
-    """Run the study's search, or go on with it; None where the study asks for none.
+    """Run the study's search, go on with it, or take part in it; None where the study asks for none.
+
+    Args:
+        space: the study.
+        workers: parallel runs of this process.
+        storage: where the trials are kept, as `Ledger`; None for what the study says.
+        share: take no more trials at a time than there are workers, which leaves some to other processes; None to do
+            so in a database.
+        console: where progress is shown.
 
     Raises:
-        NotReadyError: the grid is not trained yet (its seeds measure the noise, its dense runs anchor the search).
-        MachineError: another process searches this study, or the disk is full.
+        NotReadyError: the grid is not trained yet (its seeds measure the noise, its runs are what the search knows
+            beforehand), or the search counts in seconds and the hardware was not measured.
+        MachineError: the storage cannot be reached, or the disk is full.
     """
     console = console or Console(stderr=True)
     home = space.layout.search(space.name)
     home.mkdir(parents=True, exist_ok=True)
-    with locked(space.layout.lock(f"search-{space.name}"), wait=False) as mine:
-        if not mine:
-            raise MachineError("another process is searching this study; wait for it or stop it", where=home)
+    with present(space.layout.lock(f"search-{space.name}")) as alone:
         spec = space.study.spec.search
-        result = None if spec is None else _Search(space, spec, workers, console).run()
-        Store(home).keep_only(_wanted(result, home), space.layout.attic)
-        clear_scratch(space.layout, home)
+        place = location(space, storage)
+        result = None if spec is None else _Search(space, spec, place, workers, share, console).run()
+        if alone():  # the last process of the search to leave tidies up
+            Store(home).keep_only(_wanted(result, home), space.layout.attic)
+            clear_scratch(space.layout, home, _given_up(result))
     write_search(result, space.layout.search_result(space.name))
     space.write_metrics("search", _metrics(result))
     return result
@@ -63,70 +75,98 @@ def describe_search(result: SearchResult | None) -> str:
 class _Search:
     """What joins the search to the store and the workers."""
 
-    def __init__(self, space: Workspace, spec: SearchSpec, workers: int | None, console: Console) -> None:
-        self.space, self.spec, self.workers, self.console = space, spec, workers, console
-        self.noise = seed_noise(grid_records(space))
+    def __init__(  # noqa: PLR0917
+        self,
+        space: Workspace,
+        spec: SearchSpec,
+        storage: str,
+        workers: int | None,
+        share: bool | None,
+        console: Console,
+    ) -> None:
+        self.space, self.spec, self.storage, self.workers, self.console = space, spec, storage, workers, console
+        self.claim = claimed_at_a_time(storage, share, workers)
+        self.known = {record.fingerprint: record for record in grid_records(space)}
         self.data_hash = space.manifest().content_hash
-        self.shape = space.shape()
+        self.questions = Questions(space.study, spec, space.shape())
 
     def run(self) -> SearchResult:
+        ground, multiplier = ground_of(self.space, self.questions, self.known, self._name)
+        noise = seed_noise(self.known.values())
         return search(
             self.space.name,
             self.spec,
             self.space.study.spec.grid.data_unit,
-            self._multiplier(),
+            multiplier,
             self._evaluate,
-            self.space.layout.search(self.space.name) / STORAGE,
-            fingerprint=self._fingerprint,
-            noise=self.noise.deviation if self.noise else None,
+            self.storage,
+            fingerprint=lambda ask: self._name(self.questions.run(ask)),
+            ground=ground,
+            claim=self.claim,
+            noise=noise.deviation if noise else None,
             confidence=self.space.study.spec.law.confidence,
             recall=True,
             on_round=self._show,
         )
 
-    def _multiplier(self) -> Multiplier:
-        cost = cost_of(self.space.study, self.spec.cost, self.spec.regime)
-        return lambda sparsity: float(cost(np.asarray(sparsity)))
+    def _name(self, run: RunSpec) -> str:
+        return fingerprint(run, self.data_hash)
 
-    def _run(self, ask: Ask) -> RunSpec:
-        point = Point(self.spec.nonzero, ask.sparsity, ask.data, self.spec.regime, field="search")
-        return plan_point(self.space.study, self.shape, point).run
-
-    def _fingerprint(self, ask: Ask) -> str:
-        return fingerprint(self._run(ask), self.data_hash)
-
-    def _evaluate(self, asks: Sequence[Ask]) -> Sequence[RunRecord]:
-        runs = [self._run(ask) for ask in asks]
-        place = self.space.workplace(self.space.layout.search(self.space.name))
-        title = f"{self.space.name} search"
-        return complete(runs, self.data_hash, place, title=title, workers=self.workers, console=self.console).records
+    def _evaluate(self, asks: Sequence[Ask], rules: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
+        runs = [self.questions.run(ask) for ask in asks]
+        named = zip(fingerprints(runs, self.data_hash), rules, strict=True)
+        return attempt(
+            runs,
+            {name: rule for name, rule in named if rule is not None},
+            self.data_hash,
+            self.space.workplace(self.space.layout.search(self.space.name)),
+            title=f"{self.space.name} search",
+            workers=self.workers,
+            console=self.console,
+        )
 
     def _show(self, progress: SearchProgress) -> None:
-        best = "  ".join(
-            f"D {scaled(budget.data_dense)}: S {budget.best_sparsity:.3g}, loss {budget.best_loss:.4f}"
-            for budget in progress.result.budgets
-        )
-        line = f"{self.space.name} search, round {progress.round} of {progress.rounds}: {best}"
+        """What is being learnt: optima so far, and what they cost."""
+        result = progress.result
+        lost = [f"{n} {what}" for n, what in ((progress.diverged, "diverged"), (progress.stopped, "given up")) if n]
+        told = f"{len(result.trials)} trials{''.join(f', {part}' for part in lost)}, {result.flops:.2e} FLOPs"
+        several = len(result.nonzero) > 1
+        optima = ";  ".join(_optimum(budget, several=several) for budget in result.budgets)
+        line = f"{result.study} search, round {progress.round} of {progress.rounds}: {optima}  ({told})"
         self.console.print(line, highlight=False, soft_wrap=True)
+
+
+def _optimum(budget: BudgetResult, *, several: bool) -> str:
+    name = (f"N {scaled(budget.nonzero)} " if several else "") + scaled(budget.budget)
+    if budget.optimum is None or budget.optimum_low is None or budget.optimum_high is None:
+        return f"{name}: S_opt unknown, best {budget.best_sparsity:.2f}"
+    half = (budget.optimum_high - budget.optimum_low) / 2
+    return f"{name}: S_opt {budget.optimum:.2f} ±{half:.2f}"
 
 
 def _wanted(result: SearchResult | None, home: Path) -> set[str]:
     """The trials' runs, and those that they start from."""
-    trials = {trial.fingerprint for budget in result.budgets for trial in budget.trials} if result else set()
+    trials = {trial.fingerprint for trial in result.trials} if result else set()
     origins = {record.origin for record in Store(home).records() if record.fingerprint in trials and record.origin}
     return trials | origins
+
+
+def _given_up(result: SearchResult | None) -> set[str]:
+    return {trial.fingerprint for trial in result.trials if trial.state == "stopped"} if result else set()
 
 
 def _metrics(result: SearchResult | None) -> dict[str, Any]:
     if result is None:
         return {}
     budgets = {
-        f"D_{budget.data_dense}": {
+        f"N_{budget.nonzero}_D_{budget.data_dense}": {
             "best_sparsity": budget.best_sparsity,
             "best_loss": budget.best_loss,
             "optimum": budget.optimum,
             "dense_loss": budget.dense_loss,
+            "gained": budget.gained,
         }
         for budget in result.budgets
     }
-    return {**budgets, "noise": result.noise, "probability_rising": result.trend.probability_rising}
+    rising = {f"N_{trend.nonzero}": trend.probability_rising for trend in result.trends}
+    return {**budgets, "noise": result.noise, "flops": result.flops, "probability_rising": rising}

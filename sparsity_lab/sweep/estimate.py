@@ -12,11 +12,10 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.models.count import other_count, prunable_count
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
+from sparsity_lab.training.memory import run_memory
 
 RECORD_BYTES = 12_000
 BYTES_PER_PARAMETER = 4
-CHECKPOINT_BYTES_PER_PARAMETER = 13
-"""weights and two moments in float32, one byte of mask"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def disk_bytes(run: RunSpec, *, keep_weights: bool) -> int:
 
 def checkpoint_bytes(run: RunSpec) -> int:
     """Bytes of the checkpoint while a run is under way."""
-    return CHECKPOINT_BYTES_PER_PARAMETER * _parameters(run)
+    return run_memory(run).checkpoint
 
 
 def _parameters(run: RunSpec) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import Cost
+from sparsity_lab.artifacts.records import Cost, Stopped
+from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.specs.runs import RunSpec
 
 
@@ -40,6 +41,8 @@ class Job:
     """the weights that the run begins with; fresh ones when None"""
     pretraining: Cost | None = None
     """what the run that it begins with has cost"""
+    rule: StopRule | None = None
+    """when to give the run up; never when None"""
 
 
 @dataclass(frozen=True)
@@ -70,4 +73,5 @@ class Failed:
     user_error: bool
 
 
-Event = Progressed | Done | Failed
+Event = Progressed | Done | Stopped | Failed
+"""a run is under way, lies in the store, was given up and left its checkpoint, or could not be trained"""

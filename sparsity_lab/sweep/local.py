@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.lifeline import die_with_parent
@@ -22,7 +23,7 @@ OnEvent = Callable[[Event], None]
 
 
 def run_jobs(jobs: Iterable[Job], place: Workplace, workers: int, on_event: OnEvent = lambda _: None) -> None:
-    """Train every job in parallel workers; returns when all lie in the store.
+    """Train every job in parallel workers; returns when all lie in the store or were given up by their rules.
 
     A worker that is killed is replaced, and its run goes on from its checkpoint.
 
@@ -100,7 +101,7 @@ class _Pool:
         match event:
             case Progressed():
                 pass
-            case Done():
+            case Done() | Stopped():
                 self._assign(worker)
             case Failed():
                 raise SparsityLabError(event.message) if event.user_error else RuntimeError(event.message)

@@ -11,6 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed
 
 
@@ -46,7 +47,9 @@ class SweepDisplay:
             case Progressed():
                 self._progressed(event)
             case Done():
-                self._done(event)
+                self._ended(event.fingerprint, "diverged" if event.diverged else f"loss {event.loss:.4f}")
+            case Stopped():
+                self._ended(event.fingerprint, f"given up: {event.reason}")
             case Failed():
                 self.bars.stop()
 
@@ -65,15 +68,14 @@ class SweepDisplay:
         self.bars.update(self.rows[event.fingerprint], completed=event.step, note=f"loss {event.loss:.3f}")
         self.bars.update(self.overall, note=self._left())
 
-    def _done(self, event: Done) -> None:
+    def _ended(self, name: str, outcome: str) -> None:
         self.finished += 1
-        self.share[event.fingerprint] = 1.0
-        if event.fingerprint in self.rows:
-            self.bars.remove_task(self.rows.pop(event.fingerprint))
+        self.share[name] = 1.0
+        if name in self.rows:
+            self.bars.remove_task(self.rows.pop(name))
         self.bars.update(self.overall, completed=self.finished, note=self._left())
         if not self.console.is_terminal:
-            outcome = "diverged" if event.diverged else f"loss {event.loss:.4f}"
-            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[event.fingerprint])}  {outcome}"
+            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[name])}  {outcome}"
             self.console.print(f"{line}  {self._left()}".rstrip(), highlight=False, soft_wrap=True)
 
     def _left(self) -> str:

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import assert_never
+
+from pydantic import ValidationError
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
+from sparsity_lab.specs.allocations import Allocation
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.models import Dims
+from sparsity_lab.specs.patterns import Pattern
 from sparsity_lab.specs.regimes import Dense, RegimeSpec
 from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
+from sparsity_lab.specs.schedules import Schedule
 from sparsity_lab.specs.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.studies import Block, Points
 from sparsity_lab.sweep.starts import file_origin
 
 DENSE = Dense(version=1, kind="regime", method="dense")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What of a regime, and of the study's training, is otherwise in one run; None leaves it as it is."""
+
+    pattern: Pattern | None = None
+    allocation: Allocation | None = None
+    start: float | None = None
+    """fraction of training at which the schedule's window starts"""
+    end: float | None = None
+    """fraction of training at which it ends"""
+    learning_rate_factor: float = 1.0
+    """peak learning rate relative to the study's"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,7 @@ class Point:
     """target of prunable weights before pruning, where that was asked and `nonzero` follows from it"""
     field: str = "grid"
     """the part of the study's spec that asks"""
+    change: Change = Change()
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
 
 def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
     """The run of one point; errors as `grid_runs`."""
-    regime: RegimeSpec = DENSE if point.sparsity == 0 else study.regimes[point.regime]
+    regime = regime_of(study, point)
     target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
         dims = resolve_dims(study.model, target, shape, study.spec.objective)
@@ -85,7 +105,40 @@ def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
         raise SpecError(str(error), where=where) from None
     origin = _origin(study, dims, regime, point)
     run = _lay_out(study, dims, resolved, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin)
-    return PlannedRun(point, run)
+    return PlannedRun(point, _at_rate(run, point.change.learning_rate_factor))
+
+
+def regime_of(study: Study, point: Point) -> RegimeSpec:
+    """The regime of one point with its changes; the dense one at S = 0.
+
+    Raises:
+        SpecError: a window is asked of a schedule that has none, or one that ends before it starts.
+    """
+    regime: RegimeSpec = DENSE if point.sparsity == 0 else study.regimes[point.regime]
+    if isinstance(regime, Dense):
+        return regime
+    window = {"start": point.change.start, "end": point.change.end}
+    parts: dict[str, object] = {"pattern": point.change.pattern, "allocation": point.change.allocation}
+    parts["schedule"] = _moved(regime.schedule, {name: at for name, at in window.items() if at is not None})
+    return regime.model_copy(update={name: part for name, part in parts.items() if part is not None})
+
+
+def _moved(schedule: Schedule, window: Mapping[str, float]) -> Schedule:
+    """The schedule with another start or end."""
+    if not window:
+        return schedule
+    try:
+        return type(schedule).model_validate({**schedule.model_dump(), **window})
+    except ValidationError as error:
+        message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+        raise SpecError(message, field="schedule", found=schedule.kind) from None
+
+
+def _at_rate(run: RunSpec, factor: float) -> RunSpec:
+    """The run at another peak learning rate, rounded to 6 significant digits."""
+    if factor == 1:
+        return run
+    return run.model_copy(update={"peak_learning_rate": float(f"{factor * run.peak_learning_rate:.6g}")})
 
 
 def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:

@@ -9,13 +9,14 @@ from typing import assert_never
 
 from rich.console import Console
 
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.sweep.jobs import Job, Workplace
+from sparsity_lab.sweep.jobs import Event, Job, Workplace
 from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.progress import SweepDisplay
 from sparsity_lab.training.accounting import run_flops
@@ -84,7 +85,58 @@ def complete(
         RecordError: a run that others start from diverged, so it has no weights; finished runs are kept.
         SparsityLabError: a run failed for a reason the user can mend; finished runs are kept.
     """
+    missing, _ = _train_missing(runs, {}, data_hash, place, title=title, workers=workers, console=console)
     store = Store(place.home, all_homes(place.layout))
+    records = tuple(store.get(fingerprint(run, data_hash)) for run in runs)
+    return Sweep(records, len(missing.asked), len({*missing.origins} - {*missing.asked}))
+
+
+def attempt(
+    runs: Sequence[RunSpec],
+    rules: Mapping[str, StopRule],
+    data_hash: str,
+    place: Workplace,
+    *,
+    title: str,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> tuple[RunRecord | Stopped, ...]:
+    """As `complete`, but runs may be given up; in the order of the runs.
+
+    A run that a store has is taken from there, rule or not. One that is given up is in no store and keeps its
+    checkpoint (`scratch.clear_scratch` is told which to leave).
+
+    Args:
+        runs: what is asked for.
+        rules: by fingerprint; a run without one is trained to its end, and so is one that others start from.
+        data_hash: of the study's data.
+        place: where runs are trained.
+        title: heads the display.
+        workers: as many as cores when None.
+        console: for the display.
+
+    Raises:
+        RecordError: as `complete`.
+        SparsityLabError: as `complete`.
+    """
+    _, stopped = _train_missing(runs, rules, data_hash, place, title=title, workers=workers, console=console)
+    store = Store(place.home, all_homes(place.layout))
+    return tuple(stopped.get(name) or store.get(name) for name in fingerprints(runs, data_hash))
+
+
+def _train_missing(
+    runs: Sequence[RunSpec],
+    rules: Mapping[str, StopRule],
+    data_hash: str,
+    place: Workplace,
+    *,
+    title: str,
+    workers: int | None,
+    console: Console | None,
+) -> tuple[Missing, dict[str, Stopped]]:
+    """What was missing, and what of it was given up."""
+    store = Store(place.home, all_homes(place.layout))
+    stopped: dict[str, Stopped] = {}
     missing = missing_of(
         runs,
         data_hash,
@@ -94,18 +146,27 @@ def complete(
     for name in origins_of(runs, data_hash).keys() - missing.origins.keys():
         if not store.adopt(name, with_weights=True):
             store.adopt(name)
+    ruled = {name: rule for name, rule in rules.items() if name not in missing.origins}
     first, later = (
-        {name: job_of(name, run, keep_weights=name in missing.origins) for name, run in wave.items()}
+        {
+            name: replace(job_of(name, run, keep_weights=name in missing.origins), rule=ruled.get(name))
+            for name, run in wave.items()
+        }
         for wave in missing.waves
     )
     if first or later:
         there = len({*fingerprints(runs, data_hash)} - {*first, *later})
         with SweepDisplay(title, first | later, there, console) as display:
+
+            def hear(event: Event) -> None:
+                display(event)
+                if isinstance(event, Stopped):
+                    stopped[event.fingerprint] = event
+
             for wave in (first, later):
                 jobs = [started(job, data_hash, place, store) for job in wave.values()]
-                run_jobs(jobs, place, workers or usable_cores(), display)
-    records = tuple(store.get(fingerprint(run, data_hash)) for run in runs)
-    return Sweep(records, len(missing.asked), len({*missing.origins} - {*missing.asked}))
+                run_jobs(jobs, place, workers or usable_cores(), hear)
+    return missing, stopped
 
 
 def job_of(name: str, run: RunSpec, *, keep_weights: bool = False) -> Job:

@@ -8,14 +8,14 @@ from multiprocessing.connection import Connection
 
 from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.scratch import claim
 from sparsity_lab.training.determinism import settle
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import Sitting, attempt
 
 
 def serve(connection: Connection, place: Workplace) -> None:
@@ -26,8 +26,11 @@ def serve(connection: Connection, place: Workplace) -> None:
         connection.send(_attempt(job, place, inputs, connection))
 
 
-def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Connection) -> RunRecord:
-    """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock."""
+def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Connection) -> RunRecord | Stopped:
+    """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock.
+
+    Where the job's rule gives the run up, its checkpoint stays and nothing enters the store.
+    """
     with locked(place.layout.lock(job.fingerprint)):
         store = Store(place.home, all_homes(place.layout))
         checkpoint = place.layout.checkpoint(job.fingerprint)
@@ -43,12 +46,15 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
             start=job.start,
             pretraining=job.pretraining,
         )
-        made = train(
+        made = attempt(
             job.run,
             inputs,
             sitting,
+            job.rule,
             lambda step, loss: connection.send(Progressed(job.fingerprint, step, loss)),
         )
+        if isinstance(made, Stopped):
+            return made
         record = _older_if_equal(made, store.find(job.fingerprint))
         store.put(record)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
@@ -70,11 +76,11 @@ def _next(connection: Connection) -> Job | None:
 
 def _attempt(job: Job, place: Workplace, inputs: Inputs, connection: Connection) -> Event:
     try:
-        record = train_into_store(job, place, inputs, connection)
+        made = train_into_store(job, place, inputs, connection)
     except SparsityLabError as error:
         return Failed(job.fingerprint, str(error), user_error=True)
     except Exception as error:
         told = explained(error, error.filename) if isinstance(error, OSError) else None
         message = traceback.format_exc() if told is None else str(told)
         return Failed(job.fingerprint, message, user_error=told is not None)
-    return Done(job.fingerprint, record.loss, diverged=not record.finished)
+    return made if isinstance(made, Stopped) else Done(job.fingerprint, made.loss, diverged=not made.finished)

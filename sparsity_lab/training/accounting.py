@@ -15,9 +15,8 @@ from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, Pruning, RegimeSp
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.schedules import Static
 from sparsity_lab.specs.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
+from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 
-OPTIMIZER_FLOPS = {"adamw": 13, "adafactor": 9}
-"""arithmetic operations a parameter in one update, counted in `training.optim`"""
 SELECT_FLOPS = 4
 """expected comparisons a weight when ranking by selection (quickselect: about 3.4 n), rounded up"""
 MASK_FLOPS = 1
@@ -44,7 +43,7 @@ def run_flops(run: RunSpec) -> RunFlops:
     step = step_flops(run.model, run.objective, run.batch)
     ramp = lay_out(run.regime, run.sparsity, run.steps)
     prunable, other = prunable_count(run.model), other_count(run.model)
-    optimizer = OPTIMIZER_FLOPS[run.optimizer.kind]
+    optimizer = optimizer_flops(run.optimizer)
     both = (step.forward, step.backward)
     of_weights = step.backward.projections / 2 + optimizer * prunable
     scales = float(sum(flops.projections for flops in both) + optimizer * prunable)
@@ -57,6 +56,21 @@ def run_flops(run: RunSpec) -> RunFlops:
         sparse=run.steps * (scales * ramp.mean_density + stays),
         mask_updates=_mask_flops(run.regime, ramp, prunable) + _observation_flops(run.regime, ramp, step),
     )
+
+
+def optimizer_flops(optimizer: Optimizer) -> int:
+    """Arithmetic operations a weight in one update of `training.optim`: root, quotient and comparison count as one.
+
+    AdamW: moments 3 + 4, root and correction 3, step 3; clipping 3 (norm and factor), decay 3. AdaFactor: moment 4,
+    quotient 3, the two norms 4, scale and step 2.
+    """
+    match optimizer:
+        case AdamW():
+            return 13 + 3 * (optimizer.clip_norm > 0) + 3 * (optimizer.weight_decay > 0)
+        case AdaFactor():
+            return 13
+        case _:
+            assert_never(optimizer)
 
 
 def _mask_flops(regime: RegimeSpec, ramp: Ramp, prunable: int) -> float:

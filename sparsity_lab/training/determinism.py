@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from sparsity_lab.artifacts.records import Machine
+
+Device = torch.device
 
 
 def settle(threads: int = 1) -> None:
@@ -17,6 +21,30 @@ def settle(threads: int = 1) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
+
+
+@contextlib.contextmanager
+def settled(threads: int = 1) -> Iterator[None]:
+    """As `settle`, until the block ends."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    settle(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(mode=before[1])
+        torch.backends.cudnn.benchmark = before[2]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread until the block ends, as a worker has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def this_machine(device: torch.device, processes: int = 1) -> Machine:

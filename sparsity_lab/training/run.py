@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord
+from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, Stopped
+from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
@@ -21,6 +22,7 @@ from sparsity_lab.training.distributed import current_ranks
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.memory import run_memory
 from sparsity_lab.training.start import begin_with, origin_fingerprint
 
 OnProgress = Callable[[int, float], None]
@@ -54,14 +56,33 @@ def train(run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgres
         DataError: the data is damaged or too small for the evaluation.
         MachineError: the disk is full, or more processes train together than a batch has examples.
     """
-    return _Training(run, inputs, sitting, on_progress).finish()
+    made = attempt(run, inputs, sitting, None, on_progress)
+    assert isinstance(made, RunRecord), "nothing gives up a run without a rule"
+    return made
+
+
+def attempt(
+    run: RunSpec,
+    inputs: Inputs,
+    sitting: Sitting,
+    rule: StopRule | None,
+    on_progress: OnProgress = lambda *_: None,
+) -> RunRecord | Stopped:
+    """Train a run to its end, or to the evaluation at which `rule` gives it up; errors as `train`.
+
+    A run that is given up leaves its checkpoint: asked again without a rule, or with one that lets it pass, it goes on
+    from there to the same bits. Where it is given up follows from its curve, however often it is interrupted.
+    """
+    return _Training(run, inputs, sitting, rule, on_progress).finish()
 
 
 class _Training:
     """A sitting: restores, advances, evaluates, saves."""
 
-    def __init__(self, run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgress) -> None:
-        self.run, self.inputs, self.sitting, self.on_progress = run, inputs, sitting, on_progress
+    def __init__(
+        self, run: RunSpec, inputs: Inputs, sitting: Sitting, rule: StopRule | None, on_progress: OnProgress
+    ) -> None:
+        self.run, self.inputs, self.sitting, self.rule, self.on_progress = run, inputs, sitting, rule, on_progress
         self.device = sitting.device or best_device()
         self.stream = inputs.stream(run)
         self.loop = Loop(run, self.stream.batch_at, self.device)
@@ -72,16 +93,21 @@ class _Training:
         self.began = self.saved = time.monotonic()
         self.reason = ""
 
-    def finish(self) -> RunRecord:
+    def finish(self) -> RunRecord | Stopped:
         self._restore()
         loop = self.loop
         self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
         if loop.step == 0:
             self._begin()
+        if stopped := self._given_up():
+            return stopped
         while loop.step < self.run.steps and not self.reason:
             loop.advance()
             if loop.step % self.run.evaluation.every == 0 or loop.step == self.run.steps:
                 self._note_point()
+                if not self.reason and (stopped := self._given_up()):
+                    self._save()
+                    return stopped
             if not self.reason and time.monotonic() - self.saved > self.sitting.checkpoint_seconds:
                 self._save()
         if self.reason:
@@ -109,6 +135,16 @@ class _Training:
         settled = not loop.masks_changed_since(before) or point.train_loss > loop.first_loss
         self._judge(loss, highest=loop.first_loss if warm and settled else math.inf)
         self.on_progress(loop.step, loss)
+
+    def _given_up(self) -> Stopped | None:
+        """The first point of the curve at which the rule gives the run up, if it does."""
+        steps = self.run.steps
+        found = self.rule.given_up(self.loop.curve, steps, self.loop.pruner.ramp.settled) if self.rule else None
+        if found is None:
+            return None
+        point, limit = found
+        reason = f"loss {point.loss:.4g} at {point.step / steps:.0%} of the schedule is above {limit:.4g}"
+        return Stopped(fingerprint=self.fingerprint, step=point.step, steps=steps, loss=point.loss, reason=reason)
 
     def _judge(self, loss: float, highest: float) -> None:
         """A run has diverged when its held-out loss is no number, or above that of fresh weights on the same examples.
@@ -191,5 +227,6 @@ class _Training:
                 seconds=self._seconds(),
             ),
             pretraining=self.sitting.pretraining,
+            memory=run_memory(run, None if self.reason else loop.zeros()),
             machine=this_machine(self.device, self.ranks.size),
         )

@@ -3,40 +3,100 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend, TrialRecord, read_search, write_search
+from sparsity_lab.artifacts.searches import (
+    BudgetResult,
+    CurveBand,
+    SearchResult,
+    Trend,
+    TrialRecord,
+    read_search,
+    write_search,
+)
 from sparsity_lab.errors import NotReadyError, RecordError
 
+DENSE = TrialRecord(
+    number=0,
+    source="dense",
+    nonzero=1000,
+    data_dense=100,
+    params={"sparsity": 0.0},
+    seed=0,
+    sparsity=0,
+    data=100,
+    state="finished",
+    loss=0.1 + 0.2,
+    values=(0.1 + 0.2, 6e5),
+    flops=6e5,
+    fingerprint="1" * 64,
+)
+LOST = DENSE.model_copy(
+    update={
+        "number": 1,
+        "source": "sampler",
+        "params": {"sparsity": 0.5, "regime": "late", "end": 0.75},
+        "sparsity": 0.501,
+        "data": 73,
+        "state": "stopped",
+        "loss": None,
+        "values": None,
+        "fingerprint": "2" * 64,
+    }
+)
+ELSEWHERE = DENSE.model_copy(update={"nonzero": 500, "data_dense": 50, "fingerprint": "3" * 64})
 RESULT = SearchResult(
     study="s",
-    nonzero=1000,
+    regimes=("early", "late"),
     cost="sparse_schedule",
+    budget_unit="compute",
     data_unit="tokens",
+    objectives=("loss", "training_cost"),
+    sampler="tpe",
     noise=math.nan,
     noise_source="nobody knows",
     confidence=0.9,
     budgets=(
         BudgetResult(
+            nonzero=1000,
+            budget=6e5,
             data_dense=100,
             compute=6e5,
-            trials=(
-                TrialRecord(number=0, source="dense", sparsity=0, data=100, loss=0.1 + 0.2, fingerprint="1" * 64),
-                TrialRecord(number=1, source="design", sparsity=0.5, data=73, loss=None, fingerprint="2" * 64),
-            ),
+            trials=(DENSE, LOST),
             dense_loss=0.1 + 0.2,
             best_sparsity=0,
             best_loss=0.1 + 0.2,
+            best_params={"sparsity": 0.0},
             optimum=None,
             optimum_low=None,
             optimum_high=None,
             optimum_loss=None,
+            gained=None,
+            gained_low=None,
+            gained_high=None,
             flat_low=0,
             flat_high=0.5,
+            curve=CurveBand(sparsity=(0.0, 0.5), mean=(0.3, 0.4), low=(0.2, 0.3), high=(0.4, 0.5)),
+            estimate="curve",
             verdict="not identified",
         ),
     ),
-    trend=Trend(slope=None, slope_low=None, slope_high=None, probability_rising=None, verdict="too few budgets"),
+    explored=(ELSEWHERE,),
+    trends=(
+        Trend(
+            nonzero=1000,
+            slope=None,
+            slope_low=None,
+            slope_high=None,
+            probability_rising=None,
+            test="none",
+            p_value=None,
+            verdict="too few budgets",
+        ),
+    ),
+    front=(DENSE,),
+    flops=1.8e6,
 )
 
 
@@ -46,9 +106,41 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert '"noise": "NaN"' in (tmp_path / "s.json").read_text()
 
 
-def test_a_study_without_a_search_says_so(tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_every_trial(tmp_path: Path) -> None:
+    write_search(RESULT, tmp_path / "s.json")
+    rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    assert [(r["role"], r["nonzero"], r["data_dense"], r["state"]) for r in rows] == [
+        ("budget", 1000, 100, "finished"),
+        ("budget", 1000, 100, "stopped"),
+        ("explored", 500, 50, "finished"),
+    ]
+    assert [(r["loss"], r["training_cost"], r["on_front"]) for r in rows[:2]] == [
+        (0.1 + 0.2, 6e5, True),
+        (None, None, False),
+    ]
+    asked = {name: rows[1][name] for name in ("asked_sparsity", "sparsity", "regime", "end", "start", "pattern")}
+    assert asked == {
+        "asked_sparsity": 0.5,
+        "sparsity": 0.501,
+        "regime": "late",
+        "end": 0.75,
+        "start": None,
+        "pattern": None,
+    }
+
+
+def test_answers_are_found_by_size() -> None:
+    assert RESULT.nonzero == (1000,)
+    assert RESULT.of(1000) == RESULT.budgets
+    assert RESULT.of(7) == ()
+    assert [trial.fingerprint[0] for trial in RESULT.trials] == ["1", "2", "3"]
+
+
+def test_a_study_without_a_search_says_so_and_leaves_no_table(tmp_path: Path) -> None:
+    write_search(RESULT, tmp_path / "s.json")
     write_search(None, tmp_path / "s.json")
     assert read_search(tmp_path / "s.json") is None
+    assert pq.read_table(tmp_path / "s.parquet").num_rows == 0, "a table without rows: DVC expects the file"
 
 
 def test_a_search_that_has_not_been_run_says_how_to_run_it(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(place) for place in (TESTS / "stages", TESTS / "search", TESTS.parent / "scripts")]
 
 from projects import bare, documents, finished, prepared, shared, trained
 

@@ -12,9 +12,9 @@ import pytest
 from checkouts import checkout, dvc, surroundings
 from projects import (
     GRID_RUNS,
-    children,
     cli,
     command,
+    descendants,
     edit,
     environment,
     new_project,
@@ -32,12 +32,6 @@ def finished_runs(root: Path) -> dict[str, tuple[bytes, int]]:
     """Every record that can be seen now, with its bytes and time."""
     paths = list((root / "runs/tiny").glob("*/record.json"))
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
-
-
-def descendants(process: int) -> list[int]:
-    """All processes below one."""
-    direct = children(process)
-    return direct + [below for child in direct for below in descendants(child)]
 
 
 def kill_when(process: subprocess.Popen[bytes], root: Path, runs: int, pause: float) -> list[int]:

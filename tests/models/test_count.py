@@ -8,10 +8,12 @@ from model_cases import ALL, DECODER, DECODER_TIED, NAMES, SPAN, T5, VIT, VIT_ME
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sparsity_lab.models.activations import activation_bytes
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import (
     embedding_shapes,
     other_count,
+    other_shapes,
     paper_count,
     prunable_count,
     prunable_shapes,
@@ -30,6 +32,9 @@ def test_counts_and_names_are_the_modules(dims):
     assert list(prunable) == [name for name in parameters if name in prunable]
     assert all(parameters[name] is weight for name, weight in prunable.items())
     assert sum(weight.numel() for weight in prunable.values()) == prunable_count(dims)
+    assert {name: tuple(weight.shape) for name, weight in parameters.items() if name not in prunable} == other_shapes(
+        dims
+    )
     assert sum(weight.numel() for weight in parameters.values()) == prunable_count(dims) + other_count(dims)
 
 
@@ -59,6 +64,44 @@ def test_flops_equal_torchs_counter(dims, objective, size):
     assert claimed.forward.total == forward.get_total_flops()
     assert claimed.total == step.get_total_flops()
     assert claimed.total == claimed.forward.total + claimed.backward.total
+
+
+@pytest.mark.parametrize(("dims", "objective"), ALL, ids=NAMES)
+def test_every_operators_flops_are_torchs(dims, objective):
+    """Forward by module: products inside prunable layers, outside them in a block, and outside blocks."""
+    model, forward = build_model(dims, 0), step_flops(dims, objective, 2).forward
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch_of(dims, 2))
+    counted = {name.partition(".")[2]: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    layers = {name.removesuffix(".weight") for name in prunable_shapes(dims)}
+    projections = sum(counted.get(name, 0) for name in layers)
+    attentions = {name.rpartition(".")[0] for name in layers if name.endswith(".q")}
+    inside = sum(counted[name] - sum(counted[f"{name}.{layer}"] for layer in "qkvo") for name in attentions)
+    assert forward.projections == projections
+    assert forward.attention == inside
+    assert forward.embeddings_and_head == counter.get_total_flops() - projections - inside
+
+
+@pytest.mark.parametrize(("dims", "objective"), ALL, ids=NAMES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_activations_are_what_autograd_saves(dims, objective, size):
+    model, batch = build_model(dims, 0), batch_of(dims, size)
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    saved = {}
+
+    def keep(tensor):
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.loss(batch)
+    found = sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in weights)
+    assert activation_bytes(dims, objective, size) == found
+
+
+def test_activations_refuse_an_objective_of_another_family():
+    with pytest.raises(ValueError, match="does not suit"):
+        activation_bytes(DECODER, SPAN, 1)
 
 
 @pytest.mark.parametrize("dims", [T5, DECODER], ids=["t5", "decoder"])

@@ -17,7 +17,7 @@ from synthetic_study import DATA, SIZES, SPARSITIES, flat_loss, make_grid, make_
 
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import multiplier
-from sparsity_lab.plots import figures, info_laws, info_runs
+from sparsity_lab.plots import figures, info_laws, info_runs, info_search
 from sparsity_lab.plots.style import readable_ticks, save, sparsity_colour
 
 COST = multiplier("sparse_schedule")
@@ -90,13 +90,13 @@ def test_loss_under_budgets(case, study, search, law, tmp_path):
         result = search.model_copy(update={"budgets": search.budgets * 2})
     if case == "no noise":
         result = search.model_copy(update={"noise": math.nan})
-    info = info_laws.loss_under_budgets(result, None if case == "no law" else law, COST)
+    info = info_search.loss_under_budgets(result, None if case == "no law" else law, COST)
     assert_not_blank(drawn(figures.loss_under_budgets_figure, info, tmp_path)[0])
 
 
 def _lost(budget):
-    trials = tuple(trial.model_copy(update={"loss": None}) for trial in budget.trials)
-    return budget.model_copy(update={"trials": trials, "optimum": None, "optimum_loss": None})
+    trials = tuple(trial.model_copy(update={"loss": None, "state": "diverged"}) for trial in budget.trials)
+    return budget.model_copy(update={"trials": trials, "optimum": None, "optimum_loss": None, "curve": None})
 
 
 @pytest.mark.parametrize("case", ["normal", "no search", "no law", "one budget"])
@@ -104,8 +104,22 @@ def test_optimum_against_data(case, grid, search, law, tmp_path):
     records = [r for r in grid if r.data == DATA[0]] if case == "one budget" else grid
     result = None if case in {"no search", "one budget"} else search
     fitted = None if case == "no law" else law
-    info = info_laws.optimum_against_data(records, SIZES[0], fitted, result, COST, confidence=0.9)
-    assert_not_blank(drawn(figures.optimum_against_data_figure, info, tmp_path)[0])
+    info = info_search.optimum_against_data(records, SIZES[0], fitted, result, COST, confidence=0.9)
+    assert_not_blank(drawn(figures.optimum_against_data_figure, [info, info], tmp_path)[0])
+
+
+@pytest.mark.parametrize("case", ["normal", "one trial", "two costs"])
+def test_fronts(case, search, tmp_path):
+    trials = tuple(
+        t.model_copy(update={"values": (t.loss, t.flops * (1 - 0.5 * t.sparsity), 1e6 * (1 + t.sparsity))})
+        for t in search.trials[: 1 if case == "one trial" else None]
+    )
+    budget = search.budgets[0].model_copy(update={"trials": trials})
+    names = ("loss", "training_cost", "inference_cost")[: 3 if case == "two costs" else 2]
+    result = search.model_copy(update={"budgets": (budget,), "objectives": names, "front": trials[:3]})
+    infos = info_search.fronts(result)
+    assert [info.objective for info in infos] == list(names[1:])
+    assert_not_blank(drawn(figures.fronts_figure, infos, tmp_path)[0])
 
 
 @pytest.mark.parametrize("case", ["normal", "sparsity worth nothing", "one run"])

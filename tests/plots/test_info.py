@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic_study import DATA, SIZES, SPARSITIES, make_record, runs_of, true_law, true_loss
 
 from sparsity_lab.laws import chinchilla_compute, multiplier, optimal_sparsity
-from sparsity_lab.plots import info_laws, info_runs
+from sparsity_lab.plots import draw_search, info_laws, info_runs, info_search
 from sparsity_lab.plots.info_runs import Place
 
 COST = multiplier("sparse_schedule")
@@ -86,21 +86,21 @@ def test_parity_without_refit_holds_nothing_out(grid, law):
 
 
 def test_budget_curve_is_the_law_at_the_data_that_the_budget_buys(search, law):
-    info = info_laws.loss_under_budgets(search, law, COST)
+    info = info_search.loss_under_budgets(search, law, COST)
     for panel, budget in zip(info.panels, search.budgets, strict=True):
-        expected = law.predict(panel.law_sparsity, search.nonzero, budget.data_dense / COST(panel.law_sparsity))
+        expected = law.predict(panel.law_sparsity, budget.nonzero, budget.data_dense / COST(panel.law_sparsity))
         assert panel.law_loss == pytest.approx(expected)
         assert panel.optimum == (budget.optimum, budget.optimum_low, budget.optimum_high)
-        assert panel.proposed.sum() == sum(trial.source == "sampler" for trial in budget.trials)
+        assert len(panel.proposed.loss) == sum(trial.source == "sampler" for trial in budget.trials)
 
 
 def test_optimum_band_is_ordered_and_in_range(grid, search, law):
-    info = info_laws.optimum_against_data(grid, search.nonzero, law, search, COST, confidence=0.9)
+    info = info_search.optimum_against_data(grid, search.nonzero[0], law, search, COST, confidence=0.9)
     assert (info.law.low <= info.law.high).all()
     assert (info.law.low >= 0).all()
     assert (info.law.high < 1).all()
     assert (np.diff(info.law.value) >= -1e-6).all(), "more data never wants fewer zeros under this form"
-    assert info.law.value == pytest.approx(optimal_sparsity(law, search.nonzero, info.data, COST))
+    assert info.law.value == pytest.approx(optimal_sparsity(law, search.nonzero[0], info.data, COST))
     assert info.data[0] < info.measured[0] < info.measured[1] < info.data[-1]
     assert len(info.found) == len(search.budgets)
     assert info.flat == ()
@@ -109,10 +109,33 @@ def test_optimum_band_is_ordered_and_in_range(grid, search, law):
 def test_budgets_without_optimum_show_what_is_within_noise(grid, search):
     blank = search.budgets[0].model_copy(update={"optimum": None, "optimum_low": None, "optimum_high": None})
     result = search.model_copy(update={"budgets": (blank, *search.budgets[1:])})
-    info = info_laws.optimum_against_data(grid, search.nonzero, None, result, COST, confidence=0.9)
+    info = info_search.optimum_against_data(grid, search.nonzero[0], None, result, COST, confidence=0.9)
     assert info.law is None
     assert info.flat == ((blank.data_dense, blank.flat_low, blank.flat_high),)
     assert len(info.found) == len(search.budgets) - 1
+
+
+def test_each_trial_is_drawn_once_where_it_belongs(search):
+    budget = search.budgets[0]
+    sources = ("dense", "design", "grid", "sampler", "repeat")
+    kinds = [t.model_copy(update={"source": s}) for t, s in zip(budget.trials, sources, strict=False)]
+    lost = budget.trials[5].model_copy(update={"loss": None, "values": None, "state": "stopped"})
+    result = search.model_copy(update={"budgets": (budget.model_copy(update={"trials": (*kinds, lost)}),)})
+    (panel,) = info_search.loss_under_budgets(result, None, COST).panels
+    assert [len(each.loss) for each in (panel.opening, panel.proposed, panel.repeats)] == [3, 1, 1]
+    assert panel.lost == pytest.approx([lost.params["sparsity"]])
+    assert panel.curve == budget.curve
+
+
+def test_one_objective_has_no_front_to_draw(search):
+    assert info_search.fronts(search) == ()
+
+
+def test_the_line_of_the_front_is_what_no_other_beats_in_the_plane():
+    cost, loss = np.array([3.0, 1.0, 2.0, 2.0, 4.0]), np.array([2.0, 3.0, 2.5, 2.0, 2.5])
+    corner_cost, corner_loss = draw_search.lower_left(cost, loss)
+    assert corner_cost.tolist() == [1.0, 2.0]
+    assert corner_loss.tolist() == [3.0, 2.0]
 
 
 def test_contours_run_parallel_to_the_dense_optimal_line(grid, law):
@@ -133,7 +156,7 @@ def test_contours_run_parallel_to_the_dense_optimal_line(grid, law):
 @settings(max_examples=15, deadline=None)
 @given(st.floats(1e5, 1e8))
 def test_interval_of_a_law_without_draws_is_its_value(data):
-    interval = info_laws.optimum_interval(true_law(), 5e4, np.array([data]), COST, 0.9)
+    interval = info_search.optimum_interval(true_law(), 5e4, np.array([data]), COST, 0.9)
     assert interval.low == interval.value == interval.high
 
 

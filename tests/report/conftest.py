@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from browser import CHROMIUM, Browser, chromium
 from synthetic_study import fitted, flat_loss, make_grid, make_search, make_study
 
 from sparsity_lab.artifacts.records import RunRecord
@@ -53,3 +54,12 @@ def noisy(inputs: ReportInputs) -> ReportInputs:
 def fit_all() -> Callable[[Sequence[RunRecord]], Mapping[str, LawDocument]]:
     """Both forms fitted to the finished ones of some records."""
     return fitted
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+        yield running

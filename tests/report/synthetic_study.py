@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend, TrialRecord
+from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, Trend, TrialRecord
 from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compare, document
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
 from sparsity_lab.specs.regimes import Dense, Masked, RegimeSpec
 from sparsity_lab.specs.runs import Origin, RunSpec
-from sparsity_lab.specs.studies import Grid, LawSpec, Points, SearchSpec, StudySpec
+from sparsity_lab.specs.searches import SearchSpec
+from sparsity_lab.specs.studies import Grid, LawSpec, Points, StudySpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation, LearningRate, TrainingSpec
 
 SIZES = (50_000, 130_000, 350_000)
@@ -76,7 +77,7 @@ def make_study(
             regimes=("gradual",),
             replicates=blocks if replicates else (),
         ),
-        search=SearchSpec(nonzero=sizes[0], budgets=tuple(data), regime="gradual") if search else None,
+        search=SearchSpec(nonzero=(sizes[0],), budgets=tuple(data), regimes=("gradual",)) if search else None,
         law=LawSpec(bootstrap=50, starts=16),
     )
     dataset = TextDataset(version=1, content="text", source=PythonStdlib(kind="python-stdlib"))
@@ -213,31 +214,39 @@ def make_search(
     """
     search = study.spec.search
     assert search is not None
+    nonzero = search.nonzero[0]
     rng = np.random.default_rng(seed)
     budgets, records = [], []
-    for budget in search.budgets:
-        best = optimum(budget) if optimum else _best(loss, search.nonzero, budget)
+    for budget in map(int, search.budgets):
+        best = optimum(budget) if optimum else _best(loss, nonzero, budget)
         center = 0.0 if best is None else best
 
         def measured(sparsity: float, data: float, budget: int = budget, center: float = center) -> float:
             if optimum is None:
-                return loss(sparsity, search.nonzero, data)
-            dense = loss(0, search.nonzero, budget)
+                return loss(sparsity, nonzero, data)
+            dense = loss(0, nonzero, budget)
             return dense + gain * (((sparsity - center) / max(center, 0.5)) ** 2 - (center / max(center, 0.5)) ** 2)
 
         trials = []
         for number, sparsity in enumerate((0.0, *np.linspace(0.1, 0.9, 9).round(3).tolist())):
             data = round(budget / multiplier(sparsity) / 4096) * 4096
             value = measured(sparsity, data) + noise * rng.standard_normal()
-            record = make_record(search.nonzero, sparsity, data, loss=value, name=f"trial {budget}")
+            record = make_record(nonzero, sparsity, data, loss=value, name=f"trial {budget}")
             source = "dense" if number == 0 else "design" if number < 4 else "sampler"
             trials.append(
                 TrialRecord(
                     number=number,
                     source=source,
+                    nonzero=nonzero,
+                    data_dense=budget,
+                    params={"sparsity": sparsity},
+                    seed=0,
                     sparsity=record.sparsity,
                     data=data,
+                    state="finished",
                     loss=value,
+                    values=(value,),
+                    flops=6.0 * nonzero * budget,
                     fingerprint=record.fingerprint,
                 )
             )
@@ -245,41 +254,68 @@ def make_search(
         winner = min(trials, key=lambda trial: trial.loss or np.inf)
         budgets.append(
             BudgetResult(
+                nonzero=nonzero,
+                budget=budget,
                 data_dense=budget,
-                compute=6.0 * search.nonzero * budget,
+                compute=6.0 * nonzero * budget,
                 trials=tuple(trials),
                 dense_loss=trials[0].loss,
                 best_sparsity=winner.sparsity,
                 best_loss=winner.loss,
+                best_params=winner.params,
                 optimum=best,
                 optimum_low=None if best is None else max(0.0, best - 0.08),
                 optimum_high=None if best is None else min(0.9, best + 0.07),
                 optimum_loss=None if best is None else measured(best, budget / multiplier(best)),
+                gained=None if best is None else trials[0].loss - measured(best, budget / multiplier(best)),
+                gained_low=None if best is None else trials[0].loss - measured(best, budget / multiplier(best)) - noise,
+                gained_high=None
+                if best is None
+                else trials[0].loss - measured(best, budget / multiplier(best)) + noise,
                 flat_low=max(0.0, center - 0.15),
                 flat_high=min(0.9, center + 0.15),
+                curve=_band([t.sparsity for t in trials], [t.loss for t in trials], noise),
+                estimate="curve",
                 verdict="not identified: the curve is flat within noise" if best is None else "identified",
             )
         )
     known = slope is not None
     trend = Trend(
+        nonzero=nonzero,
         slope=slope,
         slope_low=slope - 0.02 if known else None,
         slope_high=slope + 0.02 if known else None,
         probability_rising=probability,
+        test="bootstrap of the slope",
+        p_value=0.04 if known else None,
         verdict="rises" if known else "not identified: fewer than two budgets have an optimum",
     )
     result = SearchResult(
         study=study.name,
-        nonzero=search.nonzero,
+        regimes=search.regimes,
         cost=search.cost,
+        budget_unit="data",
         data_unit="tokens",
+        objectives=("loss",),
+        sampler=search.sampler,
         noise=noise,
         noise_source="between seeds",
         confidence=0.9,
         budgets=tuple(budgets),
-        trend=trend,
+        trends=(trend,),
+        flops=sum(trial.flops for budget in budgets for trial in budget.trials),
     )
     return result, records
+
+
+def _band(sparsity: Sequence[float], loss: Sequence[float], noise: float) -> CurveBand:
+    """A curve through the trials."""
+    return CurveBand(
+        sparsity=tuple(sparsity),
+        mean=tuple(loss),
+        low=tuple(y - noise for y in loss),
+        high=tuple(y + noise for y in loss),
+    )
 
 
 def runs_of(records: Sequence[RunRecord]) -> Runs:

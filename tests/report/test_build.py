@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import warnings
 from dataclasses import replace
@@ -12,14 +13,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from decided import made_up_top, page_of, playground, setting
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
+from sparsity_lab.report import build
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.decision import Verdict
+from sparsity_lab.report.language import words_in
 from sparsity_lab.report.render import Page, Plate, render_html
+from sparsity_lab.report.whatif import what_if
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
-LOADERS = {"script", "link", "iframe", "object", "embed", "base", "audio", "video", "source"}
+PROCESSOR = "Some CPU"
+LOADERS = {"link", "iframe", "object", "embed", "base", "audio", "video", "source"}
 
 
 class Document(HTMLParser):
@@ -30,11 +36,12 @@ class Document(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.text = ""
+        self.pieces: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -42,6 +49,8 @@ class Document(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+        if not {"script", "pre"} & set(self.open):
+            self.pieces.append(data)
 
     def attributes(self, name):
         return [attributes[name] for _, attributes in self.elements if name in attributes]
@@ -62,6 +71,7 @@ def page(built) -> str:
 def test_page_loads_nothing(page):
     document = Document(page)
     assert not {tag for tag, _ in document.elements} & LOADERS
+    assert not [attributes for tag, attributes in document.elements if tag == "script" and "src" in attributes]
     assert all(source.startswith("data:image/svg+xml;base64,") for source in document.attributes("src"))
     assert all(target.startswith("#") for target in document.attributes("href"))
     assert not [name for _, attributes in document.elements for name in attributes if name.startswith("on")]
@@ -94,8 +104,8 @@ def test_page_is_accessible(page):
 
 
 def test_verdict_comes_before_findings_and_all_is_there(page, built, inputs):
-    text = Document(page[page.index("<main>") : page.index("</body>")]).text
-    places = [text.index(part) for part in (built.verdict.headline, built.findings[0].sentences[0], "How to reproduce")]
+    text = Document(page[page.index("<main") : page.index("</body>")]).text
+    places = [text.index(part) for part in (built.headline, built.findings[0].sentences[0], "How to reproduce")]
     assert places == sorted(places)
     assert all(sentence in text for finding in built.findings for sentence in finding.sentences)
     assert all(record.fingerprint[:12] in text for record in (*inputs.grid, *inputs.trials))
@@ -128,15 +138,86 @@ def test_hostile_text_is_escaped(inputs, tmp_path):
     )
     document = Document(build_report(dirty, tmp_path).index.read_text(encoding="utf-8"))
     assert document.text.count(HOSTILE) >= 4, "shown as text"
-    assert not {tag for tag, _ in document.elements} & LOADERS
+    assert not {tag for tag, _ in document.elements} & (LOADERS | {"script"})
     assert "x" not in document.attributes("src")
 
 
-def test_hostile_alternative_text_stays_inside_its_attribute():
+def test_hostile_texts_stay_inside_their_attributes_and_the_script_s_data():
     plate = Plate("name", HOSTILE, HOSTILE, HOSTILE, b"<svg/>")
-    html = render_html(Page("s", "", Verdict("cannot-tell", HOSTILE, (HOSTILE,), None, ()), (), (plate,), (), (), {}))
-    (image,) = [attributes for tag, attributes in Document(html).elements if tag == "img"]
-    assert image["alt"] == HOSTILE
+    held = setting(currency=HOSTILE[:8])
+    ground = replace(playground(held), machines={HOSTILE: held.speeds})
+    verdict = Verdict("cannot-tell", HOSTILE, (HOSTILE,), None, ())
+    for words in (words_in("en"), words_in("ja")):
+        whatif = what_if(ground, words)
+        page = Page("s", "", made_up_top(HOSTILE), whatif, verdict, (), (plate,), (), (), {})
+        document = Document(render_html(page, words))
+        (image,) = [attributes for tag, attributes in document.elements if tag == "img"]
+        assert image["alt"] == HOSTILE
+        assert [attributes.get("type") for tag, attributes in document.elements if tag == "script"] == [
+            "application/json",
+            None,
+        ]
+
+
+def test_the_policy_allows_the_page_s_own_script_and_style_and_nothing_else():
+    html = page_of(setting(), words_in("en"))
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    assert not re.search(r'\sstyle="', html), "a style of an element would be refused"
+
+
+def test_markdown_and_json_say_the_same(built, page):
+    folder = built.index.parent
+    markdown, told = (folder / "index.md").read_text(), json.loads((folder / "report.json").read_text())
+    assert told["recommendation"]["headline"] == built.headline
+    assert [finding["key"] for finding in told["findings"]] == [finding.key for finding in built.findings]
+    assert {figure["name"] for figure in told["figures"]} == {path.stem for path in built.figures}
+    plain = re.sub(r"\\(.)", r"\1", markdown)
+    for sentence in (sentence for finding in told["findings"] for sentence in finding["sentences"]):
+        assert sentence in plain
+        assert sentence in Document(page).text
+    links = re.findall(r"\]\((figures/[^)]+)\)", markdown)
+    assert len(links) == len(told["figures"])
+    assert all((folder / link).is_file() for link in links)
+
+
+def test_markdown_holds_no_markup_of_others(inputs, tmp_path):
+    study = replace(make_study(description=HOSTILE, search=False, replicates=False, sizes=SIZES[:1]), name="a|b `c`")
+    build_report(replace(inputs, study=study, grid=make_grid(study), trials=[], search=None, laws={}), tmp_path)
+    markdown = (tmp_path / "index.md").read_text()
+    assert "<script" not in markdown.replace("\\<", "")
+    assert "a\\|b \\`c\\`" in markdown
+
+
+def test_japanese_has_every_text(inputs, flat, noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "save", _undrawn)
+    every = (inputs, flat, noisy, *(change(inputs) for change in DEGENERATE))
+    for number, held in enumerate(every):
+        folder = tmp_path / str(number)
+        _in_japanese(held, folder)
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        assert '<html lang="ja">' in page
+        document = Document(page[page.index("<main") : page.index("</body>")])
+        told = [*document.pieces, *(text or "" for text in document.attributes("alt"))]
+        english = [text for text in told if re.search(r"[a-z]{2,} [a-z]{2,}", text.replace(PROCESSOR, ""))]
+        assert [text for text in english if text.strip() and "sparsity-lab" not in text] == []
+
+
+def _undrawn(_: object, folder: Path, name: str) -> tuple[Path, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.svg").write_bytes(b"<svg/>")
+    return folder / f"{name}.png", folder / f"{name}.svg"
+
+
+def _in_japanese(held, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return build_report(held, folder, language="ja")
 
 
 def test_stale_figures_go(inputs, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -12,6 +13,7 @@ from synthetic_study import GRADUAL, make_record, make_study
 
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.evidence import ReportInputs
+from sparsity_lab.report.language import words_in
 from sparsity_lab.report.regimes import compare, comparison_json, regime_name, regime_tables, regimes_finding
 from sparsity_lab.specs.allocations import Global
 from sparsity_lab.specs.patterns import NofM
@@ -109,3 +111,15 @@ def test_a_report_of_several_regimes_has_their_figures_and_tables(study, records
 def test_one_regime_is_no_comparison():
     study = make_study(search=False)
     assert regime_tables(compare([make_record(N, 0.5, D)], study)) == ()
+
+
+def test_regimes_are_told_in_japanese_too(study, records):
+    words, compared = words_in("ja"), compare(records, study)
+    finding = regimes_finding(compared)
+    tables = regime_tables(compared)
+    assert tables
+    assert finding.sentences
+    for text in (finding.title, *finding.sentences, *(text for one in tables for text in (one.caption, *one.head))):
+        assert not re.search(r"[a-z]{2,} [a-z]{2,}", words(text)), text
+    for cell in (cell for one in tables for row in one.rows for cell in row):
+        assert not re.search(r"[a-z]{2,} [a-z]{2,}", words(cell)), cell

@@ -1,8 +1,8 @@
-"""Simulated runs, for every test of this room."""
+"""Simulated runs, and a database server where there is one, for every test of this room."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]

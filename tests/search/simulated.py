@@ -13,12 +13,13 @@ from optuna.trial import TrialState
 
 from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.artifacts.stopping import StopRule
+from sparsity_lab.search.asks import Ask, Params
 from sparsity_lab.search.leases import Patience
-from sparsity_lab.search.space import Ask
 from sparsity_lab.search.storages import open_reader, place_of
 from sparsity_lab.search.study import search
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.specs.studies import SearchSpec
+from sparsity_lab.specs.searches import SearchSpec
 
 N = 1_000_000
 BUDGETS = (100_000_000, 300_000_000, 1_000_000_000)
@@ -27,14 +28,14 @@ SPEC = RunSpec.model_construct()
 MACHINE = Machine(torch="", device="", processor="", instruction_set="", threads=1, platform="")
 COST = Cost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
 
-Told = dict[str, list[tuple[int, dict[str, Any], float | None, str, dict[str, Any]]]]
+Told = dict[str, list[tuple[int, dict[str, Any], Any, str, dict[str, Any]]]]
 HASTE = Patience(beat=0.2, grace=1.0, settle=0.05, poll=0.01, longest=0.1)
 """for processes that are all on this machine, with runs that cost nothing"""
 
 
-def vit(sparsity: float, data: float) -> float:
-    """Frantar et al. 2024, ViT row, N = 1e6."""
-    return float((2.94e2 * (1 - sparsity) ** 0.821 + 4.68e2) * N**-0.392 + (2.37e8 / data) ** 0.890 + 4.517)
+def vit(sparsity: float, data: float, nonzero: float = N) -> float:
+    """Frantar et al. 2024, ViT row."""
+    return float((2.94e2 * (1 - sparsity) ** 0.821 + 4.68e2) * nonzero**-0.392 + (2.37e8 / data) ** 0.890 + 4.517)
 
 
 def multiplier(sparsity: float) -> float:
@@ -48,8 +49,14 @@ def optimum(data_dense: float, highest: float = 0.9) -> float:
     return float(grid[np.argmin([vit(s, data_dense / multiplier(s)) for s in grid])])
 
 
+def cost(_: int, params: Params) -> float:
+    """The same, as a search asks for it."""
+    return multiplier(float(params["sparsity"]))
+
+
 def fingerprint(ask: Ask, identity: str = "") -> str:
-    return hashlib.sha256(f"{identity}{ask.sparsity}/{ask.data}".encode()).hexdigest()
+    named = f"{identity}{ask.nonzero}/{sorted(ask.settings)}/{ask.data}/{ask.seed}"
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def record(ask: Ask, loss: float, *, status: str = "finished", identity: str = "") -> RunRecord:
@@ -62,9 +69,10 @@ def record(ask: Ask, loss: float, *, status: str = "finished", identity: str = "
         status=status,
         reason="" if status == "finished" else "loss is NaN",
         sparsity=ask.sparsity,
-        nonzero=N,
+        nonzero=ask.nonzero,
         data=ask.data,
         loss=loss,
+        curve=(),
         cost=COST,
         machine=MACHINE,
     )
@@ -77,18 +85,21 @@ class Runs:
     Attributes:
         noise: relative standard deviation of a loss; the same run always has the same loss.
         fail_at: call at which it raises, counted from 0.
+        rules: those that the runs asked for came with.
     """
 
     noise: float = 0.0
     seed: int = 0
-    loss: Callable[[float, float], float] = vit
+    loss: Callable[[float, float, float], float] = vit
     diverges: Callable[[Ask], bool] = lambda _: False
     identity: str = ""
     fail_at: int | None = None
     calls: list[tuple[Ask, ...]] = field(default_factory=list)
+    rules: list[StopRule | None] = field(default_factory=list)
 
-    def __call__(self, asks: Sequence[Ask]) -> list[RunRecord]:
+    def __call__(self, asks: Sequence[Ask], rules: Sequence[StopRule | None]) -> list[RunRecord]:
         self.calls.append(tuple(asks))
+        self.rules += rules
         if self.fail_at == len(self.calls) - 1:
             raise KeyboardInterrupt
         return [self._one(ask) for ask in asks]
@@ -99,22 +110,20 @@ class Runs:
     def _one(self, ask: Ask) -> RunRecord:
         if self.diverges(ask):
             return record(ask, float("nan"), status="diverged", identity=self.identity)
-        own = np.random.default_rng([self.seed, round(ask.sparsity * 1e6), ask.data])
-        loss = self.loss(ask.sparsity, ask.data) * (1 + self.noise * own.normal())
+        own = np.random.default_rng([self.seed, round(ask.sparsity * 1e6), ask.data, ask.nonzero, ask.seed])
+        loss = self.loss(ask.sparsity, ask.data, ask.nonzero) * (1 + self.noise * own.normal())
         return record(ask, loss, identity=self.identity)
 
 
 def spec(**changes: object) -> SearchSpec:
     """Two budgets of eight trials: a start and two rounds of the sampler."""
-    fields = {"nonzero": N, "budgets": BUDGETS[::2], "regime": "gmp", **changes}
+    fields = {"nonzero": N, "budgets": BUDGETS[::2], "regimes": ["gmp"], "sampler": "tpe", **changes}
     return SearchSpec.model_validate(fields)
 
 
 def run(storage: str | Path, runs: Runs, settings: SearchSpec | None = None, **options: object) -> SearchResult:
     """A search of the simulated runs."""
-    return search(
-        "demo", settings or spec(), "images", multiplier, runs, storage, fingerprint=runs.fingerprint, **options
-    )  # type: ignore[arg-type]
+    return search("demo", settings or spec(), "images", cost, runs, storage, fingerprint=runs.fingerprint, **options)  # type: ignore[arg-type]
 
 
 def told(storage: str | Path) -> Told:
@@ -126,7 +135,7 @@ def told(storage: str | Path) -> Told:
             (
                 t.user_attrs["slot"],
                 t.params,
-                t.value,
+                _one_or_all(t.values),
                 t.state.name,
                 {k: v for k, v in t.user_attrs.items() if k != "lease"},
             )
@@ -137,6 +146,10 @@ def told(storage: str | Path) -> Told:
     }
     opened.close()
     return known
+
+
+def _one_or_all(values: list[float] | None) -> Any:
+    return values[0] if values and len(values) == 1 else values
 
 
 def digest(storage: Path) -> str:

@@ -1,50 +1,31 @@
-"""From simulated trials to the answer."""
+"""From made-up trials to the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import multiplier, optimum, spec, vit
+from made_trials import (
+    BUDGET,
+    SPARSITIES,
+    answer,
+    asked,
+    at_equal_cost,
+    sampled,
+    several,
+    trial,
+    trials,
+    true_optimum,
+)
+from made_trials import settings as spec_of
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord
+from sparsity_lab.artifacts.searches import CurveBand, SearchResult
+from sparsity_lab.search.answer_by_law import LawOptimum
 from sparsity_lab.search.curve import Points, fit_curve, scatter
-from sparsity_lab.search.select import conclude
-from sparsity_lab.specs.studies import SearchSpec
-
-BUDGET = 300_000_000
-SPARSITIES = (0.0, 0.2, 0.45, 0.55, 0.65, 0.75, 0.82, 0.86, 0.9)
-
-
-def trials(losses: Mapping[float, float | None]) -> list[TrialRecord]:
-    return [
-        TrialRecord(
-            number=k,
-            source="design" if s else "dense",
-            sparsity=s,
-            data=round(BUDGET / multiplier(s)),
-            loss=y,
-            fingerprint=str(k),
-        )
-        for k, (s, y) in enumerate(losses.items())
-    ]
-
-
-def answer(
-    losses: Mapping[float, float | None], noise: float | None = None, search: SearchSpec | None = None
-) -> BudgetResult:
-    search = search or spec(budgets=(BUDGET,))
-    return conclude("s", search, "images", {BUDGET: trials(losses)}, noise=noise, confidence=0.9).budgets[0]
-
-
-def shape(
-    curve: Callable[[float], float], sd: float = 0.0, sparsities: Sequence[float] = SPARSITIES
-) -> dict[float, float | None]:
-    rng = np.random.default_rng(3)
-    return {s: curve(s) + sd * rng.normal() for s in sparsities}
+from sparsity_lab.search.select import conclude, front
 
 
 def laws(seed: int, noise: float, budgets: Sequence[int], *, flip: bool = False) -> SearchResult:
@@ -53,20 +34,19 @@ def laws(seed: int, noise: float, budgets: Sequence[int], *, flip: bool = False)
     clouds = [
         trials(
             {
-                s: vit(s, d / multiplier(s)) * (1 + noise * rng.normal())
+                float(s): at_equal_cost(d)(float(s)) * (1 + noise * rng.normal())
                 for s in np.append(SPARSITIES, rng.uniform(0, 0.9, 2))
             }
         )
         for d in budgets
     ]
-    by_budget = dict(zip(budgets, clouds[::-1] if flip else clouds, strict=True))
-    return conclude("s", spec(budgets=tuple(budgets)), "images", by_budget, noise=None, confidence=0.9)
+    return several(dict(zip(budgets, clouds[::-1] if flip else clouds, strict=True)))
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     budgets = (150_000_000, 400_000_000, 1_000_000_000)
     hits = [
-        b.optimum_low - 0.003 <= optimum(b.data_dense) <= b.optimum_high + 0.003
+        b.optimum_low - 0.003 <= true_optimum(b.data_dense) <= b.optimum_high + 0.003
         for seed in range(12)
         for b in laws(seed, 0.003, budgets).budgets
         if b.optimum_low is not None and b.optimum_high is not None
@@ -75,100 +55,144 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert np.mean(hits) >= 0.75
 
 
+def test_the_gain_over_dense_is_that_of_the_law_within_its_interval() -> None:
+    curve = at_equal_cost()
+    true = curve(0.0) - curve(true_optimum(BUDGET))
+    found = [answer(sampled(curve, 0.01, seed=seed), noise=0.01) for seed in range(20)]
+    assert np.mean([b.gained for b in found]) == pytest.approx(true, abs=0.01)  # type: ignore[arg-type]
+    hits = [b.gained_low <= true <= b.gained_high for b in found]  # type: ignore[operator]
+    assert np.mean(hits) >= 0.75
+    assert all(b.gained_high - b.gained_low > 0.01 for b in found), "two losses of sd .01 are compared"  # type: ignore[operator]
+
+
+def test_the_flat_region_keeps_the_truth_and_the_optimum() -> None:
+    found = [answer(sampled(at_equal_cost(), 0.01, seed=seed), noise=0.01) for seed in range(20)]
+    assert np.mean([b.flat_low - 0.003 <= true_optimum(BUDGET) <= b.flat_high + 0.003 for b in found]) >= 0.75
+    assert all(b.flat_low <= b.optimum <= b.flat_high for b in found if b.optimum is not None)
+
+
 def test_intervals_and_flat_regions_shrink_with_the_noise() -> None:
-    quiet, loud = (answer(shape(lambda s: vit(s, BUDGET / multiplier(s)), sd), noise=sd) for sd in (0.002, 0.03))
+    quiet, loud = (answer(sampled(at_equal_cost(), sd), noise=sd) for sd in (0.002, 0.03))
     widths = [(b.optimum_high - b.optimum_low, b.flat_high - b.flat_low) for b in (quiet, loud)]  # type: ignore[operator]
     assert all(q < n for q, n in zip(*widths, strict=True))
 
 
 def test_dense_wins_is_said() -> None:
-    result = answer(shape(lambda s: 3 - 0.4 * np.log1p(-s), 0.002))
+    result = answer(sampled(lambda s: 3 - 0.4 * np.log1p(-s), 0.002))
     assert result.verdict == "at the edge S=0.00: dense wins"
-    assert (result.optimum, result.optimum_low) == (0.0, 0.0)
+    assert (result.optimum, result.optimum_low, result.gained) == (0.0, 0.0, 0.0)
 
 
 def test_the_upper_edge_is_no_optimum() -> None:
-    result = answer(shape(lambda s: 3 + 0.4 * np.log1p(-s), 0.002))
+    result = answer(sampled(lambda s: 3 + 0.4 * np.log1p(-s), 0.002))
     assert result.verdict.startswith("at the upper edge S=0.90: the optimum lies there or beyond")
     assert result.optimum_high == pytest.approx(0.9)
 
 
 def test_a_curve_that_bends_downwards_has_no_optimum_inside() -> None:
     middle = 0.5 * np.log(0.1)
-    result = answer(shape(lambda s: 3 - 0.3 * (np.log1p(-s) - middle) ** 2, 0.003))
+    result = answer(sampled(lambda s: 3 - 0.3 * (np.log1p(-s) - middle) ** 2, 0.003))
     assert result.optimum is None
     assert "bends downwards" in result.verdict
 
 
 def test_noise_alone_identifies_nothing() -> None:
-    result = answer(shape(lambda _: 3.0, 0.02))
-    assert result.optimum is None
-    assert result.optimum_loss is None
+    result = answer(sampled(lambda _: 3.0, 0.02))
+    assert (result.optimum, result.optimum_loss, result.gained) == (None, None, None)
     assert "flat within noise" in result.verdict
     assert result.flat_high - result.flat_low > 0.8
 
 
-def test_diverged_trials_are_counted_and_left_out() -> None:
-    losses = shape(lambda s: vit(s, BUDGET / multiplier(s)), 0.002)
-    plain, holed = answer(losses), answer({**losses, 0.9: None})
-    assert holed.verdict.startswith("(1 of 9 trials diverged) identified")
+def test_diverged_and_stopped_trials_are_counted_and_left_out() -> None:
+    losses = sampled(at_equal_cost(), 0.002)
+    plain = answer(losses)
+    holed = answer([*trials({**losses, 0.9: None}), trial(99, 0.88, None, state="stopped")])
+    assert holed.verdict.startswith("(1 diverged, 1 given up early of 10 trials) identified")
     assert holed.optimum == pytest.approx(plain.optimum, abs=0.03)
     assert holed.trials[-1].loss is None
 
 
 @pytest.mark.parametrize("finished", [0, 1, 3])
 def test_too_few_trials_determine_no_curve(finished: int) -> None:
-    losses = {s: (3.0 if k < finished else None) for k, s in enumerate(SPARSITIES)}
-    result = conclude("s", spec(budgets=(BUDGET,)), "images", {BUDGET: trials(losses)}, noise=0.01, confidence=0.9)
+    result = several({BUDGET: trials({s: (3.0 if k < finished else None) for k, s in enumerate(SPARSITIES)})}, 0.01)
     budget = result.budgets[0]
     assert f"{finished} finished trial" in budget.verdict
-    assert budget.optimum is None
+    assert (budget.optimum, budget.curve, budget.gained) == (None, None, None)
     assert (budget.flat_low, budget.flat_high) == (0.0, 0.9)
-    assert result.trend.slope is None
+    assert result.trends[0].slope is None
     assert SearchResult.model_validate_json(result.model_dump_json()).budgets[0].verdict == budget.verdict
 
 
 def test_the_larger_of_measured_noise_and_scatter_counts() -> None:
-    cloud = {BUDGET: trials(shape(lambda s: vit(s, BUDGET / multiplier(s)), 0.01))}
-    search = spec(budgets=(BUDGET,))
-    small, large, none = (conclude("s", search, "images", cloud, noise=n, confidence=0.9) for n in (1e-5, 0.1, None))
-    assert large.noise == 0.1
-    assert large.noise_source == "measured between seeds"
+    cloud = {BUDGET: trials(sampled(at_equal_cost(), 0.01))}
+    small, large, none = (several(cloud, noise) for noise in (1e-5, 0.1, None))
+    assert (large.noise, large.noise_source) == (0.1, "measured between seeds")
     assert small.noise == none.noise > 1e-3
     assert "scatter" in small.noise_source
 
 
+def test_repeats_say_how_large_the_noise_is_where_nothing_else_does() -> None:
+    curve = at_equal_cost()
+    again = [trial(20 + k, 0.55, curve(0.55) + 0.1 * (k - 1), seed=k + 1) for k in range(3)]
+    result = several({BUDGET: [*trials(sampled(curve)), *again]})
+    assert result.noise == pytest.approx(np.std([0, -0.1, 0, 0.1], ddof=1))  # 0.55 itself and three repeats
+    assert result.noise_source == "between seeds of repeated trials, 3 degrees of freedom"
+    assert result.budgets[0].best_loss == pytest.approx(curve(0.55)), "the mean over seeds, not the luckiest"
+
+
 def test_a_dense_anchor_below_the_space_is_compared_with_but_not_fitted() -> None:
-    search = spec(budgets=(BUDGET,), lowest=0.2)
-    losses = {**shape(lambda s: vit(s, BUDGET / multiplier(s)), 0.002), 0.0: 1.0}
-    result = answer(losses, search=search)
+    spec = spec_of(space={"sparsity": {"low": 0.2, "high": 0.9}})
+    losses = {**sampled(at_equal_cost(), 0.002), 0.0: 1.0}
+    result = answer(losses, spec=spec)
     assert result.dense_loss == result.best_loss == 1.0
-    assert result.optimum == pytest.approx(optimum(BUDGET), abs=0.06)
+    assert result.optimum == pytest.approx(true_optimum(BUDGET), abs=0.06)
+    assert result.gained == pytest.approx(1.0 - at_equal_cost()(true_optimum(BUDGET)), abs=0.02)
 
 
-def test_the_trend_rises_falls_or_cannot_be_told() -> None:
-    budgets = (150_000_000, 400_000_000, 1_000_000_000)
-    up, down = (laws(0, 0.001, budgets, flip=flip).trend for flip in (False, True))
-    assert "rises with data" in up.verdict
-    assert up.probability_rising == 1.0
-    assert up.slope_low is not None
-    assert up.slope_low > 0.1
-    assert "falls with data" in down.verdict
-    level = conclude(
+def test_each_regime_has_a_curve_and_the_better_one_is_drawn() -> None:
+    """A regime that is worse by .3 everywhere does not blur the optimum of the other."""
+    curve = at_equal_cost()
+    good = trials(sampled(curve, 0.002))
+    poor = [trial(20 + k, s, curve(s) + 0.3, regime="late") for k, s in enumerate(SPARSITIES[1:])]
+    alone, both = answer(good), answer([*good, *poor], spec=spec_of(regimes=["gmp", "late"]))
+    assert (both.optimum, both.flat_low) == (alone.optimum, alone.flat_low)
+    assert both.best_params["regime"] == "gmp"
+
+
+def test_what_the_law_says_comes_first_and_contradictions_are_told() -> None:
+    S, mean = (0.0, 0.3, 0.75, 0.9), (3.0, 2.9, 2.8, 3.0)
+    band = CurveBand(sparsity=S, mean=mean, low=mean, high=mean)
+    law = LawOptimum(0.75, 0.7, 0.8, 2.8, band, (0.65, 0.85), (0.2, 0.1, 0.3))
+    cloud = trials(sampled(at_equal_cost(), 0.002))
+    result = conclude(
         "s",
-        spec(),
+        spec_of(),
         "images",
-        {b: trials(shape(lambda s: vit(s, BUDGET / multiplier(s)), 0.01)) for b in budgets},
-        noise=None,
+        {asked(): cloud},
+        noise=0.01,
         confidence=0.9,
-    ).trend
-    assert level.verdict.startswith("cannot be told")
+        by_law={asked(): law},
+    ).budgets[0]
+    assert (result.optimum, result.optimum_low, result.optimum_high, result.estimate) == (0.75, 0.7, 0.8, "law")
+    assert (result.gained, result.flat_low, result.flat_high) == (0.2, 0.65, 0.85)
+    alone = true_optimum(BUDGET)
+    assert abs(alone - 0.75) > 0.1, "or there is nothing to contradict"
+    assert "the trials of this budget alone say" in result.verdict
 
 
-def test_the_trend_of_optima_at_one_edge_cannot_be_told() -> None:
-    cloud = trials(shape(lambda s: 3 - 0.4 * np.log1p(-s), 0.002))
-    trend = conclude("s", spec(), "images", {10: cloud, 20: cloud}, noise=None, confidence=0.9).trend
-    assert trend.verdict == "cannot be told: the optimum stays at the edge S=0.00 at every budget"
+def test_only_trials_that_no_other_beats_are_on_the_front() -> None:
+    points = [(3.0, 5.0), (2.5, 6.0), (2.5, 5.5), (3.5, 4.0), (3.0, 5.0), (3.6, 4.0), (4.0, 9.0)]
+    known = [trial(k, 0.5, v[0], values=v) for k, v in enumerate(points)]
+    assert [t.number for t in front([*known, trial(9, 0.5, None)])] == [2, 0, 3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_front_beats_all_others_and_none_of_its_own(points: list[tuple[int, int]]) -> None:
+    known = [trial(k, 0.5, float(a), values=(float(a), float(b))) for k, (a, b) in enumerate(points)]
+    kept = {t.values for t in front(known)}
+    beats = [(a, b) for a in {*points} for b in {*points} if a != b and all(x <= y for x, y in zip(a, b, strict=True))]
+    assert kept == {p for p in {*points} if not any(b == p for _, b in beats)}
 
 
 @settings(max_examples=25, deadline=None)
@@ -180,7 +204,7 @@ def test_optimum_interval_and_flat_region_lie_in_the_space_around_one_another(
     sparsity = np.sort(rng.uniform(0, 0.95, count))
     points = Points(sparsity, 3 + rng.normal(scale=noise, size=count))
     curve = fit_curve(points, noise, np.ones(200), rng)
-    low, high = curve.flat(1.64)
+    low, high = curve.flat(0.9)
     assert sparsity[0] <= low <= curve.optimum <= high <= sparsity[-1]
     assert curve.mean.min() == np.interp(curve.optimum, curve.grid, curve.mean)
     assert np.all((curve.optima >= sparsity[0]) & (curve.optima <= sparsity[-1]))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
-from servers import missing, postgresql
+from postgresql import missing
+from postgresql import server as start_server
 from simulated import HASTE, ONE, Runs, run, spec, told
 
 from sparsity_lab.errors import MachineError, RecordError
@@ -34,7 +35,7 @@ def proposal(slot: int, sparsity: float = 0.5) -> Proposal:
 def server() -> Iterator[str]:
     if reason := missing():
         pytest.skip(reason)
-    with postgresql() as url:
+    with start_server(careful=False) as url:
         yield url
 
 

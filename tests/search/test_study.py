@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from simulated import BUDGETS, HASTE, ONE, Runs, Told, digest, multiplier, optimum, run, spec, told
+from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, digest, multiplier, optimum, run, spec, told
 
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.search.asks import Ask
 from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.space import Ask
 from sparsity_lab.search.study import SearchProgress
 from sparsity_lab.search.summary import summarise
 
@@ -33,7 +33,7 @@ def test_the_optimum_is_found_within_six_percent_points(monkeypatch: pytest.Monk
     for seed in range(20):
         result = run(tmp_path / f"{seed}.journal", Runs(0.002, seed), spec(seed=seed, budgets=BUDGETS))
         misses += [abs(b.optimum - optimum(b.data_dense)) for b in result.budgets if b.optimum is not None]
-        assert "rises" in result.trend.verdict
+        assert "rises" in result.trends[0].verdict
     assert len(misses) >= 57
     assert sum(miss <= 0.06 for miss in misses) >= 54
 
@@ -57,16 +57,18 @@ def test_trials_carry_what_links_them_to_their_runs(
         assert [t.number for t in budget.trials] == list(range(9))
         assert [t.source for t in budget.trials] == ["dense", *["design"] * 4, *["sampler"] * 4]
         for trial, (number, params, value, _, attributes) in zip(budget.trials, trials, strict=True):
-            assert (trial.number, {"sparsity": trial.sparsity}, trial.loss) == (number, params, value)
-            assert attributes == {
+            assert (trial.number, trial.params, trial.loss) == (number, params, value)
+            assert (trial.nonzero, trial.seed, trial.state, trial.values) == (N, 0, "finished", (trial.loss,))
+            assert {key: attributes[key] for key in ("slot", "source", "asked", "fingerprint")} == {
                 "slot": trial.number,
                 "source": trial.source,
                 "asked": params,
                 "fingerprint": trial.fingerprint,
-                "run": {"sparsity": trial.sparsity, "data": trial.data, "loss": trial.loss},
             }
             assert trial.data == round(budget.data_dense / multiplier(trial.sparsity))
-        assert budget.compute == 6 * result.nonzero * budget.data_dense
+            assert trial.flops == 6 * N * trial.data * multiplier(trial.sparsity)
+        assert budget.compute == 6 * N * budget.data_dense
+    assert result.flops == pytest.approx(sum({t.fingerprint: t.flops for t in result.trials}.values()))
 
 
 def test_the_result_survives_json(reference: tuple[SearchResult, Told]) -> None:
@@ -80,7 +82,7 @@ def test_a_summary_fits_eighty_columns_and_says_everything(
     assert max(map(len, text.splitlines())) <= 80
     flowing = " ".join(text.split())
     assert all(budget.verdict in flowing for budget in reference[0].budgets)
-    assert reference[0].trend.verdict in flowing
+    assert reference[0].trends[0].verdict in flowing
 
 
 @pytest.mark.parametrize("call", [0, 1, 2])
@@ -125,7 +127,7 @@ def test_kill_9_while_sqlite_writes_loses_nothing(tmp_path: Path, reference: tup
 import os, signal, sys
 sys.path.insert(0, {str(HERE)!r})
 import sqlalchemy
-from simulated import Runs, multiplier, spec
+from simulated import Runs, cost, spec
 from pathlib import Path
 from sparsity_lab.search.study import search
 finished = 0
@@ -136,7 +138,7 @@ def count(connection, cursor, statement, *rest):
     if finished == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 runs = Runs(.003)
-search("demo", spec(), "images", multiplier, runs, Path({str(storage)!r}), fingerprint=runs.fingerprint)
+search("demo", spec(), "images", cost, runs, Path({str(storage)!r}), fingerprint=runs.fingerprint)
 """
     dead = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert dead.returncode == -signal.SIGKILL
@@ -174,7 +176,9 @@ def test_fewer_trials_answer_from_the_first_and_write_nothing(tmp_path: Path) ->
     assert digest(storage) == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"highest": 0.8}, {"batch": 3}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"space": {"sparsity": {"high": 0.8}}}, {"batch": 3}, {"sampler": "random"}]
+)
 def test_an_edited_spec_starts_anew(change: dict[str, object], tmp_path: Path) -> None:
     edited, fresh = tmp_path / "edited.journal", tmp_path / "fresh.journal"
     small = {"budgets": ONE, "trials": 5}
@@ -216,21 +220,21 @@ def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
 
 def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
-    assert all("0 finished trials determine no curve" in b.verdict for b in result.budgets)
-    assert "0 of 2 budgets have a curve" in result.trend.verdict
+    assert all("0 finished trials" in b.verdict for b in result.budgets)
+    assert "0 of 2 budgets have a curve" in result.trends[0].verdict
     assert summarise(result)
 
 
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:
     runs = Runs(0.0)
-    result = run(tmp_path / "search.journal", runs, spec(lowest=0.5, highest=0.51, budgets=ONE))
+    result = run(tmp_path / "search.journal", runs, spec(space={"sparsity": {"low": 0.5, "high": 0.51}}, budgets=ONE))
     asked: list[Ask] = [ask for call in runs.calls for ask in call]
     assert len(asked) == len(set(asked)) <= 4
     assert len(result.budgets[0].trials) == 9
 
 
 def test_a_space_without_dense_still_has_its_anchor(tmp_path: Path) -> None:
-    storage, settings = tmp_path / "search.journal", spec(lowest=0.3)
+    storage, settings = tmp_path / "search.journal", spec(space={"sparsity": {"low": 0.3}})
     result = run(storage, Runs(0.001), settings)
     assert all(b.dense_loss is not None and b.trials[0].sparsity == 0 for b in result.budgets)
     for (_, params, _, _, known), *others in told(storage).values():

@@ -67,8 +67,8 @@ def test_on_the_law_optima_are_right_and_the_discrepancy_small() -> None:
     surface = Surface.learn(runs(40))
     optima = surface.optimum(TARGETS)
     truth = optimal_sparsity(T5, N, BUDGETS, COST, highest=0.9)
-    assert optima.mean == pytest.approx(truth, abs=0.05)
-    assert ((optima.low <= optima.mean) & (optima.mean <= optima.high)).all()
+    assert optima.median == pytest.approx(truth, abs=0.05)
+    assert ((optima.low <= optima.median) & (optima.median <= optima.high)).all()
     assert surface.discrepancy < 0.004
     assert surface.noise == pytest.approx(0.003, rel=0.5)
 
@@ -92,19 +92,42 @@ def test_off_the_law_runs_near_the_target_speak() -> None:
     grid = np.linspace(0, 0.9, 901)
     truth = [grid[bent(grid, np.full(901, N), budget / COST(grid)).argmin()] for budget in BUDGETS]
     assert surface.discrepancy > 0.005
-    assert surface.optimum(TARGETS).mean == pytest.approx(truth, abs=0.1)
+    assert surface.optimum(TARGETS).median == pytest.approx(truth, abs=0.1)
     lawful = optimal_sparsity(T5, N, BUDGETS, COST, highest=0.9)
     assert np.abs(lawful - truth).min() > 0.2
 
 
-def test_a_run_taken_brings_what_was_foretold() -> None:
-    surface = Surface.learn(runs(16), noise=0.003)
+@pytest.mark.parametrize(("count", "seed"), [(9, 1), (12, 2), (16, 2)])
+def test_a_run_taken_brings_what_was_foretold(count: int, seed: int) -> None:
+    surface = Surface.learn(runs(count, seed), noise=0.003)
     candidates = Points.grid([0.0, 0.6, 0.9], [N / 64, N], BUDGETS / 2)
     rng = lambda: np.random.default_rng(5)  # noqa: E731
     gain, total = surface.variance_reduction(TARGETS, candidates, draws=4000, rng=rng())
     best = Points(*(getattr(candidates, c)[[gain.argmax()]] for c in ("sparsity", "nonzero", "data")))
     _, after = surface.expecting(best).variance_reduction(TARGETS, candidates, draws=4000, rng=rng())
     assert total - after == pytest.approx(gain.max(), rel=0.35)
+
+
+def test_doubt_makes_the_design_look_where_the_question_is() -> None:
+    surface = Surface.learn(runs(60), noise=0.003)
+    far, near = (Points(np.array([0.6]), np.array([size]), BUDGETS[1:] / 2) for size in (N / 64, N))
+    believed, doubted = (
+        [
+            one.variance_reduction(TARGETS, points)[0] / one.variance_reduction(TARGETS, points)[1]
+            for points in (far, near)
+        ]
+        for one in (surface, surface.doubting())
+    )
+    assert doubted[1] / doubted[0] > 1.5 * believed[1] / believed[0]
+    assert sum(one.weight for one in surface.doubting().components) == pytest.approx(1)
+
+
+def test_usable_from_more_points_than_parameters() -> None:
+    table = runs(40)
+    assert not Surface.learn(Runs(*(getattr(table, c)[:7] for c in ("sparsity", "nonzero", "data", "loss")))).usable
+    assert Surface.learn(table).usable
+    repeated = Runs(*(np.repeat(getattr(table, c)[:5], 4) for c in ("sparsity", "nonzero", "data", "loss")))
+    assert not Surface.learn(repeated).usable
 
 
 def test_runs_expected_lower_the_variance_and_leave_the_mean() -> None:
@@ -118,7 +141,8 @@ def test_runs_expected_lower_the_variance_and_leave_the_mean() -> None:
 
 def test_draws_scatter_about_the_mean_as_predicted() -> None:
     surface = Surface.learn(runs(20))
-    draws = np.log(surface.curve_draws(TARGETS, 4000, np.random.default_rng(1))).reshape(4000, -1)
+    draws = np.log(surface.curve_draws(TARGETS, 4000, np.random.default_rng(1)))
+    draws = draws.reshape(len(draws), -1)
     mean, sd = surface.predict(TARGETS.points)
     assert draws.mean(axis=0) == pytest.approx(mean, abs=3e-4)
     assert draws.std(axis=0) == pytest.approx(sd, rel=0.1)
@@ -128,7 +152,7 @@ def test_draws_scatter_about_the_mean_as_predicted() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_few_runs_are_enough_to_say_something(form: str | Form, count: int) -> None:
     optima = Surface.learn(runs(count), form=form).optimum(TARGETS)
-    assert np.isfinite(optima.mean).all()
+    assert np.isfinite(optima.median).all()
     assert ((optima.low >= 0) & (optima.high <= 0.9)).all()
 
 
@@ -137,7 +161,18 @@ def test_repeated_runs_and_free_data_are_no_special_case() -> None:
     same = Runs(*(np.repeat(getattr(one, c), 12) for c in ("sparsity", "nonzero", "data", "loss")))
     assert np.isfinite(Surface.learn(same).predict(TARGETS.points)[0]).all()
     at_no_cost = Surface.learn(runs(40)).optimum(Targets.of(N, BUDGETS, free))
-    assert at_no_cost.mean == pytest.approx([0.9, 0.9], abs=0.02)  # more sparsity at equal N and D is never worse
+    assert at_no_cost.median == pytest.approx([0.9, 0.9], abs=0.02)  # more sparsity at equal N and D is never worse
+
+
+def test_every_budget_may_have_a_size_of_its_own() -> None:
+    surface = Surface.learn(runs(30))
+    both = surface.optimum(Targets.of([N / 4, N], BUDGETS, COST), draws=4000).median
+    alone = [
+        surface.optimum(Targets.of(n, b, COST), draws=4000).median[0] for n, b in zip((N / 4, N), BUDGETS, strict=True)
+    ]
+    assert both == pytest.approx(alone, abs=0.005)
+    truth = [float(optimal_sparsity(T5, n, b, COST)) for n, b in zip((N / 4, N), BUDGETS, strict=True)]
+    assert both == pytest.approx(truth, abs=0.05)
 
 
 def test_units_change_nothing() -> None:
@@ -145,7 +180,7 @@ def test_units_change_nothing() -> None:
     scaled = Runs(table.sparsity, 1e3 * table.nonzero, 1e-4 * table.data, table.loss)
     here = Surface.learn(table).optimum(TARGETS)
     there = Surface.learn(scaled).optimum(Targets.of(1e3 * N, 1e-4 * BUDGETS, COST))
-    assert there.mean == pytest.approx(here.mean, abs=1e-3)
+    assert there.median == pytest.approx(here.median, abs=1e-3)
 
 
 @settings(max_examples=40, deadline=None)

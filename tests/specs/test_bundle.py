@@ -40,7 +40,7 @@ grid:
 search:
   nonzero: 1000
   budgets: [1e6]
-  regime: pairs
+  regimes: [pairs]
 """,
 }
 
@@ -92,7 +92,7 @@ def test_a_study_knows_where_it_lies(specs: Path, monkeypatch: pytest.MonkeyPatc
         ("model", "model", "model: tiny-t5", "model: gpt-9"),
         ("dataset", "dataset", "dataset: words", "dataset: gpt-9"),
         ("regime", "grid.regimes", "regimes: [gradual]", "regimes: [gradual, gpt-9]"),
-        ("regime", "search.regime", "  regime: pairs", "  regime: gpt-9"),
+        ("regime", "search.regimes.0", "  regimes: [pairs]\n", "  regimes: [gpt-9]\n"),
         ("regime", "grid.blocks.1.regimes", "{regimes: [pairs]", "{regimes: [gpt-9]"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message
     [
         (
             "version: 1\nmethod: dense\n",
-            "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law)",
+            "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law or hardware or scenario)",
         ),
         ("kind: regim\n", "spec.yaml:1: kind: wrong kind of spec (found 'regim', expected model or dataset or "),
         ("version: 1\nkind: [regime]\n", "spec.yaml:2: kind: wrong kind of spec (found ['regime'], expected model or "),
@@ -206,16 +206,16 @@ def test_what_is_not_yaml_is_said_with_its_line(tmp_path: Path, text: str, messa
         ),
         (("model: m", "model: ../m"), "spec.yaml:3: model: wrong value (found '../m', expected "),
         (
-            ("grid:", "search: {nonzero: 5, budgets: [5, 5], regime: g}\ngrid:"),
-            "spec.yaml:11: search.budgets: values must differ from one another, found [5, 5]",
+            ("grid:", "search: {nonzero: 5, budgets: [5, 5], regimes: [g]}\ngrid:"),
+            "spec.yaml:11: search.budgets: values must differ from one another, found [5.0, 5.0]",
         ),
         (
-            ("grid:", "search: {nonzero: 5, budgets: [5], regime: g, budget: 3}\ngrid:"),
-            "spec.yaml:11: search.budget: unknown field (found 3, expected one of nonzero, budgets, regime, cost, ",
+            ("grid:", "search: {nonzero: 5, budgets: [5], regimes: [g], budget: 3}\ngrid:"),
+            "spec.yaml:11: search.budget: unknown field (found 3, expected one of nonzero, budgets, budget_unit, cost, ",
         ),
         (
-            ("grid:", "search: {nonzero: 5, budgets: [5], regime: g, lowest: 0.9}\ngrid:"),
-            "spec.yaml:11: search: lowest must be below highest, found 0.9 and 0.9",
+            ("grid:", "search: {nonzero: 5, budgets: [5], regimes: [g], space: {sparsity: {low: 0.9}}}\ngrid:"),
+            "spec.yaml:11: search.space.sparsity: low must be below high, found 0.9 and 0.9",
         ),
         (
             ("{kind: adamw}", "{kind: adamw, clip_rms: 1}"),

@@ -58,7 +58,7 @@ STUDY = {
         "regimes": ["gradual"],
         "replicates": [{"nonzero": [1536], "sparsity": [0], "data": [1024], "seeds": [1]}],
     },
-    "search": {"nonzero": 1536, "budgets": [1024, 4096], "regime": "gradual", "trials": 3},
+    "search": {"nonzero": 1536, "budgets": [1024, 4096], "regimes": ["gradual"], "sampler": "tpe", "trials": 3},
     "law": {"starts": 8, "bootstrap": 10, "forms": ["frantar", "chinchilla"]},
 }
 
@@ -214,6 +214,12 @@ def children(process: int) -> list[int]:
     """Direct children of a process."""
     tasks = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for task in tasks for child in _read(task).split()]
+
+
+def descendants(process: int) -> list[int]:
+    """All processes below one."""
+    direct = children(process)
+    return direct + [below for child in direct for below in descendants(child)]
 
 
 def workers_of(process: int) -> list[int]:

@@ -29,6 +29,7 @@ def test_before_anything_is_prepared_every_run_is_counted_exactly(bare: Path, fi
         assert record["cost"]["flops_dense"] == row.flops.dense
         assert record["cost"]["flops_sparse"] == row.flops.sparse
         assert record["cost"]["flops_mask_updates"] == row.flops.mask_updates
+        assert record["memory"] == row.memory.model_dump()
     assert not made
 
 
@@ -80,7 +81,7 @@ def test_disk_grows_when_weights_are_kept(bare: Path) -> None:
     edit(bare, "studies/tiny", keep_weights=True)
     kept = plan_study(space_of(bare), workers=1)
     assert kept.disk == without.disk + 4 * sum(row.dense + row.other for row in kept.rows)
-    assert kept.checkpoints == without.checkpoints == 13 * max(row.dense + row.other for row in kept.rows)
+    assert kept.checkpoints == without.checkpoints == max(row.memory.checkpoint for row in kept.rows)
 
 
 def test_a_study_that_cannot_be_laid_out_is_refused(bare: Path) -> None:

@@ -243,8 +243,8 @@ def test_metrics_are_plain_numbers(trained: Path) -> None:
     assert found["lowest_loss"] == min(record["loss"] for record in records(trained).values())
     assert found["flops_dense"] == sum(record["cost"]["flops_dense"] for record in records(trained).values())
     search = metrics(trained, "search")
-    assert set(search) == {"D_1024", "D_4096", "noise", "probability_rising"}
-    assert 0 <= search["D_4096"]["best_sparsity"] < 1
+    assert set(search) == {"N_1536_D_1024", "N_1536_D_4096", "noise", "flops", "probability_rising"}
+    assert 0 <= search["N_1536_D_4096"]["best_sparsity"] < 1
     fit = metrics(trained, "fit")
     assert set(fit) == {"frantar", "chinchilla"}
     assert {"r2", "objective", "converged", "runs", "heldout_error", "param_b_N"} <= set(fit["frantar"])

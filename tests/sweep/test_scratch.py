@@ -38,6 +38,12 @@ def test_only_what_was_trained_for_this_store_and_is_not_under_way_goes(layout: 
     assert not busy.parent.exists()
 
 
+def test_what_was_given_up_but_not_dropped_stays(layout: Layout) -> None:
+    kept, dropped = (unfinished(layout, name, layout.search("a")) for name in ("1", "2"))
+    assert clear_scratch(layout, layout.search("a"), keep={"1"}) == 1
+    assert (kept.is_file(), dropped.exists()) == (True, False)
+
+
 def test_the_store_that_trained_a_run_last_has_the_say(layout: Layout) -> None:
     checkpoint = unfinished(layout, "1", layout.runs("a"))
     claim(layout, "1", layout.runs("b"))

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from method_cases import REFRESH, REGIMES, STATIC, regime
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsity_lab.models.count import prunable_count, prunable_shapes, step_flops
 from sparsity_lab.pruning.pruner import make_pruner
 from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training import accounting
-from sparsity_lab.training.accounting import MASK_FLOPS, OPTIMIZER_FLOPS, SELECT_FLOPS, run_flops
+from sparsity_lab.training.accounting import MASK_FLOPS, SELECT_FLOPS, optimizer_flops, run_flops
+from sparsity_lab.training.loop import Loop
 
 MakeRun = Callable[..., RunSpec]
+MakeLoop = Callable[[RunSpec], Loop]
+OPERATIONS = {
+    **dict.fromkeys(("mul", "add", "div", "sqrt"), 1),
+    "norm": 2,  # square and add
+    **dict.fromkeys(("lerp", "addcmul", "addcdiv"), 3),
+}
+"""arithmetic operations an element, by the name of torch's operator"""
 CHOICE = 1 + SELECT_FLOPS + MASK_FLOPS
 STEPS = 48
 
@@ -32,7 +43,7 @@ def test_static_masks_leave_their_density_of_every_projection(make_run: MakeRun)
     run = make_run("t5", 0.75, regime=regime("static random"), steps=STEPS)
     dense, sparse = run_flops(make_run("t5", steps=STEPS)).dense, run_flops(run)
     projections, _, _ = parts(run)
-    saved = 0.75 * STEPS * (3 * projections + OPTIMIZER_FLOPS["adamw"] * prunable_count(run.model))
+    saved = 0.75 * STEPS * (3 * projections + optimizer_flops(run.optimizer) * prunable_count(run.model))
     assert sparse.dense == dense
     assert sparse.sparse == pytest.approx(dense - saved)
     assert sparse.mask_updates == (CHOICE + STEPS * MASK_FLOPS) * prunable_count(run.model)
@@ -53,7 +64,7 @@ def test_a_schedule_is_charged_moment_by_moment(make_run: MakeRun, name: str) ->
     run = make_run("vit", 0.5, "adafactor", regime=regime(name), steps=STEPS)
     ramp = lay_out(run.regime, run.sparsity, STEPS)
     projections, _, _ = parts(run)
-    scales = 3 * projections + OPTIMIZER_FLOPS["adafactor"] * prunable_count(run.model)
+    scales = 3 * projections + optimizer_flops(run.optimizer) * prunable_count(run.model)
     saved = sum(ramp.sparsity_after(step) * scales for step in range(STEPS))
     flops = run_flops(run)
     assert flops.sparse == pytest.approx(flops.dense - saved)
@@ -114,3 +125,38 @@ def test_what_is_charged_is_what_the_pruner_asks_for(make_run: MakeRun, name: st
         asked = pruner.request(step)
         assert needs == asked.needs
         assert not needs or batches == asked.batches
+
+
+class Operations(TorchDispatchMode):
+    """Counts arithmetic operations on vectors."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__()
+        self.longest, self.count = longest, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__.removeprefix("_foreach_").removeprefix("linalg_vector_").rstrip("_")
+        tensors = args[0] if isinstance(args[0], list | tuple) else args[:1]
+        size = sum(tensor.numel() for tensor in tensors if isinstance(tensor, torch.Tensor))
+        if size >= self.longest:
+            self.count += OPERATIONS.get(name, 0) * size
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        AdamW(kind="adamw"),
+        AdamW(kind="adamw", clip_norm=0, weight_decay=0.1),
+        AdamW(kind="adamw", weight_decay=0.1),
+        AdaFactor(kind="adafactor"),
+    ],
+    ids=["adamw", "adamw decay", "adamw both", "adafactor"],
+)
+def test_an_optimiser_costs_the_operations_of_its_step(make_run: MakeRun, make_loop: MakeLoop, spec: Optimizer) -> None:
+    loop = make_loop(make_run("t5").model_copy(update={"optimizer": spec}))
+    parameters = sum(slot.size for slot in loop.arena.slots)
+    assert loop.arena.weights.numel() == parameters, "no padding at these sizes"
+    with Operations(parameters) as operations:
+        loop.optimizer.step(0.01)
+    assert operations.count == optimizer_flops(spec) * parameters

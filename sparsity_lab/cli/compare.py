@@ -1,0 +1,131 @@
+"""`sparsity-lab compare`: dense against sparse where both may use equally much."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsity_lab.cli.numbers import given_sizes, sparsities
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption
+
+OF_REFERENCE, OF_COST = "The dense run", "What is charged"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(rich_help_panel=LOOK)(compare)
+
+
+def compare(
+    name: Annotated[str, typer.Argument(help="A study that has been fitted, or a law: a name or a file.")],
+    *,
+    nonzero: Annotated[
+        str | None,
+        typer.Option(
+            "--nonzero",
+            "-n",
+            help="N of the dense run, weights.",
+            show_default="the largest fitted, or 1B",
+            rich_help_panel=OF_REFERENCE,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="D of the dense run, in the law's unit.",
+            show_default="the largest fitted",
+            rich_help_panel=OF_REFERENCE,
+        ),
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(
+            "--ratio",
+            help="D, in units of that for which a dense model of N weights is compute-optimal.",
+            show_default="1 for a published law",
+            rich_help_panel=OF_REFERENCE,
+        ),
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option("--sparsity", "-s", help="Sparsities to show, between commas.", show_default="those trained"),
+    ] = None,
+    highest: Annotated[
+        float | None,
+        typer.Option(min=0.05, max=0.99, help="The sparsest that is considered.", show_default="the sparsest trained"),
+    ] = None,
+    regime: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the study: its schedule, and its runs.",
+            show_default="the law's, and runs of all",
+            rich_help_panel=OF_COST,
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="START,END or START,END,POWER of pruning, for a law.",
+            show_default="0.25,0.75,3",
+            rich_help_panel=OF_COST,
+        ),
+    ] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(help="A hardware profile, for seconds.", show_default="the study's", rich_help_panel=OF_COST),
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="A scenario, for money.", show_default="none", rich_help_panel=OF_COST)
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.9,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")] = None,
+    root: RootOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Dense against sparse at equal weights, FLOPs, seconds, memory and money: who wins, and where that changes.
+
+    Examples: sparsity-lab compare quickstart-text
+
+    sparsity-lab compare frantar2024-vit-jft --nonzero 85M --ratio 5 --hardware a100-2-4
+    """
+    from sparsity_lab.stages.fair import Question, compare_fairly
+    from sparsity_lab.stages.fair_text import fair_json, fair_text
+
+    if data is not None and ratio is not None:
+        raise typer.BadParameter("--data or --ratio, not both")
+    question = Question(
+        nonzero=_one(nonzero, "--nonzero"),
+        data=_one(data, "--data"),
+        ratio=ratio,
+        sparsities=_sparse(sparsity),
+        highest=highest,
+        schedule=schedule,
+        hardware=hardware,
+        scenario=scenario,
+        confidence=confidence,
+    )
+    fair = compare_fairly(name, root, question, regime)
+    typer.echo(json.dumps(fair_json(fair), indent=1) if as_json else fair_text(fair))
+    if plot:
+        from sparsity_lab.stages.fair_plot import draw_fair
+
+        typer.echo(draw_fair(fair, plot), err=True)
+
+
+def _one(text: str | None, option: str) -> float | None:
+    found = given_sizes(text)
+    if found is not None and len(found) > 1:
+        raise typer.BadParameter("one number", param_hint=option)
+    return found[0] if found else None
+
+
+def _sparse(text: str | None) -> tuple[float, ...] | None:
+    found = None if text is None else tuple(dict.fromkeys(sparsities(text)))
+    if found is not None and 0.0 in found:
+        raise typer.BadParameter("sparsities above 0: dense is what they are compared with", param_hint="--sparsity")
+    return found

@@ -1,0 +1,82 @@
+"""What sparsity costs on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar, get_args
+
+import typer
+
+from sparsity_lab.cli import numbers
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, open_study
+from sparsity_lab.specs.hardware import ProductFormat, ProductType
+
+Name = TypeVar("Name", bound=str)
+SPARSE: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(rich_help_panel=LOOK)(measure)
+
+
+def measure(
+    study: Annotated[
+        str | None, typer.Argument(help="A study whose training steps and forward passes are timed as well.")
+    ] = None,
+    root: RootOption = Path(),
+    *,
+    shapes: Annotated[
+        str | None, typer.Option("--shapes", help="Shapes of products: a study's, or llm.", show_default="the STUDY's")
+    ] = None,
+    formats: Annotated[
+        str | None, typer.Option("--formats", help="Of csr, bsr, 2:4, with commas.", show_default="all there are here")
+    ] = None,
+    dtypes: Annotated[
+        str, typer.Option("--dtypes", help="Of float32, float64, bfloat16, float16, float8.")
+    ] = "float32",
+    batches: Annotated[
+        str | None, typer.Option("--batches", help="Examples at once; rows for llm.", show_default="the STUDY's")
+    ] = None,
+    sparsities: Annotated[str | None, typer.Option("--sparsities", help="Of products and forward passes.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="That everything may take.")] = 45.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the profile goes (.json).", show_default="hardware/STUDY.json")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure even where this was measured here before.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
+    from sparsity_lab.stages.measure_plan import Wish
+    from sparsity_lab.stages.measure_plots import draw_profile
+    from sparsity_lab.stages.measure_text import profile_text
+    from sparsity_lab.stages.measuring import measure_shapes, measure_study
+
+    wish = Wish(
+        shapes=shapes,
+        formats=None if formats is None else tuple(_known(formats, SPARSE)),
+        dtypes=tuple(_known(dtypes, get_args(ProductType))),
+        batches=None if batches is None else tuple(round(batch) for batch in numbers.sizes(batches)),
+        sparsities=None if sparsities is None else tuple(sorted({*numbers.sparsities(sparsities)} - {0.0})),
+        seconds=seconds,
+    )
+    if study is None:
+        measured = measure_shapes(root, wish, again=again, out=out)
+    else:
+        measured = measure_study(open_study(study, root), wish, again=again, out=out)
+    if not measured.kept:
+        draw_profile(measured.profile, measured.path)
+    if as_json:
+        typer.echo(measured.profile.model_dump_json(indent=1))
+        return
+    known = " (measured before; --again measures anew)" if measured.kept else ""
+    typer.echo(f"{measured.path}{known}\n{profile_text(measured.profile)}")
+
+
+def _known(text: str, names: Sequence[Name]) -> list[Name]:
+    """Names between commas."""
+    found = [part.strip() for part in text.split(",")]
+    if unknown := [name for name in found if name not in names]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(names)}")
+    return [name for name in names if name in found]

@@ -1,0 +1,1 @@
+"""What sparsity costs on real machines and in money. No torch but in `kernels`, which measures."""

@@ -1,0 +1,228 @@
+"""One decision from a setting: what each option costs, three lights, a tornado, and what to do.
+
+The best sparse option is the one with the highest NPV at the scenario's own numbers among those that stand. It is
+recommended where it saves money there and in at least `confidence` of the draws, and where the law knows that region.
+Else the advice is to stay dense: firm where in at least `confidence` of the draws no option pays, and until something
+is known better where not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast, get_args
+
+import numpy as np
+
+from sparsity_lab.cost.advice import Advice, Bar, Choice, Message, OptionRow, Recommendation
+from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.candidates import Candidate, candidates, focus_of, interval, npv_with
+from sparsity_lab.cost.economics import (
+    BreakEven,
+    Cost,
+    Option,
+    annuity,
+    break_even_data,
+    break_even_items,
+    cost_of,
+    target_loss,
+)
+from sparsity_lab.cost.hardware import inference_ratio
+from sparsity_lab.cost.lights import facts, lights, obstacle
+from sparsity_lab.cost.outcomes import dense_option
+from sparsity_lab.cost.steps import caveats, checklist, doubts
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.specs.hardware import ProductFormat
+
+NOWHERE = BreakEven("never", np.nan)
+
+
+def advise(setting: Setting, name: str, evidence: str, document: LawDocument | None = None) -> Advice:
+    """Decide whether it pays to be sparse.
+
+    Args:
+        setting: scenario, law and hardware.
+        name: of the scenario.
+        evidence: where the law comes from, in words.
+        document: of a law fitted here: tells how far it may be trusted.
+
+    Raises:
+        SpecError: nothing says how fast the accelerator is.
+    """
+    scenario, case = setting.scenario, setting.case()
+    held = candidates(setting)
+    best = focus_of(held)
+    volume = _volume(setting, best)
+    doubted = doubts(setting, best, document)
+    what_to_do = _recommendation(setting, held, best, volume, doubted)
+    bars = tornado(setting, best)
+    profile = setting.profile
+    return Advice(
+        scenario=name,
+        description=scenario.description,
+        evidence=evidence,
+        hardware=(scenario.hardware or profile.description) if profile else "",
+        unit=setting.law.data_unit,
+        currency=scenario.currency,
+        horizon_years=scenario.horizon_years,
+        target_loss=float(target_loss(setting.law, case.given)),
+        target_nonzero=scenario.model.nonzero,
+        target_data=scenario.model.data,
+        recommendation=what_to_do,
+        lights=lights(setting, best, volume),
+        options=(_dense_row(setting), *(_row(setting, one) for one in held)),
+        focus=1 + held.index(best),
+        tornado=bars,
+        checklist=checklist(setting, best, what_to_do, bars, document),
+        caveats=caveats(setting, best, document),
+        draws=scenario.draws,
+        confidence=scenario.confidence,
+    )
+
+
+def tornado(setting: Setting, one: Candidate) -> tuple[Bar, ...]:
+    """NPV of a candidate with each uncertain number at its ends, widest first; those that move nothing are left out."""
+    bars = [
+        Bar(name, low, high, *map(float, npv_with(setting, one, {name: np.array([low, high])})))
+        for name, (low, high) in setting.scenario.ranges.given.items()
+        if name != "data_available"
+    ]
+    for source in ("law", "measurement"):
+        ends = interval(npv_with(setting, one, {}, source), setting.scenario.confidence)
+        bars.append(Bar(source, np.nan, np.nan, *ends))
+    return tuple(sorted((bar for bar in bars if bar.width > 0), key=lambda bar: -bar.width))
+
+
+def pattern_of(setting: Setting, sparsity: float) -> ProductFormat:
+    """The layout in which the hardware runs a model of this sparsity fastest; dense where none helps."""
+    if setting.scenario.format is not None:
+        return setting.scenario.format
+    times: dict[ProductFormat, float] = {"dense": 1.0}
+    for layout in get_args(ProductFormat):
+        if setting.profile is not None and layout != "dense":
+            times[layout] = _time(setting, layout, sparsity)
+    return min(times, key=lambda layout: times[layout])
+
+
+def _time(setting: Setting, layout: ProductFormat, sparsity: float) -> float:
+    assert setting.profile is not None
+    try:
+        return float(inference_ratio(setting.profile, layout)(sparsity))
+    except RecordError:  # the profile says nothing of this layout
+        return np.inf
+
+
+def _recommendation(
+    setting: Setting, held: Sequence[Candidate], best: Candidate, volume: BreakEven, doubted: Sequence[Message]
+) -> Recommendation:
+    confidence, known = setting.scenario.confidence, facts(setting, best)
+    low, high = best.npv_interval(confidence)
+    known |= {"saved": abs(float(best.at.npv)), "low": low, "high": high, "confidence": confidence}
+    known |= {"share": best.share, "pattern": f"pattern-{pattern_of(setting, best.sparsity)}"}
+    pays = bool(best.at.pays)
+    if pays and best.share >= confidence and not doubted:
+        choice = cast("Choice", best.kind)
+        because = Message(f"{choice}-because", known)
+        return Recommendation(choice, True, 1 + held.index(best), best.share, Message(choice, known), (because,))
+    none_pays = 1 - float(np.any([one.over.pays for one in held], axis=0).mean())
+    firm = not pays and none_pays >= confidence and not doubted
+    headline = Message("stay-dense" if firm else "stay-dense-until", known)
+    until = (*doubted, *_until(setting, best, volume))
+    return Recommendation("stay-dense", firm, 0, none_pays, headline, until)
+
+
+def _until(setting: Setting, best: Candidate, volume: BreakEven) -> Iterator[Message]:
+    """What would make the best candidate pay, each alone."""
+    known = facts(setting, best) | {"confidence": setting.scenario.confidence, "share": best.share}
+    if best.at.pays:
+        yield Message("until-sure", known)
+        return
+    in_the_way = obstacle(setting, best)
+    if in_the_way is not None:
+        yield in_the_way
+    if volume.side in {"above", "below"}:
+        now = setting.scenario.inference.items_per_year
+        yield Message(f"until-{volume.side}", known | {"items": volume.value, "now": now})
+    speedup = _needed_speedup(setting, best)
+    if speedup is not None:
+        yield Message("until-speedup", known | {"needed": speedup, "speedup": float(best.at.speedup)})
+    days = _affordable_days(setting, best)
+    if days is not None:
+        yield Message("until-days", known | {"days": days, "now": setting.scenario.engineering.days})
+    if volume.side == "never" and speedup is None and days is None and in_the_way is None:
+        yield Message("until-never", known)
+
+
+def _needed_speedup(setting: Setting, best: Candidate) -> float | None:
+    """The speed-up of inference at which NPV is 0; None where none is enough, or it pays already."""
+    if not np.isfinite(best.at.npv):
+        return None
+    spent = float(best.at.cost.inference * annuity(setting.scenario.discount_rate, setting.scenario.horizon_years))
+    left = spent + float(best.at.npv)
+    if not 0 < left < spent:
+        return None
+    return float(best.at.speedup) * spent / left
+
+
+def _affordable_days(setting: Setting, best: Candidate) -> float | None:
+    """Days of engineering at which NPV is 0; None where even none at all is too many."""
+    people = setting.scenario.engineering
+    if not np.isfinite(best.at.npv) or people.day_cost == 0:
+        return None
+    left = float(best.at.cost.engineering + best.at.npv)
+    if not 0 < left < float(best.at.cost.engineering):
+        return None
+    return left / people.day_cost
+
+
+def _dense_row(setting: Setting) -> OptionRow:
+    case = setting.case()
+    option = dense_option(case)
+    return _as_row(setting, option, cost_of(option, case.given), 0.0, (0.0, 0.0))
+
+
+def _row(setting: Setting, one: Candidate) -> OptionRow:
+    at = one.at
+    row = _as_row(setting, at.option, at.cost, float(at.npv), one.npv_interval(setting.scenario.confidence))
+    found = {
+        "share": one.share,
+        "possible": bool(at.enough),
+        "obstacle": obstacle(setting, one),
+        "break_even_items": _volume(setting, one),
+        "break_even_data": _break_even_data(setting, one),
+    }
+    return OptionRow(**(vars(row) | found))
+
+
+def _as_row(setting: Setting, option: Option, cost: Cost, npv: float, ends: tuple[float, float]) -> OptionRow:
+    years = float(annuity(setting.scenario.discount_rate, setting.scenario.horizon_years))
+    return OptionRow(
+        kind=option.kind,
+        sparsity=float(np.asarray(option.sparsity)),
+        nonzero=float(np.asarray(option.nonzero)),
+        data=float(np.asarray(option.data)),
+        training_ratio=float(np.asarray(option.training_ratio)),
+        inference_ratio=float(np.asarray(option.inference_ratio)),
+        engineering=float(cost.engineering),
+        training=float(cost.training) * years,
+        inference=float(cost.inference) * years,
+        upkeep=float(cost.upkeep) * years,
+        total=float(cost.total),
+        npv=npv,
+        npv_low=ends[0],
+        npv_high=ends[1],
+        share=0.0,
+        possible=True,
+        obstacle=None,
+        break_even_items=NOWHERE,
+        break_even_data=NOWHERE,
+    )
+
+
+def _volume(setting: Setting, one: Candidate) -> BreakEven:
+    case = setting.case()
+    return break_even_items(one.at.option, dense_option(case), case.given)
+
+
+def _break_even_data(setting: Setting, one: Candidate) -> BreakEven:
+    return break_even_data(lambda data: npv_with(setting, one, {"data": data}), setting.scenario.model.data)

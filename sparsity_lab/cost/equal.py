@@ -1,0 +1,147 @@
+"""What dense and sparse may use equally much of: for each quantity, what a sparse run gets for what a dense one uses.
+
+A dense run of N weights on D items (tokens or images) uses X of a quantity. At sparsity S the same X buys N_S non-zero
+weights and D_S items. Where X is spent on training N is held and D pays; where X holds the model D is held and N pays:
+
+    nonzero            N, D
+    sparse_flops       N, D / m(S)            m: density of each moment / (1 − S)
+    dense_flops        N, D (1 − S)           zeros are multiplied like any number
+    seconds            N, D / m(S)            m: measured on a machine
+    training_memory    N (1 − S) b / b_S, D   b, b_S bytes a weight, zero or not; activations of equal shapes are equal
+    inference_memory   N v / v(S), D          v(S) bytes a non-zero weight in the smallest format, v = v(0)
+    money              N, D_S                 lifetime cost (`economics.cost_of`) = that of the dense run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsity_lab.cost.assumptions import Speeds
+from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
+from sparsity_lab.laws.multipliers import Multiplier, SparseSchedule, dense_hardware
+from sparsity_lab.laws.runs import FloatArray
+
+Name = Literal["nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", "inference_memory", "money"]
+Buys = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""(S, N, D) of arrays that broadcast -> N_S and D_S; D_S of 0 or below where the quantity buys no run at all"""
+
+VALUE_BYTES = 4.0
+"""of a float32"""
+INDEX_BYTES = 2.0
+"""of a column in CSR, below 32,768 columns"""
+ADAM_BYTES = 16.0
+"""a weight, its gradient and two moments"""
+MASK_BYTES = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Equal:
+    """One quantity.
+
+    Attributes:
+        name: of it.
+        label: in words, for tables and figures.
+        buys: what a sparse run gets for it.
+    """
+
+    name: Name
+    label: str
+    buys: Buys
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Memory of a weight.
+
+    Attributes:
+        dense: bytes that dense training holds of a weight.
+        sparse: bytes that sparse training holds of a weight, zero or not.
+        group: m, where the non-zero weights are n of every m.
+    """
+
+    dense: float = ADAM_BYTES
+    sparse: float = ADAM_BYTES + MASK_BYTES
+    group: int | None = None
+
+    def stored(self, sparsity: ArrayLike) -> FloatArray:
+        """(…) bytes a non-zero weight in the smallest format: dense, bitmask, CSR, and n:m where there are groups."""
+        density = 1 - np.asarray(sparsity, dtype=np.float64)
+        formats = [
+            VALUE_BYTES / density,
+            VALUE_BYTES + 1 / 8 / density,
+            np.full_like(density, VALUE_BYTES + INDEX_BYTES),
+        ]
+        if self.group is not None:
+            n_m = np.full_like(density, VALUE_BYTES + (self.group - 1).bit_length() / 8)
+            formats.append(np.where(density < 1, n_m, np.inf))
+        return np.asarray(np.min(formats, axis=0))
+
+
+def equals(
+    schedule: Multiplier | None = None,
+    measured: Multiplier | None = None,
+    memory: Bytes | None = None,
+    money: tuple[Assumptions, Speeds] | None = None,
+) -> tuple[Equal, ...]:
+    """Every quantity that can be told.
+
+    Args:
+        schedule: m(S) when zeros are skipped; the paper's when None.
+        measured: m(S) in seconds on a machine; no row of seconds when None.
+        memory: of a weight; Adam's in float32 when None.
+        money: a scenario's numbers, whose model and data give way to N and D, and what its hardware makes of zeros.
+    """
+    held = memory or Bytes()
+    found = [
+        Equal("nonzero", "non-zero weights", _nothing),
+        Equal("sparse_flops", "FLOPs, zeros skipped", _data(schedule or SparseSchedule())),
+        Equal("dense_flops", "FLOPs, dense hardware", _data(dense_hardware)),
+    ]
+    if measured is not None:
+        found.append(Equal("seconds", "seconds of training", _data(measured)))
+    found.append(Equal("training_memory", "memory to train", _size(lambda S: held.sparse / held.dense / (1 - S))))
+    found.append(Equal("inference_memory", "memory to run", _size(lambda S: held.stored(S) / held.stored(0.0))))
+    if money is not None:
+        found.append(Equal("money", "money", _money(*money)))
+    return tuple(found)
+
+
+def _nothing(sparsity: FloatArray, nonzero: FloatArray, data: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: ARG001
+    return nonzero, data
+
+
+def _data(cost: Multiplier) -> Buys:
+    return lambda S, N, D: (N, D / cost(S))
+
+
+def _size(bytes_relative: Callable[[FloatArray], FloatArray]) -> Buys:
+    """`bytes_relative`: of a non-zero weight, in units of those of a dense model's."""
+
+    def buys(S: FloatArray, N: FloatArray, D: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return np.where(S > 0, N / bytes_relative(S), N), D
+
+    return buys
+
+
+def _money(given: Assumptions, speeds: Speeds) -> Buys:
+    """Lifetime cost is linear in the items of a run: cost(D) = fixed + slope · D."""
+
+    def buys(S: FloatArray, N: FloatArray, D: FloatArray) -> tuple[FloatArray, FloatArray]:
+        here = replace(given, nonzero=N, data=D)
+        budget = cost_of(dense(here), here).total
+        m, r = speeds.training_ratio(S), speeds.inference_ratio(S)
+
+        def total(data: ArrayLike) -> FloatArray:
+            return cost_of(Option("train-sparse", S, N, data, m, r), here).total
+
+        fixed, whole = total(0.0), total(D)
+        with np.errstate(divide="ignore", invalid="ignore"):  # nothing is spent on training
+            bought = D * (budget - fixed) / (whole - fixed)
+        return N, np.where(S > 0, bought, D)
+
+    return buys

@@ -1,0 +1,1 @@
+"""Dense and sparse matrix products, timed and checked. The only part of `cost` that loads torch."""

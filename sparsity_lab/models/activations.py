@@ -1,0 +1,77 @@
+"""What a training step keeps from its forward pass for its backward pass, in bytes, from dimensions alone.
+
+Counted for float32 on a CPU, whose kernels `models.fused` writes out: every tensor that autograd saves, weights apart,
+once. Under bfloat16 a large batch keeps about a third less. Symbols: T positions, U targets, D width, F the MLP's
+width, H heads; a layer's terms stand in the order in which the block makes them.
+"""
+
+from __future__ import annotations
+
+from sparsity_lab.models.count import embedding_shapes, vit_tokens
+from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
+from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+
+VALUE, INDEX = 4, 8
+"""bytes of a float32 and of an int64"""
+
+
+def activation_bytes(dims: Dims, objective: Objective, batch: int) -> int:
+    """Bytes that a training step on `batch` examples of the objective's lengths holds between its two passes.
+
+    The head's loss keeps gradients, not logits: those of its input, and of its weight once for the whole batch.
+
+    Raises:
+        ValueError: the objective does not suit the family (`resolve_dims` refuses such a pair).
+    """
+    match dims, objective:
+        case T5Dims(), SpanCorruption():
+            inputs, (_, targets) = objective.input_length, span_corruption_lengths(objective)
+            each = VALUE * _t5(dims, inputs, targets) + INDEX * (inputs + targets)
+            positions = INDEX * (inputs**2 + targets**2) + targets**2  # buckets, and where a stack must not look
+            return batch * each + positions + VALUE * dims.vocabulary * dims.width
+        case DecoderDims(), NextToken():
+            each = VALUE * _decoder(dims, objective.length - 1) + INDEX * objective.length
+            return batch * each + VALUE * dims.vocabulary * dims.width
+        case ViTDims(), _:
+            return VALUE * (batch * _vit(dims) + dims.classes * (dims.width + 1))
+        case _:
+            raise ValueError(f"{objective.kind} does not suit {dims.family}")
+
+
+def _normed(positions: int, width: int) -> int:
+    """An RMS norm's input and scale, and its output, which the projections after it keep."""
+    return 2 * positions * width + positions
+
+
+def _gated(dims: T5Dims | DecoderDims, positions: int) -> int:
+    """The norm; both inner projections, the activation, and the product of the two."""
+    return _normed(positions, dims.width) + 4 * positions * dims.ff
+
+
+def _t5(dims: T5Dims, inputs: int, targets: int) -> int:
+    width, heads = dims.width, dims.heads
+    encoder = _normed(inputs, width) + 4 * inputs * width + heads * inputs**2 + _gated(dims, inputs)
+    own = _normed(targets, width) + 4 * targets * width + heads * targets**2
+    cross = _normed(targets, width) + 2 * targets * width + 2 * inputs * width + heads * targets
+    ends = _normed(inputs, width) + _normed(targets, width)
+    return dims.encoder_layers * encoder + dims.decoder_layers * (own + cross + _gated(dims, targets)) + ends
+
+
+def _decoder(dims: DecoderDims, positions: int) -> int:
+    attention = 4 * positions * dims.width + dims.heads * positions
+    block = _normed(positions, dims.width) + attention + _gated(dims, positions)
+    return dims.layers * block + _normed(positions, dims.width)
+
+
+def _vit(dims: ViTDims) -> int:
+    """Layer norms keep a mean too. With a class token the last block goes on with that token alone."""
+    tokens, width = vit_tokens(dims), dims.width
+    _, pixels = embedding_shapes(dims)["patch_embedding.weight"]
+    patches = (dims.image // dims.patch) ** 2 * pixels
+
+    def block(read: int) -> int:
+        attention = 2 * tokens * width + 2 * tokens + 2 * tokens * width + 2 * read * width + read * dims.heads
+        return attention + 2 * read * width + 2 * read + 2 * read * dims.ff
+
+    last = 1 if dims.pooling == "cls" else tokens
+    return patches + (dims.layers - 1) * block(tokens) + block(last) + last * (width + 2) + width

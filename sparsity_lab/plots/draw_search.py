@@ -1,0 +1,255 @@
+"""Drawing of what `info_search` computed, each onto the axes it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.plots.info_search import BudgetPanel, Front, LossUnderBudgets, OptimumAgainstData, TriedAt
+from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_axis, sparsity_colour
+from sparsity_lab.specs.choices import SearchObjective
+
+HEADROOM = 0.12
+"""share of a panel's height kept free above what it shows"""
+TYPICAL, NOISES = 2.0, 8.0
+"""a panel shows losses up to so many median heights above the lowest, or so many standard deviations of the noise,
+and the dense loss in any case"""
+OBJECTIVES: dict[SearchObjective, str] = {
+    "loss": "held-out loss (nats)",
+    "training_cost": "training cost (FLOPs)",
+    "inference_cost": "inference cost (FLOPs an item)",
+}
+
+
+def draw_budget(axes: Axes, panel: BudgetPanel, info: LossUnderBudgets) -> None:
+    """Trials, the search's curve with its band, the flat region, the optimum and the law's curve at one budget."""
+    axes.axvspan(*panel.flat, color=PALE, alpha=0.6, linewidth=0, zorder=0)
+    if panel.curve is not None:
+        S = panel.curve.sparsity
+        axes.fill_between(S, panel.curve.low, panel.curve.high, color=SEARCH, alpha=0.2, linewidth=0, zorder=1)
+        axes.plot(S, panel.curve.mean, color=SEARCH, linewidth=1.2, zorder=2)
+    noise = _noise(panel)
+    _draw_trials(axes, panel.opening, noise, "o", "white")
+    _draw_trials(axes, panel.repeats, noise, "s", "white")
+    _draw_trials(axes, panel.proposed, noise, "o", GREY)
+    _frame_losses(axes, panel, noise)
+    axes.plot(panel.law_sparsity, panel.law_loss, color=LAW, linestyle=(0, (4, 1.5)), linewidth=1.3, zorder=2)
+    axes.plot(panel.lost, np.full(len(panel.lost), 0.97), "x", color=INK, transform=axes.get_xaxis_transform())
+    if panel.optimum and panel.optimum_loss is not None:
+        _draw_optimum(axes, panel.optimum[0], panel.optimum_loss, horizontal=panel.optimum[1:])
+    axes.set_title(_title(panel, info))
+    axes.set_xlim(-0.04, 0.94)
+    sparsity_axis(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("sparsity (%)")
+
+
+def budget_handles(info: LossUnderBudgets) -> list[Artist]:
+    """Legend entries: only for what is there."""
+    panels, said = info.panels, percent(info.confidence)
+    source = "law of the search" if any(panel.estimate == "law" for panel in panels) else "smooth curve"
+    shown: list[tuple[Artist, bool]] = [
+        (_marker("o", GREY, "trial, proposed (± 1 s.d.)"), any(len(p.proposed.loss) for p in panels)),
+        (_marker("o", "white", "trial, dense, design or grid"), any(len(p.opening.loss) for p in panels)),
+        (_marker("s", "white", "trial, another seed"), any(len(p.repeats.loss) for p in panels)),
+        (Line2D([], [], color=GREY, marker="^", linestyle="none", label="trial, above the frame"), _any_beyond(panels)),
+        (Line2D([], [], color=INK, marker="x", linestyle="none", label="given up or diverged"), _any_lost(panels)),
+        (Line2D([], [], color=SEARCH, linewidth=1.2, label=source), any(p.curve for p in panels)),
+        (Patch(facecolor=SEARCH, alpha=0.2, label=f"its {said} interval"), any(p.curve for p in panels)),
+        (
+            Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="optimum with interval"),
+            any(p.optimum for p in panels),
+        ),
+        (Patch(facecolor=PALE, alpha=0.6, label="not told from the best"), True),
+        (
+            Line2D([], [], color=LAW, linestyle=(0, (4, 1.5)), label=f"law fitted to all runs ({info.law})"),
+            bool(info.law),
+        ),
+    ]
+    return [handle for handle, there in shown if there]
+
+
+def draw_optimum_against_data(axes: Axes, info: OptimumAgainstData) -> None:
+    """The law's optimum with its band, and the search's optima with their intervals, joined to a band of their own."""
+    if info.law is not None:
+        axes.fill_between(info.data, info.law.low, info.law.high, color=LAW, alpha=0.18, linewidth=0)
+        axes.plot(info.data, info.law.value, color=LAW)
+    for data, low, high in info.flat:
+        axes.plot([data, data], [low, high], color=GREY, linewidth=4, alpha=0.5, solid_capstyle="butt")
+    if len(info.found) > 1:
+        data_, optimum_, low_, high_ = zip(*info.found, strict=True)
+        axes.fill_between(data_, low_, high_, color=SEARCH, alpha=0.15, linewidth=0)
+        axes.plot(data_, optimum_, color=SEARCH, linewidth=0.9, alpha=0.7)
+    for data, optimum, low, high in info.found:
+        _draw_optimum(axes, data, optimum, vertical=(low, high))
+    axes.axhline(info.highest, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    log_counts(axes, "x", [budget for budget, *_ in (*info.found, *info.flat)] or list(info.measured))
+    axes.set_xlim(info.data[0], info.data[-1])
+    _mark_unmeasured(axes, info)
+    if info.chinchilla is not None and _chinchilla_in_view(info):
+        axes.axvline(info.chinchilla, color=INK, linewidth=0.9, linestyle=":")
+    axes.set_ylim(-0.02, 1)
+    sparsity_axis(axes, "y")
+    axes.set_title(f"N = {count(info.nonzero)} non-zero weights")
+    axes.set_xlabel(f"data budget ({info.data_unit})")
+
+
+def optimum_handles(infos: Sequence[OptimumAgainstData]) -> list[Artist]:
+    """Legend entries: only for what is there."""
+    handles: list[Artist] = []
+    laws = [info for info in infos if info.law is not None]
+    said = percent(infos[0].confidence)
+    if laws:
+        handles.append(Line2D([], [], color=LAW, label="law"))
+        if any((info.law.high > info.law.low).any() for info in laws if info.law):
+            handles.append(Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=f"law, {said} interval"))
+    if any(info.found for info in infos):
+        handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="search, with interval"))
+    if any(info.flat for info in infos):
+        handles.append(
+            Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label="search: not identified,\nwithin noise")
+        )
+    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="highest sparsity trained"))
+    if any(_chinchilla_in_view(info) for info in infos):
+        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label="dense is compute-optimal"))
+    return [*handles, Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label="budgets not measured")]
+
+
+def draw_front(axes: Axes, info: Front) -> None:
+    """All finished trials, coloured by sparsity; those on the front ringed, and joined where they bound the plane."""
+    colours = [sparsity_colour(float(sparsity)) for sparsity in info.sparsity]
+    axes.scatter(info.cost, info.loss, s=24, c=colours, linewidths=0, zorder=2)
+    cost, loss = info.cost[info.best], info.loss[info.best]
+    axes.scatter(cost, loss, s=70, facecolors="none", edgecolors=SEARCH, linewidths=1.3, zorder=3)
+    corner_cost, corner_loss = lower_left(cost, loss)
+    axes.step(corner_cost, corner_loss, where="post", color=SEARCH, linewidth=1.0, zorder=1)
+    if info.cost.min() > 0 and info.cost.max() > 8 * info.cost.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(OBJECTIVES[info.objective])
+
+
+def lower_left(cost: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The points that no other equals or beats in both of two numbers, in order of the first."""
+    order = np.lexsort((loss, cost))
+    cost, loss = cost[order], loss[order]
+    kept = loss < np.append(np.inf, np.minimum.accumulate(loss)[:-1])
+    return cost[kept], loss[kept]
+
+
+def front_handles(sparsity: FloatArray) -> list[Artist]:
+    """The ring of the front, and dots that say what the colours mean."""
+    levels = np.unique(np.round(np.linspace(sparsity.min(), sparsity.max(), 4), 2))
+    dots: list[Artist] = [
+        Line2D([], [], color=sparsity_colour(float(s)), marker="o", linestyle="none", label=percent(float(s)))
+        for s in levels
+    ]
+    ring = Line2D(
+        [],
+        [],
+        marker="o",
+        markersize=8,
+        markerfacecolor="none",
+        color=SEARCH,
+        linewidth=1.0,
+        label="beaten by no other",
+    )
+    return [*dots, ring]
+
+
+def _title(panel: BudgetPanel, info: LossUnderBudgets) -> str:
+    unit = {"data": info.data_unit, "compute": "FLOPs", "seconds": "s"}[info.budget_unit]
+    budget = f"budget {count(panel.budget)} {unit}" if panel.budget < 1e15 else f"budget {panel.budget:.1e} {unit}"
+    return f"N {count(panel.nonzero)}, {budget}" if info.sizes > 1 else budget
+
+
+def _draw_trials(axes: Axes, tried: TriedAt, noise: float, marker: str, face: str) -> None:
+    axes.errorbar(
+        tried.sparsity,
+        tried.loss,
+        yerr=noise,
+        fmt=marker,
+        color=GREY,
+        markerfacecolor=face,
+        markersize=4.5,
+        elinewidth=0.9,
+        zorder=3,
+    )
+
+
+def _frame_losses(axes: Axes, panel: BudgetPanel, noise: float) -> None:
+    """Show the losses near the lowest; those that shoot up beyond the frame are arrows at its top."""
+    S, loss = _losses(panel)
+    if loss.size:
+        low, high = _frame(panel, noise)
+        axes.set_ylim(low, high)
+        beyond = S[loss > high]
+        axes.plot(beyond, np.full(len(beyond), 0.91), "^", color=GREY, transform=axes.get_xaxis_transform())
+
+
+def _frame(panel: BudgetPanel, noise: float) -> tuple[float, float]:
+    """The losses that a panel shows, from and to."""
+    S, loss = _losses(panel)
+    low = min(float(loss.min()), panel.optimum_loss if panel.optimum_loss is not None else np.inf)
+    heights = loss - low
+    telling = max(TYPICAL * float(np.median(heights)), NOISES * noise, float(heights[S == 0].max(initial=0.0)))
+    height = max(min(float(heights.max()), telling), 2 * noise, 1e-6 * abs(low), 1e-9)
+    return low - noise - 0.08 * height, low + noise + (1 + HEADROOM) * height
+
+
+def _losses(panel: BudgetPanel) -> tuple[FloatArray, FloatArray]:
+    """Sparsity and loss of every finished trial."""
+    tried = (panel.opening, panel.proposed, panel.repeats)
+    return np.concatenate([one.sparsity for one in tried]), np.concatenate([one.loss for one in tried])
+
+
+def _noise(panel: BudgetPanel) -> float:
+    """The noise to draw: none where it is not known."""
+    return panel.noise if np.isfinite(panel.noise) else 0.0
+
+
+def _any_beyond(panels: Sequence[BudgetPanel]) -> bool:
+    found = ((panel, _losses(panel)[1]) for panel in panels)
+    return any(loss.size and (loss > _frame(panel, _noise(panel))[1]).any() for panel, loss in found)
+
+
+def _any_lost(panels: Sequence[BudgetPanel]) -> bool:
+    return any(len(panel.lost) for panel in panels)
+
+
+def _marker(shape: str, face: str, label: str) -> Line2D:
+    return Line2D([], [], color=GREY, marker=shape, markerfacecolor=face, linestyle="none", label=label)
+
+
+def _draw_optimum(
+    axes: Axes,
+    x: float,
+    y: float,
+    *,
+    horizontal: tuple[float, float] | None = None,
+    vertical: tuple[float, float] | None = None,
+) -> None:
+    if horizontal:
+        axes.plot(horizontal, (y, y), color=SEARCH, linewidth=1.4, zorder=4)
+    if vertical:
+        axes.plot((x, x), vertical, color=SEARCH, linewidth=1.4, zorder=4)
+    axes.plot(x, y, "D", color=SEARCH, markersize=6, zorder=5)
+
+
+def _mark_unmeasured(axes: Axes, info: OptimumAgainstData) -> None:
+    """Hatch what lies outside the range of budgets that were measured."""
+    for start, end in ((info.data[0], info.measured[0]), (info.measured[1], info.data[-1])):
+        if end > start:
+            axes.axvspan(start, end, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, zorder=0)
+
+
+def _chinchilla_in_view(info: OptimumAgainstData) -> bool:
+    return info.chinchilla is not None and bool(info.data[0] < info.chinchilla < info.data[-1])

@@ -1,0 +1,211 @@
+"""What the page's script needs to answer "what if?" by itself: law, hardware, prices and words, as data.
+
+The script (`templates/whatif.js`) knows no law and no price. It sums power terms, interpolates tables and applies the
+formulas of `cost.economics`, which tests hold it to. A law form becomes terms
+
+    A · N^n · D^d · S^s · Π (1 − k S)^p
+
+and a table is read with the log of its values linear in −ln(1 − S), as `laws.multipliers.Measured` and
+`cost.hardware.Ratio` are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsity_lab.cost.assumptions import Setting, Speeds
+from sparsity_lab.cost.economics import Existing, annuity
+from sparsity_lab.laws.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.multipliers import Measured, Multiplier, SparseSchedule
+from sparsity_lab.laws.optimum import acts_on_size_alone
+from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.terms import Power, Term, amplitude, number
+from sparsity_lab.report.language import Words
+
+MOST_SPARSE = 0.95
+"""upper end of the slider"""
+REACH = 100.0
+"""sliders go this many times below and above the scenario's value"""
+FINE = -np.expm1(-np.linspace(0, -np.log1p(-0.99), 401))
+COARSE = FINE[[0, -1]]
+"""sparsities at which a cost multiplier that is a formula becomes a table: two where its log is linear in −ln(1 − S)"""
+SLIDERS = (
+    ("nonzero", "Size of the dense model, N"),
+    ("data", "Training data of one run, D"),
+    ("sparsity", "Sparsity, S"),
+    ("items", "Inference a year"),
+)
+ROWS = (
+    ("weights", "Non-zero weights"),
+    ("all", "Weights before pruning"),
+    ("loss", "Loss"),
+    ("same", "Loss with as many non-zero weights"),
+    ("training", "Training time of one run"),
+    ("total", "Cost over the horizon"),
+)
+WORDS: Mapping[str, str] = {
+    "dense": "dense",
+    "nats": "nats",
+    "weights": "weights",
+    "tokens": "tokens",
+    "images": "images",
+    "tokens_a_year": "tokens a year",
+    "images_a_year": "images a year",
+    "endless": "out of reach",
+    "comma": ", ",
+    "name_nonzero": "N",
+    "name_data": "D",
+    "name_sparsity": "S",
+    "sparse_head": "{sparsity} zeros",
+    "beyond": "Beyond the runs that the law was fitted to (an extrapolation): {names}.",
+    "break_above": "from {items}",
+    "break_below": "up to {items}",
+    "break_always": "whatever the inference volume",
+    "break_never": "at no inference volume",
+    "train-sparse": "Here: train sparse at {sparsity} zeros. It saves {money} over {years} years.",
+    "prune-existing": "Here: prune the trained model to {sparsity} zeros. It saves {money} over {years} years.",
+    "stay-dense": "Here: stay dense. No sparsity that was considered costs less.",
+    "cost_alt": "Cost of equal quality against sparsity: {sparse} at {sparsity} zeros, {dense} dense.",
+    "loss_alt": "Loss of N non-zero weights against sparsity: {sparse} at {sparsity} zeros, {dense} dense.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Playground:
+    """What the sliders start from and what stays fixed behind them.
+
+    Attributes:
+        setting: scenario, law and hardware of the advice.
+        machines: what hardware makes of zeros, by name; the setting's own first.
+        known: least and largest sparsity, nonzero and data of the runs that the law was fitted to; empty where nobody
+            knows.
+        start: sparsity that the slider starts at.
+    """
+
+    setting: Setting
+    machines: Mapping[str, Speeds]
+    known: Mapping[str, tuple[float, float]]
+    start: float
+
+
+@dataclass(frozen=True, eq=False)
+class WhatIf:
+    """The what-if part of a page: data for the script, and the rows that the script fills."""
+
+    payload: Mapping[str, Any]
+    sliders: Sequence[tuple[str, str]] = SLIDERS
+    rows: Sequence[tuple[str, str]] = ROWS
+
+
+def what_if(ground: Playground, words: Words) -> WhatIf | None:
+    """Everything the script needs; None for a form of a user's own whose features the script does not know."""
+    terms = law_terms(ground.setting.law)
+    if terms is None:
+        return None
+    setting = ground.setting
+    case, unit = setting.case(), setting.law.data_unit
+    numbers = {name: float(value) for name, value in vars(case.given).items()}
+    start = {
+        "nonzero": numbers.pop("nonzero"),
+        "data": numbers.pop("data"),
+        "sparsity": ground.start,
+        "items": numbers.pop("items_per_year"),
+        "hardware": 0,
+    }
+    said = {key: words(text) for key, text in WORDS.items()}
+    payload = {
+        **numbers,
+        "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
+        "terms": terms,
+        "size_alone": acts_on_size_alone(setting.law),
+        "known": {name: list(span) for name, span in ground.known.items()},
+        "sparsities": list(setting.scenario.sparsities),
+        "existing": _existing(case.existing),
+        "available": _limit(case.available),
+        "profiles": [_machine(words.name(name), speeds) for name, speeds in ground.machines.items()],
+        "currency": setting.scenario.currency,
+        "start": start,
+        "ranges": {name: _range(start[name]) for name in ("nonzero", "data", "items")}
+        | {"sparsity": [0.0, MOST_SPARSE]},
+        "words": said | {"unit": said[unit], "unit_a_year": said[f"{unit}_a_year"]},
+    }
+    return WhatIf(payload)
+
+
+def law_terms(law: Law) -> list[dict[str, Any]] | None:
+    """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where a feature is none of ours."""
+    values = law.params._asdict()
+    terms = [_term(term, values, law) for term in law.form.terms]
+    return None if None in terms else [term for term in terms if term is not None]
+
+
+def _term(term: Term, values: Mapping[str, Any], law: Law) -> dict[str, Any] | None:
+    found: dict[str, Any] = {"nonzero": 0.0, "data": 0.0, "sparsity": 0.0, "shares": []}
+    for power in term.powers:
+        exponent = float(power.sign * number(power.exponent, values))
+        shares = _shares(power, law)
+        if shares is None:
+            return None
+        found["nonzero"] += exponent * power.feature.size
+        found["data"] += exponent * power.feature.data
+        found["sparsity"] += exponent * (power.feature == SPARSITY)
+        found["shares"] += [[k, exponent * p] for k, p in shares]
+    return {"amplitude": float(amplitude(term, values)), **found}
+
+
+def _shares(power: Power, law: Law) -> tuple[tuple[float, float], ...] | None:
+    """g(S) of a feature as pairs (k, p) of (1 − k S)^p; S itself is kept apart."""
+    if power.feature in (NONZERO, DATA, SPARSITY):
+        return ()
+    if power.feature == DENSITY:
+        return ((1.0, 1.0),)
+    if power.feature == DENSE:
+        return ((1.0, -1.0),)
+    if law.form.name == "average_params":
+        return ((law.form.settings[0], 1.0), (1.0, -1.0))
+    return None
+
+
+def _existing(existing: Existing | None) -> dict[str, Any] | None:
+    if existing is None:
+        return None
+    return {**asdict(existing), "pretraining": existing.pretraining}
+
+
+def _limit(available: ArrayLike) -> float | None:
+    """Items that a run may use; None where nobody limits them."""
+    limit = float(np.asarray(available))
+    return limit if np.isfinite(limit) else None
+
+
+def _machine(name: str, speeds: Speeds) -> dict[str, Any]:
+    r = speeds.inference
+    return {
+        "name": name,
+        "training": _training(speeds.training),
+        "inference": _table(r.sparsity, r.ratio) if r else {"sparsity": [0.0], "value": [1.0]},
+    }
+
+
+def _training(m: Multiplier) -> dict[str, Any]:
+    """A table of m(S), or the q of m = (1 − q S) / (1 − S)."""
+    if isinstance(m, SparseSchedule):
+        return {"progress": m.mean_progress}
+    if isinstance(m, Measured):
+        return _table(m.sparsity, m.cost)
+    ends = Measured(COARSE, m(COARSE))
+    return _table(COARSE, ends.cost) if np.allclose(ends(FINE), m(FINE), rtol=1e-9) else _table(FINE, m(FINE))
+
+
+def _table(sparsity: FloatArray, value: FloatArray) -> dict[str, list[float]]:
+    return {"sparsity": sparsity.tolist(), "value": value.tolist()}
+
+
+def _range(value: float) -> list[float]:
+    return [value / REACH, value * REACH] if value > 0 else [1.0, 1e12]

@@ -1,0 +1,216 @@
+"""Scenario specs: the money question. Which quality is wanted, on which hardware, how often, how long, at what price.
+
+Amounts are in one currency, which is a label. Items are what the law's data count: tokens or images.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sparsity_lab.specs.base import Count, Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.choices import CostMultiplier, LawForm
+from sparsity_lab.specs.hardware import ProductFormat
+
+Amount = Annotated[float, Field(ge=0)]
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] >= span[1]:
+        raise ValueError(f"the first must be below the second, found {list(span)}")
+    return span
+
+
+Span = Annotated[tuple[Amount, Amount], AfterValidator(_ordered)]
+"""a lowest and a highest value that are both thought possible"""
+Share = Annotated[float, Field(gt=0, le=1)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1)]
+
+
+class EvidenceSource(Spec):
+    """Which law tells what a sparse model of N non-zero weights is worth: give `study` or `law`."""
+
+    study: str | None = None
+    """a study that has been fitted; also tells the hardware and the pruning schedule"""
+    form: LawForm | None = None
+    """which of the study's laws; its frantar law, or the only one, when left out"""
+    law: str | None = None
+    """a law's name or file"""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EvidenceSource:
+        if (self.study is None) == (self.law is None):
+            raise ValueError("give either study or law")
+        if self.form and self.study is None:
+            raise misfit("goes with a study", "form")
+        return self
+
+
+class TargetModel(Spec):
+    """The dense model whose quality every option must reach."""
+
+    nonzero: Positive
+    """N_ref, prunable weights of the dense model"""
+    data: Positive
+    """D, training tokens or images of one run"""
+
+
+class Accelerator(Spec):
+    """What runs the model: its price by the hour, its power and how fast it really is."""
+
+    price_per_hour: Amount
+    """rent, or depreciation"""
+    power_watts: Amount = 0.0
+    """drawn under load, where electricity is paid apart from the rent"""
+    electricity_per_kwh: Amount = 0.0
+    pue: Annotated[float, Field(ge=1)] = 1.0
+    """power usage effectiveness of the building: all power drawn / power of the machine"""
+    flops_per_second: Positive | None = None
+    """dense FLOP/s sustained; give this, or peak and utilisation, or neither where the hardware profile is measured"""
+    peak_flops_per_second: Positive | None = None
+    utilisation: Share | None = None
+    """sustained / peak"""
+
+    @model_validator(mode="after")
+    def _one_speed(self) -> Accelerator:
+        if (self.peak_flops_per_second is None) != (self.utilisation is None):
+            raise ValueError("peak_flops_per_second and utilisation go together")
+        if self.flops_per_second is not None and self.utilisation is not None:
+            raise ValueError("give either flops_per_second, or peak_flops_per_second and utilisation")
+        return self
+
+
+class TrainingPlan(Spec):
+    """How often the model is trained, and on what."""
+
+    runs_per_year: Amount
+    data_available: Positive | None = None
+    """distinct tokens or images that a run may use; as many as one likes when left out"""
+    cost: CostMultiplier = "measured"
+    """m(S), cost of a sparse step relative to a dense model of as many non-zero weights; measured: the hardware
+    profile's, or that of hardware which multiplies zeros like any number where there is no profile"""
+
+
+class InferencePlan(Spec):
+    """How much the model is used."""
+
+    items_per_year: Amount
+    """tokens or images a year"""
+    accelerator: Accelerator | None = None
+    """the one that trains when left out"""
+
+
+class Engineering(Spec):
+    """People's work that sparsity costs and dense training does not."""
+
+    days: Amount
+    """once, before anything is saved"""
+    day_cost: Amount
+    days_per_year: Amount = 0.0
+    """to keep it working"""
+
+
+class Checkpoint(Spec):
+    """A trained dense model that could be pruned instead of training a sparse one from scratch."""
+
+    dense: Positive
+    """its prunable weights"""
+    data: Positive
+    """what it was trained on"""
+    paid: bool = True
+    """whether its training costs nothing any more; else every run trains such a checkpoint first"""
+    worth: tuple[tuple[Sparsity, Positive], ...] | None = None
+    """pairs of S and rho: data that training from scratch needs / data of the pruning phase, at equal loss. Those of
+    Frantar et al. 2024 for ViT when left out: 4.90, 4.27, 2.45 at 0.5, 0.75, 0.875"""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Checkpoint:
+        levels = [S for S, _ in self.worth or ((0.0, 1.0),)]
+        if not levels or any(a >= b for a, b in pairwise(levels)):
+            raise misfit("sparsities must rise", "worth")
+        return self
+
+
+class Ranges(Spec):
+    """What is uncertain, as the lowest and highest value thought possible; what is left out stays as it is."""
+
+    price_per_hour: Span | None = None
+    """of every accelerator that has the training one's price"""
+    electricity_per_kwh: Span | None = None
+    utilisation: Span | None = None
+    """of the training accelerator, and of inference on the same one"""
+    flops_per_second: Span | None = None
+    """likewise"""
+    runs_per_year: Span | None = None
+    data: Span | None = None
+    """training tokens or images of one run"""
+    data_available: Span | None = None
+    items_per_year: Span | None = None
+    days: Span | None = None
+    """of engineering, once"""
+    days_per_year: Span | None = None
+    day_cost: Span | None = None
+    discount_rate: Span | None = None
+
+    @property
+    def given(self) -> dict[str, tuple[float, float]]:
+        """The ranges that were given, by name."""
+        found = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: span for name, span in found if span is not None}
+
+
+class ScenarioSpec(SpecFile):
+    """One decision: is it worth training sparse, or pruning what there is, to reach the quality of a dense model?"""
+
+    kind: Literal["scenario"] = "scenario"
+    description: str = ""
+    """one or two sentences that head the advice"""
+    evidence: EvidenceSource
+    hardware: str | None = None
+    """a hardware profile's name or file; the study's own when left out"""
+    format: ProductFormat | None = None
+    """how sparse weights are laid out for inference; at each sparsity the fastest that the profile has, or dense where
+    none helps, when left out"""
+    model: TargetModel
+    sparsities: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1), Distinct] = (
+        0.5,
+        0.75,
+        0.875,
+    )
+    """the sparsities that are considered"""
+    training: TrainingPlan
+    accelerator: Accelerator
+    inference: InferencePlan
+    engineering: Engineering
+    checkpoint: Checkpoint | None = None
+    """a dense model that could be pruned; only training from scratch is considered when left out"""
+    horizon_years: Count = 3
+    discount_rate: Fraction = 0.08
+    """a year"""
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"
+    """a label"""
+    ranges: Ranges = Ranges()
+    draws: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """of the Monte Carlo"""
+    seed: Seed = 0
+    confidence: Confidence = 0.9
+    """of the intervals; and the share of draws that must agree before anything but dense is recommended"""
+
+    @model_validator(mode="after")
+    def _ranges_fit(self) -> ScenarioSpec:
+        by_peak = self.accelerator.utilisation is not None
+        if self.ranges.utilisation is not None and not by_peak:
+            raise misfit("the accelerator is not given by peak and utilisation", "ranges", "utilisation")
+        if self.ranges.flops_per_second is not None and by_peak:
+            raise misfit("the accelerator is given by peak and utilisation", "ranges", "flops_per_second")
+        if self.ranges.data_available is not None and self.training.data_available is None:
+            raise misfit("training.data_available is not given", "ranges", "data_available")
+        for name in ("utilisation", "flops_per_second", "data", "data_available"):
+            span = self.ranges.given.get(name)
+            if span is not None and span[0] <= 0:
+                raise misfit("must be above 0", "ranges", name)
+        if self.ranges.utilisation is not None and self.ranges.utilisation[1] > 1:
+            raise misfit("must be at most 1", "ranges", "utilisation")
+        return self

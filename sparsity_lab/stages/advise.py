@@ -1,0 +1,134 @@
+"""Advise: from a scenario file to a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.cost.advice import Advice
+from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.decision import advise
+from sparsity_lab.cost.hardware import load_profile
+from sparsity_lab.errors import SpecError
+from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.laws.law import Law
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.loading import file_of, load_spec
+from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.scenarios import ScenarioSpec
+from sparsity_lab.specs.schedules import Schedule
+from sparsity_lab.stages.law_files import open_law
+from sparsity_lab.stages.measure import known_profile
+from sparsity_lab.stages.workspace import Workspace, open_workspace
+
+SHIPPED = Path(__file__).parents[2] / "specs"
+"""scenarios of this checkout, known by name in every folder"""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A scenario with everything that it is decided by.
+
+    Attributes:
+        name: of the scenario.
+        setting: scenario, law and hardware.
+        evidence: where the law comes from, in words.
+        schedule: of the study's pruning; None where there is no study.
+        document: of a law fitted here.
+    """
+
+    name: str
+    setting: Setting
+    evidence: str
+    schedule: Schedule | None = None
+    document: LawDocument | None = None
+
+    def advice(self) -> Advice:
+        """The decision."""
+        return advise(self.setting, self.name, self.evidence, self.document)
+
+
+def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
+    """Decide a scenario.
+
+    Args:
+        scenario: name of a file in specs/scenarios, or a path.
+        root: the project folder.
+
+    Raises:
+        SpecError: there is no such scenario, it is wrong, or nothing says how fast its accelerator is.
+        RecordError: it names a law or hardware that is not there or is damaged.
+    """
+    return open_scenario(scenario, root).advice()
+
+
+def open_scenario(scenario: str, root: Path = Path()) -> Asked:
+    """A scenario with its law and hardware; arguments and errors as `advise_scenario`."""
+    path = _file(scenario, root)
+    spec = load_spec(path, "scenario")
+    assert isinstance(spec, ScenarioSpec)
+    source = spec.evidence
+    if source.study is None:
+        assert source.law is not None, "a scenario has one source of evidence"
+        opened = open_law(source.law, root)
+        profile = load_profile(root, spec.hardware) if spec.hardware else None
+        return asked(path.stem, spec, opened.law, profile, opened.name, document=opened.document)
+    space = open_workspace(source.study, root)
+    opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
+    return asked(
+        path.stem,
+        spec,
+        opened.law,
+        scenario_profile(space, spec),
+        f"{source.study} ({opened.law.form.name})",
+        schedule=schedule_of(space.study),
+        document=opened.document,
+    )
+
+
+def asked(
+    name: str,
+    spec: ScenarioSpec,
+    law: Law,
+    profile: HardwareProfile | None,
+    evidence: str,
+    *,
+    schedule: Schedule | None = None,
+    document: LawDocument | None = None,
+) -> Asked:
+    """A scenario put together; see `Asked`.
+
+    Raises:
+        SpecError: the law knows nothing of sparsity.
+        RecordError: the hardware says nothing of the scenario's format.
+    """
+    if not law.form.sees_sparsity:
+        raise SpecError(
+            "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
+        )
+    return Asked(name, Setting(spec, law, profile, speeds_of(spec, profile, schedule)), evidence, schedule, document)
+
+
+def scenario_profile(space: Workspace, spec: ScenarioSpec) -> HardwareProfile | None:
+    """The hardware that the scenario names, else the study's; None where nothing was measured."""
+    return load_profile(space.layout.root, spec.hardware) if spec.hardware else known_profile(space)
+
+
+def schedule_of(study: Study) -> Schedule | None:
+    """Of the regime that the study's laws are about."""
+    regime = study.regimes[study.law_regime]
+    return None if isinstance(regime, Dense) else regime.schedule
+
+
+def _file(scenario: str, root: Path) -> Path:
+    if scenario.endswith((".yaml", ".yml")):
+        return Path(scenario)
+    folders = (Layout(root).specs, SHIPPED)
+    for folder in folders:
+        if (path := file_of(folder, "scenario", scenario)).is_file():
+            return path
+    homes = (file_of(folder, "scenario", "x").parent for folder in folders)
+    known = ", ".join(sorted({path.stem for home in homes for path in home.glob("*.yaml")})) or "none here"
+    raise SpecError("no such scenario", found=scenario, expected=f"a file, or one of: {known}")

@@ -1,0 +1,148 @@
+"""What a run holds in memory while it trains, and what its weights take as files, in bytes. Planning needs it: no torch.
+
+Training holds flat float32 vectors (`training.arena`) in which every tensor begins at a multiple of 64 bytes; a
+sparse run holds its zeros like any number. Files hold what `checkpoints.encodings` and `training.checkpoint` write,
+names and headers apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from typing import assert_never
+
+from sparsity_lab.artifacts.records import RunMemory
+from sparsity_lab.models.activations import activation_bytes
+from sparsity_lab.models.count import embedding_shapes, other_shapes, prunable_shapes
+from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
+from sparsity_lab.specs.models import Dims
+from sparsity_lab.specs.patterns import NofM
+from sparsity_lab.specs.regimes import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
+
+VALUE = 4
+"""bytes of a float32"""
+ALIGNMENT = 16
+"""weights; of the arena"""
+INTEGERS = ((2**15 - 1, 2), (2**31 - 1, 4), (2**63 - 1, 8))
+"""largest index, and the bytes that it takes"""
+RANDOM_STATE = 5056
+"""bytes of torch's generator, a Mersenne twister"""
+Shape = tuple[int, ...]
+Zeros = Mapping[str, int]
+"""weights that are zero, by tensor"""
+
+
+def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
+    """Memory of a run.
+
+    Args:
+        run: the run.
+        zeros: of every prunable tensor and pruned embedding at the end; those planned when None, which a global
+            allocation may share out otherwise: a few bytes of a CSR file depend on that.
+    """
+    prunable, other, masked = prunable_shapes(run.model), other_shapes(run.model), _masked(run)
+    vector, prefix = VALUE * _aligned([*prunable.values(), *other.values()]), _aligned(masked.values())
+    moments, working = _optimizer_vectors(run.optimizer)
+    remainder = VALUE * prefix if isinstance(run.regime, StraightThrough) and run.sparsity > 0 else 0
+    sizes = [prod(shape) for shape in (*prunable.values(), *other.values())]
+    count, losses = 8, VALUE  # scalars: steps of the optimiser, sum of training losses
+    state = moments * vector + remainder + count + losses + RANDOM_STATE
+    found = planned_zeros(run) if zeros is None else zeros
+    return RunMemory(
+        weights=vector,
+        gradients=vector,
+        optimizer=moments * vector,
+        scratch=working * vector,
+        masks=prefix,
+        remainder=remainder,
+        activations=activation_bytes(run.model, run.objective, run.batch),
+        checkpoint=VALUE * sum(sizes) + sum(map(prod, masked.values())) + state,
+        file_dense=VALUE * sum(sizes),
+        file_bitmask=_file(run.model, found, bitmask_bytes),
+        file_csr=_file(run.model, found, csr_bytes),
+        file_n_m=_n_m_file(run, found),
+    )
+
+
+def planned_zeros(run: RunSpec) -> dict[str, int]:
+    """Zeros that a run is to end with, of every prunable tensor and pruned embedding."""
+    if isinstance(run.regime, Dense) or run.sparsity == 0:
+        return {}
+    zeros = share_out(run.regime, run.sparsity, prunable_shapes(run.model)).at(run.sparsity)
+    embeddings = _pruned_embeddings(run.regime, run.model)
+    sparsity = embedding_sparsity(run.sparsity)
+    return zeros | {name: zeros_for(sparsity, prod(shape)) for name, shape in embeddings.items()}
+
+
+def bitmask_bytes(shape: Shape, zeros: int, value: int = VALUE) -> int:
+    """Bytes of the weights that are not zero, and a bit a weight."""
+    return value * (prod(shape) - zeros) + _packed(prod(shape))
+
+
+def csr_bytes(shape: Shape, zeros: int, value: int = VALUE) -> int:
+    """Bytes of the weights that are not zero, their columns, and where each of the rows begins."""
+    (rows, columns), kept = shape, prod(shape) - zeros
+    return kept * (value + _integer(columns - 1)) + (rows + 1) * _integer(kept)
+
+
+def n_m_bytes(shape: Shape, n: int, m: int, value: int = VALUE) -> int:
+    """Bytes of n of every m weights, and of their places in ceil(log2 m) bits each."""
+    stored = prod(shape) // m * n
+    return value * stored + _packed(stored * (m - 1).bit_length())
+
+
+def _file(dims: Dims, zeros: Zeros, stored: Callable[[Shape, int], int]) -> int:
+    """Prunable tensors as `stored` says, another matrix too where that takes less, the rest dense."""
+    total = sum(stored(shape, zeros.get(name, 0)) for name, shape in prunable_shapes(dims).items())
+    for name, shape in other_shapes(dims).items():
+        dense = VALUE * prod(shape)
+        total += min(dense, stored(shape, zeros.get(name, 0))) if len(shape) == 2 else dense
+    return total
+
+
+def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
+    """As n:m, but for tensors that pruning left alone; None where no n:m was asked for."""
+    if isinstance(run.regime, Dense) or not isinstance(run.regime.pattern, NofM) or run.sparsity == 0:
+        return None
+    n, m = run.regime.pattern.n, run.regime.pattern.m
+    assert n is not None, "a run's pattern is resolved"
+    prunable = prunable_shapes(run.model)
+    whole = VALUE * sum(map(prod, other_shapes(run.model).values()))
+    return whole + sum(
+        n_m_bytes(shape, n, m) if zeros.get(name) else VALUE * prod(shape) for name, shape in prunable.items()
+    )
+
+
+def _masked(run: RunSpec) -> Mapping[str, Shape]:
+    """Tensors that have a mask, whether or not anything is pruned."""
+    return {**prunable_shapes(run.model), **_pruned_embeddings(run.regime, run.model)}
+
+
+def _pruned_embeddings(regime: RegimeSpec, dims: Dims) -> Mapping[str, Shape]:
+    prunes = not isinstance(regime, Dense) and regime.allocation.embeddings == "balanced"
+    return dict(embedding_shapes(dims)) if prunes else {}
+
+
+def _optimizer_vectors(optimizer: Optimizer) -> tuple[int, int]:
+    """Vectors of a number a weight: those that are state, and those to work in (AdamW's also marks what decays)."""
+    match optimizer:
+        case AdamW():
+            return 2, 1 + (optimizer.weight_decay > 0)
+        case AdaFactor():
+            return 1, 1
+        case _:
+            assert_never(optimizer)
+
+
+def _aligned(shapes: Iterable[Shape]) -> int:
+    return sum(-(-prod(shape) // ALIGNMENT) * ALIGNMENT for shape in shapes)
+
+
+def _packed(bits: int) -> int:
+    return -(-bits // 8)
+
+
+def _integer(largest: int) -> int:
+    return next(size for most, size in INTEGERS if largest <= most)

@@ -1,0 +1,183 @@
+"""Advice from files: shipped scenarios, errors, a terminal of 80 columns, and a report with its own advice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from projects import cli, edit, one_error, space_of, write_spec
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.cost.advice_text import say
+from sparsity_lab.cost.hardware import write_profile
+from sparsity_lab.errors import SpecError
+from sparsity_lab.laws.documents import read_document
+from sparsity_lab.specs.bundle import load_study
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.stages.advice_table import WIDTH, advice_lines, columns, wrapped
+from sparsity_lab.stages.advise import advise_scenario, open_scenario
+from sparsity_lab.stages.counsel import NEUTRAL, counsel_of
+from sparsity_lab.stages.report import report_study
+
+SCENARIO: dict[str, Any] = {
+    "version": 1,
+    "kind": "scenario",
+    "evidence": {"study": "tiny", "form": "frantar"},
+    "model": {"nonzero": 6144, "data": 4096},
+    "sparsities": [0.5],
+    "training": {"runs_per_year": 12},
+    "accelerator": {"price_per_hour": 0.1, "flops_per_second": 1e9},
+    "inference": {"items_per_year": 1e9},
+    "engineering": {"days": 1, "day_cost": 100},
+    "draws": 100,
+}
+
+
+def project_with(root: Path, **changes: Any) -> Path:
+    """A project that has a scenario."""
+    write_spec(root, "scenarios/ours", SCENARIO | changes)
+    return root
+
+
+def timed(root: Path) -> None:
+    """Lets a project have measured whole training steps."""
+    steps = [
+        {
+            "regime": "gradual" if S else "dense",
+            "nonzero": 6144,
+            "sparsity": S,
+            "dense": int(6144 / (1 - S)),
+            "batch": 8,
+            "items": 128,
+            "seconds": seconds,
+            "low": 0.9 * seconds,
+            "high": 1.1 * seconds,
+        }
+        for S, seconds in ((0.0, 0.01), (0.5, 0.018))
+    ]
+    head = {"version": 1, "origin": "measured", "sources": ["made up"], "device": "cpu"}
+    path = Layout(root).hardware("tiny")
+    path.parent.mkdir(exist_ok=True)
+    write_profile(HardwareProfile.model_validate(head | {"training": steps}), path)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """Advice on each scenario that rests on published figures alone."""
+    empty = tmp_path_factory.mktemp("empty")
+    return {name: advise_scenario(name, empty) for name in ("vit-a100", "vit-h100", "vit-pretrained")}
+
+
+def test_published_figures_decide_by_the_machine(shipped):
+    a100, h100 = (shipped[name].lights[1] for name in ("vit-a100", "vit-h100"))
+    assert a100.threshold == h100.threshold == pytest.approx(2 / 1.596, rel=1e-3)
+    assert (a100.value, h100.value) == pytest.approx((1.4, 1.2))
+    assert a100.value > a100.threshold
+    assert h100.value < h100.threshold
+    assert shipped["vit-h100"].options[1].npv < 0 < shipped["vit-a100"].options[1].npv
+
+
+def test_pretrained_model_is_pruned(shipped):
+    assert shipped["vit-pretrained"].recommendation.choice == "prune-existing"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_terminal_of_80_columns(shipped, language):
+    for advice in shipped.values():
+        lines = [click.unstyle(line) for line in advice_lines(advice, language)]
+        assert max(map(columns, lines)) <= WIDTH
+        assert sum("█" in line for line in lines) == len(advice.tornado)
+
+
+def test_wrapping_keeps_every_word():
+    text = "one two three " * 20
+    lines = wrapped(text, " - ", 30)
+    assert " ".join(lines).split() == ["-", *text.split()]
+    assert max(map(len, lines)) <= 30
+    japanese = wrapped("疎なモデルは形が大きくなるため、同じ品質にはもっと速さが必要です。" * 3, "", 40)
+    assert max(map(columns, japanese)) <= 42  # a full stop stays with its sentence
+    assert not any(line.startswith(("。", "、")) for line in japanese)
+
+
+def test_a_study_gives_law_schedule_and_hardware(trained):
+    timed(project_with(trained))
+    held = open_scenario("ours", trained)
+    assert held.document is not None
+    assert held.setting.law.draws is not None
+    assert held.setting.profile is not None
+    assert held.evidence == "tiny (frantar)"
+
+
+def test_far_from_the_runs_it_stays_dense_until(trained):
+    project_with(trained, model={"nonzero": 1e12, "data": 1e13}, inference={"items_per_year": 1e18})
+    found = advise_scenario("ours", trained).recommendation
+    assert (found.choice, found.firm) == ("stay-dense", False)
+    assert "doubt-range" in {message.key for message in found.until}
+
+
+def test_errors_name_what_there_is(trained):
+    project_with(trained)
+    with pytest.raises(SpecError, match="ours, "):
+        advise_scenario("theirs", trained)
+    write_spec(trained, "scenarios/ours", SCENARIO | {"accelerator": {"price_per_hour": 1}})
+    with pytest.raises(SpecError, match="flops_per_second"):
+        advise_scenario("ours", trained)
+    write_spec(trained, "scenarios/ours", SCENARIO | {"evidence": {"study": "tiny", "form": "chinchilla"}})
+    with pytest.raises(SpecError, match="nothing of sparsity"):
+        advise_scenario("ours", trained)
+
+
+def test_command_prints_json_and_one_error(trained):
+    project_with(trained)
+    told = json.loads(cli(trained, "advise", "ours", "--json").stdout)
+    assert told["scenario"] == "ours"
+    assert told["recommendation"]["choice"] in {"stay-dense", "train-sparse"}
+    assert "no such scenario" in one_error(cli(trained, "advise", "nothing", code=2))
+
+
+def test_report_takes_the_scenario_of_its_study(trained):
+    project_with(trained)
+    edit(trained, "studies/tiny", scenario="ours")
+    space = space_of(trained)
+    found = counsel_of(space, laws(trained))
+    assert found is not None
+    assert found.advice.scenario == "ours"
+    assert found.playground.start == found.advice.options[found.advice.focus].sparsity == 0.5
+    written = report_study(space, "ja")
+    assert written.headline == say("ja")(found.advice.recommendation.headline)
+    assert written.headline in written.index.read_text(encoding="utf-8")
+
+
+def test_a_study_of_its_own_has_neutral_prices_once_it_was_timed(trained):
+    shutil.rmtree(trained / "hardware", ignore_errors=True)
+    documents = laws(trained)
+    converged = documents["frantar"].fit.model_copy(update={"converged": True})
+    documents["frantar"] = documents["frantar"].model_copy(update={"fit": converged})
+    assert counsel_of(space_of(trained), documents) is None
+    timed(trained)
+    found = counsel_of(space_of(trained), documents)
+    assert found is not None
+    assert found.advice.scenario == NEUTRAL
+    assert found.advice.target_nonzero == 13_824
+    loose = documents["frantar"].fit.model_copy(update={"converged": False})
+    documents["frantar"] = documents["frantar"].model_copy(update={"fit": loose})
+    assert counsel_of(space_of(trained), documents) is None
+
+
+def test_a_scenario_of_another_study_is_refused(bare):
+    project_with(bare, evidence={"law": "frantar2024-vit-jft"})
+    edit(bare, "studies/tiny", scenario="ours")
+    with pytest.raises(SpecError, match="something else than this study"):
+        load_study(bare / "specs/studies/tiny.yaml")
+    edit(bare, "studies/tiny", scenario="nothing")
+    with pytest.raises(SpecError, match="names a scenario that has no file"):
+        load_study(bare / "specs/studies/tiny.yaml")
+
+
+def laws(root: Path):
+    """The tiny study's fitted laws."""
+    return {form: read_document(Layout(root).law("tiny", form)) for form in ("frantar", "chinchilla")}

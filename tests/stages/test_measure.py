@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from projects import edit, silent, space_of
+from typer.testing import CliRunner, Result
+
+from sparsity_lab.cli.main import app
+from sparsity_lab.cost.hardware import training_cost
+from sparsity_lab.cost.kernels.formats import UnsupportedError
+from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.stages import measuring
+from sparsity_lab.stages.measure import known_profile, profile_of
+from sparsity_lab.stages.measure_plan import Wish, plan_of_shapes, plan_of_study
+from sparsity_lab.stages.measure_text import profile_text
+from sparsity_lab.stages.measuring import Measurement, Task, Timed, carry_out, measure_shapes, measure_study
+from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.training.paired import TooSlowError
+
+CPU = torch.device("cpu")
+QUICK = Wish(seconds=1, formats=("csr",), sparsities=(0.5, 0.9))
+
+
+class Ticks:
+    """A clock that moves by a millisecond whenever it is read: what fits into a time hangs on no machine."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-3
+        return self.now
+
+
+@pytest.fixture
+def prepared(bare: Path) -> Path:
+    """The tiny study with its data made and nothing trained."""
+    edit(bare, "studies/tiny", search=None)
+    prepare_study(space_of(bare), silent())
+    return bare
+
+
+def measured(root: Path, wish: Wish = QUICK, *, again: bool = False) -> Measurement:
+    return measure_study(space_of(root), wish, again=again, console=silent(), clock=Ticks())
+
+
+def test_time_that_a_task_leaves_goes_to_those_after_it() -> None:
+    now, given = 0.0, []
+
+    def work(seconds: float) -> Sequence[Timed]:
+        nonlocal now
+        given.append(seconds)
+        now += 1.0
+        return []
+
+    tasks = [Task(name, share, work) for name, share in (("a", 0.5), ("b", 0.25), ("c", 0.25))]
+    carry_out(tasks, 10.0, lambda _: None, lambda: now)
+    assert given == pytest.approx([5.0, 4.5, 8.0])
+
+
+def test_what_cannot_be_timed_is_skipped_with_the_reason_and_so_is_what_comes_too_late() -> None:
+    now = 0.0
+
+    def slow(_: float) -> Sequence[Timed]:
+        nonlocal now
+        now += 20.0
+        raise TooSlowError("much too slow")
+
+    def lacking(_: float) -> Sequence[Timed]:
+        raise UnsupportedError("no such kernel")
+
+    tasks = [Task("a", 1, lacking), Task("b", 1, slow), Task("c", 1, slow)]
+    _, skipped = carry_out(tasks, 10.0, lambda _: None, lambda: now)
+    assert skipped == ["a: no such kernel", "b: much too slow", "c: the time was used up"]
+
+
+def test_a_study_is_measured_kept_and_found(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotReadyError, match="sparsity-lab measure tiny"):
+        profile_of(space_of(prepared))
+    assert known_profile(space_of(prepared)) is None
+    first = measured(prepared)
+    profile = first.profile
+    assert not first.kept
+    assert (profile.origin, profile.device) == ("measured", "cpu")
+    assert {(step.nonzero, step.sparsity) for step in profile.training} == {
+        (size, S) for size in (1536, 6144, 13_824) for S in (0.0, 0.5)
+    }
+    assert {step.regime for step in profile.training if step.sparsity} == {"gradual"}
+    assert {(step.format, step.sparsity) for step in profile.inference} == {("csr", 0.5), ("csr", 0.9)}
+    assert all(one.verified for one in profile.products)
+    assert training_cost(profile)(torch.tensor(0.5).numpy()) > 0
+    assert profile_of(space_of(prepared)) == profile
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    before = first.path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring, "carry_out", forbidden)
+        assert measured(prepared).kept
+        with pytest.raises(AssertionError, match="measured again"):
+            measured(prepared, again=True)
+        with pytest.raises(AssertionError, match="measured again"):
+            measured(prepared, Wish(formats=("csr",), sparsities=(0.5,)))
+        edited = json.loads(before)
+        edited["machine"]["torch"] = "0.1"
+        first.path.write_text(json.dumps(edited))
+        with pytest.raises(AssertionError, match="measured again"):
+            measured(prepared)
+    text = profile_text(profile)
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("measured on"))
+    assert "Training steps" in text
+
+
+def test_seconds_do_not_change_what_is_asked(prepared: Path) -> None:
+    space = space_of(prepared)
+    one, other = (plan_of_study(space, Wish(seconds=seconds), CPU).digest() for seconds in (1, 40))
+    assert one == other
+    assert one != plan_of_study(space, Wish(dtypes=("float64",)), CPU).digest()
+
+
+def test_the_hardware_that_a_study_names_is_its_own(prepared: Path) -> None:
+    edit(prepared, "studies/tiny", hardware="h100-2-4")
+    assert profile_of(space_of(prepared)).origin == "published"
+
+
+def test_unprepared_data_is_told(bare: Path) -> None:
+    edit(bare, "studies/tiny", search=None)
+    with pytest.raises(NotReadyError, match="sparsity-lab prepare tiny"):
+        measured(bare)
+
+
+def test_llm_shapes_are_asked_without_a_study(tmp_path: Path) -> None:
+    plan = plan_of_shapes(tmp_path, Wish(), CPU)
+    assert {(ask.outputs, ask.inputs) for ask in plan.products} == {(4096, 4096), (11008, 4096), (4096, 11008)}
+    assert not plan.families
+    assert not plan.passes
+
+
+def test_products_of_a_study_alone(prepared: Path) -> None:
+    wish = Wish(shapes="tiny", formats=("csr",), sparsities=(0.5,), batches=(1,), seconds=1)
+    found = measure_shapes(prepared, wish, console=silent(), clock=Ticks())
+    assert found.path == prepared / "hardware" / "tiny.json"
+    assert not found.profile.training
+    assert {one.rows for one in found.profile.products} == {16}, "one example of 16 tokens"
+
+
+def test_the_command_measures_and_refuses_what_it_does_not_know(prepared: Path) -> None:
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["measure", *arguments, "--root", str(prepared), "--seconds", "1"])
+
+    told = run("tiny", "--formats", "csr", "--sparsities", "0.5", "--json")
+    assert HardwareProfile.model_validate_json(told.stdout) == profile_of(space_of(prepared))
+    known = run("tiny", "--formats", "csr", "--sparsities", "0.5")
+    assert "measured before" in known.stdout
+    refused = run("tiny", "--formats", "coo")
+    assert refused.exit_code == 2
+    assert "'coo' is none of csr, bsr, 2:4" in refused.stderr
+    assert isinstance(run("tinier").exception, SpecError)

@@ -1,0 +1,50 @@
+"""Real workers that give runs up: nothing enters the store, and asked again the run is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from projects import silent
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.stopping import Recovery, StopRule
+from sparsity_lab.artifacts.store import Store
+from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.scratch import clear_scratch
+from sparsity_lab.sweep.study import attempt, complete, fingerprints
+
+MakeRun = Callable[..., RunSpec]
+HARSH = StopRule(
+    best=0.0, margin=0.0, recoveries=(Recovery(settled=1.0, fractions=(0.0, 1.0), drops=(0.0, 0.0)),), least=1
+)
+"""gives up whatever has settled"""
+
+
+def test_a_worker_answers_stopped_and_finishes_the_run_when_asked_without_a_rule(
+    tmp_path: Path, text_data: Path, make_run: MakeRun
+) -> None:
+    place = Workplace(Layout(tmp_path), text_data, tmp_path / "search" / "study")
+    runs = [_often(make_run("t5", sparsity, steps=8)) for sparsity in (0.5, 0.0)]
+    data_hash = read_manifest(text_data).content_hash
+    poor, good = fingerprints(runs, data_hash)
+    stopped, finished = attempt(runs, {poor: HARSH}, data_hash, place, title="x", workers=1, console=silent())
+    assert isinstance(stopped, Stopped)
+    assert isinstance(finished, RunRecord)
+    assert (stopped.fingerprint, stopped.step, stopped.steps) == (poor, 7, 8)
+    assert [record.fingerprint for record in Store(place.home).records()] == [good]
+    assert clear_scratch(place.layout, place.home, keep={poor}) == 0
+    assert place.layout.checkpoint(poor).is_file()
+    record = complete(runs, data_hash, place, title="x", workers=1, console=silent()).records[0]
+    assert (record.fingerprint, record.status) == (poor, "finished")
+    assert not place.layout.checkpoint(poor).exists()
+    from_store = attempt(runs, {poor: HARSH}, data_hash, place, title="x", workers=1, console=silent())
+    assert from_store == (record, finished), "what a store has is not given up"
+
+
+def _often(run: RunSpec) -> RunSpec:
+    """Evaluated at every step."""
+    return run.model_copy(update={"evaluation": run.evaluation.model_copy(update={"every": 1})})

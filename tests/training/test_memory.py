@@ -1,0 +1,152 @@
+"""Bytes equal those of the live tensors and of the files that are really written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from method_cases import REGIMES, regime
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from sparsity_lab.checkpoints.encodings import encoding
+from sparsity_lab.checkpoints.files import stored_bytes, write_weights
+from sparsity_lab.errors import CheckpointError
+from sparsity_lab.models.count import other_count, prunable_count, prunable_shapes
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.training import Optimizer
+from sparsity_lab.training.checkpoint import save_checkpoint
+from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.memory import bitmask_bytes, csr_bytes, n_m_bytes, planned_zeros, run_memory
+
+MakeRun = Callable[..., RunSpec]
+MakeLoop = Callable[[RunSpec], Loop]
+OPTIMIZERS: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
+FAMILIES = pytest.mark.parametrize("family", ["t5", "vit", "decoder"])
+
+
+def payload(path: Path) -> int:
+    """Bytes of the tensors of a safetensors file: all but the header and its length."""
+    content = path.read_bytes()
+    return len(content) - 8 - int.from_bytes(content[:8], "little")
+
+
+def vectors(owner: object, like: Tensor) -> Iterator[Tensor]:
+    """The tensors that an object holds which are as long as the arena."""
+    return (value for value in vars(owner).values() if isinstance(value, Tensor) and value.shape == like.shape)
+
+
+def finished(loop: Loop) -> Loop:
+    while loop.step < loop.run.steps:
+        loop.advance()
+    return loop
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    "spec", [{"kind": "adamw"}, {"kind": "adamw", "weight_decay": 0.1}, {"kind": "adafactor"}], ids=str
+)
+@pytest.mark.parametrize("name", ["magnitude", "balanced", "sr-ste"])
+def test_what_is_held_while_training(  # noqa: PLR0917
+    make_run: MakeRun, make_loop: MakeLoop, tmp_path: Path, family: str, spec: dict[str, object], name: str
+) -> None:
+    run = make_run(family, 0.5, regime=regime(name)).model_copy(update={"optimizer": OPTIMIZERS.validate_python(spec)})
+    loop, memory = make_loop(run), run_memory(run)
+    arena, state = loop.arena, loop.optimizer.state().values()
+    assert memory.weights == arena.weights.nbytes
+    assert memory.gradients == arena.gradients.nbytes
+    assert memory.masks == arena.mask.nbytes
+    moments = [tensor for tensor in state if tensor.ndim]
+    assert memory.optimizer == sum(tensor.nbytes for tensor in moments)
+    held = {id(tensor): tensor.nbytes for tensor in vectors(loop.optimizer, arena.weights)}
+    assert memory.optimizer + memory.scratch == sum(held.values())
+    assert memory.remainder == sum(tensor.nbytes for tensor in loop.method.state().values())
+    save_checkpoint(tmp_path / "now", {**loop.tensors(), "rng": torch.get_rng_state()}, {"step": 0})
+    assert memory.checkpoint == payload(tmp_path / "now")
+
+
+@FAMILIES
+@pytest.mark.parametrize("name", ["magnitude", "balanced", "2:4", "ac/dc", "rigl"])
+def test_files_of_final_weights(make_run: MakeRun, make_loop: MakeLoop, tmp_path: Path, family: str, name: str) -> None:
+    loop = finished(make_loop(make_run(family, 0.5, regime=regime(name), steps=12)))
+    run, prunable = loop.run, set(prunable_shapes(loop.run.model))
+    weights = {name: view.clone() for name, view in loop.arena.named(loop.arena.weights).items()}
+    memory = run_memory(run, loop.zeros())
+    claimed = {
+        "dense": memory.file_dense,
+        "bitmask": memory.file_bitmask,
+        "csr": memory.file_csr,
+        "2:4": memory.file_n_m,
+    }
+    for how, expected in claimed.items():
+        if expected is None:
+            with pytest.raises(CheckpointError):
+                stored_bytes(weights, encoding(how), prunable=prunable)
+            continue
+        write_weights(tmp_path / "weights", weights, encoding(how), prunable=prunable)
+        assert expected == payload(tmp_path / "weights")
+    if name != "ac/dc":
+        assert memory == run_memory(run)
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_planned_zeros_are_those_of_the_masks(make_run: MakeRun, make_loop: MakeLoop, name: str) -> None:
+    run = make_run("decoder", 0.5, regime=regime(name), steps=12)
+    found, planned = finished(make_loop(run)).zeros(), planned_zeros(run)
+    assert sum(found.values()) == sum(planned.values())
+    assert set(found) == set(planned)
+    if name not in {"ac/dc", "ac/dc kept", "ac/dc reset"} or run.regime.allocation.kind != "global":
+        assert found == planned
+
+
+def test_a_dense_run_plans_no_zeros_and_holds_its_file_as_it_is(make_run: MakeRun) -> None:
+    run = make_run("t5")
+    memory, weights = run_memory(run), prunable_count(run.model) + other_count(run.model)
+    assert planned_zeros(run) == {}
+    assert memory.file_dense == 4 * weights
+    assert memory.file_bitmask == 4 * weights + prunable_count(run.model) // 8
+    assert memory.file_n_m is None
+    assert memory.remainder == 0
+
+
+def test_the_sum_of_training(make_run: MakeRun) -> None:
+    memory = run_memory(make_run("vit", 0.5))
+    parts = json.loads(memory.model_dump_json())
+    held = ("weights", "gradients", "optimizer", "scratch", "masks", "remainder", "activations")
+    assert memory.training == sum(parts[name] for name in held)
+
+
+@given(st.integers(1, 40), st.integers(1, 80), st.floats(0, 1), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_encodings_take_what_is_claimed(rows: int, columns: int, sparsity: float, dtype: torch.dtype) -> None:
+    weight = torch.ones(rows, columns, dtype=dtype)
+    zeros = int(sparsity * weight.numel())
+    weight.view(-1)[:zeros] = 0
+    shape, value = tuple(weight.shape), weight.itemsize
+    assert bitmask_bytes(shape, zeros, value) == taken(encoding("bitmask").encode(weight).values())
+    assert csr_bytes(shape, zeros, value) == taken(encoding("csr").encode(weight).values())
+
+
+@pytest.mark.parametrize(("rows", "columns", "kept"), [(1, 40_000, 3), (200, 200, 32_767), (200, 200, 32_768)])
+def test_csr_widens_its_integers_where_it_must(rows: int, columns: int, kept: int) -> None:
+    weight = torch.zeros(rows * columns)
+    weight[:kept] = 1
+    parts = encoding("csr").encode(weight.view(rows, columns))
+    assert csr_bytes((rows, columns), rows * columns - kept) == taken(parts.values())
+
+
+@given(st.sampled_from([(1, 4), (2, 4), (4, 8), (1, 3), (7, 16)]), st.integers(1, 9), st.integers(1, 9))
+def test_groups_take_what_is_claimed(pattern: tuple[int, int], rows: int, groups: int) -> None:
+    n, m = pattern
+    weight = torch.zeros(rows, groups * m)
+    assert n_m_bytes((rows, groups * m), n, m) == taken(encoding(f"{n}:{m}").encode(weight).values())
+    assert prod(weight.shape) == rows * groups * m
+
+
+def taken(parts: Iterable[Tensor]) -> int:
+    return sum(part.nbytes for part in parts)
