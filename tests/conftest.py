@@ -12,12 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 from PIL import Image
 from pydantic import TypeAdapter
 
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.specs.datasets import ImageDataset, TextDataset
 from sparsity_lab.specs.runs import RunSpec
+
+settings.register_profile("shared", deadline=None)  # a busy machine is no counterexample
+settings.load_profile("shared")
 
 WORDS = ("sparse", "dense", "mask", "weight", "layer", "prune", "the", "of", "a", "is", "loss", "law")
 CLASSES = 5

@@ -34,8 +34,13 @@ def measure(
         str | None, typer.Option("--formats", help="Of csr, bsr, 2:4, with commas.", show_default="all there are here")
     ] = None,
     dtypes: Annotated[
-        str, typer.Option("--dtypes", help="Of float32, float64, bfloat16, float16, float8.")
-    ] = "float32",
+        str | None,
+        typer.Option(
+            "--dtypes",
+            help="Of float32, float64, bfloat16, float16, float8.",
+            show_default="float32; on CUDA also bfloat16, float8",
+        ),
+    ] = None,
     batches: Annotated[
         str | None, typer.Option("--batches", help="Examples at once; rows for llm.", show_default="the STUDY's")
     ] = None,
@@ -56,7 +61,7 @@ def measure(
     wish = Wish(
         shapes=shapes,
         formats=None if formats is None else tuple(_known(formats, SPARSE)),
-        dtypes=tuple(_known(dtypes, get_args(ProductType))),
+        dtypes=None if dtypes is None else tuple(_known(dtypes, get_args(ProductType))),
         batches=None if batches is None else tuple(round(batch) for batch in numbers.sizes(batches)),
         sparsities=None if sparsities is None else tuple(sorted({*numbers.sparsities(sparsities)} - {0.0})),
         seconds=seconds,

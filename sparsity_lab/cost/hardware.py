@@ -143,7 +143,7 @@ def training_spread(profile: HardwareProfile) -> float:
     """
     steps = [(step.low, step.high) for step in profile.training if step.sparsity > 0]
     passes = [(step.low, step.high) for step in profile.inference if step.sparsity > 0]
-    ranges = steps or passes + [(one.low, one.high) for one in profile.products if one.sparsity > 0]
+    ranges = steps or passes + [(one.low, one.high) for one in profile.sparse_products]
     if not ranges:
         return 0.0
     return float(np.mean([math.log(high / low) for low, high in ranges]) / (2 * QUARTILE))
@@ -208,7 +208,7 @@ def _curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, _
     """Each sparse format's curve."""
     steps = [_Point(s.format, s.sparsity, s.speedup, s.low, s.high) for s in profile.inference if s.format != "dense"]
     grouped: dict[ProductFormat, dict[float, list[_Point]]] = defaultdict(lambda: defaultdict(list))
-    for point in steps or _fastest_products(profile.products, rows):
+    for point in steps or _fastest_products(profile.sparse_products, rows):
         grouped[point.format][point.sparsity].append(point)
     return {name: _curve(levels) for name, levels in grouped.items()}
 
@@ -230,13 +230,12 @@ def _started(name: ProductFormat, curve: _Curve) -> _Curve:
 
 def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[_Point]:
     """Of each shape, type, format and sparsity the fastest kernel, at one number of rows."""
-    sparse = [product for product in products if product.format != "dense"]
-    if not sparse:
+    if not products:
         return ()
-    counts = {product.rows for product in sparse}
+    counts = {product.rows for product in products}
     wanted = max(counts) if rows is None else min(counts, key=lambda count: abs(math.log(count / rows)))
     best: dict[tuple[object, ...], Product] = {}
-    for one in (product for product in sparse if product.rows == wanted):
+    for one in (product for product in products if product.rows == wanted):
         key = (one.inputs, one.outputs, one.dtype, one.format, one.sparsity)
         if key not in best or best[key].speedup < one.speedup:
             best[key] = one
@@ -296,7 +295,7 @@ def _dense_training(profile: HardwareProfile) -> Measured:
     """m(S) of hardware that multiplies every zero, but for a forward pass of 2:4 products."""
     S = np.array([0.0, PATTERN_SPARSITY - STEP, PATTERN_SPARSITY, DENSEST_EXTRAPOLATED])
     cost = 1 / (1 - S)
-    if any(product.format == "2:4" for product in profile.products):
+    if any(product.format == "2:4" for product in profile.sparse_products):
         forward = inference_ratio(profile.model_copy(update={"inference": ()}), "2:4").ratio[-1]
         cost[2:] *= 1 - FORWARD_SHARE * (1 - min(1.0, forward))
     return Measured(S, cost)

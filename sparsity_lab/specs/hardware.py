@@ -119,6 +119,12 @@ class HardwareProfile(SpecFile):
     skipped: tuple[str, ...] = ()
     """what was asked and not measured, and why"""
 
+    @property
+    def sparse_products(self) -> tuple[Product, ...]:
+        """Those that figures rest on: a measured one that failed its check counts for nothing."""
+        sound = (one for one in self.products if one.verified or self.origin == "published")
+        return tuple(one for one in sound if one.format != "dense")
+
 
 def load_hardware(path: Path) -> HardwareProfile:
     """Read a profile from YAML, and load no other kind of spec for it.

@@ -35,7 +35,7 @@ class Wish:
     Attributes:
         shapes: products of another study's shapes, or of `llm`.
         formats: sparse formats; every one that the device may have.
-        dtypes: of products.
+        dtypes: of products; float32, on CUDA also bfloat16 and float8 (dense alone).
         batches: examples a forward pass, and rows of `llm` products; a study's own batch, or 1 and 128.
         sparsities: of products and forward passes.
         seconds: that everything may take.
@@ -43,7 +43,7 @@ class Wish:
 
     shapes: str | None = None
     formats: tuple[ProductFormat, ...] | None = None
-    dtypes: tuple[ProductType, ...] = ("float32",)
+    dtypes: tuple[ProductType, ...] | None = None
     batches: tuple[int, ...] | None = None
     sparsities: tuple[float, ...] | None = None
     seconds: float = 45.0
@@ -133,12 +133,17 @@ def _products_of(root: Path, wish: Wish, device: Device) -> tuple[Ask, ...]:
 
 
 def _asks(wish: Wish, shapes: Sequence[Shape], rows: Sequence[int], device: Device) -> tuple[Ask, ...]:
-    return asks(shapes, rows, wish.dtypes, _formats(wish, device), wish.sparsities or SPARSITIES)
+    return asks(shapes, rows, _types(wish, device), _formats(wish, device), wish.sparsities or SPARSITIES)
 
 
 def _formats(wish: Wish, device: Device) -> tuple[ProductFormat, ...]:
     here: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4") if device.type == "cuda" else ("csr", "bsr")
     return wish.formats or here
+
+
+def _types(wish: Wish, device: Device) -> tuple[ProductType, ...]:
+    here: tuple[ProductType, ...] = ("float32", "bfloat16", "float8") if device.type == "cuda" else ("float32",)
+    return wish.dtypes or here
 
 
 def _shapes(runs: Sequence[RunSpec]) -> tuple[Shape, ...]:

@@ -13,7 +13,7 @@ from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat
 
 def speed_ups_of(profile: HardwareProfile) -> SpeedUps | None:
     """The figure's numbers; None where the profile has nothing sparse but training steps."""
-    products = [one.format for one in profile.products if one.format != "dense"]
+    products = [one.format for one in profile.sparse_products]
     drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
     if not drawn:
         return None

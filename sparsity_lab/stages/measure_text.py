@@ -20,10 +20,10 @@ def profile_text(profile: HardwareProfile) -> str:
         parts += ["", "Training steps, whole", _training(profile.training)]
     if profile.inference:
         parts += ["", "Forward passes, whole: speed-up against dense weights in the same shapes", _passes(profile)]
-    if any(one.format != "dense" for one in profile.products):
+    if profile.sparse_products:
         parts += ["", "Products (rows x inputs x outputs): speed-up against dense", _products(profile)]
     if unverified := sum(not one.verified for one in profile.products):
-        parts += ["", f"{unverified} of {len(profile.products)} products were not verified here."]
+        parts += ["", f"{unverified} of {len(profile.products)} products were not verified here{_outcome(profile)}."]
     if profile.skipped:
         parts += ["", "Not measured:", *_first(profile.skipped)]
     return "\n".join(parts)
@@ -73,7 +73,7 @@ def _grouped(passes: Iterable[InferenceStep]) -> list[list[InferenceStep]]:
 
 
 def _products(profile: HardwareProfile) -> str:
-    sparse = [one for one in profile.products if one.format != "dense"]
+    sparse = profile.sparse_products
     levels = sorted({one.sparsity for one in sparse})
 
     def key(one: Product) -> tuple[str, int, int, int, str, str]:
@@ -97,7 +97,7 @@ def even_text(profile: HardwareProfile, name: ProductFormat) -> str:
     if even is not None:
         return f"as fast as dense from {_percent(even)} zeros on"
     passes = [one.sparsity for one in profile.inference if one.format == name]
-    highest = max(passes or [one.sparsity for one in profile.products if one.format == name])
+    highest = max(passes or [one.sparsity for one in profile.sparse_products if one.format == name])
     return f"slower than dense up to {_percent(highest)} zeros, the most that was measured"
 
 
@@ -106,6 +106,10 @@ def clock_of(seconds: float) -> str:
     if seconds >= 1:
         return clock(seconds)
     return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} us"
+
+
+def _outcome(profile: HardwareProfile) -> str:
+    return "" if profile.origin == "published" else " and count for nothing"
 
 
 def _percent(sparsity: float) -> str:

@@ -166,6 +166,8 @@ def _measured(
         machine = _machine(job.device)
         if not again and (kept := _kept(path, machine, job.plan.digest())) is not None:
             return Measurement(kept, path, kept=True)
+        if (elsewhere := _elsewhere(path, machine)) is not None:
+            console.print(elsewhere, highlight=False, soft_wrap=True)
         with settled():  # loads a good part of torch the first time: not in the time that is shared out
             pass
         with console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
@@ -229,6 +231,16 @@ def _kept(path: Path, machine: MeasuredOn, request: str) -> HardwareProfile | No
         return None
     same = found.request == request and found.machine is not None and not machine.differences(found.machine)
     return found if same else None
+
+
+def _elsewhere(path: Path, machine: MeasuredOn) -> str | None:
+    """What there is to say of a profile that is about to be replaced: whose it is, where it is another machine's."""
+    try:
+        found = read_profile(path)
+    except SparsityLabError:
+        return None
+    differ = () if found.machine is None else machine.differences(found.machine)
+    return f"{path} was measured elsewhere ({'; '.join(differ)}): measuring here" if differ else None
 
 
 def _machine(device: Device) -> MeasuredOn:

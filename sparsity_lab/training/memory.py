@@ -1,4 +1,4 @@
-"""What a run holds in memory while it trains, and what its weights take as files, in bytes. Planning needs it: no torch.
+"""What a run holds in memory while it trains, and what its weights take as files, in bytes. Imports no torch.
 
 Training holds flat float32 vectors (`training.arena`) in which every tensor begins at a multiple of 64 bytes; a
 sparse run holds its zeros like any number. Files hold what `checkpoints.encodings` and `training.checkpoint` write,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -49,6 +50,24 @@ class Paired:
         """Median, lower and upper quartile of reference / timed, within pairs."""
         middle, low, high = np.quantile(self.reference / self.timed, (0.5, 0.25, 0.75))
         return float(middle), float(low), float(high)
+
+
+def check_fits(flops: float, seconds: float, device: torch.device) -> None:
+    """Refuse work that cannot fit into the time, before its first call is made.
+
+    Args:
+        flops: of one round of everything that is timed.
+        seconds: that it may take.
+        device: only a CPU is slow enough to matter.
+
+    Raises:
+        TooSlowError: not even at the speed of a large dense product.
+    """
+    if device.type != "cpu":
+        return
+    least = (WARM_UP + FEWEST_PAIRS) * flops / _best_rate()
+    if least > seconds:
+        raise TooSlowError(f"takes {least:.3g} s at least, not {seconds:.3g} s")
 
 
 def time_in_turn(
@@ -108,3 +127,10 @@ def _timed(work: Work, calls: int, device: torch.device, clock: Clock) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@lru_cache(maxsize=1)
+def _best_rate(side: int = 512) -> float:
+    """FLOP/s of this CPU in a large float32 product: no model is faster."""
+    square = torch.ones(side, side)
+    return 2 * side**3 / min(_timed(lambda: square @ square, 1, square.device, time.perf_counter) for _ in range(10))

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.models.count import prunable_count
+from sparsity_lab.models.count import prunable_count, step_flops
 from sparsity_lab.specs.hardware import TrainingStep
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.paired import Clock, Paired, time_in_turn
+from sparsity_lab.training.paired import Clock, Paired, check_fits, time_in_turn
 from sparsity_lab.training.passes import BatchAt
 
 BATCHES = 4
@@ -62,6 +62,7 @@ def time_training(
         DataError: the data is damaged.
     """
     began = clock()
+    check_fits(sum(_flops(timed.run) for timed in (dense, *sparse, *sparse)), seconds, device)
     reference, *others = (_Steps(timed, inputs, device) for timed in (dense, *sparse))
     works = [reference.plain, *(work for steps in others for work in (steps.plain, steps.choosing))]
     base, *times = time_in_turn(tuple(works), seconds - (clock() - began), device, clock)
@@ -71,6 +72,10 @@ def time_training(
         mean = steps.mean(times[2 * number], times[2 * number + 1])
         found.append(_step(timed, *(middle * ratio for ratio in Paired(base, mean).ratio())))
     return tuple(found)
+
+
+def _flops(run: RunSpec) -> int:
+    return step_flops(run.model, run.objective, run.batch).total
 
 
 class _Steps:

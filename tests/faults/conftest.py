@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(place) for place in (TESTS / "stages", TESTS / "search", TESTS.parent / "scripts")]
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / place) for place in ("tests/stages", "tests/search", "scripts")]
 
-from projects import bare, documents, finished, prepared, shared, trained
+from projects import bare, documents, finished, prepared, shared, trained  # noqa: E402 - found by then
 
 __all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]

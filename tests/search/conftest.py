@@ -5,4 +5,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / place) for place in ("tests/search", "scripts")]

@@ -116,7 +116,10 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message
     [
         (
             "version: 1\nmethod: dense\n",
-            "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law or hardware or scenario)",
+            (
+                "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law or hardware or "
+                "scenario)"
+            ),
         ),
         ("kind: regim\n", "spec.yaml:1: kind: wrong kind of spec (found 'regim', expected model or dataset or "),
         ("version: 1\nkind: [regime]\n", "spec.yaml:2: kind: wrong kind of spec (found ['regime'], expected model or "),
@@ -211,7 +214,10 @@ def test_what_is_not_yaml_is_said_with_its_line(tmp_path: Path, text: str, messa
         ),
         (
             ("grid:", "search: {nonzero: 5, budgets: [5], regimes: [g], budget: 3}\ngrid:"),
-            "spec.yaml:11: search.budget: unknown field (found 3, expected one of nonzero, budgets, budget_unit, cost, ",
+            (
+                "spec.yaml:11: search.budget: unknown field (found 3, expected one of nonzero, budgets, budget_unit, "
+                "cost, "
+            ),
         ),
         (
             ("grid:", "search: {nonzero: 5, budgets: [5], regimes: [g], space: {sparsity: {low: 0.9}}}\ngrid:"),

@@ -40,6 +40,10 @@ TOLERANCE: dict[ProductType, float] = {
 """largest error allowed, relative to the largest output"""
 
 
+HALVES: tuple[ProductType, ...] = ("bfloat16", "float16")
+"""types in which torch's 2:4 is two of four: its float32 kernels want one of two"""
+
+
 class UnsupportedError(Exception):
     """The machine, or this torch, has no such product; caught where products are listed."""
 
@@ -95,6 +99,12 @@ def kernels_of(fmt: ProductFormat) -> tuple[str, ...]:
     return ("cutlass", "cusparselt") if fmt == "2:4" else ("torch",)
 
 
+def kernel_here(fmt: ProductFormat) -> str:
+    """The implementation for a whole model: of 2:4 the vendor's, where this torch was built with it."""
+    first, *others = kernels_of(fmt)
+    return others[0] if others and torch.backends.cusparselt.is_available() else first
+
+
 def laid_out(weight_OI: Tensor, fmt: ProductFormat, kernel: str = "torch") -> Multiply:
     """A masked weight matrix in a format, and its product with inputs.
 
@@ -103,6 +113,8 @@ def laid_out(weight_OI: Tensor, fmt: ProductFormat, kernel: str = "torch") -> Mu
     """
     if fmt == "2:4" and not weight_OI.is_cuda:
         raise UnsupportedError("2:4 needs a CUDA device")
+    if fmt == "2:4" and weight_OI.dtype not in {TYPES[name] for name in HALVES}:
+        raise UnsupportedError(f"2:4 needs {' or '.join(HALVES)}")
     try:
         match fmt:
             case "dense":

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsity_lab.cost.kernels.formats import (
+    HALVES,
     TOLERANCE,
     TYPES,
     UnsupportedError,
@@ -26,7 +27,7 @@ from sparsity_lab.cost.kernels.formats import (
 )
 from sparsity_lab.cost.kernels.witness import kernel_run
 from sparsity_lab.specs.hardware import Product, ProductFormat, ProductType
-from sparsity_lab.training.paired import Clock, time_beside
+from sparsity_lab.training.paired import Clock, check_fits, time_beside
 
 Shape = tuple[int, int]
 """(outputs, inputs) of a weight matrix"""
@@ -72,11 +73,21 @@ def asks(
     for (outputs, inputs), count, dtype in product(shapes, rows, dtypes):
         found.append(Ask(count, inputs, outputs, dtype, "dense", 0.0, "torch"))
         for name in formats:
-            wanted = (0.5,) if name == "2:4" else levels if name != "dense" else ()
             found += [
-                Ask(count, inputs, outputs, dtype, name, S, kernel) for S in wanted for kernel in kernels_of(name)
+                Ask(count, inputs, outputs, dtype, name, S, kernel)
+                for S in _levels(name, dtype, levels)
+                for kernel in kernels_of(name)
             ]
     return tuple(found)
+
+
+def _levels(name: ProductFormat, dtype: ProductType, levels: tuple[float, ...]) -> tuple[float, ...]:
+    """Sparsities of a format; none where it has no product of that type at all."""
+    if name == "dense" or dtype == "float8":
+        return ()
+    if name == "2:4":
+        return (0.5,) if dtype in HALVES else ()
+    return levels
 
 
 @torch.no_grad()
@@ -90,6 +101,7 @@ def time_product(ask: Ask, device: torch.device, seconds: float, clock: Clock = 
         TooSlowError: it does not fit into the time.
     """
     shape = (ask.outputs, ask.inputs)
+    check_fits(2 * ask.rows * ask.inputs * ask.outputs, seconds, device)  # of the dense product alone
     x_RI = _normal((ask.rows, ask.inputs)).to(device)
     weight_OI = (_normal(shape) * draw_mask(shape, ask.sparsity, ask.format)).to(device)
     wide: ProductType = "bfloat16" if ask.dtype == "float8" else ask.dtype
