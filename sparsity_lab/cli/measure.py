@@ -58,6 +58,8 @@ def measure(
     from sparsity_lab.stages.measure_text import profile_text
     from sparsity_lab.stages.measuring import measure_shapes, measure_study
 
+    if out is not None and out.suffix != ".json":
+        raise typer.BadParameter(f"a profile is written as .json, found {out}")
     wish = Wish(
         shapes=shapes,
         formats=None if formats is None else tuple(_known(formats, SPARSE)),

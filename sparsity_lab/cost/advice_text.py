@@ -44,7 +44,7 @@ class _Words(Formatter):
         if not math.isfinite(value):
             return self.catalogue["unknown" if math.isnan(value) else "endless" if value > 0 else "out-of-reach"]
         if format_spec == "times":
-            return self.catalogue["times"].replace("#", f"{value:.3g}")
+            return self.catalogue["times"].replace("#", f"{value:.4g}")
         return WRITTEN[format_spec](value)
 
 

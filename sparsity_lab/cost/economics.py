@@ -229,12 +229,9 @@ def pruning_worth(sparsity: ArrayLike, table: tuple[tuple[float, float], ...] = 
 
 def cost_of(option: Option, given: Assumptions) -> Cost:
     """What an option costs; infinite where its size or data are not finite."""
-    training = training_seconds(
-        option.nonzero, option.data, given.flops_per_second, option.training_ratio, option.pretraining
-    )
-    inference = inference_seconds(
-        option.nonzero, option.sparsity, given.inference_flops_per_second, option.inference_ratio
-    )
+    size, F_inf = option.nonzero, given.inference_flops_per_second
+    training = training_seconds(size, option.data, given.flops_per_second, option.training_ratio, option.pretraining)
+    inference = inference_seconds(size, option.sparsity, F_inf, option.inference_ratio)
     people = 0.0 if option.kind == "dense" else 1.0
     once = people * np.asarray(given.days) * np.asarray(given.day_cost)
     with np.errstate(invalid="ignore"):  # no runs of a model that does not exist
@@ -272,11 +269,9 @@ def break_even_items(option: Option, other: Option, given: Assumptions) -> Break
 
 
 def break_even_data(saved: Callable[[FloatArray], FloatArray], data: float) -> BreakEven:
-    """The data of a run at which NPV is 0, the one nearest to the scenario's D within a factor of 10^6 either way.
+    """The data of a run at which NPV is 0, the one nearest to the scenario's `data` within a factor of 10^6 either way.
 
-    Args:
-        saved: NPV of the option at (n,) amounts of data, the wanted quality moving with them.
-        data: D of the scenario.
+    `saved` is the NPV of an option at (n,) amounts of data, the wanted quality moving with them.
     """
     grid = data * np.geomspace(1 / WIDEST_DATA, WIDEST_DATA, 601)
     pays = saved(grid) > 0
@@ -300,7 +295,6 @@ def sufficient_data(law: Law, sparsity: ArrayLike, nonzero: ArrayLike, m: ArrayL
         D = np.exp(log)
         return np.asarray(law.predict(sparsity, nonzero, D) > law.predict(0.0, nonzero, np.asarray(m) * D))
 
-    shape = np.shape(law.predict(sparsity, nonzero, m))
-    most = np.full(shape, np.log(1e30))
-    found = np.exp(bisect(better_dense, shape, 0.0, most))
+    most = np.full(np.shape(law.predict(sparsity, nonzero, m)), np.log(1e30))
+    found = np.exp(bisect(better_dense, most.shape, 0.0, most))
     return np.where(better_dense(most), np.inf, found)

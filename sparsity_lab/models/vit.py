@@ -43,7 +43,7 @@ class ViT(Model):
 
     def states(self, batch: Batch) -> Tensor:
         """(B, D)."""
-        x_BTD = self.patch_embedding(patches(batch["images"], self.patch))
+        x_BTD = self.patch_embedding(patches(batch["images"], self.patch).to(self.patch_embedding.weight.dtype))
         if not self.pools_mean:
             cls_B1D = self.cls_token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
             x_BTD = torch.cat([cls_B1D, x_BTD], dim=1)

@@ -85,10 +85,14 @@ def _axes(axes: Axes, info: SpeedUps) -> None:
 
 def _told(info: SpeedUps) -> list[str]:
     told = [] if info.measured else ["published, not measured"]
-    return told + [
-        f"{name}: " + ("never as fast as dense" if even is None else f"as fast as dense from {percent(even)} on")
-        for name, even in info.break_even.items()
-    ]
+    return told + [_verdict(info, name, even) for name, even in info.break_even.items()]
+
+
+def _verdict(info: SpeedUps, name: ProductFormat, even: float | None) -> str:
+    """What the break-even is of must be said: products may pay where the whole model does not."""
+    of_models = any(line.whole and line.format == name for line in info.lines)
+    what = f"{name}, whole model" if of_models else name
+    return f"{what}: never as fast as dense" if even is None else f"{what}: as fast as dense from {percent(even)} on"
 
 
 def _colour(info: SpeedUps, name: ProductFormat) -> str:

@@ -68,9 +68,7 @@ def speed_ups(profile: HardwareProfile, break_even: Mapping[ProductFormat, float
         break_even: of its formats, by `cost.hardware.break_even`.
     """
     passes = _lines(((one.format, f"whole model, batch {one.batch:,}", one) for one in profile.inference), whole=True)
-    products = _lines(
-        ((one.format, _shape(one), one) for one in profile.sparse_products), whole=False
-    )
+    products = _lines(((one.format, _shape(one), one) for one in profile.sparse_products), whole=False)
     return SpeedUps(profile.description, profile.origin == "measured", (*passes, *products), break_even)
 
 

@@ -33,7 +33,7 @@ from sparsity_lab.search.storages import (
     place_of,
     roll_back,
 )
-from sparsity_lab.search.trials import LEASE, RUN, Book, Entry, Outcome, Proposal
+from sparsity_lab.search.trials import LEASE, RECORD, RUN, Book, Entry, Outcome, Proposal
 
 
 class Ledger:
@@ -114,6 +114,8 @@ class Ledger:
         """Tell a trial's outcome; False when another process has told it."""
 
         def tell(storage: BaseStorage) -> bool:
+            if outcome.record is not None:
+                storage.set_trial_system_attr(entry.identity, RECORD, outcome.record)
             storage.set_trial_user_attr(entry.identity, RUN, dict(outcome.facts))
             return storage.set_trial_state_values(entry.identity, outcome.state, outcome.values)
 

@@ -43,11 +43,12 @@ class Judge:
             return Outcome(None, {**measured, "state": "stopped", "loss": None, **share})
         known |= {"sparsity": made.sparsity, "nonzero": made.nonzero, "data": made.data}
         if not made.finished:
-            return Outcome(None, {**known, "state": "diverged", "loss": None, "reason": made.reason})
+            failed = {"state": "diverged", "loss": None, "reason": made.reason}
+            return Outcome(None, {**known, **failed}, made.model_dump_json())
         if self.spec.stopping and made.curve:
             known |= {"end": made.curve[-1].loss, "recovery": recovery_of(made).model_dump(mode="json")}
         values = tuple(self._value(objective, ask, made.loss) for objective in self.spec.objectives)
-        return Outcome(values, {**known, "state": "finished", "loss": made.loss})
+        return Outcome(values, {**known, "state": "finished", "loss": made.loss}, made.model_dump_json())
 
     def flops(self, ask: Ask) -> float:
         """Training FLOPs of a whole run under the search's cost: 6 N D m(S)."""
@@ -101,3 +102,10 @@ def report(entry: Entry) -> TrialRecord:
 def ask_of(entry: Entry) -> Ask:
     """The run that a trial stands for."""
     return Ask.parse(entry.proposal.facts["ask"])
+
+
+def record_of(entry: Entry) -> RunRecord:
+    """The record that came with a finished trial, whoever made it."""
+    record = entry.outcome and entry.outcome.record
+    assert record, f"trial {entry.number} has no record"
+    return RunRecord.model_validate_json(record)

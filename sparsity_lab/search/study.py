@@ -20,7 +20,7 @@ from sparsity_lab.search.courses import Course, Fingerprint, Ground
 from sparsity_lab.search.learnt import answers, lessons, targets_of
 from sparsity_lab.search.leases import Patience
 from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.objective import Judge, ask_of, report
+from sparsity_lab.search.objective import Judge, ask_of, record_of, report
 from sparsity_lab.search.repeats import repeats_wanted
 from sparsity_lab.search.rounds import Player
 from sparsity_lab.search.select import Asked, conclude
@@ -67,7 +67,7 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     confidence: float = 0.9,
     claim: int | None = None,
     patience: Patience | None = None,
-    recall: bool = False,
+    recall: Callable[[RunRecord], None] | None = None,
     on_round: Callable[[SearchProgress], None] = _silent,
 ) -> SearchResult:
     """Look for the optimal sparsity of every N and budget of `spec`, alone or together with other processes.
@@ -89,8 +89,8 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         confidence: of all intervals.
         claim: trials that this process claims at a time; None for all, when no other process takes part.
         patience: with other processes.
-        recall: whether to ask `evaluate` in the end for the runs of trials that others have finished too, or earlier
-            sittings, so that their records are all at hand.
+        recall: is shown the records of all trials in the end, those of other machines among them; then `evaluate` is
+            asked for the runs that it has not made yet, so that whatever else belongs to them is at hand too.
         on_round: is shown the outcome of every round that was not finished before.
 
     Returns:
@@ -112,7 +112,7 @@ def search(  # noqa: PLR0917 - the first six are what a search is
             counts = states.count("diverged"), states.count("stopped")
             on_round(SearchProgress(min(turn, total), total, *counts, result))
         if recall:
-            state.recall()
+            state.recall(recall)
     assert result is not None, "the last round is always told"
     return result
 
@@ -190,9 +190,13 @@ class Search:
         made = self._made(entries)
         return [self.judge.outcome(ask_of(entry), one) for entry, one in zip(entries, made, strict=True)]
 
-    def recall(self) -> None:
-        """Have the runs of trials that others finished, or an earlier sitting, evaluated here too."""
-        self._made([entry for entry in self._entries() if entry.outcome and entry.outcome.facts["state"] != "stopped"])
+    def recall(self, show: Callable[[RunRecord], None]) -> None:
+        """Show the records of trials that others finished, or an earlier sitting, and have them evaluated here too."""
+        recorded = [entry for entry in self._entries() if entry.outcome and entry.outcome.record]
+        for entry in recorded:
+            if ask_of(entry) not in self.answers:
+                show(record_of(entry))
+        self._made(recorded)
 
     def conclude(self, data_unit: DataUnit, noise: float | None, confidence: float) -> SearchResult:
         """The answer from the trials so far."""

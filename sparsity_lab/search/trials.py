@@ -15,6 +15,8 @@ from sparsity_lab.search.leases import Lease
 
 SLOT, SOURCE, ASKED, LEASE, RUN = "slot", "source", "asked", "lease", "run"
 """user attributes of a trial of ours"""
+RECORD = "record"
+"""system attribute of a finished trial: dashboards pass over those"""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,12 @@ class Outcome:
     Attributes:
         values: of the objectives, all to be minimised; None for a run that diverged.
         facts: what else is to be remembered, as JSON.
+        record: the run's record as JSON text, for machines that have not made it; None where there is none.
     """
 
     values: tuple[float, ...] | None
     facts: Mapping[str, Any]
+    record: str | None = None
 
     @property
     def state(self) -> TrialState:
@@ -136,7 +140,7 @@ def _entry(study: str, trial: FrozenTrial) -> Entry | None:
         state,
         Proposal(known[SLOT], known[SOURCE], known[ASKED], trial.distributions, facts),
         Lease.of(known.get(LEASE)),
-        Outcome(values, known[RUN]) if state == "finished" else None,
+        Outcome(values, known[RUN], trial.system_attrs.get(RECORD)) if state == "finished" else None,
         trial.datetime_complete,
     )
 

@@ -13,7 +13,7 @@ from sparsity_lab.artifacts.noise import seed_noise
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_search
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.artifacts.store import Store
+from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.search.asks import Ask
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.search.summary import summarise
@@ -105,7 +105,7 @@ class _Search:
             claim=self.claim,
             noise=noise.deviation if noise else None,
             confidence=self.space.study.spec.law.confidence,
-            recall=True,
+            recall=self._keep,
             on_round=self._show,
         )
 
@@ -124,6 +124,12 @@ class _Search:
             workers=self.workers,
             console=self.console,
         )
+
+    def _keep(self, record: RunRecord) -> None:
+        """Store a run that another machine has trained; those of this one are there."""
+        home = self.space.layout.search(self.space.name)
+        if not Store(home, all_homes(self.space.layout)).adopt(record.fingerprint):
+            Store(home).put(record)
 
     def _show(self, progress: SearchProgress) -> None:
         """What is being learnt: optima so far, and what they cost."""

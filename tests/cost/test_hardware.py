@@ -29,11 +29,17 @@ LEVELS = st.lists(st.floats(0.05, 0.99), min_size=1, max_size=5, unique_by=lambd
 
 
 def product(
-    sparsity: float, speedup: float, name: ProductFormat = "csr", *, kernel: str = "k", rows: int = 64
+    sparsity: float,
+    speedup: float,
+    name: ProductFormat = "csr",
+    *,
+    kernel: str = "k",
+    rows: int = 64,
+    verified: bool = True,
 ) -> Product:
     return Product(
         rows=rows, inputs=8, outputs=8, dtype="float32", format=name, kernel=kernel, sparsity=sparsity, seconds=None,
-        speedup=speedup, low=speedup / 1.1, high=speedup * 1.1, verified=False,
+        speedup=speedup, low=speedup / 1.1, high=speedup * 1.1, verified=verified,
     )  # fmt: skip
 
 
@@ -90,6 +96,16 @@ def test_of_several_kernels_the_fastest_counts_at_the_rows_that_are_nearest() ->
     )
     assert inference_ratio(several, "2:4")(np.float64(0.5)) == pytest.approx(1 / 1.6)
     assert inference_ratio(several, "2:4", rows=3)(np.float64(0.5)) == pytest.approx(2.0)
+
+
+def test_a_measured_product_that_failed_its_check_counts_for_nothing() -> None:
+    wrong, right = product(0.5, 9.0, kernel="wrong", verified=False), product(0.5, 0.5)
+    assert inference_ratio(profile([wrong, right]))(np.float64(0.5)) == 1.0
+    with pytest.raises(RecordError, match="says nothing of this format"):
+        break_even(profile([wrong]), "csr")
+    assert training_spread(profile([wrong])) == 0.0
+    half = product(0.5, 9.0, "2:4", verified=False)
+    assert training_cost(profile([half]))(np.float64(0.5)) == pytest.approx(2.0)
 
 
 def test_less_sparse_than_its_pattern_a_model_runs_as_dense() -> None:

@@ -17,9 +17,23 @@ from sparsity_lab.cost.kernels.witness import kernel_run
 from sparsity_lab.models.build import build_model
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.training.paired import TooSlowError
 
 CPU = torch.device("cpu")
-SHORT = 0.02
+TIME = 0.02
+
+
+class Ticks:
+    """A clock that moves by 0.1 ms whenever it is read: what fits into a time hangs on no machine."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-4
+        return self.now
+
+
 T5 = T5Dims(encoder_layers=1, decoder_layers=1, width=32, heads=2, ff=48, vocabulary=40, relative_distance=16)
 VIT = ViTDims(layers=1, width=32, heads=2, ff=48, image=8, channels=1, patch=4, classes=5)
 DECODER = DecoderDims(layers=1, width=32, heads=2, ff=48, vocabulary=40, context=12)
@@ -75,7 +89,7 @@ def test_zeros_that_do_not_fit_a_format_are_refused(
 @pytest.mark.parametrize("name", ["dense", "csr", "bsr"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_product_is_right_and_its_kernel_seen(name: ProductFormat, dtype: ProductType) -> None:
-    found = time_product(Ask(8, 32, 64, dtype, name, 0.0 if name == "dense" else 0.75, "torch"), CPU, SHORT)
+    found = time_product(Ask(8, 32, 64, dtype, name, 0.0 if name == "dense" else 0.75, "torch"), CPU, TIME, Ticks())
     assert found.verified
     assert found.kernel.startswith("aten::")
     assert (f"sparse_{name}" in found.kernel) == (name != "dense")
@@ -89,7 +103,7 @@ def test_a_dense_kernel_behind_a_sparse_name_is_seen(monkeypatch: pytest.MonkeyP
         return lambda x_RI: functional.linear(x_RI, compressed.to_dense())
 
     monkeypatch.setattr(products, "laid_out", made_dense)
-    assert not time_product(Ask(8, 32, 64, "float32", "csr", 0.5, "torch"), CPU, SHORT).verified
+    assert not time_product(Ask(8, 32, 64, "float32", "csr", 0.5, "torch"), CPU, TIME, Ticks()).verified
 
 
 def test_a_wrong_product_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +111,7 @@ def test_a_wrong_product_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         return laid_out(2 * weight_OI, "csr")
 
     monkeypatch.setattr(products, "laid_out", doubled)
-    assert not time_product(Ask(8, 32, 64, "float32", "csr", 0.5, "torch"), CPU, SHORT).verified
+    assert not time_product(Ask(8, 32, 64, "float32", "csr", 0.5, "torch"), CPU, TIME, Ticks()).verified
 
 
 def test_a_witness_tells_sparse_from_dense() -> None:
@@ -110,21 +124,49 @@ def test_a_witness_tells_sparse_from_dense() -> None:
 
 def test_what_the_machine_lacks_is_told() -> None:
     with pytest.raises(UnsupportedError, match="2:4 needs a CUDA device"):
-        time_product(Ask(8, 32, 64, "float32", "2:4", 0.5, "cutlass"), CPU, SHORT)
+        time_product(Ask(8, 32, 64, "float32", "2:4", 0.5, "cutlass"), CPU, TIME, Ticks())
     with pytest.raises(UnsupportedError, match="BFloat16"):
-        time_product(Ask(8, 32, 64, "bfloat16", "csr", 0.5, "torch"), CPU, SHORT)
+        time_product(Ask(8, 32, 64, "bfloat16", "csr", 0.5, "torch"), CPU, TIME, Ticks())
 
 
 def test_a_list_has_every_product_once_and_the_dense_ones() -> None:
-    found = asks([(8, 4), (4, 8)], [1, 2], ["float32"], ["csr", "2:4"], [0.5, 0.9])
+    found = asks([(8, 4), (4, 8)], [1, 2], ["bfloat16"], ["csr", "2:4"], [0.5, 0.9])
     assert len(found) == len(set(found)) == 4 * (1 + 2 + 2)
     assert {ask.sparsity for ask in found if ask.format == "2:4"} == {0.5}
+
+
+def test_types_without_a_sparse_kernel_are_asked_dense_alone() -> None:
+    found = asks([(8, 4)], [1], ["float32", "float8"], ["csr", "2:4"], [0.5, 0.9])
+    assert {(ask.dtype, ask.format) for ask in found} == {("float32", "dense"), ("float32", "csr"), ("float8", "dense")}
+
+
+def test_work_far_too_long_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "draw_mask", None)
+    with pytest.raises(TooSlowError, match="at least"):
+        time_product(Ask(10**6, 10**5, 10**5, "float32", "csr", 0.5, "torch"), CPU, TIME)
+    large = DecoderDims(layers=100, width=2**14, heads=128, ff=2**16, vocabulary=2**17, context=2**12)
+    with pytest.raises(TooSlowError, match="at least"):
+        time_inference(large, "csr", 0.5, {}, items=10**6, device=CPU, seconds=1.0)
+
+
+def test_two_of_four_in_whole_models_is_in_half_precision_by_the_vendors_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for dims in (T5, VIT, DECODER):
+        model = inference._masked(build_model(dims, 0), "2:4", 0.5)
+        assert model.logits(batch_of(dims)).dtype == torch.bfloat16
+        assert all((weight.view(-1, 4) == 0).sum(1).eq(2).all() for weight in model.prunable().values())
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
+    assert formats.kernel_here("2:4") == "cusparselt"
+    monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: False)
+    assert formats.kernel_here("2:4") == "cutlass"
+    assert formats.kernel_here("csr") == "torch"
 
 
 @pytest.mark.parametrize("dims", [T5, VIT, DECODER], ids=["t5", "vit", "decoder"])
 @pytest.mark.parametrize("name", ["csr", "bsr"])
 def test_a_pass_with_compressed_weights_says_the_same(dims: Dims, name: ProductFormat) -> None:
-    found = time_inference(dims, name, 0.5, batch_of(dims), items=24, device=CPU, seconds=0.1)
+    found = time_inference(dims, name, 0.5, batch_of(dims), items=24, device=CPU, seconds=TIME, clock=Ticks())
     assert (found.format, found.sparsity, found.batch, found.items) == (name, 0.5, 2, 24)
 
 
@@ -138,4 +180,4 @@ def test_every_prunable_layer_is_compressed() -> None:
 def test_a_pass_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "laid_out", lambda weight, *_: laid_out(2 * weight, "csr"))
     with pytest.raises(UnsupportedError, match="differ from the dense ones"):
-        time_inference(DECODER, "csr", 0.5, batch_of(DECODER), items=24, device=CPU, seconds=0.1)
+        time_inference(DECODER, "csr", 0.5, batch_of(DECODER), items=24, device=CPU, seconds=TIME, clock=Ticks())

@@ -132,7 +132,7 @@ def test_a_search_that_is_killed_after_every_write(name: str, tmp_path: Path) ->
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = {"nonzero": 1536, "budgets": [128_000], "regimes": ["gradual"], "sampler": "random", "trials": 1}
+    search = {"nonzero": 1536, "budgets": [64_000], "regimes": ["gradual"], "sampler": "random", "trials": 1}
     edit(trained, "studies/tiny", search=search)
     victim = subprocess.Popen(
         [sys.executable, "-c", CHECKPOINT_ALWAYS],
@@ -185,5 +185,5 @@ def held(project: Path) -> dict[int, Entry]:
     """The trials of the project's only Optuna study by slot."""
     place = location(space_of(project))
     with Ledger(place) as ledger:
-        ((_, book),) = ledger.read([name for name in told(place) if "D=128000" in name]).items()
+        ((_, book),) = ledger.read([name for name in told(place) if "D=64000" in name]).items()
     return book.real

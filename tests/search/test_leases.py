@@ -200,7 +200,9 @@ def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> No
     with Ledger(tmp_path / "search.journal") as ledger:
         with pytest.raises(KeyboardInterrupt):
             Player(ledger, interrupted, most=2, patience=HASTE).play({STUDY: range(4)}, propose)
-        assert {entry.state for entry in ledger.read([STUDY])[STUDY].real.values()} == {"waiting"}
+        left = list(ledger.read([STUDY])[STUDY].real.values())
+        assert {entry.state for entry in left} == {"waiting"}
+        assert not any(entry.lease for entry in left), "whoever claims one next is not taken for the one who let it go"
 
 
 def test_no_more_trials_are_claimed_than_asked_for(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
         assert ledger.claim(entry, lease)
         (entry,) = ledger.read([study])[study].real.values()
         assert (entry.state, entry.lease) == ("running", lease)
-        outcome = Outcome((4.25,), {"loss": 4.25})
+        outcome = Outcome((4.25,), {"loss": 4.25}, '{"a record": "of 4 kB, say"}')
         assert ledger.finish(entry, outcome)
         with Ledger(storage) as other:
             (entry,) = other.read([study])[study].real.values()

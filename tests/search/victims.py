@@ -22,7 +22,13 @@ NURSERY = multiprocessing.get_context("forkserver")
 NURSERY.set_forkserver_preload(["pytest", "sparsity_lab.search.study"])
 SHORT = Patience(beat=0.25, grace=1.0, settle=0.05, poll=0.01, longest=0.1)
 """a process that is killed between a claim and its lease holds the others up for the grace"""
-WRITES = ("create_new_study", "create_new_trial", "set_trial_user_attr", "set_trial_state_values")
+WRITES = (
+    "create_new_study",
+    "create_new_trial",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "set_trial_state_values",
+)
 NOISE = 0.003
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from projects import edit, silent, space_of
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from sparsity_lab.cli.main import app
@@ -110,8 +112,10 @@ def test_a_study_is_measured_kept_and_found(prepared: Path, monkeypatch: pytest.
         edited = json.loads(before)
         edited["machine"]["torch"] = "0.1"
         first.path.write_text(json.dumps(edited))
+        told = Console(record=True, file=io.StringIO(), width=400)
         with pytest.raises(AssertionError, match="measured again"):
-            measured(prepared)
+            measure_study(space_of(prepared), QUICK, console=told, clock=Ticks())
+        assert f"tiny.json was measured elsewhere (torch {torch.__version__}, not 0.1)" in told.export_text()
     text = profile_text(profile)
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("measured on"))
     assert "Training steps" in text
@@ -161,4 +165,5 @@ def test_the_command_measures_and_refuses_what_it_does_not_know(prepared: Path) 
     refused = run("tiny", "--formats", "coo")
     assert refused.exit_code == 2
     assert "'coo' is none of csr, bsr, 2:4" in refused.stderr
+    assert "written as .json" in run("tiny", "--out", "profile.yaml").stderr
     assert isinstance(run("tinier").exception, SpecError)

@@ -249,7 +249,7 @@ def test_metrics_are_plain_numbers(trained: Path) -> None:
     assert set(fit) == {"frantar", "chinchilla"}
     assert {"r2", "objective", "converged", "runs", "heldout_error", "param_b_N"} <= set(fit["frantar"])
     assert fit["frantar"]["gain_at_0.5"] > 0
-    assert 0 <= fit["frantar"]["optimal_sparsity_at_4096"] < 1
+    assert 0 <= fit["frantar"]["optimal_sparsity_at_N1536_D4096"] < 1
     assert fit["frantar"]["runs"] == len({*records(trained), *records(trained, "search/tiny")})
 
 

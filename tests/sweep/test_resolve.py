@@ -12,9 +12,12 @@ from projects import GRID_RUNS, edit, space_of, write_spec
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_count
+from sparsity_lab.specs.allocations import Global
+from sparsity_lab.specs.patterns import NofM
 from sparsity_lab.specs.regimes import Dense, Masked
+from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import LearningRate
-from sparsity_lab.sweep.resolve import DENSE, PlannedRun, Point, grid_runs, plan_point
+from sparsity_lab.sweep.resolve import DENSE, Change, PlannedRun, Point, grid_runs, plan_point
 
 
 def planned(root: Path) -> tuple[PlannedRun, ...]:
@@ -120,3 +123,26 @@ def test_a_size_out_of_reach_is_refused(bare: Path) -> None:
     edit(bare, "studies/tiny", grid__nonzero=[10])
     with pytest.raises(SpecError, match=r"tiny\.yaml:\d+: nonzero: no t5 shape comes within 3%"):
         planned(bare)
+
+
+def test_a_change_replaces_parts_of_the_regime_and_scales_the_learning_rate(bare: Path) -> None:
+    space = space_of(bare)
+
+    def run(**parts: Any) -> RunSpec:
+        return plan_point(space.study, space.shape(), Point(1536, 0.5, 4096, "gradual", change=Change(**parts))).run
+
+    plain = run()
+    assert isinstance(plain.regime, Masked)
+    moved = run(start=0.1, end=0.4).regime
+    assert moved.schedule == plain.regime.schedule.model_copy(update={"start": 0.1, "end": 0.4})  # type: ignore[union-attr]
+    assert moved.model_copy(update={"schedule": plain.regime.schedule}) == plain.regime
+    assert run(pattern=NofM(kind="n:m", m=4)).regime.pattern == NofM(kind="n:m", n=2, m=4)  # type: ignore[union-attr]
+    assert run(allocation=Global(kind="global")).regime.allocation == Global(kind="global")  # type: ignore[union-attr]
+    faster = run(learning_rate_factor=2.0)
+    assert faster.peak_learning_rate == pytest.approx(2 * plain.peak_learning_rate, rel=1e-5)
+    assert faster.model_copy(update={"peak_learning_rate": plain.peak_learning_rate}) == plain
+    assert run(start=plain.regime.schedule.start, learning_rate_factor=1.0) == plain, "no change is the same run"  # type: ignore[union-attr]
+    with pytest.raises(SpecError, match="start must come before end"):
+        run(start=0.8)
+    with pytest.raises(SpecError, match="every tensor of an n:m pattern"):
+        run(pattern=NofM(kind="n:m", m=4), allocation=Global(kind="global"))

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from sparsity_lab.training.paired import FEWEST_PAIRS, SHORTEST, Paired, TooSlowError, time_beside, time_in_turn
+from sparsity_lab.training.paired import (
+    FEWEST_PAIRS,
+    SHORTEST,
+    Paired,
+    TooSlowError,
+    check_fits,
+    time_beside,
+    time_in_turn,
+)
 
 CPU = torch.device("cpu")
 
@@ -61,3 +69,10 @@ def test_work_that_does_not_fit_is_refused_after_its_warm_up() -> None:
     with pytest.raises(TooSlowError, match="3 rounds take 30 s, not 20 s"):
         time_in_turn((lambda: clock.work("a", 10.0),), 20.0, CPU, clock)
     assert clock.calls == ["a", "a"]
+
+
+def test_work_beyond_any_speed_here_is_refused_unless_an_accelerator_does_it() -> None:
+    check_fits(1e3, 1.0, CPU)
+    check_fits(1e30, 1.0, torch.device("cuda"))
+    with pytest.raises(TooSlowError, match="at least"):
+        check_fits(1e30, 1.0, CPU)

@@ -98,7 +98,8 @@ const whatif = (() => {
   function stands(one) {
     const available = given.available === null ? Infinity : given.available;
     if (one.kind !== "train-sparse") return Number.isFinite(one.data) && one.data <= available;
-    return one.data <= available && (one.data >= requiredData(one) || one.data * one.m > available);
+    if (!Number.isFinite(one.nonzero) || one.data > available) return false;
+    return one.data >= requiredData(one) || one.data * one.m > available;
   }
   function evaluate(set, kind = "train-sparse") {
     const dense = option("dense", 0, set), sparse = option(kind, set.sparsity, set);
