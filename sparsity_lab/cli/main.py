@@ -33,7 +33,8 @@ app = typer.Typer(
     help="When does weight sparsity pay? From specs to runs, law and report.\n\n"
     "A study goes through five steps, each of which does only what is missing: "
     "[b]prepare[/b] → [b]train[/b] → [b]search[/b] → [b]fit[/b] → [b]report[/b]. "
-    "[b]dvc repro[/b] runs them all for the studies in params.yaml.",
+    "[b]dvc repro[/b] runs them all for the studies in params.yaml. "
+    "[b]measure[/b], [b]compare[/b] and [b]advise[/b] say what sparsity costs here, and whether it pays.",
 )
 app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
 app.add_typer(law.app, name="law", rich_help_panel=LOOK)

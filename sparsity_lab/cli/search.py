@@ -43,6 +43,15 @@ StorageOption = Annotated[
     ),
 ]
 
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", help="Budgets instead of the study's, in its unit: 360k,720k.", show_default="all"),
+]
+TrialsOption = Annotated[
+    int | None,
+    typer.Option("--trials", min=1, help="Trials of each N and budget.", show_default="what the study says"),
+]
+
 
 @app.command()
 def run(
@@ -51,14 +60,8 @@ def run(
     workers: WorkersOption = None,
     *,
     storage: StorageOption = None,
-    budget: Annotated[
-        str | None,
-        typer.Option("--budget", help="Budgets instead of the study's, in its unit: 360k,720k.", show_default="all"),
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option("--trials", min=1, help="Trials of each N and budget.", show_default="what the study says"),
-    ] = None,
+    budget: BudgetOption = None,
+    trials: TrialsOption = None,
     share: Annotated[
         bool | None,
         typer.Option(
@@ -89,12 +92,22 @@ def run(
 
 @app.command()
 def status(
-    study: StudyArgument, root: RootOption = Path(), storage: StorageOption = None, *, as_json: JsonOption = False
+    study: StudyArgument,
+    root: RootOption = Path(),
+    *,
+    storage: StorageOption = None,
+    budget: BudgetOption = None,
+    trials: TrialsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show where a search stands, while it runs or after: trials, optima so far, cost, and who works on what."""
+    """Show where a search stands, while it runs or after: trials, optima so far, cost, and who works on what.
+
+    Of a search that was given another storage, other budgets or trials, ask with the same options.
+    """
+    from sparsity_lab.stages.search_asked import changed
     from sparsity_lab.stages.search_status import search_status, status_json, status_text
 
-    found = search_status(open_study(study, root), storage)
+    found = search_status(changed(open_study(study, root), given_sizes(budget), trials), storage)
     typer.echo(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
 
 

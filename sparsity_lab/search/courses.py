@@ -17,7 +17,7 @@ from typing import Any
 from sparsity_lab.artifacts.searches import Source
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.search.asks import SPARSITY, Ask, Multiplier, Params
-from sparsity_lab.search.learnt import Earlier, lessons, runs_of, targets_of
+from sparsity_lab.search.learnt import Earlier, lessons, relative, runs_of, targets_of
 from sparsity_lab.search.objective import PerItem, ask_of
 from sparsity_lab.search.sampler import LawKnowledge, design, given, propose
 from sparsity_lab.search.select import Asked
@@ -205,7 +205,8 @@ class Course:
             return None
         told = [entry for entry in self.entries if not self.space.conditional or not entry.proposal.distributions]
         runs = runs_of(lessons(self.ground.earlier, told))
-        return LawKnowledge(targets_of(self.spec, self.asked, self.multiplier), runs, self.space.conditional)
+        targets = targets_of(self.spec, self.asked, self.multiplier)
+        return LawKnowledge(targets, runs, self.space.conditional, relative(self.noise, runs))
 
     def _rule(self, ask: Ask) -> StopRule | None:
         """What a run is held against: finished trials of its N and budget."""
@@ -238,5 +239,5 @@ class Course:
             "runs": [self.fingerprint(ask) for ask in sparse] + [one.facts["fingerprint"] for one in fixed],
             "learnt": sorted(one.record.fingerprint for one in earlier),
             "costs": costs,
-            "noise": self.noise if self.spec.stopping else None,
+            "noise": self.noise if self.spec.stopping or self.spec.sampler == "law" else None,
         }

@@ -79,6 +79,14 @@ def runs_of(known: Sequence[Lesson], kind: Kind | None = None) -> Runs | None:
     return Runs(*np.array(rows, dtype=np.float64).T) if rows else None
 
 
+def relative(noise: float | None, runs: Runs | None) -> float | None:
+    """Noise in nats as that of ln L, for runs of a typical loss.
+
+    What was measured between seeds must be told: a law that does not fit is else taken for noisy runs.
+    """
+    return noise / float(np.median(runs.loss)) if noise and runs else None
+
+
 def targets_of(spec: SearchSpec, asked: Sequence[Asked], multiplier: Multiplier) -> Targets:
     """What is asked of a law: the optimum of every N and budget, at the cost of the first regime."""
     named = {"regime": spec.regimes[0]} if len(spec.regimes) > 1 else {}
@@ -101,6 +109,7 @@ def answers(
     trials: Mapping[Asked, Sequence[TrialRecord]],
     known: Sequence[Lesson],
     confidence: float,
+    noise: float | None = None,
 ) -> dict[Asked, LawOptimum]:
     """What the law says of each N and budget, of the kind that is best at most of them; nothing where it cannot.
 
@@ -109,12 +118,13 @@ def answers(
         trials: at each N and budget.
         known: all finished runs.
         confidence: of the intervals.
+        noise: standard deviation of the loss between seeds, nats, where it was measured.
     """
     best = {asked: _best_kind(found) for asked, found in trials.items()}
     votes = Counter(kind for kind in best.values() if kind is not None)
     kind = votes.most_common(1)[0][0] if votes else None
     runs = runs_of(known, kind)
-    surface = None if runs is None else Surface.learn(runs)
+    surface = None if runs is None else Surface.learn(runs, noise=relative(noise, runs))
     if surface is None or not surface.usable:
         return {}
     told = zip(trials, optima(surface, targets, confidence), strict=True)

@@ -69,11 +69,13 @@ class LawKnowledge:
         targets: N, budgets and cost.
         runs: to learn from.
         trials_too: whether the trials are to be learnt from, because `runs` holds none of them.
+        noise: standard deviation of ln L between seeds, where it was measured.
     """
 
     targets: Targets
     runs: Runs | None
     trials_too: bool
+    noise: float | None = None
 
 
 def propose(
@@ -190,6 +192,7 @@ def _law(seed: int, space: Space, law: LawKnowledge) -> LawSampler:
         size=NONZERO if len(space.sizes) > 1 else float(space.sizes[0]),
         earlier=law.runs,
         seed=seed,
+        noise=law.noise,
         loss=first_value if law.trials_too else _untold,
     )
 

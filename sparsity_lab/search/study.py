@@ -206,7 +206,7 @@ class Search:
         if self.spec.sampler == "law":
             targets = targets_of(self.spec, self.asked, self.judge.multiplier)
             known = lessons(self.courses[0].ground.earlier, self._entries())
-            by_law = answers(targets, trials, known, confidence)
+            by_law = answers(targets, trials, known, confidence, noise)
         there = {(one.nonzero, one.data_dense) for one in self.asked}
         return conclude(
             self.study,

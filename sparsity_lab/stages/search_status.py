@@ -106,7 +106,8 @@ def status_text(status: Status) -> str:
 def _rows(standing: Standing) -> Iterator[tuple[str, ...]]:
     answers = {(budget.nonzero, budget.data_dense): budget for budget in standing.result.budgets}
     for place, counts in standing.counts.items():
-        yield (*map(scaled, place), *(str(counts.get(state, 0)) for state in STATES), *_answer(answers.get(place)))
+        N, D = place
+        yield (scaled(N), f"{D:,}", *(str(counts.get(state, 0)) for state in STATES), *_answer(answers.get(place)))
 
 
 def _answer(budget: BudgetResult | None) -> tuple[str, str]:
