@@ -224,7 +224,7 @@ def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
     until(lambda: len(under_way(prepared)) == 2, what="two runs are under way")
     processes = workers_of(sweep.pid)
     os.killpg(sweep.pid, signal.SIGINT)  # what a terminal does
-    _, said = sweep.communicate(timeout=60)
+    _, said = sweep.communicate(timeout=300)
     assert sweep.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted: finished runs are kept")
     assert "Traceback" not in said

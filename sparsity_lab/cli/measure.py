@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
 from sparsity_lab.cli import numbers
 from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, open_study
-from sparsity_lab.specs.hardware import ProductFormat, ProductType
+
+if TYPE_CHECKING:
+    from sparsity_lab.specs.hardware import ProductFormat
 
 Name = TypeVar("Name", bound=str)
 SPARSE: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4")
@@ -53,6 +55,7 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
+    from sparsity_lab.specs.hardware import ProductType
     from sparsity_lab.stages.measure_plan import Wish
     from sparsity_lab.stages.measure_plots import draw_profile
     from sparsity_lab.stages.measure_text import profile_text

@@ -34,7 +34,7 @@ class Patience:
         grace: without a renewal after which a lease is stale.
         settle: between taking a lease over and trusting that no one else did, and before doing what another process
             was expected to do; longer than a write takes.
-        poll: first pause before looking again what others have done; it doubles up to `longest`.
+        poll: first pause before looking again what others have done; pauses grow up to `longest`.
         longest: longest pause.
     """
 

@@ -27,6 +27,8 @@ Slots = Mapping[str, Sequence[int]]
 """a round's slots of each study, by the study's name"""
 
 CHANCE = SystemRandom()
+GROWTH = 1.2
+"""of the pauses of a process that waits: it looks again after about a fifth of the time that it has waited already"""
 
 
 @dataclass(eq=False)
@@ -173,4 +175,4 @@ class Player:
     def _wait(self) -> None:
         """Pause, for longer each time until there is work again."""
         time.sleep(self._pause * CHANCE.uniform(0.5, 1.5))
-        self._pause = min(2 * self._pause, self.patience.longest)
+        self._pause = min(GROWTH * self._pause, self.patience.longest)

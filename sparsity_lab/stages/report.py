@@ -17,7 +17,6 @@ from sparsity_lab.laws.documents import LawDocument, read_document
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.search.pictures import optuna_pictures
 from sparsity_lab.stages.counsel import counsel_of
 from sparsity_lab.stages.fit import fitted_names, search_records
 from sparsity_lab.stages.measure import known_profile
@@ -34,6 +33,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         RecordError: a result is damaged.
         SpecError: there is no such language.
     """
+    manifest = space.manifest()
     result = read_search(space.layout.search_result(space.name))
     inputs = ReportInputs(
         study=space.study,
@@ -43,7 +43,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         laws=_laws(space),
         comparison=read_comparison(space.layout.comparison(space.name)),
         diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
-        manifest=_manifest_facts(space.manifest()),
+        manifest=_manifest_facts(manifest),
         provenance=_versions(),
         fitted=fitted_names(space),
         profile=known_profile(space),
@@ -61,6 +61,8 @@ def describe_report(summary: ReportSummary) -> str:
 def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:
     """Optuna's figures of the search; none where its storage is a database that is out of reach now."""
     if result is not None:
+        from sparsity_lab.search.pictures import optuna_pictures  # noqa: PLC0415 - queries of a report need no Optuna
+
         with suppress(MachineError):
             return tuple(optuna_pictures(location(space), result))
     return ()

@@ -176,7 +176,7 @@ def test_a_run_from_a_dense_run_repeats_bit_for_bit(project: Path) -> None:
 
 
 def test_a_search_under_a_regime_that_starts_from_dense_runs(project: Path) -> None:
-    search = {"nonzero": 1536, "budgets": [1024], "regime": "pretrained", "trials": 3, "cost": "sparse_schedule"}
+    search = {"nonzero": 1536, "budgets": [1024], "regimes": ["pretrained"], "sampler": "tpe", "trials": 3}
     edit(project, "studies/tiny", search=search)
     search_study(space_of(project), workers=1, console=silent())
     result = read_search(project / "search/tiny.json")
