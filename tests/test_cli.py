@@ -220,6 +220,7 @@ def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell's `&` ignores it
     )
     until(lambda: len(under_way(prepared)) == 2, what="two runs are under way")
     processes = workers_of(sweep.pid)
