@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsity_lab.pruning.evidence import Evidence
 from sparsity_lab.pruning.feasibility import resolve_regime
 from sparsity_lab.pruning.pruner import make_pruner
-from sparsity_lab.specs.regimes import Masked
+from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.specs.regimes.regime import Masked
 
 STEPS, SPARSITY = 10, 0.5
 CASES: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def updater(name: str, weights: dict[str, Tensor]) -> Update:
     masks = {weight: torch.ones(tensor.shape, dtype=torch.bool) for weight, tensor in weights.items()}
     pruner = make_pruner(regime, SPARSITY, masks, STEPS, 0)
     gradients = weights if "score" in CASES[name] else {}
-    return lambda: pruner.update(STEPS // 2, weights, Evidence(gradient=gradients))
+    return lambda: pruner.update(STEPS // 2, weights, WeightStatistics(gradient=gradients))
 
 
 def make_weights(side: int, matrices: int) -> dict[str, Tensor]:

@@ -25,10 +25,10 @@ from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.specs.datasets import DataShape, SpanCorruption
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.models import Dims, T5Spec
-from sparsity_lab.specs.regimes import Dense, Masked, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Dense, Masked, Pruning, RegimeSpec
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation
-from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.loop import Loop
 
 Advance = Callable[[int], None]
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[23_040, 264_000], help="dense prunable weights")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    settle(1)
+    make_deterministic(1)
     model = load_spec(SPECS / "models" / "t5-mini.yaml", "model")
     assert isinstance(model, T5Spec)
     for size in options.sizes:

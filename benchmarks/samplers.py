@@ -37,9 +37,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, form_named, optimal_sparsity, training_flops
-from sparsity_lab.search.curve import Points, fit_curve, scatter
-from sparsity_lab.search.law_sampler import LawSampler
-from sparsity_lab.search.targets import Targets
+from sparsity_lab.search.answer.curve import Points, fit_curve, scatter
+from sparsity_lab.search.propose.law_sampler import LawSampler
+from sparsity_lab.search.propose.targets import Targets
 
 LAWS = Path(__file__).parent.parent / "specs" / "laws"
 TOLERANCE, SHARE, HIGHEST = 0.05, 0.9, 0.9

@@ -33,7 +33,7 @@ from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import other_count, prunable_count, step_flops
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption, span_corruption_lengths
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation
 from sparsity_lab.training.loop import Loop

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from optuna.distributions import FloatDistribution
 
-from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.rounds import Player
-from sparsity_lab.search.trials import Entry, Outcome, Proposal
+from sparsity_lab.search.storage.rounds import RoundWorker
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
@@ -68,7 +68,7 @@ def throughput(location: str, workers: int, trials: int, batch: int) -> tuple[fl
         AssertionError: a trial was lost.
     """
     study = f"{workers} processes"
-    with Ledger(location) as ledger:
+    with TrialStore(location) as ledger:
         identity = ledger.enqueue(study, proposal(-1))  # tables and study are there before the clock runs
         context = multiprocessing.get_context("spawn")
         ready = context.Barrier(workers + 1)
@@ -88,10 +88,10 @@ def throughput(location: str, workers: int, trials: int, batch: int) -> tuple[fl
 
 def work(location: str, study: str, trials: int, batch: int, ready: Barrier) -> None:
     """One process of the search, in a process of its own."""
-    with Ledger(location) as ledger:
+    with TrialStore(location) as ledger:
         ledger.read([study])
         ready.wait()
-        player = Player(ledger, nothing, most=1)
+        player = RoundWorker(ledger, nothing, most=1)
         for first in range(0, trials, batch):
             slots = range(first, min(first + batch, trials))
             player.play({study: slots}, lambda _, slots=slots: map(proposal, slots))  # type: ignore[misc]
@@ -102,7 +102,7 @@ def proposal(slot: int) -> Proposal:
     return Proposal(slot, "sampler", {"sparsity": 0.5}, SPACE)
 
 
-def nothing(entries: Sequence[Entry]) -> list[Outcome]:
+def nothing(entries: Sequence[StoredTrial]) -> list[Outcome]:
     """The objective."""
     return [Outcome((0.0,), {}) for _ in entries]
 

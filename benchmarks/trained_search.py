@@ -27,18 +27,18 @@ import numpy as np
 import optuna
 from rich.console import Console
 
-from sparsity_lab.artifacts.noise import seed_noise
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.laws import Law, Runs, fit, optimal_sparsity, training_flops
-from sparsity_lab.search.asks import Ask
-from sparsity_lab.search.courses import Ground
-from sparsity_lab.search.curve import Curve, Points, fit_curve
+from sparsity_lab.results.noise import seed_noise
+from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
+from sparsity_lab.search.optuna_study import SearchContext
+from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.search_ground import Questions, ground_of
+from sparsity_lab.stages.search_setup import RunRequests, ground_of
 from sparsity_lab.stages.train import grid_records, train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.study import complete
@@ -58,9 +58,9 @@ class Trained:
     workers: int | None
 
     @cached_property
-    def questions(self) -> Questions:
+    def questions(self) -> RunRequests:
         """How questions become runs."""
-        return Questions(self.space.study, self.spec, self.space.shape())
+        return RunRequests(self.space.study, self.spec, self.space.shape())
 
     @cached_property
     def data_hash(self) -> str:
@@ -79,11 +79,11 @@ class Trained:
         assert found is not None, "the study's grid repeats nothing"
         return found.deviation
 
-    def name(self, ask: Ask) -> str:
+    def name(self, ask: RunRequest) -> str:
         """The run's name in every store."""
         return fingerprint(self.questions.run(ask), self.data_hash)
 
-    def made(self, asks: Sequence[Ask], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
+    def made(self, asks: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
         """Runs trained, or found in a store."""
         runs = [self.questions.run(ask) for ask in asks]
         place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-reference")
@@ -122,7 +122,7 @@ def reference_of(study: Trained, seeds: int) -> Reference:
     for budget in study.spec.budgets:
         data = study.spec.data_dense(study.spec.nonzero[0], budget)
         asks = [
-            Ask.of(study.spec.nonzero[0], data, {"sparsity": S}, multiplier, seed)
+            RunRequest.of(study.spec.nonzero[0], data, {"sparsity": S}, multiplier, seed)
             for S in levels
             for seed in range(seeds)
         ]
@@ -155,7 +155,7 @@ def of_sampler(study: Trained, reference: Reference, sampler: SamplerName) -> li
             study.made,
             Path(folder) / "search.journal",
             fingerprint=study.name,
-            ground=Ground(ground.regimes, ground.feasible),
+            ground=SearchContext(ground.regimes, ground.feasible),
             noise=study.noise,
             on_round=hear,
         )

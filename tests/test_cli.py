@@ -13,9 +13,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "stages"))
-
 from projects import (
     GRID_RUNS,
     bare,

@@ -83,7 +83,7 @@ class Layout:
         return self.root / ".sparsity-lab"
 
     @property
-    def attic(self) -> Path:
+    def archive(self) -> Path:
         """Runs that no study asks for at present."""
         return self.local / "store"
 

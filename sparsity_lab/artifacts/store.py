@@ -63,12 +63,12 @@ class Store:
             copy_run(folder, self.home / fingerprint)
         return folder is not None
 
-    def keep_only(self, fingerprints: Iterable[str], attic: Path) -> int:
-        """Move every other run from home to `attic`; returns how many moved."""
+    def keep_only(self, fingerprints: Iterable[str], archive: Path) -> int:
+        """Move every other run from home to `archive`; returns how many moved."""
         wanted = set(fingerprints)
         surplus = [folder for folder in _runs(self.home) if folder.name not in wanted]
         for folder in surplus:
-            copy_run(folder, attic / folder.name)
+            copy_run(folder, archive / folder.name)
             shutil.rmtree(folder)
         for leftover in self.home.glob("*/.*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -80,10 +80,10 @@ class Store:
 
 
 def all_homes(layout: Layout) -> tuple[Path, ...]:
-    """Every folder of the project that holds runs: all studies' grids and searches, and the attic."""
+    """Every folder of the project that holds runs: all studies' grids and searches, and the archive."""
     grids = sorted(p for p in (layout.root / "runs").glob("*") if p.is_dir())
     searches = sorted(p for p in (layout.root / "search").glob("*") if p.is_dir())
-    return (*grids, *searches, layout.attic)
+    return (*grids, *searches, layout.archive)
 
 
 def copy_run(source: Path, target: Path) -> None:

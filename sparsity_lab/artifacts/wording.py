@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sparsity_lab.specs.patterns import Block, Channel, NofM, Unstructured
-from sparsity_lab.specs.plugins import Plugin
-from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Unstructured
+from sparsity_lab.specs.regimes.plugins import Plugin
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, StraightThrough
 
 
 def pattern_of(regime: RegimeSpec) -> str:

@@ -26,7 +26,7 @@ def advise(
     as_json: JsonOption = False,
 ) -> None:
     """Decide whether sparsity pays: train sparse, prune what there is, or stay dense."""
-    from sparsity_lab.stages.advice_table import advice_lines
+    from sparsity_lab.console.advice import advice_lines
     from sparsity_lab.stages.advise import advise_scenario
 
     found = advise_scenario(scenario, root)

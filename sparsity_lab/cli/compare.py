@@ -93,8 +93,8 @@ def compare(
 
     sparsity-lab compare frantar2024-vit-jft --nonzero 85M --ratio 5 --hardware a100-2-4
     """
-    from sparsity_lab.stages.fair import Question, compare_fairly
-    from sparsity_lab.stages.fair_text import fair_json, fair_text
+    from sparsity_lab.console.compare import fair_json, fair_text
+    from sparsity_lab.stages.compare import Question, compare_fairly
 
     if data is not None and ratio is not None:
         raise typer.BadParameter("--data or --ratio, not both")
@@ -112,7 +112,7 @@ def compare(
     fair = compare_fairly(name, root, question, regime)
     typer.echo(json.dumps(fair_json(fair), indent=1) if as_json else fair_text(fair))
     if plot:
-        from sparsity_lab.stages.fair_plot import draw_fair
+        from sparsity_lab.console.compare_plot import draw_fair
 
         typer.echo(draw_fair(fair, plot), err=True)
 

@@ -12,7 +12,7 @@ import typer
 from sparsity_lab.cli.options import JsonOption, RootOption, open_study
 
 if TYPE_CHECKING:
-    from sparsity_lab.laws.inputs import Input
+    from sparsity_lab.laws.rows.inputs import Input
     from sparsity_lab.specs.choices import DataUnit
     from sparsity_lab.specs.studies import LawSpec
 
@@ -134,10 +134,10 @@ def fit(
     if not any(options) and not _are_files(targets):
         _study_step(targets, root)
         return
-    from sparsity_lab.laws.inputs import read_runs
+    from sparsity_lab.console.fit import fit_json, fit_text
+    from sparsity_lab.laws.rows.inputs import read_runs
     from sparsity_lab.stages.fit_runs import fit_runs, write_laws
-    from sparsity_lab.stages.fit_text import fit_json, fit_text
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.stages.law import open_law
 
     held, files = _holdouts(holdout or [])
     if held or compare:
@@ -158,7 +158,7 @@ def fit(
     for path in write_laws(fitted, out) if out else ():
         typer.echo(path, err=True)
     if plots:
-        from sparsity_lab.stages.fit_plots import draw_fit
+        from sparsity_lab.console.fit_plots import draw_fit
 
         typer.echo(draw_fit(fitted, plots), err=True)
 
@@ -171,7 +171,7 @@ def _study_step(targets: list[str], root: Path) -> None:
 
 
 def _are_files(targets: list[str]) -> bool:
-    from sparsity_lab.laws.tables import KINDS
+    from sparsity_lab.laws.rows.tables import KINDS
 
     return all(Path(target).suffix.lower() in KINDS for target in targets)
 
@@ -180,7 +180,7 @@ def _input(
     targets: list[str], root: Path, columns: dict[str, str], where: str | None, data_unit: DataUnit
 ) -> tuple[Input, LawSpec, str]:
     """The rows, the settings that hold unless an option says otherwise, and where the rows come from."""
-    from sparsity_lab.laws.inputs import read_runs
+    from sparsity_lab.laws.rows.inputs import read_runs
     from sparsity_lab.stages.fit_runs import SINGLE
 
     if _are_files(targets):

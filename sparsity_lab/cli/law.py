@@ -12,9 +12,9 @@ from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
 from sparsity_lab.cli.options import JsonOption, RootOption
 
 if TYPE_CHECKING:
-    from sparsity_lab.laws.multipliers import Multiplier
-    from sparsity_lab.stages.answers import Answer
-    from sparsity_lab.stages.law_files import OpenLaw
+    from sparsity_lab.laws.questions.answers import Answer
+    from sparsity_lab.laws.questions.multipliers import Multiplier
+    from sparsity_lab.stages.law import OpenLaw
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +51,7 @@ JOINT = ("compute", "cost", "highest", "confidence")
 @app.command("list")
 def list_(root: RootOption = Path()) -> None:
     """List the laws that can be asked by name."""
-    from sparsity_lab.stages.law_files import known_laws
+    from sparsity_lab.stages.law import known_laws
 
     for name in known_laws(root):
         typer.echo(name)
@@ -63,8 +63,8 @@ def show(law: LawArgument, root: RootOption = Path(), *, as_json: JsonOption = F
 
     Example: sparsity-lab law show frantar2024-t5-c4
     """
-    from sparsity_lab.stages.law_files import open_law
-    from sparsity_lab.stages.law_show import law_json, law_text
+    from sparsity_lab.console.law import law_json, law_text
+    from sparsity_lab.stages.law import open_law
 
     opened = open_law(law, root)
     typer.echo(json.dumps(law_json(opened), indent=1) if as_json else law_text(opened))
@@ -85,8 +85,8 @@ def predict(
 
     Example: sparsity-lab law predict frantar2024-t5-c4 --nonzero 100M,1B --data 32.768B --sparsity 0,0.5,0.75
     """
-    from sparsity_lab.stages import law as ask
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.laws.questions import queries as ask
+    from sparsity_lab.stages.law import open_law
 
     opened = open_law(law, root)
     at = sparsities(sparsity), sizes(nonzero), sizes(data)
@@ -126,8 +126,8 @@ def optimal(
 
     sparsity-lab law optimal frantar2024-t5-c4 --compute 1e20,1e21,1e22
     """
-    from sparsity_lab.stages import law as ask
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.laws.questions import queries as ask
+    from sparsity_lab.stages.law import open_law
 
     budgets = {"compute": given_sizes(compute), "data": given_sizes(data), "ratio": given_sizes(ratio)}
     given = [name for name, values in budgets.items() if values is not None]
@@ -164,8 +164,8 @@ def gain(
 
     sparsity-lab law gain frantar2024-t5-c4 --sparsity 0.5 --nonzero 85M --data 32B
     """
-    from sparsity_lab.stages import law as ask
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.laws.questions import queries as ask
+    from sparsity_lab.stages.law import open_law
 
     opened = [open_law(name, root) for name in laws]
     sized, amounts = given_sizes(nonzero), given_sizes(data)
@@ -178,7 +178,7 @@ def gain(
         answer = ask.equivalents(opened[0].law, sparsities(sparsity), sized, amounts, confidence=confidence)
         _say(answer, opened, as_json)
     if plot:
-        from sparsity_lab.stages.law_plots import draw_gains
+        from sparsity_lab.console.law_plots import draw_gains
 
         typer.echo(draw_gains(opened, plot, confidence), err=True)
 
@@ -200,14 +200,14 @@ def contours(
 
     Example: sparsity-lab law contours frantar2024-t5-c4 --nonzero 1M,1B --plot figures
     """
-    from sparsity_lab.stages import law as ask
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.laws.questions import queries as ask
+    from sparsity_lab.stages.law import open_law
 
     opened, m = open_law(law, root), _multiplier(cost, schedule)
     answer = ask.contours(opened.law, sparsities(sparsity), sizes(nonzero), cost=m, highest=highest)
     _say(answer, [opened], as_json)
     if plot:
-        from sparsity_lab.stages.law_plots import draw_contours
+        from sparsity_lab.console.law_plots import draw_contours
 
         typer.echo(draw_contours(opened, sizes(nonzero), m, plot), err=True)
 
@@ -230,8 +230,8 @@ def needs(
 
     sparsity-lab law needs frantar2024-t5-c4 --loss 2.0 --data 32B
     """
-    from sparsity_lab.stages import law as ask
-    from sparsity_lab.stages.law_files import open_law
+    from sparsity_lab.laws.questions import queries as ask
+    from sparsity_lab.stages.law import open_law
 
     wanted, S, N, D = sizes(loss), sparsities(sparsity), given_sizes(nonzero), given_sizes(data)
     opened = open_law(law, root)
@@ -250,7 +250,7 @@ def _multiplier(cost: str, schedule: str | None) -> Multiplier:
 
 
 def _say(answer: Answer, laws: list[OpenLaw], as_json: bool) -> None:
-    from sparsity_lab.stages.answers import warned
+    from sparsity_lab.laws.questions.answers import warned
 
     said = warned(answer, [one.document for one in laws if one.document])
     typer.echo(json.dumps(said.as_json(), indent=1) if as_json else said.as_text())

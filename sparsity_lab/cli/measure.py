@@ -55,15 +55,15 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
+    from sparsity_lab.console.measure import profile_text
+    from sparsity_lab.console.measure_plot import draw_profile
     from sparsity_lab.specs.hardware import ProductType
-    from sparsity_lab.stages.measure_plan import Wish
-    from sparsity_lab.stages.measure_plots import draw_profile
-    from sparsity_lab.stages.measure_text import profile_text
-    from sparsity_lab.stages.measuring import measure_shapes, measure_study
+    from sparsity_lab.stages.measure import measure_shapes, measure_study
+    from sparsity_lab.stages.measure_plan import MeasureRequest
 
     if out is not None and out.suffix != ".json":
         raise typer.BadParameter(f"a profile is written as .json, found {out}")
-    wish = Wish(
+    wish = MeasureRequest(
         shapes=shapes,
         formats=None if formats is None else tuple(_known(formats, SPARSE)),
         dtypes=None if dtypes is None else tuple(_known(dtypes, get_args(ProductType))),

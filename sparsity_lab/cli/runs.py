@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show,
 @app.command("list")
 def list_(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
     """List a study's finished and diverged runs, grid and search."""
-    from sparsity_lab.stages.inspect import list_runs, run_rows
+    from sparsity_lab.stages.runs import list_runs, run_rows
 
     records = list_runs(open_study(study, root))
     typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else run_rows(records))
@@ -27,7 +27,7 @@ def show(
     root: RootOption = Path(),
 ) -> None:
     """Print one run's record as JSON."""
-    from sparsity_lab.stages.inspect import find_run
+    from sparsity_lab.stages.runs import find_run
 
     typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
 
@@ -38,7 +38,7 @@ def compare(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOpt
     import json
 
     from sparsity_lab.report.regimes import comparison_json
-    from sparsity_lab.stages.compare import compare_study, compared_text
+    from sparsity_lab.stages.compare_regimes import compare_study, compared_text
 
     compared = compare_study(open_study(study, root))
     typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else compared_text(compared))

@@ -36,8 +36,8 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show every run of a study before anything is trained: dimensions, counts, FLOPs, time, disk."""
+    from sparsity_lab.console.plan import plan_json, plan_text
     from sparsity_lab.stages.plan import plan_study
-    from sparsity_lab.stages.plan_table import plan_json, plan_text
 
     planned = plan_study(open_study(study, root), workers)
     typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))

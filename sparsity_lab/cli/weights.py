@@ -35,7 +35,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write a run's final weights: compressed, or as a folder that transformers loads."""
-    from sparsity_lab.stages.export import describe_export, export_run
+    from sparsity_lab.stages.weights import describe_export, export_run
 
     typer.echo(describe_export(export_run(run, form, to, root, force=force)))
 
@@ -46,7 +46,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show the true sparsity of every tensor of a file, and the patterns that hold."""
-    from sparsity_lab.stages.weights_table import inspect_weights, weights_json, weights_text
+    from sparsity_lab.console.weights import inspect_weights, weights_json, weights_text
 
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

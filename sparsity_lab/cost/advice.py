@@ -1,27 +1,18 @@
-"""What an advice says, as values: lights, options, bars, and messages that `advice_text` puts into words."""
+"""What an advice says, as values: lights, options, bars, and messages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sparsity_lab.cost.economics import BreakEven, OptionKind
+from sparsity_lab.messages import Message
 
 Colour = Literal["green", "amber", "red"]
 Question = Literal["data", "hardware", "money"]
 Choice = Literal["train-sparse", "prune-existing", "stay-dense"]
-NOTHING: Mapping[str, float | str] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Message:
-    """Something to say: a key of the catalogue in `advice_text`, and what its sentence is about."""
-
-    key: str
-    values: Mapping[str, float | str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.economics import INFERENCE_FLOPS_PER_WEIGHT, PAPER_WORTH, Assumptions, Existing, hourly
-from sparsity_lab.cost.hardware import (
+from sparsity_lab.errors import SpecError
+from sparsity_lab.hardware.profile import (
     QUARTILE,
     Ratio,
     inference_ratio,
@@ -25,14 +26,13 @@ from sparsity_lab.cost.hardware import (
     training_cost,
     training_spread,
 )
-from sparsity_lab.errors import SpecError
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
-from sparsity_lab.laws.optimum import FLOPS_PER_WEIGHT
-from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.questions.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
+from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import Accelerator, Checkpoint, ScenarioSpec
-from sparsity_lab.specs.schedules import Schedule
 
 UNCHANGED: Mapping[str, ArrayLike] = MappingProxyType({})
 

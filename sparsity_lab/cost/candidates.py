@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sparsity_lab.cost.assumptions import Case, Setting
 from sparsity_lab.cost.economics import Option, OptionKind, from_scratch, npv, pruned
 from sparsity_lab.cost.outcomes import Outcome, dense_option, outcomes
-from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.cost.equal import Equal
-from sparsity_lab.laws.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.optimum import HIGHEST_SPARSITY, lowest_sparsity
-from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.laws.uncertainty import Interval, percentiles
+from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
+from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, lowest_sparsity
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Interval, percentiles
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02

@@ -13,9 +13,10 @@ from typing import cast, get_args
 
 import numpy as np
 
-from sparsity_lab.cost.advice import Advice, Bar, Choice, Message, OptionRow, Recommendation
+from sparsity_lab.cost.advice import Advice, Bar, Choice, OptionRow, Recommendation
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import Candidate, candidates, focus_of, interval, npv_with
+from sparsity_lab.cost.criteria import criteria, facts, obstacle
 from sparsity_lab.cost.economics import (
     BreakEven,
     Cost,
@@ -26,12 +27,12 @@ from sparsity_lab.cost.economics import (
     cost_of,
     target_loss,
 )
-from sparsity_lab.cost.hardware import inference_ratio
-from sparsity_lab.cost.lights import facts, lights, obstacle
 from sparsity_lab.cost.outcomes import dense_option
 from sparsity_lab.cost.steps import caveats, checklist, doubts
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.hardware.profile import inference_ratio
+from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.hardware import ProductFormat
 
 NOWHERE = BreakEven("never", np.nan)
@@ -69,7 +70,7 @@ def advise(setting: Setting, name: str, evidence: str, document: LawDocument | N
         target_nonzero=scenario.model.nonzero,
         target_data=scenario.model.data,
         recommendation=what_to_do,
-        lights=lights(setting, best, volume),
+        lights=criteria(setting, best, volume),
         options=(_dense_row(setting), *(_row(setting, one) for one in held)),
         focus=1 + held.index(best),
         tornado=bars,

@@ -33,10 +33,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsity_lab.laws.inverse import bisect, data_needed, size_needed
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.optimum import FLOPS_PER_WEIGHT, acts_on_size_alone, gain
-from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
+from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT, acts_on_size_alone, gain
+from sparsity_lab.laws.rows.runs import FloatArray
 
 INFERENCE_FLOPS_PER_WEIGHT = 2.0
 """one multiplication and one addition for each weight and item"""

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
-from sparsity_lab.laws.multipliers import Multiplier, SparseSchedule, dense_hardware
-from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware
+from sparsity_lab.laws.rows.runs import FloatArray
 
 Name = Literal["nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", "inference_memory", "money"]
 Buys = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]

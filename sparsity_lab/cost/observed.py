@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from sparsity_lab.artifacts.noise import seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.cost.equal import Name
-from sparsity_lab.plots.info_runs import of_difference, place_of
+from sparsity_lab.results.noise import seed_noise
+from sparsity_lab.results.places import of_difference, place_of
 
 BEYOND = 1.02
 """a dense run may be asked for at D this factor beyond those trained: steps are whole"""

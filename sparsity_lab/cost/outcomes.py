@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sparsity_lab.cost.assumptions import Case
 from sparsity_lab.cost.economics import Cost, Option, cost_of, dense, from_scratch, pruned, sufficient_data
-from sparsity_lab.laws.runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
 
 Truths = NDArray[np.bool_]
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sparsity_lab.cost.advice import Bar, Message, Recommendation
+from sparsity_lab.cost.advice import Bar, Recommendation
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import Candidate
-from sparsity_lab.cost.lights import facts
-from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.cost.criteria import facts
+from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.messages import Message
 
 REACH = 10.0
 """a law is trusted to this factor beyond the sizes and data of its runs"""

@@ -27,17 +27,18 @@ inverse    data or size that a loss needs                 suggest    which runs 
 verdicts   identified or not, and remedies                compare    held-out errors, forms side by side
 """
 
-from sparsity_lab.laws.compare import Column, Compared, Comparison, HeldOut, compare, heldout_error
-from sparsity_lab.laws.covariance import Noise, covariance, noise
-from sparsity_lab.laws.documents import LawDocument, document
-from sparsity_lab.laws.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY, Feature
-from sparsity_lab.laws.fit import Fit, evaluate, fit
-from sparsity_lab.laws.form import Form
-from sparsity_lab.laws.forms import CHINCHILLA, FORMS, FRANTAR, form_named
-from sparsity_lab.laws.information import aicc
-from sparsity_lab.laws.inverse import data_needed, dense_size_needed, loss_floor, size_needed
+from sparsity_lab.laws.documents.law import LawDocument, document
+from sparsity_lab.laws.fitting.aicc import aicc
+from sparsity_lab.laws.fitting.compare import Column, Compared, Comparison, HeldOut, compare, heldout_error
+from sparsity_lab.laws.fitting.fit import Fit, evaluate, fit
+from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY, Feature
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.named import CHINCHILLA, FORMS, FRANTAR, form_named
+from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import (
+from sparsity_lab.laws.questions.identifiability import Quantity, usual_quantities, verdict_on, verdicts
+from sparsity_lab.laws.questions.inverse import data_needed, dense_size_needed, loss_floor, size_needed
+from sparsity_lab.laws.questions.multipliers import (
     Measured,
     Multiplier,
     ScheduledDensity,
@@ -46,7 +47,8 @@ from sparsity_lab.laws.multipliers import (
     free,
     multiplier,
 )
-from sparsity_lab.laws.optimum import (
+from sparsity_lab.laws.questions.next_runs import Points, Suggestion, candidates_around, suggest_runs
+from sparsity_lab.laws.questions.optimum import (
     JointOptimum,
     OptimumGrid,
     acts_on_size_alone,
@@ -62,12 +64,10 @@ from sparsity_lab.laws.optimum import (
     optimum_grid,
     training_flops,
 )
-from sparsity_lab.laws.profile import Profile, profile
-from sparsity_lab.laws.runs import Runs
-from sparsity_lab.laws.suggest import Points, Suggestion, candidates_around, suggest_runs
-from sparsity_lab.laws.terms import Parameter, Power, Term, exponent
-from sparsity_lab.laws.uncertainty import Bootstrap, Interval, Verdict, bootstrap
-from sparsity_lab.laws.verdicts import Quantity, usual_quantities, verdict_on, verdicts
+from sparsity_lab.laws.rows.runs import Runs
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, Verdict, bootstrap
+from sparsity_lab.laws.uncertainty.covariance import Noise, covariance, noise
+from sparsity_lab.laws.uncertainty.profile import Profile, profile
 
 __all__ = [
     "CHINCHILLA",

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.laws.covariance import Noise, noise, noise_of
-from sparsity_lab.laws.documents import LawDocument, read_document
-from sparsity_lab.laws.fit import Fit
-from sparsity_lab.laws.form import Form
-from sparsity_lab.laws.forms import form_named
-from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.laws.uncertainty import Bootstrap, Interval, percentiles
+from sparsity_lab.laws.documents.law import LawDocument, read_document
+from sparsity_lab.laws.fitting.fit import Fit
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.named import form_named
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, percentiles
+from sparsity_lab.laws.uncertainty.covariance import Noise, noise, noise_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.laws import PublishedLaw, load_law
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_fair import FairComparison, FairPanel
-from sparsity_lab.plots.info_runs import FloatArray
-from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.style import GREY, INK, LAW, SEARCH, below_legend, note, sparsity_axis, styled
 
 COLUMNS = 4

@@ -10,12 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from sparsity_lab.laws.compare import AICC, IN_SAMPLE
-from sparsity_lab.laws.comparison_documents import ComparisonDocument
-from sparsity_lab.laws.diagnostics import ProfileRecord
+from sparsity_lab.laws.documents.comparison import ComparisonDocument
+from sparsity_lab.laws.documents.diagnostics import ProfileRecord
+from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_fits import GainCurve, Gains, Residuals
-from sparsity_lab.plots.info_runs import FloatArray
-from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, log_counts, sparsity_axis, sparsity_colour
 
 STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from sparsity_lab.messages.numbers import percent
 from sparsity_lab.plots.info_hardware import SpeedLine, SpeedUps
-from sparsity_lab.plots.labels import percent
 from sparsity_lab.plots.style import GREY, INK, MARKERS, PALETTE, note
 from sparsity_lab.specs.hardware import ProductFormat
 

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_laws import OptimumContours, Parity
-from sparsity_lab.plots.info_runs import FloatArray
 from sparsity_lab.plots.style import (
     GREY,
     INK,

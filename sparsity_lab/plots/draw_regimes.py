@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from sparsity_lab.plots.contrasts import Entry
+from sparsity_lab.messages.numbers import percent
 from sparsity_lab.plots.draw_runs import LABEL_LOSS
-from sparsity_lab.plots.info_regimes import Match
-from sparsity_lab.plots.labels import percent
 from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_colour
+from sparsity_lab.results.contrasts import Entry
+from sparsity_lab.results.regimes import Match
 
 
 def draw_ranking(axes: Axes, ranking: Sequence[Entry], reference: str, dense: Entry | None) -> None:

@@ -8,16 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from sparsity_lab.plots.info_runs import (
-    Difference,
-    DifferencesAndNoise,
-    FloatArray,
-    SizePanel,
-    TrainingCurves,
-    of_difference,
-)
-from sparsity_lab.plots.labels import count
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.plots.info_runs import SizePanel, TrainingCurves
 from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
+from sparsity_lab.results.places import Difference, DifferencesAndNoise, of_difference
 
 LABEL_LOSS = "held-out loss (nats)"
 WINDOW_LABEL = "pruning"

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_search import BudgetPanel, Front, LossUnderBudgets, OptimumAgainstData, TriedAt
-from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_axis, sparsity_colour
 from sparsity_lab.specs.choices import SearchObjective
 

@@ -9,17 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparsity_lab.laws.comparison_documents import ComparisonDocument
-from sparsity_lab.laws.diagnostics import FormDiagnostics
+from sparsity_lab.laws.documents.comparison import ComparisonDocument
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
+from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots import draw_fits, draw_hardware, draw_laws, draw_regimes, draw_runs, draw_search
 from sparsity_lab.plots.info_fits import Gains, Residuals
 from sparsity_lab.plots.info_hardware import SpeedUps
 from sparsity_lab.plots.info_laws import OptimumContours, Parity
-from sparsity_lab.plots.info_regimes import Match, RegimeComparison, Table, ranked
-from sparsity_lab.plots.info_runs import DifferencesAndNoise, LossAgainstData, TrainingCurves
+from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
 from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
-from sparsity_lab.plots.labels import count
 from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
+from sparsity_lab.results.places import DifferencesAndNoise
+from sparsity_lab.results.regimes import Match, RegimeComparison, Table, ranked
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.5
 """inches"""

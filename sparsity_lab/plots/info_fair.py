@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sparsity_lab.laws.uncertainty import Interval
-from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.specs.choices import DataUnit
 
 

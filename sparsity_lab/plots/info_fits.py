@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from sparsity_lab.laws import Interval, Law, Runs, gain
-from sparsity_lab.plots.info_runs import FloatArray, Line, LossAgainstData, SizePanel
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.plots.info_runs import Line, LossAgainstData, SizePanel
 
 SAME = 0.03
 """sizes and amounts of data within 3 % of one another belong together: real ones miss their targets by a little"""

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat
 
 

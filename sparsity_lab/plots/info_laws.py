@@ -14,8 +14,8 @@ from sparsity_lab.laws import (
     chinchilla_compute,
     optimal_sparsity,
 )
-from sparsity_lab.laws.optimum import FLOPS_PER_WEIGHT
-from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
+from sparsity_lab.laws.rows.runs import FloatArray
 
 Multiplier = Callable[[FloatArray], FloatArray]
 STEPS = 60

@@ -7,37 +7,20 @@ belong in one panel.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.results.places import Place, sparsities_of
 from sparsity_lab.specs.choices import DataUnit
-from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.specs.schedules import OneShot, Static
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.regimes.schedules import OneShot, Static
 
-FloatArray = NDArray[np.float64]
 Predict = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 """(sparsity, N, D) -> loss in nats; arrays broadcast"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run stands in the grid, its seed apart.
-
-    Attributes:
-        nonzero: N asked.
-        data: D, tokens or images seen.
-        sparsity: S asked.
-    """
-
-    nonzero: int
-    data: int
-    sparsity: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,66 +89,6 @@ class TrainingCurves:
     """fractions of training between which weights are pruned"""
 
 
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """Sparse runs of one place against the dense ones of the same size and data.
-
-    Attributes:
-        place: the sparse place.
-        each: (runs,) loss of each run less the mean dense loss, nats.
-    """
-
-    place: Place
-    each: FloatArray
-
-    @property
-    def mean(self) -> float:
-        """Mean difference, nats; negative where sparse is better."""
-        return float(self.each.mean())
-
-
-@dataclass(frozen=True, eq=False)
-class DifferencesAndNoise:
-    """Figure: differences between sparsities against the noise of seeds; `noise` is None where nothing was repeated."""
-
-    noise: SeedNoise | None
-    differences: tuple[Difference, ...]
-    data_unit: DataUnit
-
-
-def place_of(record: RunRecord, sizes: Iterable[int]) -> Place:
-    """Where a run stands: N asked is the one of `sizes` nearest to the run's real N."""
-    nonzero = min(sizes, key=lambda size: abs(math.log(record.nonzero / size)))
-    return Place(nonzero, record.data, record.spec.sparsity)
-
-
-def by_place(records: Iterable[RunRecord], sizes: Sequence[int]) -> Mapping[Place, tuple[RunRecord, ...]]:
-    """Finished runs by place, places in order of N, D and S, runs of one place in order of seed."""
-    found: dict[Place, list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if record.finished:
-            found[place_of(record, sizes)].append(record)
-    order = sorted(found, key=lambda place: (place.nonzero, place.data, place.sparsity))
-    return {place: tuple(sorted(found[place], key=lambda record: record.spec.seed)) for place in order}
-
-
-def of_difference(noise: SeedNoise) -> float:
-    """Standard deviation of the difference between two single runs, nats: seeds are independent, variances add."""
-    return math.sqrt(2) * noise.deviation
-
-
-def differences_and_noise(places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit) -> DifferencesAndNoise:
-    """Each sparse place against the dense runs of the same N and D; places without such runs are left out."""
-    means = {place: float(np.mean([run.loss for run in runs])) for place, runs in places.items()}
-    differences = []
-    for place, runs in places.items():
-        dense = means.get(Place(place.nonzero, place.data, 0.0))
-        if place.sparsity > 0 and dense is not None:
-            differences.append(Difference(place, np.array([run.loss for run in runs]) - dense))
-    noise = seed_noise(run for runs in places.values() for run in runs)
-    return DifferencesAndNoise(noise, tuple(differences), data_unit)
-
-
 def loss_against_data(
     places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit, predict: Predict | None = None, law: str = ""
 ) -> LossAgainstData:
@@ -175,11 +98,6 @@ def loss_against_data(
         for size in sorted({place.nonzero for place in places})
     )
     return LossAgainstData(panels, data_unit, law if predict else "")
-
-
-def sparsities_of(places: Iterable[Place], size: int | None = None) -> tuple[float, ...]:
-    """The sparsities that were trained, of one size or of all."""
-    return tuple(sorted({place.sparsity for place in places if size is None or place.nonzero == size}))
 
 
 def training_curves(places: Mapping[Place, Sequence[RunRecord]], data_unit: DataUnit) -> TrainingCurves | None:

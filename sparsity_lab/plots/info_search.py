@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, TrialRecord
 from sparsity_lab.laws import Interval, Law, chinchilla_data, optimal_sparsity
-from sparsity_lab.plots.info_runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.choices import BudgetUnit, DataUnit, SearchObjective
 
 Multiplier = Callable[[FloatArray], FloatArray]

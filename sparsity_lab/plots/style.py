@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from sparsity_lab.artifacts.atomic import replacing
-from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.messages.numbers import count, percent
 
 Colour = tuple[float, float, float, float]
 Which = Literal["x", "y"]

@@ -16,10 +16,10 @@ from typing import assert_never
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.units import Shape, unit_size
-from sparsity_lab.specs.allocations import Allocation, ErdosRenyiKernel, Global, Layers, Uniform
-from sparsity_lab.specs.patterns import Pattern
-from sparsity_lab.specs.plugins import PATTERNS, Plugin
-from sparsity_lab.specs.regimes import Dense, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.allocations import Allocation, ErdosRenyiKernel, Global, Layers, Uniform
+from sparsity_lab.specs.regimes.patterns import Pattern
+from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
+from sparsity_lab.specs.regimes.regime import Dense, Pruning, RegimeSpec
 
 TOLERANCE = 1e-6
 """how closely a map of all layers must give the asked sparsity"""

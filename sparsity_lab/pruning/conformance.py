@@ -26,9 +26,9 @@ from sparsity_lab.pruning.schedules import ScheduleRule
 from sparsity_lab.pruning.scores import PRUNED, Observation, ScoreRule, rule_of
 from sparsity_lab.pruning.units import Shape, unit_shape
 from sparsity_lab.specs.base import Spec
-from sparsity_lab.specs.patterns import NofM, Pattern
-from sparsity_lab.specs.schedules import Ramped
-from sparsity_lab.specs.scores import Score
+from sparsity_lab.specs.regimes.patterns import NofM, Pattern
+from sparsity_lab.specs.regimes.schedules import Ramped
+from sparsity_lab.specs.regimes.scores import Score
 
 SHAPES: tuple[Shape, ...] = ((8, 16), (16, 8), (1, 24), (24, 24))
 NEEDS = frozenset({"gradient", "fisher", "inputs"})

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.allocation import Shares, share_out
 from sparsity_lab.pruning.units import Shape, unit_shape
-from sparsity_lab.specs.allocations import Global, Uniform
-from sparsity_lab.specs.patterns import Block, Channel, NofM, Pattern, Unstructured
-from sparsity_lab.specs.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
-from sparsity_lab.specs.regimes import Dense, Dynamic, Pruning, RegimeSpec
-from sparsity_lab.specs.schedules import Cyclic, OneShot, PluginSchedule, Schedule, Static
-from sparsity_lab.specs.scores import Score, Wanda
-from sparsity_lab.specs.starts import Scratch
+from sparsity_lab.specs.regimes.allocations import Global, Uniform
+from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Schedule, Static
+from sparsity_lab.specs.regimes.scores import Score, Wanda
+from sparsity_lab.specs.regimes.starts import Scratch
 
 CLOSE = 1e-9
 """how closely a sparsity must fit a pattern's own"""

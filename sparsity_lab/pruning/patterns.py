@@ -17,8 +17,8 @@ from sparsity_lab.pruning.allocation import zeros_for
 from sparsity_lab.pruning.masks import keep_largest_in_rows
 from sparsity_lab.pruning.scores import mark_pruned_
 from sparsity_lab.pruning.units import Shape, unit_shape
-from sparsity_lab.specs.patterns import Block, Channel, NofM, Pattern, Unstructured
-from sparsity_lab.specs.plugins import PATTERNS, Plugin
+from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
 
 PAIRWISE_GROUPS = 16
 """largest m for which comparing all pairs of a group beats selecting in every group"""

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from sparsity_lab.pruning import draws, patterns
 from sparsity_lab.pruning.allocation import Shares, embedding_sparsity, share_out, zeros_for
-from sparsity_lab.pruning.evidence import Evidence, Request
 from sparsity_lab.pruning.masks import keep_nearest
 from sparsity_lab.pruning.schedules import Ramp, lay_out
 from sparsity_lab.pruning.scores import ScoreRule, mark_pruned_, observe, rule_of
+from sparsity_lab.pruning.statistics import Request, WeightStatistics
 from sparsity_lab.pruning.units import unit_size
-from sparsity_lab.specs.allocations import Global
-from sparsity_lab.specs.patterns import Pattern, Unstructured
-from sparsity_lab.specs.regimes import Dense, Dynamic, RegimeSpec, StraightThrough
-from sparsity_lab.specs.schedules import Static
-from sparsity_lab.specs.scores import Random
+from sparsity_lab.specs.regimes.allocations import Global
+from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.schedules import Static
+from sparsity_lab.specs.regimes.scores import Random
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Pruner:
         return Request(rule.needs | ({"gradient"} if grows else set()), rule.batches)
 
     @torch.no_grad()
-    def update(self, step: int, weights: Mapping[str, Tensor], evidence: Evidence) -> None:
+    def update(self, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
         """Choose the masks after `step`.
 
         Args:
@@ -81,7 +81,7 @@ class Pruner:
         for contest in self._contests(level):
             self._hold(contest, step, weights, evidence)
 
-    def _hold(self, contest: Contest, step: int, weights: Mapping[str, Tensor], evidence: Evidence) -> None:
+    def _hold(self, contest: Contest, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
         """Choose the masks of one contest."""
         names, pattern = contest.names, contest.pattern
         rule = self._rule(step)
@@ -133,7 +133,7 @@ class Pruner:
         for name in sorted(self.embeddings):
             yield Contest((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
 
-    def _growth(self, name: str, step: int, evidence: Evidence, pattern: Pattern) -> Tensor:
+    def _growth(self, name: str, step: int, evidence: WeightStatistics, pattern: Pattern) -> Tensor:
         """What a unit that is grown is chosen by."""
         assert isinstance(self.regime, Dynamic)
         if self.regime.grow == "gradient":

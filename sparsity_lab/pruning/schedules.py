@@ -9,8 +9,17 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, Refresh, RegimeSpec, StraightThrough
-from sparsity_lab.specs.schedules import Cubic, Cyclic, Geometric, Linear, OneShot, PluginSchedule, Ramped, Static
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, Refresh, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.schedules import (
+    Cubic,
+    Cyclic,
+    Geometric,
+    Linear,
+    OneShot,
+    PluginSchedule,
+    Ramped,
+    Static,
+)
 
 
 class ScheduleRule(Protocol):

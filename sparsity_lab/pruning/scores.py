@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.pruning import draws
-from sparsity_lab.pruning.evidence import Evidence, Need
-from sparsity_lab.specs.plugins import SCORES, Plugin
-from sparsity_lab.specs.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
+from sparsity_lab.pruning.statistics import Need, WeightStatistics
+from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
+from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 
 PRUNED = -1.0
 """Rank of a unit that is pruned already: below every score, so that a growing mask never resurrects it."""
@@ -121,7 +121,7 @@ def wanda(seen: Observation) -> Tensor:
     return seen.weight.abs().mul_(seen.inputs)
 
 
-def observe(weight: Tensor, evidence: Evidence, key: tuple[int, int, str]) -> Observation:
+def observe(weight: Tensor, evidence: WeightStatistics, key: tuple[int, int, str]) -> Observation:
     """What there is to see of the tensor that the key names."""
     name = key[-1]
     found: dict[str, Any] = {need: getattr(evidence, need).get(name) for need in ("gradient", "fisher", "inputs")}

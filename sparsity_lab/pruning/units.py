@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sparsity_lab.specs.patterns import Block, Channel, NofM, Pattern, Unstructured
-from sparsity_lab.specs.plugins import Plugin
+from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.plugins import Plugin
 
 Shape = tuple[int, int]
 """(out, in) of a weight matrix"""

@@ -29,7 +29,7 @@ INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "f
 
 
 @dataclass(frozen=True)
-class Counsel:
+class Money:
     """What the study means for money.
 
     Attributes:
@@ -55,7 +55,7 @@ class ReportSummary:
 
 
 def build_report(
-    inputs: ReportInputs, folder: Path, *, counsel: Counsel | None = None, language: str = "en"
+    inputs: ReportInputs, folder: Path, *, counsel: Money | None = None, language: str = "en"
 ) -> ReportSummary:
     """Write `folder/index.html`, `index.md`, `report.json` and `figures/*`; the same inputs give the same bytes.
 
@@ -84,7 +84,7 @@ def build_report(
     return ReportSummary(index, files, page.top.headline, page.verdict, tuple(page.findings))
 
 
-def _page(evidence: Evidence, plates: Sequence[Plate], counsel: Counsel | None, words: Words) -> Page:
+def _page(evidence: Evidence, plates: Sequence[Plate], counsel: Money | None, words: Words) -> Page:
     inputs, verdict = evidence.inputs, decide(evidence)
     return Page(
         study=inputs.study.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import CLEAR, EqualCost, Evidence
 
 Choice = Literal["train-sparse", "stay-dense", "cannot-tell"]

@@ -9,22 +9,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sparsity_lab.artifacts.noise import SeedNoise, seed_noise
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
-from sparsity_lab.cost.hardware import training_cost
 from sparsity_lab.errors import RecordError
+from sparsity_lab.hardware.profile import training_cost
 from sparsity_lab.laws import Law, LawDocument, Runs, form_named, multiplier, optimal_sparsity
-from sparsity_lab.laws.comparison_documents import ComparisonDocument
-from sparsity_lab.laws.diagnostics import FormDiagnostics
-from sparsity_lab.laws.multipliers import Measured, Multiplier
+from sparsity_lab.laws.documents.comparison import ComparisonDocument
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
+from sparsity_lab.laws.questions.multipliers import Measured, Multiplier
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_laws import sees_sparsity
-from sparsity_lab.plots.info_runs import Difference, FloatArray, Place, by_place, differences_and_noise, of_difference
 from sparsity_lab.plots.picture import Picture
+from sparsity_lab.results.noise import SeedNoise, seed_noise
+from sparsity_lab.results.places import Difference, Place, by_place, differences_and_noise, of_difference
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02

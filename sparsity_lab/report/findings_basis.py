@@ -9,10 +9,10 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
-from sparsity_lab.plots.info_runs import of_difference
-from sparsity_lab.plots.labels import duration, percent, plural, quantity
+from sparsity_lab.messages.numbers import duration, percent, plural, quantity
 from sparsity_lab.report.evidence import CLEAR, Evidence
 from sparsity_lab.report.finding import Finding, Tone
+from sparsity_lab.results.places import of_difference
 
 ALIKE = 1.1
 """held-out errors within this factor are no difference"""

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import Law, LawDocument, form_named
-from sparsity_lab.laws.optimum import acts_on_size_alone
-from sparsity_lab.plots import figures, info_fits, info_laws, info_regimes, info_runs
-from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.plots import figures, info_fits, info_laws, info_runs
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.gallery_search import cost_words, search_pictures
 from sparsity_lab.report.regimes import compare, regime_name
+from sparsity_lab.results import regimes as info_regimes
+from sparsity_lab.results.places import Place, differences_and_noise
 
 MOST_REGIMES = 3
 """a study with more gets no figures of its own for each regime"""
@@ -180,7 +182,7 @@ def _profiles(evidence: Evidence) -> Iterator[Picture]:
 
 def _noise(evidence: Evidence) -> Iterator[Picture]:
     for regime, places in _regimes(evidence):
-        info = info_runs.differences_and_noise(places, evidence.inputs.study.spec.grid.data_unit)
+        info = differences_and_noise(places, evidence.inputs.study.spec.grid.data_unit)
         if not info.differences:
             continue
         band = (
@@ -211,7 +213,7 @@ def _curves(evidence: Evidence) -> Iterator[Picture]:
         )
 
 
-def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[info_runs.Place, tuple[RunRecord, ...]]]]:
+def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[Place, tuple[RunRecord, ...]]]]:
     """For each regime that prunes: its places, and the dense ones that all regimes share.
 
     Where a study has more than `MOST_REGIMES`, only the one that the others are compared with.

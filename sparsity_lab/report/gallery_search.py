@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots import figures, info_search
-from sparsity_lab.plots.labels import count, percent
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.evidence import Evidence, asked_sizes
 from sparsity_lab.specs.choices import CostMultiplier

@@ -8,19 +8,19 @@ from typing import Any
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import SpecError
-from sparsity_lab.plots.contrasts import Contrast, Entry
-from sparsity_lab.plots.info_regimes import Match, RegimeComparison, compare_regimes
-from sparsity_lab.plots.info_regimes import Table as Place
-from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.pruning.feasibility import resolve_regime
 from sparsity_lab.report.evidence import asked_sizes
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.table import NOTHING, Table
+from sparsity_lab.results.contrasts import Contrast, Entry
+from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regimes
+from sparsity_lab.results.regimes import Table as Place
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.patterns import NofM
-from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.specs.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
 
 MARK = "*"
 """follows a difference beyond the noise of seeds"""

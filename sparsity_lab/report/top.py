@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from sparsity_lab.cost.advice import Advice, Colour, Message, OptionRow, Question
-from sparsity_lab.plots.labels import count, percent, plural
+from sparsity_lab.cost.advice import Advice, Colour, OptionRow, Question
+from sparsity_lab.messages import Message
+from sparsity_lab.messages.numbers import count, percent, plural
 from sparsity_lab.report.decision import Verdict
 from sparsity_lab.report.language import Words
 from sparsity_lab.report.table import NOTHING

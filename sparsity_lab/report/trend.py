@@ -9,9 +9,9 @@ import numpy as np
 
 from sparsity_lab.artifacts.searches import SearchResult, Trend
 from sparsity_lab.laws import Law, optimal_sparsity
-from sparsity_lab.laws.multipliers import Multiplier
-from sparsity_lab.plots.info_runs import FloatArray
-from sparsity_lab.plots.labels import count, percent
+from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, asked_sizes, each_draw
 
 Direction = Literal["rises", "falls", "flat", "unclear"]

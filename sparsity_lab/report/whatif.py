@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.assumptions import Setting, Speeds
 from sparsity_lab.cost.economics import Existing, annuity
-from sparsity_lab.laws.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
+from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
+from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import Measured, Multiplier, SparseSchedule
-from sparsity_lab.laws.optimum import acts_on_size_alone
-from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.laws.terms import Power, Term, amplitude, number
+from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule
+from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.report.language import Words
 
 MOST_SPARSE = 0.95

@@ -8,9 +8,9 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import TrialRecord
-from sparsity_lab.search.asks import Ask, Multiplier
+from sparsity_lab.search.requests import Multiplier, RunRequest
 from sparsity_lab.search.stopping import recovery_of
-from sparsity_lab.search.trials import Entry, Outcome
+from sparsity_lab.search.storage.trials import Outcome, StoredTrial
 from sparsity_lab.specs.choices import SearchObjective
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -34,7 +34,7 @@ class Judge:
     seconds_per_item: PerItem | None = None
     inference: Multiplier | None = None
 
-    def outcome(self, ask: Ask, made: RunRecord | Stopped) -> Outcome:
+    def outcome(self, ask: RunRequest, made: RunRecord | Stopped) -> Outcome:
         """What is remembered of a run that was asked for."""
         known: dict[str, object] = {"flops": self.flops(ask)}
         if isinstance(made, Stopped):
@@ -50,11 +50,11 @@ class Judge:
         values = tuple(self._value(objective, ask, made.loss) for objective in self.spec.objectives)
         return Outcome(values, {**known, "state": "finished", "loss": made.loss}, made.model_dump_json())
 
-    def flops(self, ask: Ask) -> float:
+    def flops(self, ask: RunRequest) -> float:
         """Training FLOPs of a whole run under the search's cost: 6 N D m(S)."""
         return 6.0 * ask.nonzero * ask.data * self.multiplier(ask.nonzero, ask.params)
 
-    def _value(self, objective: SearchObjective, ask: Ask, loss: float) -> float:
+    def _value(self, objective: SearchObjective, ask: RunRequest, loss: float) -> float:
         match objective:
             case "loss":
                 return loss
@@ -65,20 +65,20 @@ class Judge:
             case _:
                 assert_never(objective)
 
-    def _training(self, ask: Ask) -> float:
+    def _training(self, ask: RunRequest) -> float:
         """Seconds on the machine, else FLOPs."""
         if self.seconds_per_item is None:
             return self.flops(ask)
         return self.seconds_per_item(ask.nonzero) * ask.data * self.multiplier(ask.nonzero, ask.params)
 
-    def _inference(self, ask: Ask) -> float:
+    def _inference(self, ask: RunRequest) -> float:
         """Seconds for a token or image, else FLOPs: 2 N, and where zeros are multiplied too, 2 N / (1 - S)."""
         if self.inference is not None:
             return self.inference(ask.nonzero, ask.params)
         return 2.0 * ask.nonzero / (1 - ask.sparsity if self.spec.cost == "dense_hardware" else 1)
 
 
-def report(entry: Entry) -> TrialRecord:
+def report(entry: StoredTrial) -> TrialRecord:
     """A finished trial as the answer tells it."""
     assert entry.outcome is not None, f"trial {entry.number} of {entry.study} is {entry.state}"
     ask, known = ask_of(entry), entry.outcome.facts
@@ -99,12 +99,12 @@ def report(entry: Entry) -> TrialRecord:
     )
 
 
-def ask_of(entry: Entry) -> Ask:
+def ask_of(entry: StoredTrial) -> RunRequest:
     """The run that a trial stands for."""
-    return Ask.parse(entry.proposal.facts["ask"])
+    return RunRequest.parse(entry.proposal.facts["ask"])
 
 
-def record_of(entry: Entry) -> RunRecord:
+def record_of(entry: StoredTrial) -> RunRecord:
     """The record that came with a finished trial, whoever made it."""
     record = entry.outcome and entry.outcome.record
     assert record, f"trial {entry.number} has no record"

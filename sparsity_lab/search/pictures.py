@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as drawn_by_optuna
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.plots.labels import count
+from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.plots.style import INK, LAW, PALE, PALETTE, styled
-from sparsity_lab.search.storages import open_reader, place_of
+from sparsity_lab.search.storage.backends import open_reader, place_of
 
 FINGERPRINT = "fingerprint"
 """user attribute of a trial: the run that it asks for"""

@@ -15,21 +15,21 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.asks import SPARSITY, Ask, Multiplier
-from sparsity_lab.search.courses import Course, Fingerprint, Ground
-from sparsity_lab.search.learnt import answers, lessons, targets_of
-from sparsity_lab.search.leases import Patience
-from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.search.answer.conclude import Target, conclude
+from sparsity_lab.search.answer.repeats import repeats_wanted
+from sparsity_lab.search.answer.training_set import answers, observations, targets_of
 from sparsity_lab.search.objective import Judge, ask_of, record_of, report
-from sparsity_lab.search.repeats import repeats_wanted
-from sparsity_lab.search.rounds import Player
-from sparsity_lab.search.select import Asked, conclude
-from sparsity_lab.search.space import Choice
-from sparsity_lab.search.trials import Entry, Outcome, Proposal
+from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
+from sparsity_lab.search.propose.space import Choice
+from sparsity_lab.search.requests import SPARSITY, Multiplier, RunRequest
+from sparsity_lab.search.storage.leases import Timeouts
+from sparsity_lab.search.storage.rounds import RoundWorker
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
-Evaluate = Callable[[Sequence[Ask], Sequence[StopRule | None]], Sequence[RunRecord | Stopped]]
+Evaluate = Callable[[Sequence[RunRequest], Sequence[StopRule | None]], Sequence[RunRecord | Stopped]]
 """trains or finds the runs asked for, gives up those that their rules say, and returns what came of them in order"""
 
 
@@ -62,11 +62,11 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     storage: str | Path,
     *,
     fingerprint: Fingerprint,
-    ground: Ground | None = None,
+    ground: SearchContext | None = None,
     noise: float | None = None,
     confidence: float = 0.9,
     claim: int | None = None,
-    patience: Patience | None = None,
+    patience: Timeouts | None = None,
     recall: Callable[[RunRecord], None] | None = None,
     on_round: Callable[[SearchProgress], None] = _silent,
 ) -> SearchResult:
@@ -101,9 +101,9 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         RecordError: `storage` is damaged.
         MachineError: `storage` cannot be written or reached.
     """
-    state = Search.begin(study, spec, multiplier, evaluate, fingerprint, ground or Ground(), noise)
-    with Ledger(storage) as ledger:
-        player = Player(ledger, state.run, claim, len(spec.objectives), patience=patience or Patience())
+    state = Search.begin(study, spec, multiplier, evaluate, fingerprint, ground or SearchContext(), noise)
+    with TrialStore(storage) as ledger:
+        player = RoundWorker(ledger, state.run, claim, len(spec.objectives), patience=patience or Timeouts())
         total = max(len(course.rounds) for course in state.courses)
         result = None
         for turn in state.play(player, ledger):
@@ -117,11 +117,11 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     return result
 
 
-def _asked(spec: SearchSpec, ground: Ground) -> list[Asked]:
+def _asked(spec: SearchSpec, ground: SearchContext) -> list[Target]:
     """Every N and budget, in order."""
     seconds = ground.seconds_per_item if spec.budget_unit == "seconds" else None
     asked = [
-        Asked(nonzero, budget, spec.data_dense(nonzero, budget, seconds(nonzero) if seconds else None))
+        Target(nonzero, budget, spec.data_dense(nonzero, budget, seconds(nonzero) if seconds else None))
         for nonzero in sorted(spec.nonzero)
         for budget in sorted(spec.budgets)
     ]
@@ -138,17 +138,17 @@ class Search:
         self,
         study: str,
         spec: SearchSpec,
-        asked: Sequence[Asked],
-        courses: Sequence[Course],
+        asked: Sequence[Target],
+        courses: Sequence[OptunaStudy],
         judge: Judge,
         evaluate: Evaluate,
     ) -> None:
         self.study, self.spec, self.asked, self.courses = study, spec, asked, courses
         self.judge, self.evaluate = judge, evaluate
         self.by_name = {course.name: course for course in courses}
-        self.seeds: dict[str, list[Entry]] = {course.name: [] for course in courses}
+        self.seeds: dict[str, list[StoredTrial]] = {course.name: [] for course in courses}
         """finished repeats, by course"""
-        self.answers: dict[Ask, RunRecord | Stopped] = {}
+        self.answers: dict[RunRequest, RunRecord | Stopped] = {}
         """what this process has had evaluated"""
 
     @classmethod
@@ -159,17 +159,17 @@ class Search:
         multiplier: Multiplier,
         evaluate: Evaluate,
         fingerprint: Fingerprint,
-        ground: Ground,
+        ground: SearchContext,
         noise: float | None,
     ) -> Search:
         """A search before its first round; arguments as of `search`."""
         judge = Judge(spec, multiplier, ground.seconds_per_item, ground.inference)
         asked = _asked(spec, ground)
         groups = [tuple(asked)] if spec.joint else [(one,) for one in asked]
-        courses = [Course(study, spec, group, ground, multiplier, fingerprint, noise) for group in groups]
+        courses = [OptunaStudy(study, spec, group, ground, multiplier, fingerprint, noise) for group in groups]
         return cls(study, spec, asked, courses, judge, evaluate)
 
-    def play(self, player: Player, ledger: Ledger) -> Iterator[int]:
+    def play(self, player: RoundWorker, ledger: TrialStore) -> Iterator[int]:
         """Play all rounds; yields after each that was not finished before, and after the last, how many are over."""
         known = ledger.read(self.by_name)
         before = {name: {slot for slot, entry in book.real.items() if entry.outcome} for name, book in known.items()}
@@ -185,7 +185,7 @@ class Search:
         if self.spec.repeats is not None:
             yield from self._repeat(player, turns)
 
-    def run(self, entries: Sequence[Entry]) -> list[Outcome]:
+    def run(self, entries: Sequence[StoredTrial]) -> list[Outcome]:
         """The outcomes of trials; each run is evaluated once, all in one call."""
         made = self._made(entries)
         return [self.judge.outcome(ask_of(entry), one) for entry, one in zip(entries, made, strict=True)]
@@ -205,7 +205,7 @@ class Search:
         by_law = {}
         if self.spec.sampler == "law":
             targets = targets_of(self.spec, self.asked, self.judge.multiplier)
-            known = lessons(self.courses[0].ground.earlier, self._entries())
+            known = observations(self.courses[0].ground.earlier, self._entries())
             by_law = answers(targets, trials, known, confidence, noise)
         there = {(one.nonzero, one.data_dense) for one in self.asked}
         return conclude(
@@ -219,15 +219,15 @@ class Search:
             by_law=by_law,
         )
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[StoredTrial]:
         return [entry for course in self.courses for entry in (*course.entries, *self.seeds[course.name])]
 
-    def _by_target(self, trials: Sequence[TrialRecord]) -> dict[Asked, list[TrialRecord]]:
+    def _by_target(self, trials: Sequence[TrialRecord]) -> dict[Target, list[TrialRecord]]:
         return {
             one: [t for t in trials if (t.nonzero, t.data_dense) == (one.nonzero, one.data_dense)] for one in self.asked
         }
 
-    def _repeat(self, player: Player, turns: int) -> Iterator[int]:
+    def _repeat(self, player: RoundWorker, turns: int) -> Iterator[int]:
         """Rounds of other seeds, until the best is told from its rivals or every rival has had its share.
 
         They have Optuna studies of their own, since what is repeated depends on how many trials there were.
@@ -247,7 +247,7 @@ class Search:
         assert self.spec.repeats is not None
         return f"{course}, seeds {self.spec.repeats.most} after {self.spec.trials}"
 
-    def _wanted(self, course: Course) -> list[Proposal]:
+    def _wanted(self, course: OptunaStudy) -> list[Proposal]:
         """A course's trials of the next round of other seeds."""
         assert self.spec.repeats is not None
         done = self.seeds[course.name]
@@ -267,9 +267,9 @@ class Search:
             for number, (one, params, seed) in enumerate(found)
         ]
 
-    def _made(self, entries: Sequence[Entry]) -> list[RunRecord | Stopped]:
+    def _made(self, entries: Sequence[StoredTrial]) -> list[RunRecord | Stopped]:
         asks = [ask_of(entry) for entry in entries]
-        rules: Mapping[Ask, StopRule | None] = dict(zip(asks, map(_rule_of, entries), strict=True))
+        rules: Mapping[RunRequest, StopRule | None] = dict(zip(asks, map(_rule_of, entries), strict=True))
         missing = [ask for ask in rules if ask not in self.answers]
         if missing:
             made = self.evaluate(missing, [rules[ask] for ask in missing])
@@ -277,6 +277,6 @@ class Search:
         return [self.answers[ask] for ask in asks]
 
 
-def _rule_of(entry: Entry) -> StopRule | None:
+def _rule_of(entry: StoredTrial) -> StopRule | None:
     stored = entry.proposal.facts["rule"]
     return None if stored is None else StopRule.model_validate(stored)

@@ -11,7 +11,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
 from sparsity_lab.specs.loading import file_of, load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
-from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 

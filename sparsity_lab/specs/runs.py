@@ -10,7 +10,7 @@ from sparsity_lab.specs.base import Count, Positive, Seed, Sparsity, Spec
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
-from sparsity_lab.specs.regimes import RegimeSpec
+from sparsity_lab.specs.regimes.regime import RegimeSpec
 from sparsity_lab.specs.training import Evaluation, Optimizer, RateSchedule
 
 

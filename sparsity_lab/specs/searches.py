@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from sparsity_lab.specs.allocations import Allocation
 from sparsity_lab.specs.base import Count, Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecName, misfit
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, SearchObjective
-from sparsity_lab.specs.patterns import Pattern
+from sparsity_lab.specs.regimes.allocations import Allocation
+from sparsity_lab.specs.regimes.patterns import Pattern
 
 SamplerName = Literal["law", "tpe", "gp", "cma-es", "random", "grid", "nsga-ii"]
 SINGLE_OBJECTIVE = frozenset[SamplerName](("law", "cma-es"))

@@ -9,18 +9,18 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.decision import advise
-from sparsity_lab.cost.hardware import load_profile
 from sparsity_lab.errors import SpecError
-from sparsity_lab.laws.documents import LawDocument
+from sparsity_lab.hardware.profile import load_profile
+from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.loading import file_of, load_spec
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.specs.schedules import Schedule
-from sparsity_lab.stages.law_files import open_law
-from sparsity_lab.stages.measure import known_profile
+from sparsity_lab.stages.law import open_law
+from sparsity_lab.stages.profile_of_study import known_profile
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 
 SHIPPED = Path(__file__).parents[2] / "specs"

@@ -1,50 +1,261 @@
-"""Compare: the regimes of a study against one another, from the runs that are there."""
+"""Fair comparison: dense against sparse at equal weights, FLOPs, seconds, memory and money, by a law and by runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.errors import NotReadyError
-from sparsity_lab.plots.info_regimes import RegimeComparison
-from sparsity_lab.report.regimes import compare, regime_tables
-from sparsity_lab.stages.tables import text_table
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.cost.assumptions import assumptions, speeds_of
+from sparsity_lab.cost.comparison import Comparison, Contest
+from sparsity_lab.cost.equal import ADAM_BYTES, MASK_BYTES, VALUE_BYTES, Bytes, equals
+from sparsity_lab.cost.observed import Observed, observe_runs
+from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.hardware.profile import load_profile, training_cost
+from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.report.evidence import asked_sizes
+from sparsity_lab.report.regimes import regime_name
+from sparsity_lab.specs.files import parse, read_spec
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense, StraightThrough
+from sparsity_lab.specs.scenarios import ScenarioSpec
+from sparsity_lab.specs.training import AdaFactor
+from sparsity_lab.stages.costs import cost_named
+from sparsity_lab.stages.law import OpenLaw, open_law
+from sparsity_lab.stages.profile_of_study import known_profile, study_cost
+from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.resolve import grid_runs
 from sparsity_lab.sweep.study import fingerprints
 
+SIZE = 1e9
+"""N where a published law is asked without one"""
+LEVELS = (0.5, 0.75, 0.875)
+FEW_DRAWS = 50
+SLACK = 1.02
+"""real sizes and amounts of data miss the round numbers that people ask for by a little"""
+
 
 @dataclass(frozen=True)
-class Compared:
-    """A comparison, and how many runs of the grid it rests on."""
+class Question:
+    """What a comparison is asked.
 
-    info: RegimeComparison
-    runs: int
-    missing: int
+    Attributes:
+        nonzero: N of the dense run; the largest that was fitted, 10^9 for a published law, when None.
+        data: D of the dense run; the largest that was fitted when None, or as `ratio` says.
+        ratio: D in units of that for which a dense model of N weights is compute-optimal; 1 for a published law.
+        sparsities: to show; those trained, or the paper's, when None.
+        highest: the sparsest that is considered; the sparsest trained when None.
+        schedule: 'START,END' or 'START,END,POWER' of pruning, for a law; a study has its own.
+        hardware: a profile's name or file; the study's when None.
+        scenario: a scenario's name or file; no row of money when None.
+        confidence: of the intervals.
+    """
+
+    nonzero: float | None = None
+    data: float | None = None
+    ratio: float | None = None
+    sparsities: tuple[float, ...] | None = None
+    highest: float | None = None
+    schedule: str | None = None
+    hardware: str | None = None
+    scenario: str | None = None
+    confidence: float = 0.9
 
 
-def compare_study(space: Workspace) -> Compared:
-    """Compare the regimes of a study's grid, as far as it is trained.
+@dataclass(frozen=True, eq=False)
+class EqualCostComparison:
+    """A comparison.
+
+    Attributes:
+        opened: the law.
+        regime: that the law and the schedule are about, or empty.
+        contest: the law at its reference.
+        comparisons: one a quantity.
+        observed: what a study's runs show, of every regime; empty for a law.
+        currency: of the row of money, or empty.
+        notes: what must be said beside the numbers.
+    """
+
+    opened: OpenLaw
+    regime: str
+    contest: Contest
+    comparisons: tuple[Comparison, ...]
+    observed: tuple[Observed, ...]
+    currency: str
+    notes: tuple[str, ...]
+
+
+def compare_fairly(
+    name: str, root: Path = Path(), asked: Question | None = None, regime: str | None = None
+) -> EqualCostComparison:
+    """Compare dense with sparse by a study's law and runs, or by a law alone.
+
+    Args:
+        name: of a study or its file, else of a law or its file.
+        root: the project's folder.
+        asked: the reference and what else is asked.
+        regime: of the study, whose schedule is charged and whose runs are shown; the laws' own, and all, when None.
 
     Raises:
-        NotReadyError: the data is not prepared, or no run is there.
-        RecordError: a record is damaged.
+        NotReadyError: the study has no law yet.
+        RecordError: nothing has that name, or the law sees no sparsity.
+        SpecError: a spec cannot be read.
     """
+    question, path = asked or Question(), Path(name)
+    layout = Layout(root)
+    is_file = path.suffix in {".yaml", ".yml"}
+    if layout.study_spec(name).is_file() or (is_file and parse(path)[0].get("kind") == "study"):
+        return _of_study(open_workspace(name, root), question, regime)
+    if regime is not None:
+        raise RecordError("goes with a study", field="regime", found=regime, expected="a study's name, or --schedule")
+    opened = open_law(name, root)
+    schedule = cost_named("sparse_schedule", question.schedule)
+    profile = load_profile(root, question.hardware) if question.hardware else None
+    return _compared(opened, question, root, profile, schedule=schedule)
+
+
+def _of_study(space: Workspace, question: Question, regime: str | None) -> EqualCostComparison:
+    study, root = space.study, space.layout.root
+    name = regime or study.law_regime
+    if name not in study.regimes:
+        raise RecordError("is no regime of the study", field="regime", found=name, expected=", ".join(study.regimes))
+    if question.schedule is not None:
+        raise RecordError("a study has its own schedule", field="schedule", found=question.schedule)
+    if not list(space.layout.laws(space.name).glob("*.json")):
+        raise NotReadyError(space.layout.laws(space.name), make_it=f"sparsity-lab fit {space.name}")
+    profile = load_profile(root, question.hardware) if question.hardware else known_profile(space)
+    found = _compared(
+        open_law(space.name, root),
+        question,
+        root,
+        profile,
+        schedule=study_cost(space, "sparse_schedule", name),
+        regime=name,
+        memory=_bytes(space, name),
+        observed=tuple(one for one in _observed(space) if regime in {None, one.regime}),
+    )
+    if name == study.law_regime:
+        return found
+    return replace(
+        found, notes=(f"the law is about {study.law_regime}; only the schedule is that of {name}", *found.notes)
+    )
+
+
+def _compared(
+    opened: OpenLaw,
+    question: Question,
+    root: Path,
+    profile: HardwareProfile | None,
+    *,
+    schedule: Multiplier,
+    regime: str = "",
+    memory: Bytes | None = None,
+    observed: tuple[Observed, ...] = (),
+) -> EqualCostComparison:
+    scenario = _scenario(question.scenario, root) if question.scenario else None
+    contest = _contest(opened, question, scenario, memory)
+    measured = _measured(profile, contest.nonzero, regime) if profile else None
+    money = None
+    if scenario is not None:
+        hardware = load_profile(root, scenario.hardware) if scenario.hardware else profile
+        speeds = speeds_of(scenario, hardware)
+        if scenario.training.cost == "sparse_schedule":
+            speeds = replace(speeds, training=schedule)
+        money = assumptions(scenario, hardware), speeds
+    found = contest.compare(equals(schedule, measured, memory, money))
+    notes = (*_notes(opened, contest, profile, scenario), *_at_the_end(found, contest))
+    return EqualCostComparison(opened, regime, contest, found, observed, scenario.currency if scenario else "", notes)
+
+
+def _contest(opened: OpenLaw, question: Question, scenario: ScenarioSpec | None, memory: Bytes | None) -> Contest:
+    law, ranges = opened.law, opened.document.provenance.ranges if opened.document else {}
+    if not law.form.sees_sparsity:
+        raise RecordError("sees no sparsity, so it cannot tell dense from sparse", where=opened.name, field="form")
+    own = law.form.settings if law.form.adapt else ()  # such a form knows the levels of its runs only
+    trained = tuple(S for S in own if S > 0)
+    highest = question.highest or ranges.get("sparsity", (0.0, HIGHEST_SPARSITY))[1]
+    N = question.nonzero or (scenario.model.nonzero if scenario else ranges.get("nonzero", (0.0, SIZE))[1])
+    levels = question.sparsities or trained or tuple(S for S in LEVELS if highest >= S) or (highest,)
+    return Contest(
+        law=law,
+        nonzero=N,
+        data=_data(opened, question, scenario, N),
+        levels=tuple(sorted(levels)),
+        highest=max(highest, *levels),
+        only_levels=bool(own) or (memory is not None and memory.group is not None),
+        confidence=question.confidence,
+    )
+
+
+def _data(opened: OpenLaw, question: Question, scenario: ScenarioSpec | None, nonzero: float) -> float:
+    if question.data is not None:
+        return question.data
+    if question.ratio is None and scenario is not None:
+        return scenario.model.data
+    if question.ratio is None and opened.document is not None:
+        return opened.document.provenance.ranges["data"][1]
+    return (question.ratio or 1.0) * float(chinchilla_data(opened.law, nonzero))
+
+
+def _measured(profile: HardwareProfile, nonzero: float, regime: str) -> Multiplier:
+    known = {step.regime for step in profile.training}
+    return training_cost(profile, nonzero, regime if regime in known else None)
+
+
+def _scenario(name: str, root: Path) -> ScenarioSpec:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else Layout(root).specs / "scenarios" / f"{name}.yaml"
+    spec: ScenarioSpec = read_spec(path, {"scenario": TypeAdapter(ScenarioSpec)})
+    return spec
+
+
+def _bytes(space: Workspace, regime: str) -> Bytes:
+    """Memory of a weight under the study's optimiser and the regime's method."""
+    spec, optimizer = space.study.regimes[regime], space.study.spec.training.optimizer
+    dense = ADAM_BYTES - VALUE_BYTES * isinstance(optimizer, AdaFactor)  # one moment less
+    sparse = dense + MASK_BYTES + VALUE_BYTES * isinstance(spec, StraightThrough)
+    pattern = None if isinstance(spec, Dense) else spec.pattern
+    return Bytes(dense, sparse, pattern.m if isinstance(pattern, NofM) else None)
+
+
+def _observed(space: Workspace) -> tuple[Observed, ...]:
+    """The grid's runs, as far as they are there."""
     runs = [planned.run for planned in grid_runs(space.study, space.shape())]
     store = Store(space.layout.runs(space.name))
     found = [store.find(name) for name in fingerprints(runs, space.manifest().content_hash)]
     records = [record for record in found if record is not None]
-    if not records:
-        raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.name}")
-    return Compared(compare(records, space.study), len(records), len(found) - len(records))
+    return observe_runs(records, asked_sizes(space.study), lambda record: regime_name(record, space.study))
 
 
-def compared_text(compared: Compared) -> str:
-    """The comparison as tables for a terminal."""
-    tables = regime_tables(compared.info)
-    parts = [f"{table.caption}\n\n{text_table(table.head, table.rows)}" for table in tables]
-    if not tables:
-        parts.append(f"nothing to compare: no other regime has the N, D and S of {compared.info.reference}")
-    if compared.missing:
-        parts.append(f"{compared.missing} of {compared.runs + compared.missing} runs are not trained yet")
-    return "\n\n".join(parts)
+def _at_the_end(found: tuple[Comparison, ...], contest: Contest) -> Iterator[str]:
+    ends = [one.equal.label for one in found if one.best >= contest.highest]
+    if ends and not contest.only_levels:
+        yield f"S = {contest.highest:g} is the end of the search for {', '.join(ends)}: the best may lie beyond"
+
+
+def _notes(
+    opened: OpenLaw, contest: Contest, profile: HardwareProfile | None, scenario: ScenarioSpec | None
+) -> Iterator[str]:
+    if opened.law.draws is None:
+        yield "no intervals: this law carries no draws, so winners are by its curve alone, whatever its error"
+    elif (draws := len(opened.law.draws[0])) < FEW_DRAWS:
+        yield f"intervals rest on {draws} draws of the law"
+    if profile is None:
+        yield "no row of seconds: give --hardware PROFILE, or sparsity-lab measure STUDY"
+    elif not profile.training:
+        yield "seconds: the profile has no training steps; zeros are multiplied, but for what its 2:4 products save"
+    if scenario is None:
+        yield "no row of money: give --scenario; without one, equal money is equal seconds of training"
+    ranges = opened.document.provenance.ranges if opened.document else {}
+    asked = {"nonzero": contest.nonzero, "data": contest.data, "sparsity": contest.highest}
+    for name, value in asked.items():
+        low, high = ranges.get(name, (0.0, math.inf))
+        if not low / SLACK <= value <= high * SLACK:
+            yield f"extrapolated: {name} {count(value)} beyond the fitted runs ({count(low)} to {count(high)})"

@@ -8,10 +8,10 @@ from typing import cast, get_args
 from pydantic import ValidationError
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.multipliers import Measured, Multiplier, SparseSchedule, multiplier
-from sparsity_lab.laws.tables import KINDS, read_table
+from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule, multiplier
+from sparsity_lab.laws.rows.tables import KINDS, read_table
 from sparsity_lab.specs.choices import CostMultiplier
-from sparsity_lab.specs.schedules import Cubic
+from sparsity_lab.specs.regimes.schedules import Cubic
 
 NAMES = tuple(name for name in get_args(CostMultiplier) if name != "measured")
 

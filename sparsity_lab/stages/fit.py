@@ -12,17 +12,17 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.artifacts.table import SCHEMA, row_of, write_table
-from sparsity_lab.laws.comparison_documents import comparison_document
-from sparsity_lab.laws.diagnostics import Diagnostics
-from sparsity_lab.laws.documents import LawDocument
-from sparsity_lab.laws.inputs import Input, select_runs
+from sparsity_lab.console.forms import comparison_text
+from sparsity_lab.laws.documents.comparison import comparison_document
+from sparsity_lab.laws.documents.diagnostics import Diagnostics
+from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.optimum import gain, optimal_sparsity
-from sparsity_lab.laws.tables import Table
+from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
+from sparsity_lab.laws.rows.inputs import Input, select_runs
+from sparsity_lab.laws.rows.tables import Table
 from sparsity_lab.report.regimes import regime_name
-from sparsity_lab.stages.comparison import comparison_text
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
-from sparsity_lab.stages.measure import study_cost
+from sparsity_lab.stages.profile_of_study import study_cost
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records
 

@@ -13,24 +13,24 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.compare import Compared, Comparison, compare
-from sparsity_lab.laws.diagnostics import FormDiagnostics, form_diagnostics
-from sparsity_lab.laws.documents import LawDocument, document
-from sparsity_lab.laws.fit import Fit
-from sparsity_lab.laws.inputs import Input
-from sparsity_lab.laws.judge import Judgement, judge
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics, form_diagnostics
+from sparsity_lab.laws.documents.law import LawDocument, document
+from sparsity_lab.laws.fitting.compare import Compared, Comparison, compare
+from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import Multiplier
-from sparsity_lab.laws.optimum import optimal_sparsity
-from sparsity_lab.laws.profile import profile
-from sparsity_lab.laws.runs import COLUMNS, Runs
-from sparsity_lab.laws.suggest import candidates_around, suggest_runs
-from sparsity_lab.laws.uncertainty import Bootstrap, Resample, bootstrap
-from sparsity_lab.laws.verdicts import verdicts
+from sparsity_lab.laws.questions.against_published import Judgement, judge
+from sparsity_lab.laws.questions.answers import Answer
+from sparsity_lab.laws.questions.identifiability import verdicts
+from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.questions.next_runs import candidates_around, suggest_runs
+from sparsity_lab.laws.questions.optimum import optimal_sparsity
+from sparsity_lab.laws.rows.inputs import Input
+from sparsity_lab.laws.rows.runs import COLUMNS, Runs
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Resample, bootstrap
+from sparsity_lab.laws.uncertainty.profile import profile
 from sparsity_lab.specs.choices import Holdout
 from sparsity_lab.specs.studies import LawSpec
-from sparsity_lab.stages.answers import Answer
-from sparsity_lab.stages.law_files import OpenLaw
+from sparsity_lab.stages.law import OpenLaw
 
 DOCUMENTED: Holdout = "largest-data"
 """the holdout that a law's file tells of"""

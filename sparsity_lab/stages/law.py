@@ -1,198 +1,91 @@
-"""Questions to a law: the loss at a point, the best sparsity of a budget, gains, contours, what a loss needs.
-
-Every function takes arrays, forms every combination of them, and answers with a table. Intervals stand wherever the
-law carries the draws of a bootstrap.
-"""
+"""Which law a name means: a file, a published law, or what was fitted to a study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from sparsity_lab.laws.inverse import bisect, data_needed, size_needed
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.laws.documents.law import LawDocument, read_document
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import Multiplier, SparseSchedule
-from sparsity_lab.laws.optimum import (
-    FLOPS_PER_WEIGHT,
-    HIGHEST_SPARSITY,
-    chinchilla_compute,
-    dense_data,
-    dense_equivalent_size,
-    gain,
-    joint_optimum,
-    optimal_sparsity,
-)
-from sparsity_lab.laws.runs import FloatArray
-from sparsity_lab.stages.answers import Answer, grid
+from sparsity_lab.specs.laws import PublishedLaw, load_law
 
-CONFIDENCE = 0.9
-WIDEST_RATIO = 40.0
-"""contours are looked for within a factor e^±40 of the dense-optimal compute"""
+SHIPPED = Path(__file__).parents[2] / "specs" / "laws"
+"""published laws of this checkout, known by name in every folder"""
+FIRST_FORM = "frantar"
+"""the form meant where a study's laws are named without one"""
 
 
-def predict(
-    law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
-) -> Answer:
-    """Loss at every combination of sparsity, size and data."""
-    at = grid(sparsity=sparsity, nonzero=nonzero, data=data)
-    return Answer({**at, "loss": _known(law, lambda one: one.predict(**at), confidence)})
+@dataclass(frozen=True, eq=False)
+class OpenLaw:
+    """A law and what its file says beside its parameters.
 
-
-def optimum(
-    law: Law,
-    nonzero: ArrayLike,
-    *,
-    compute: ArrayLike | None = None,
-    data: ArrayLike | None = None,
-    ratio: ArrayLike | None = None,
-    cost: Multiplier | None = None,
-    highest: float = HIGHEST_SPARSITY,
-    confidence: float = CONFIDENCE,
-) -> Answer:
-    """The sparsity at which N non-zero weights reach the lowest loss for a budget.
-
-    Args:
-        law: one that sees sparsity.
-        nonzero: N, weights.
-        compute: C, training FLOPs;
-        data: or D_dense = C / (6 N), what a dense model of N weights sees for the same compute;
-        ratio: or C / C_chin(N), in units of the compute for which a dense model of N weights is optimal.
-        cost: m(S); the paper's when None.
-        highest: the sparsest that is considered.
-        confidence: of the intervals.
+    Attributes:
+        name: as it was asked for, without folder and ending.
+        law: ready to predict.
+        document: of a law fitted here, else None.
+        published: of a published law, else None.
     """
-    (name, budget), *more = (
-        (name, values)
-        for name, values in (("compute", compute), ("data", data), ("ratio", ratio))
-        if values is not None
-    )
-    if more:
-        raise ValueError("one of compute, data and ratio, not several")
-    m, at = cost or SparseSchedule(), grid(nonzero=nonzero, budget=budget)
-    N, chinchilla = at["nonzero"], chinchilla_compute(law, at["nonzero"])
-    C = {"compute": at["budget"], "data": FLOPS_PER_WEIGHT * N * at["budget"], "ratio": chinchilla * at["budget"]}[name]
-    D = dense_data(C, N)
-    best = optimal_sparsity(law, N, D, m, highest=highest)
-    interval = _known(law, lambda one: optimal_sparsity(one, N, D, m, highest=highest), confidence)
-    columns = {
-        "nonzero": N,
-        "compute": C,
-        "compute_ratio": C / chinchilla,
-        "data_dense": D,
-        "optimal_sparsity": interval,
-        "dense": N / (1 - best),
-        "data": D / m(best),
-        "loss": law.predict(best, N, D / m(best)),
-        "dense_loss": law.predict(0.0, N, D),
-    }
-    return Answer(columns, _at_the_end(best, highest))
+
+    name: str
+    law: Law
+    document: LawDocument | None = None
+    published: PublishedLaw | None = None
 
 
-def joint(
-    law: Law,
-    compute: ArrayLike,
-    *,
-    cost: Multiplier | None = None,
-    highest: float = HIGHEST_SPARSITY,
-    confidence: float = CONFIDENCE,
-) -> Answer:
-    """The sparsity and the size that a compute makes optimal together, beside the best dense model."""
-    C = np.asarray(compute, dtype=np.float64).ravel()
-    best = joint_optimum(law, C, cost, highest=highest)
-    dense = joint_optimum(law, C, cost, highest=0.0)
-    columns = {
-        "compute": C,
-        "optimal_sparsity": _known(law, lambda one: joint_optimum(one, C, cost, highest=highest).sparsity, confidence),
-        "optimal_nonzero": _known(law, lambda one: joint_optimum(one, C, cost, highest=highest).nonzero, confidence),
-        "dense": best.nonzero / (1 - best.sparsity),
-        "data": best.data,
-        "loss": best.loss,
-        "dense_loss": dense.loss,
-    }
-    return Answer(columns, _at_the_end(best.sparsity, highest))
+def open_law(name: str, root: Path = Path()) -> OpenLaw:
+    """A law by its file (.json, .yaml), by the name of a published law, or by a study's name.
 
+    A study may have several: `STUDY/FORM` names one, `STUDY` alone means its frantar law, or the only one it has.
 
-def gains(laws: Mapping[str, Law], sparsity: ArrayLike, *, confidence: float = CONFIDENCE) -> Answer:
-    """How many times larger a dense model must be to match a sparse one of as many non-zero weights."""
-    S = np.asarray(sparsity, dtype=np.float64).ravel()
-    columns: dict[str, Any] = {"sparsity": S}
-    for name, law in laws.items():
-        columns["gain" if len(laws) == 1 else name] = _known(law, lambda one: gain(one, S), confidence)
-    return Answer(columns)
-
-
-def equivalents(
-    law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
-) -> Answer:
-    """The dense size that reaches, on the same data, the loss of N non-zero weights at each sparsity."""
-    at = grid(nonzero=nonzero, data=data, sparsity=sparsity)
-    size = _known(law, lambda one: dense_equivalent_size(one, at["sparsity"], at["nonzero"], at["data"]), confidence)
-    loss = law.predict(at["sparsity"], at["nonzero"], at["data"])
-    return Answer({**at, "loss": loss, "dense_equivalent": size}, _unreachable(size))
-
-
-def needed_data(
-    law: Law, loss: ArrayLike, sparsity: ArrayLike, nonzero: ArrayLike, *, confidence: float = CONFIDENCE
-) -> Answer:
-    """The data with which N non-zero weights at each sparsity reach a loss."""
-    at = grid(loss=loss, nonzero=nonzero, sparsity=sparsity)
-    data = _known(law, lambda one: data_needed(one, at["loss"], at["sparsity"], at["nonzero"]), confidence)
-    return Answer({**at, "data": data}, _unreachable(data))
-
-
-def needed_size(
-    law: Law, loss: ArrayLike, sparsity: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
-) -> Answer:
-    """The non-zero weights with which each sparsity and amount of data reach a loss."""
-    at = grid(loss=loss, data=data, sparsity=sparsity)
-    size = _known(law, lambda one: size_needed(one, at["loss"], at["sparsity"], at["data"]), confidence)
-    return Answer({**at, "nonzero": size}, _unreachable(size))
-
-
-def contours(
-    law: Law,
-    sparsity: ArrayLike,
-    nonzero: ArrayLike,
-    *,
-    cost: Multiplier | None = None,
-    highest: float = HIGHEST_SPARSITY,
-) -> Answer:
-    """The compute at which each sparsity becomes the optimal one, for each size.
-
-    Where sparsity acts on the size alone, C / C_chin of a contour is the same for every N: contours run parallel to
-    the dense-optimal line.
+    Raises:
+        RecordError: nothing has that name (with the names there are), or a fitted law's file is damaged.
+        SpecError: a published law's file is damaged.
     """
-    at = grid(sparsity=sparsity, nonzero=nonzero)
-    S, N = at["sparsity"], at["nonzero"]
-    chinchilla = np.log(chinchilla_compute(law, N))
-
-    def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
-        budget = dense_data(np.exp(chinchilla + log_ratio), N)
-        return np.asarray(optimal_sparsity(law, N, budget, cost, highest=highest) < S)
-
-    ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
-    ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
-    compute = np.exp(chinchilla) * ratio
-    notes = ("nan: no compute makes this sparsity the optimal one",) if np.isnan(ratio).any() else ()
-    return Answer({**at, "compute_ratio": ratio, "compute": compute, "data_dense": dense_data(compute, N)}, notes)
+    path = Path(name)
+    if path.suffix in {".json", ".yaml", ".yml"}:
+        return _read(path)
+    for folder in (Layout(root).specs / "laws", SHIPPED):
+        if (folder / f"{name}.yaml").is_file():
+            return _read(folder / f"{name}.yaml")
+    return _of_study(name, root)
 
 
-def _known(law: Law, quantity: Callable[[Law], FloatArray], confidence: float) -> Any:
-    """A quantity with its interval, or alone where the law carries no draws."""
-    return quantity(law) if law.draws is None else law.interval(quantity, confidence)
+def known_laws(root: Path = Path()) -> tuple[str, ...]:
+    """Names that `open_law` takes: published laws, then the studies' as STUDY/FORM."""
+    published = {path.stem for folder in (Layout(root).specs / "laws", SHIPPED) for path in folder.glob("*.yaml")}
+    return (*sorted(published), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
 
 
-def _unreachable(needed: Any) -> tuple[str, ...]:
-    """Whether an answer is that no amount is enough."""
-    values = needed if isinstance(needed, np.ndarray) else np.stack(needed)
-    return ("inf: by this law no amount is enough",) if np.isinf(values).any() else ()
+def _fitted(root: Path, study: str = "*") -> list[Path]:
+    """Law files of a study, or of all; other JSON in the folder is no law."""
+    forms = Layout(root).laws("x").parent
+    return sorted(path for path in forms.glob(f"{study}/*.json") if _is_law(path))
 
 
-def _at_the_end(best: FloatArray, highest: float) -> tuple[str, ...]:
-    """Whether the search for an optimum ended at its own limit."""
-    if not (best >= highest).any():
-        return ()
-    return (f"S_opt = {highest:g} is the end of the search: the optimum lies beyond, where no law was measured",)
+def _is_law(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"kind": "fitted-law"' in file.read(200)
+
+
+def _of_study(name: str, root: Path) -> OpenLaw:
+    study, _, form = name.partition("/")
+    found = {path.stem: path for path in _fitted(root, study)} if study.isprintable() and study else {}
+    wanted = form or (FIRST_FORM if FIRST_FORM in found else next(iter(found), ""))
+    if wanted not in found or (not form and len(found) > 1 and FIRST_FORM not in found):
+        known = ", ".join(known_laws(root)) or "none here"
+        raise RecordError("no such law", found=name, expected=f"a file, or one of: {known}")
+    return _read(found[wanted], name)
+
+
+def _read(path: Path, name: str | None = None) -> OpenLaw:
+    named = name or path.stem
+    if path.suffix == ".json":
+        document = read_document(path)
+        return OpenLaw(named, Law.from_document(document), document=document)
+    spec = load_law(path)
+    try:
+        return OpenLaw(named, Law.from_spec(spec), published=spec)
+    except RecordError as error:
+        raise SpecError(str(error), where=path) from None

@@ -1,43 +1,268 @@
-"""Measure: what dense and sparse arithmetic costs on this machine, for a study's own shapes and models."""
+"""Measure: time dense and sparse arithmetic on this machine, within a given time, and write the profile."""
 
 from __future__ import annotations
 
-from sparsity_lab.cost.hardware import load_profile, read_profile
-from sparsity_lab.errors import NotReadyError
-from sparsity_lab.laws.multipliers import Multiplier
-from sparsity_lab.report.evidence import cost_of
-from sparsity_lab.specs.choices import CostMultiplier
-from sparsity_lab.specs.hardware import HardwareProfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.errors import SparsityLabError
+from sparsity_lab.hardware.formats import UnsupportedError
+from sparsity_lab.hardware.inference import time_inference
+from sparsity_lab.hardware.paired import Clock, TooSlowError
+from sparsity_lab.hardware.products import ProductCase, time_product
+from sparsity_lab.hardware.profile import read_profile, write_profile
+from sparsity_lab.hardware.training_steps import time_training
+from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
+from sparsity_lab.stages.measure_plan import LLM, Family, MeasureRequest, Pass, Plan, plan_of_shapes, plan_of_study
 from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.training.determinism import Device, best_device, one_thread, settled, this_machine
+from sparsity_lab.training.inputs import Inputs, to_device
+
+Timed = TrainingStep | InferenceStep | Product
+TRAINING, PASSES, PRODUCTS = 0.4, 0.35, 0.25
+"""shares of the time"""
 
 
-def profile_of(space: Workspace) -> HardwareProfile:
-    """The hardware that a study is judged on: the one its spec names, else this machine as it was measured.
+@dataclass(frozen=True)
+class Measurement:
+    """A profile, where it lies, and whether it was there before."""
+
+    profile: HardwareProfile
+    path: Path
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to time, with its share of the time."""
+
+    name: str
+    share: float
+    work: Callable[[float], Sequence[Timed]]
+
+
+def measure_study(
+    space: Workspace,
+    wish: MeasureRequest | None = None,
+    *,
+    again: bool = False,
+    out: Path | None = None,
+    console: Console | None = None,
+    clock: Clock = time.perf_counter,
+) -> Measurement:
+    """Measure a study's models on this machine; a profile of this very machine and request is kept.
+
+    Args:
+        space: the study, its data prepared.
+        wish: what to measure, and in which time.
+        again: measure even so.
+        out: where the profile goes; `hardware/STUDY.json` when None.
+        console: for the progress.
+        clock: seconds from anywhere.
 
     Raises:
-        NotReadyError: it names none, and nothing was measured.
-        RecordError: there is no profile of that name, or it is damaged.
+        NotReadyError: the data is not prepared.
+        SpecError: a size is out of reach, or shapes are asked of an unknown study.
+        MachineError: the disk is full.
     """
-    if (named := space.study.spec.hardware) is not None:
-        return load_profile(space.layout.root, named)
-    path = space.layout.hardware(space.name)
+    wish, device = wish or MeasureRequest(), best_device()
+    space.manifest()
+    plan = plan_of_study(space, wish, device)
+    inputs = Inputs(space.layout.data(space.name), space.layout.cache)
+    job = _Job(plan, wish.seconds, device, inputs, clock)
+    return _measured(job, space.layout, space.name, out=out, again=again, console=console)
+
+
+def measure_shapes(
+    root: Path,
+    wish: MeasureRequest | None = None,
+    *,
+    again: bool = False,
+    out: Path | None = None,
+    console: Console | None = None,
+    clock: Clock = time.perf_counter,
+) -> Measurement:
+    """Measure products alone, of a list of shapes; as `measure_study`, written to `hardware/SHAPES.json`."""
+    wish, device = wish or MeasureRequest(), best_device()
+    job = _Job(plan_of_shapes(root, wish, device), wish.seconds, device, clock=clock)
+    return _measured(job, Layout(root), wish.shapes or LLM, out=out, again=again, console=console)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A plan with everything that carrying it out takes."""
+
+    plan: Plan
+    seconds: float
+    device: Device
+    inputs: Inputs | None = None
+    clock: Clock = time.perf_counter
+
+    def tasks(self) -> Iterator[Task]:
+        """Whole steps first: they matter most."""
+        plan = self.plan
+        for family in plan.families:
+            yield Task(
+                f"training steps, N = {family.dense.nonzero:,}", TRAINING / len(plan.families), self._training(family)
+            )
+        for one in plan.passes:
+            yield Task(str(one), PASSES / len(plan.passes), self._pass(one))
+        for ask in plan.products:
+            share = PRODUCTS / len(plan.products)
+            yield Task(str(ask), share, self._product(ask))
+
+    def _product(self, ask: ProductCase) -> Callable[[float], Sequence[Timed]]:
+        return lambda seconds: [time_product(ask, self.device, seconds, self.clock)]
+
+    def _training(self, family: Family) -> Callable[[float], Sequence[Timed]]:
+        inputs = self.inputs
+        assert inputs is not None, "whole steps are those of a study"
+
+        def work(seconds: float) -> Sequence[Timed]:
+            with settled():  # as the workers train
+                return time_training(
+                    family.dense, family.sparse, inputs, device=self.device, seconds=seconds, clock=self.clock
+                )
+
+        return work
+
+    def _pass(self, one: Pass) -> Callable[[float], Sequence[Timed]]:
+        inputs = self.inputs
+        assert inputs is not None, "whole passes are those of a study"
+
+        def work(seconds: float) -> Sequence[Timed]:
+            run = one.run.model_copy(update={"batch": one.batch})
+            batch = to_device(inputs.evaluation(run, one.batch)[0], self.device)
+            timed = time_inference(
+                run.model,
+                one.format,
+                one.sparsity,
+                batch,
+                items=one.items,
+                device=self.device,
+                seconds=seconds,
+                clock=self.clock,
+            )
+            return [timed]
+
+        return work
+
+
+def _measured(
+    job: _Job, layout: Layout, name: str, *, out: Path | None, again: bool, console: Console | None
+) -> Measurement:
+    console = console or Console(stderr=True)
+    path = out or layout.hardware(name)
+    with locked(layout.lock(f"measure-{name}")), one_thread(), _without_remarks():
+        machine = _machine(job.device)
+        if not again and (kept := _kept(path, machine, job.plan.digest())) is not None:
+            return Measurement(kept, path, kept=True)
+        if (elsewhere := _elsewhere(path, machine)) is not None:
+            console.print(elsewhere, highlight=False, soft_wrap=True)
+        with settled():  # loads a good part of torch the first time: not in the time that is shared out
+            pass
+        with console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
+            timed, skipped = carry_out(
+                list(job.tasks()), job.seconds, lambda task: status.update(f"{name}: {task}"), job.clock
+            )
+        profile = HardwareProfile(
+            version=1,
+            description=f"{name} on {machine.processor if job.device.type == 'cpu' else machine.device}",
+            origin="measured",
+            sources=(_source(machine),),
+            device="cuda" if job.device.type == "cuda" else "cpu",
+            machine=machine,
+            request=job.plan.digest(),
+            products=tuple(one for one in timed if isinstance(one, Product)),
+            training=tuple(one for one in timed if isinstance(one, TrainingStep)),
+            inference=tuple(one for one in timed if isinstance(one, InferenceStep)),
+            skipped=tuple(skipped),
+        )
+        write_profile(profile, path)
+    return Measurement(profile, path, kept=False)
+
+
+def carry_out(
+    tasks: Sequence[Task], seconds: float, on_task: Callable[[str], None], clock: Clock = time.perf_counter
+) -> tuple[list[Timed], list[str]]:
+    """Carry out tasks one after another, each in its share of the time that is left.
+
+    Args:
+        tasks: in order.
+        seconds: for all of them. What a task does not use goes to those after it.
+        on_task: told the name of each as it begins.
+        clock: seconds from anywhere.
+
+    Returns:
+        What was timed, and what was not, each with the reason.
+    """
+    end = clock() + seconds
+    timed: list[Timed] = []
+    skipped: list[str] = []
+    for number, task in enumerate(tasks):
+        left = end - clock()
+        if left <= 0:
+            skipped.append(f"{task.name}: the time was used up")
+            continue
+        on_task(task.name)
+        try:
+            timed += task.work(left * task.share / sum(one.share for one in tasks[number:]))
+        except (UnsupportedError, TooSlowError) as error:
+            skipped.append(f"{task.name}: {error}")
+    return timed, skipped
+
+
+def _kept(path: Path, machine: MeasuredOn, request: str) -> HardwareProfile | None:
+    """The profile at a path, if it is of this machine and answers the request."""
     if not path.is_file():
-        raise NotReadyError(path, make_it=f"sparsity-lab measure {space.name}")
-    return read_profile(path)
-
-
-def known_profile(space: Workspace) -> HardwareProfile | None:
-    """As `profile_of`, or None where the spec names none and nothing was measured."""
-    try:
-        return profile_of(space)
-    except NotReadyError:
         return None
+    try:
+        found = read_profile(path)
+    except SparsityLabError:  # damaged: it is made anew
+        return None
+    same = found.request == request and found.machine is not None and not machine.differences(found.machine)
+    return found if same else None
 
 
-def study_cost(space: Workspace, name: CostMultiplier, regime: str | None = None) -> Multiplier:
-    """m(S) of a study under a cost that its spec names.
+def _elsewhere(path: Path, machine: MeasuredOn) -> str | None:
+    """What there is to say of a profile that is about to be replaced: whose it is, where it is another machine's."""
+    try:
+        found = read_profile(path)
+    except SparsityLabError:
+        return None
+    differ = () if found.machine is None else machine.differences(found.machine)
+    return f"{path} was measured elsewhere ({'; '.join(differ)}): measuring here" if differ else None
 
-    Raises:
-        NotReadyError: it is to be the measured one, and nothing was measured.
-    """
-    return cost_of(space.study, name, regime, profile_of(space) if name == "measured" else None)
+
+def _machine(device: Device) -> MeasuredOn:
+    found = this_machine(device)
+    return MeasuredOn(
+        device=found.device,
+        processor=found.processor,
+        instruction_set=found.instruction_set,
+        torch=found.torch,
+        threads=found.threads,
+    )
+
+
+def _source(machine: MeasuredOn) -> str:
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    parts = dict.fromkeys((machine.device, machine.processor, machine.instruction_set))
+    return f"measured on {', '.join(parts)}; torch {machine.torch}, {threads}; {datetime.now(UTC).date()}"
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Without torch's remark that sparse layouts are new."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Sparse \w+ tensor support is in beta")
+        yield

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sparsity_lab.cost.kernels.products import Ask, Shape, asks
+from sparsity_lab.hardware.products import ProductCase, Shape, asks
+from sparsity_lab.hardware.training_steps import TimedRun
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point
 from sparsity_lab.training.determinism import Device
-from sparsity_lab.training.timing import TimedRun
 
 LLM = "llm"
 LLM_SHAPES: tuple[Shape, ...] = ((4096, 4096), (11008, 4096), (4096, 11008))
@@ -29,7 +29,7 @@ MOST_SIZES = 3
 
 
 @dataclass(frozen=True)
-class Wish:
+class MeasureRequest:
     """What a user asks to be measured; None is the default of a study or list.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
 
     families: tuple[Family, ...]
     passes: tuple[Pass, ...]
-    products: tuple[Ask, ...]
+    products: tuple[ProductCase, ...]
 
     def digest(self) -> str:
         """SHA-256 of what is asked, however long it may take."""
@@ -91,7 +91,7 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_of_study(space: Workspace, wish: Wish, device: Device) -> Plan:
+def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> Plan:
     """A study's own models: at most three sizes, the sparsities of the laws' regime, on the largest amount of data.
 
     Forward passes are of the largest N, with the architecture that is trained for the nearest sparsity; products of
@@ -117,12 +117,12 @@ def plan_of_study(space: Workspace, wish: Wish, device: Device) -> Plan:
     return Plan(families, passes, _asks(wish, _shapes(runs[-1:]), rows, device))
 
 
-def plan_of_shapes(root: Path, wish: Wish, device: Device) -> Plan:
+def plan_of_shapes(root: Path, wish: MeasureRequest, device: Device) -> Plan:
     """Products alone; errors as `plan_of_study`."""
     return Plan((), (), _products_of(root, wish, device))
 
 
-def _products_of(root: Path, wish: Wish, device: Device) -> tuple[Ask, ...]:
+def _products_of(root: Path, wish: MeasureRequest, device: Device) -> tuple[ProductCase, ...]:
     name = wish.shapes or LLM
     if name == LLM:
         return _asks(wish, LLM_SHAPES, wish.batches or LLM_ROWS, device)
@@ -132,16 +132,18 @@ def _products_of(root: Path, wish: Wish, device: Device) -> tuple[Ask, ...]:
     return _asks(wish, _shapes([run]), rows, device)
 
 
-def _asks(wish: Wish, shapes: Sequence[Shape], rows: Sequence[int], device: Device) -> tuple[Ask, ...]:
+def _asks(
+    wish: MeasureRequest, shapes: Sequence[Shape], rows: Sequence[int], device: Device
+) -> tuple[ProductCase, ...]:
     return asks(shapes, rows, _types(wish, device), _formats(wish, device), wish.sparsities or SPARSITIES)
 
 
-def _formats(wish: Wish, device: Device) -> tuple[ProductFormat, ...]:
+def _formats(wish: MeasureRequest, device: Device) -> tuple[ProductFormat, ...]:
     here: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4") if device.type == "cuda" else ("csr", "bsr")
     return wish.formats or here
 
 
-def _types(wish: Wish, device: Device) -> tuple[ProductType, ...]:
+def _types(wish: MeasureRequest, device: Device) -> tuple[ProductType, ...]:
     here: tuple[ProductType, ...] = ("float32", "bfloat16", "float8") if device.type == "cuda" else ("float32",)
     return wish.dtypes or here
 

@@ -11,7 +11,7 @@ from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.models.count import embedding_shapes, other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zeros_for
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparsity_lab.cost.assumptions import Setting, Speeds, speeds_of
-from sparsity_lab.cost.hardware import known_profiles, load_profile
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.documents import LawDocument
-from sparsity_lab.laws.multipliers import MeanDensity
+from sparsity_lab.hardware.profile import known_profiles, load_profile
+from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.questions.multipliers import MeanDensity
 from sparsity_lab.report.whatif import Playground
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.schedules import Schedule
+from sparsity_lab.specs.regimes.schedules import Schedule
 
 NOTHING_KNOWN = "Hardware that multiplies every zero"
 

@@ -11,15 +11,15 @@ from sparsity_lab import __version__
 from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
-from sparsity_lab.laws.comparison_documents import read_comparison
-from sparsity_lab.laws.diagnostics import read_diagnostics
-from sparsity_lab.laws.documents import LawDocument, read_document
+from sparsity_lab.laws.documents.comparison import read_comparison
+from sparsity_lab.laws.documents.diagnostics import read_diagnostics
+from sparsity_lab.laws.documents.law import LawDocument, read_document
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.stages.counsel import counsel_of
 from sparsity_lab.stages.fit import fitted_names, search_records
-from sparsity_lab.stages.measure import known_profile
+from sparsity_lab.stages.profile_of_study import known_profile
+from sparsity_lab.stages.report_money import counsel_of
 from sparsity_lab.stages.search_asked import location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace

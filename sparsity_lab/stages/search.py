@@ -9,20 +9,20 @@ from typing import Any
 from rich.console import Console
 
 from sparsity_lab.artifacts.atomic import present
-from sparsity_lab.artifacts.noise import seed_noise
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_search
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
-from sparsity_lab.search.asks import Ask
+from sparsity_lab.console.search_answer import summarise
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.results.noise import seed_noise
+from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
-from sparsity_lab.search.summary import summarise
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.stages.search_asked import claimed_at_a_time, location
-from sparsity_lab.stages.search_ground import Questions, ground_of
-from sparsity_lab.stages.tables import scaled
+from sparsity_lab.stages.search_setup import RunRequests, ground_of
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.scratch import clear_scratch
@@ -60,7 +60,7 @@ def search_study(
         place = location(space, storage)
         result = None if spec is None else _Search(space, spec, place, workers, share, console).run()
         if alone():  # the last process of the search to leave tidies up
-            Store(home).keep_only(_wanted(result, home), space.layout.attic)
+            Store(home).keep_only(_wanted(result, home), space.layout.archive)
             clear_scratch(space.layout, home, _given_up(result))
     write_search(result, space.layout.search_result(space.name))
     space.write_metrics("search", _metrics(result))
@@ -88,7 +88,7 @@ class _Search:
         self.claim = claimed_at_a_time(storage, share, workers)
         self.known = {record.fingerprint: record for record in grid_records(space)}
         self.data_hash = space.manifest().content_hash
-        self.questions = Questions(space.study, spec, space.shape())
+        self.questions = RunRequests(space.study, spec, space.shape())
 
     def run(self) -> SearchResult:
         ground, multiplier = ground_of(self.space, self.questions, self.known, self._name)
@@ -112,7 +112,7 @@ class _Search:
     def _name(self, run: RunSpec) -> str:
         return fingerprint(run, self.data_hash)
 
-    def _evaluate(self, asks: Sequence[Ask], rules: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
+    def _evaluate(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
         runs = [self.questions.run(ask) for ask in asks]
         named = zip(fingerprints(runs, self.data_hash), rules, strict=True)
         return attempt(
@@ -143,7 +143,7 @@ class _Search:
 
 
 def _optimum(budget: BudgetResult, *, several: bool) -> str:
-    name = (f"N {scaled(budget.nonzero)} " if several else "") + scaled(budget.budget)
+    name = (f"N {count(budget.nonzero)} " if several else "") + count(budget.budget)
     if budget.optimum is None or budget.optimum_low is None or budget.optimum_high is None:
         return f"{name}: S_opt unknown, best {budget.best_sparsity:.2f}"
     half = (budget.optimum_high - budget.optimum_low) / 2

@@ -9,10 +9,10 @@ from typing import Any
 
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, read_search
 from sparsity_lab.errors import NotReadyError
-from sparsity_lab.search.asks import SPARSITY, data_at
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.search.requests import SPARSITY, data_at
 from sparsity_lab.stages.search_asked import search_of
-from sparsity_lab.stages.search_ground import Questions, ground_of
-from sparsity_lab.stages.tables import scaled
+from sparsity_lab.stages.search_setup import RunRequests, ground_of
 from sparsity_lab.stages.workspace import Workspace
 
 WIDTH = 80
@@ -68,7 +68,7 @@ def best_of(space: Workspace) -> BestRuns:
     result = read_search(path)
     if result is None:
         raise NotReadyError(path, make_it=f"sparsity-lab search {space.name}")
-    questions = Questions(space.study, search_of(space), space.shape())
+    questions = RunRequests(space.study, search_of(space), space.shape())
     _, multiplier = ground_of(space, questions, {}, lambda _: "")
     runs = []
     for budget in result.budgets:
@@ -119,7 +119,7 @@ def _told(run: Best, result: SearchResult) -> Iterator[str]:
     interval = "" if run.low is None or run.high is None else f" ({run.low:.2f} to {run.high:.2f})"
     gained = "" if run.gained is None else f", {run.gained:+.4f} nats gained over dense"
     sentence = (
-        f"N {scaled(run.nonzero)}, budget {scaled(run.budget)} {unit}: sparsity {run.sparsity:.2f}{interval}, "
+        f"N {count(run.nonzero)}, budget {count(run.budget)} {unit}: sparsity {run.sparsity:.2f}{interval}, "
         f"loss {run.loss:.4f}{gained}. {run.verdict[:1].upper()}{run.verdict[1:]}."
     )
     yield from textwrap.wrap(sentence, WIDTH, subsequent_indent="  ")

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparsity_lab.artifacts.noise import seed_noise
 from sparsity_lab.artifacts.searches import BudgetResult
-from sparsity_lab.search.leases import Lease, Patience
-from sparsity_lab.search.standing import Standing, Work, look
-from sparsity_lab.search.storages import place_of
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages.numbers import count, duration
+from sparsity_lab.results.noise import seed_noise
+from sparsity_lab.search.status import SearchStatus, Work, read_status
+from sparsity_lab.search.storage.backends import place_of
+from sparsity_lab.search.storage.leases import Lease, Timeouts
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.search_asked import location, search_of
-from sparsity_lab.stages.search_ground import Questions, ground_of
-from sparsity_lab.stages.tables import clock, scaled, text_table
+from sparsity_lab.stages.search_setup import RunRequests, ground_of
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 
@@ -34,7 +35,7 @@ class Status:
     """
 
     storage: str
-    standing: Standing
+    standing: SearchStatus
 
 
 def search_status(space: Workspace, storage: str | None = None) -> Status:
@@ -49,14 +50,14 @@ def search_status(space: Workspace, storage: str | None = None) -> Status:
     spec, place = search_of(space), location(space, storage)
     data_hash = space.manifest().content_hash
     records = {record.fingerprint: record for record in grid_records(space)}
-    questions = Questions(space.study, spec, space.shape())
+    questions = RunRequests(space.study, spec, space.shape())
 
     def name(run: RunSpec) -> str:
         return fingerprint(run, data_hash)
 
     ground, multiplier = ground_of(space, questions, records, name)
     noise = seed_noise(records.values())
-    standing = look(
+    standing = read_status(
         space.name,
         spec,
         space.study.spec.grid.data_unit,
@@ -103,11 +104,11 @@ def status_text(status: Status) -> str:
     return "\n".join(lines)
 
 
-def _rows(standing: Standing) -> Iterator[tuple[str, ...]]:
+def _rows(standing: SearchStatus) -> Iterator[tuple[str, ...]]:
     answers = {(budget.nonzero, budget.data_dense): budget for budget in standing.result.budgets}
     for place, counts in standing.counts.items():
         N, D = place
-        yield (scaled(N), f"{D:,}", *(str(counts.get(state, 0)) for state in STATES), *_answer(answers.get(place)))
+        yield (count(N), f"{D:,}", *(str(counts.get(state, 0)) for state in STATES), *_answer(answers.get(place)))
 
 
 def _answer(budget: BudgetResult | None) -> tuple[str, str]:
@@ -121,7 +122,7 @@ def _answer(budget: BudgetResult | None) -> tuple[str, str]:
 
 
 def _told(work: Work) -> str:
-    run = f"N {scaled(work.nonzero)}, data {scaled(work.data_dense)}, S {work.sparsity:.3g}"
+    run = f"N {count(work.nonzero)}, data {count(work.data_dense)}, S {work.sparsity:.3g}"
     if work.lease is None:
         return f"claimed by nobody known: {run}"
     owner = work.lease.owner
@@ -133,7 +134,7 @@ def _life(lease: Lease) -> str:
     if lease.owner.gone:
         return "dead; the next process goes on with it"
     ago = max(0.0, time.time() - lease.at)
-    return f"silent for {clock(ago)}" if ago > Patience().grace else f"alive {clock(ago)} ago"
+    return f"silent for {duration(ago)}" if ago > Timeouts().grace else f"alive {duration(ago)} ago"
 
 
 def _optimum_json(budget: BudgetResult) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ def train_study(space: Workspace, *, workers: int | None = None, console: Consol
             raise MachineError("another process is training this study; wait for it or stop it", where=home)
         sweep = complete(runs, data_hash, space.workplace(home), title=space.name, workers=workers, console=console)
         wanted = {*fingerprints(runs, data_hash), *origins_of(runs, data_hash)}
-        moved = Store(home).keep_only(wanted, space.layout.attic)
+        moved = Store(home).keep_only(wanted, space.layout.archive)
         clear_scratch(space.layout, home)
     space.write_metrics("train", _metrics(sweep.records))
     console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)

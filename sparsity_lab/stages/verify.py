@@ -14,13 +14,13 @@ from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import RecordError
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
-from sparsity_lab.stages.inspect import list_runs
+from sparsity_lab.stages.runs import list_runs
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.study import job_of, started
-from sparsity_lab.training.determinism import best_device, settle, this_machine
+from sparsity_lab.training.determinism import best_device, make_deterministic, this_machine
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 
 def verify_study(space: Workspace, *, retrain: int = 0) -> str:
@@ -61,11 +61,11 @@ def _retrain(space: Workspace, record: RunRecord) -> str:
     store = Store(place.home, all_homes(space.layout))
     if not _has_start(record, place, store):
         return "not trained again: the weights that it starts from are gone"
-    settle(record.machine.threads)
+    make_deterministic(record.machine.threads)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
     job = started(job_of(record.fingerprint, record.spec), record.data_hash, place, store)
     with TemporaryDirectory() as scratch:
-        sitting = Sitting(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
+        sitting = RunContext(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
         again = train(record.spec, inputs, sitting)
     if again.losses() == record.losses():
         return "trained again: the same bits"

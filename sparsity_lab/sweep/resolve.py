@@ -13,16 +13,16 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
-from sparsity_lab.specs.allocations import Allocation
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.models import Dims
-from sparsity_lab.specs.patterns import Pattern
-from sparsity_lab.specs.regimes import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.allocations import Allocation
+from sparsity_lab.specs.regimes.patterns import Pattern
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.schedules import Schedule
+from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
-from sparsity_lab.specs.schedules import Schedule
-from sparsity_lab.specs.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.studies import Block, Points
 from sparsity_lab.sweep.starts import file_origin
 

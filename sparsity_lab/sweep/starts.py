@@ -9,9 +9,9 @@ from typing import Literal
 from sparsity_lab.errors import CheckpointError, SpecError
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.loading import place
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.regimes.starts import HuggingFace, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin
-from sparsity_lab.specs.starts import HuggingFace, WeightsFile
 from sparsity_lab.training.origin import content_sha256
 
 

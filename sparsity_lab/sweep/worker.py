@@ -13,14 +13,14 @@ from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.scratch import claim
-from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, attempt
+from sparsity_lab.training.run import RunContext, train_or_stop
 
 
 def serve(connection: Connection, place: Workplace) -> None:
     """Train the jobs that come through `connection` until it gives None or closes."""
-    settle(place.threads)
+    make_deterministic(place.threads)
     inputs = Inputs(place.data, place.layout.cache)
     while (job := _next(connection)) is not None:
         connection.send(_attempt(job, place, inputs, connection))
@@ -39,14 +39,14 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
             shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
             return store.get(job.fingerprint)
         claim(place.layout, job.fingerprint, place.home)
-        sitting = Sitting(
+        sitting = RunContext(
             checkpoint,
             place.home / job.fingerprint / WEIGHTS if keep_weights else None,
             place.checkpoint_seconds,
             start=job.start,
             pretraining=job.pretraining,
         )
-        made = attempt(
+        made = train_or_stop(
             job.run,
             inputs,
             sitting,

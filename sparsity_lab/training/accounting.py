@@ -10,11 +10,11 @@ from typing import assert_never
 
 from sparsity_lab.models.count import Flops, StepFlops, other_count, prunable_count, step_flops
 from sparsity_lab.pruning.schedules import Ramp, lay_out
-from sparsity_lab.specs.plugins import SCORES, Plugin
-from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, Pruning, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, Pruning, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.schedules import Static
+from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.specs.schedules import Static
-from sparsity_lab.specs.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 
 SELECT_FLOPS = 4

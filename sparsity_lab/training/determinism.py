@@ -15,7 +15,7 @@ from sparsity_lab.artifacts.records import Machine
 Device = torch.device
 
 
-def settle(threads: int = 1) -> None:
+def make_deterministic(threads: int = 1) -> None:
     """Fix the thread count and refuse operations without a deterministic implementation."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
@@ -25,9 +25,9 @@ def settle(threads: int = 1) -> None:
 
 @contextlib.contextmanager
 def settled(threads: int = 1) -> Iterator[None]:
-    """As `settle`, until the block ends."""
+    """As `make_deterministic`, until the block ends."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    settle(threads)
+    make_deterministic(threads)
     try:
         yield
     finally:

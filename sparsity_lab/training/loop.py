@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
-from sparsity_lab.pruning.evidence import Evidence
 from sparsity_lab.pruning.pruner import make_pruner
-from sparsity_lab.specs.regimes import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training.arena import move_in
 from sparsity_lab.training.distributed import current_ranks
+from sparsity_lab.training.flat_parameters import flatten_parameters
 from sparsity_lab.training.methods import Method, make_method
 from sparsity_lab.training.observe import observe
 from sparsity_lab.training.optim import make_optimizer
@@ -35,7 +35,7 @@ class Loop:
         self.model = build_model(run.model, run.seed).to(device)
         prunable = self.model.prunable()
         embeddings = self.model.embeddings() if _prunes_embeddings(run.regime) else {}
-        self.arena = move_in(self.model, prunable | embeddings)
+        self.arena = flatten_parameters(self.model, prunable | embeddings)
         masks = self.arena.named_masks()
         self.pruner = make_pruner(run.regime, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings))
         moves_masked = isinstance(run.regime, StraightThrough)
@@ -65,14 +65,14 @@ class Loop:
         if self.pruner.due(self.step):
             self._choose_masks(observed)
 
-    def _observed_in_passing(self) -> Evidence | None:
+    def _observed_in_passing(self) -> WeightStatistics | None:
         """The gradient of the step under way, where that is all that the choice of masks after it asks for."""
         request = self.pruner.request(self.step + 1)
         if request.needs != {"gradient"} or request.batches > 1:
             return None
-        return Evidence(gradient=self.arena.named_prefix(self.arena.prefix(self.arena.gradients).clone()))
+        return WeightStatistics(gradient=self.arena.named_prefix(self.arena.prefix(self.arena.gradients).clone()))
 
-    def _choose_masks(self, observed: Evidence | None = None) -> None:
+    def _choose_masks(self, observed: WeightStatistics | None = None) -> None:
         evidence = observed if observed is not None else observe(self.passes, self.pruner.request(self.step), self.step)
         with self.method.choosing_masks():
             self.pruner.update(self.step, self.arena.named_prefix(self.arena.weights), evidence)

@@ -16,8 +16,8 @@ from sparsity_lab.models.activations import activation_bytes
 from sparsity_lab.models.count import embedding_shapes, other_shapes, prunable_shapes
 from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
 from sparsity_lab.specs.models import Dims
-from sparsity_lab.specs.patterns import NofM
-from sparsity_lab.specs.regimes import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 

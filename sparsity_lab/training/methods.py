@@ -12,8 +12,8 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from sparsity_lab.specs.regimes import Dense, Dynamic, Masked, RegimeSpec, StateOfPruned, StraightThrough
-from sparsity_lab.training.arena import Arena
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, StateOfPruned, StraightThrough
+from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.optim import Stepper
 
 
@@ -42,7 +42,7 @@ class Method:
 class MaskedWeights(Method):
     """Pruned weights are zero and stay so: their gradient is, and what the optimiser remembers of them does no harm."""
 
-    def __init__(self, arena: Arena, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
+    def __init__(self, arena: FlatParameters, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
         self._arena, self._optimizer, self._state_of_pruned = arena, optimizer, state_of_pruned
 
     def before_step(self) -> None:
@@ -79,7 +79,7 @@ class StraightThroughWeights(Method):
     holds the masked weights; a step puts the remainder back and takes it out again.
     """
 
-    def __init__(self, arena: Arena, decay: float) -> None:
+    def __init__(self, arena: FlatParameters, decay: float) -> None:
         self._arena, self._decay = arena, decay
         self._remainder = torch.zeros_like(arena.prefix(arena.weights))
 
@@ -114,7 +114,7 @@ class StraightThroughWeights(Method):
         weights.sub_(self._remainder)
 
 
-def make_method(regime: RegimeSpec, arena: Arena, optimizer: Stepper) -> Method:
+def make_method(regime: RegimeSpec, arena: FlatParameters, optimizer: Stepper) -> Method:
     """The method of a regime at work on an arena."""
     match regime:
         case Dense():

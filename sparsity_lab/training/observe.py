@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from sparsity_lab.models.base import Model
 from sparsity_lab.models.layers import Linear
-from sparsity_lab.pruning.evidence import Evidence, Request
+from sparsity_lab.pruning.statistics import Request, WeightStatistics
 from sparsity_lab.training.passes import Passes
 
 
-def observe(passes: Passes, request: Request, first: int) -> Evidence:
+def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     """Answer a request by passes over `request.batches` batches from number `first` on; nothing asked, nothing done."""
     needs, named = request.needs, passes.arena.named_prefix
     if not needs:
-        return Evidence()
+        return WeightStatistics()
     moments = InputMoments()
     with moments.watching(passes.model, [slot.name for slot in passes.arena.maskable] if "inputs" in needs else []):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
-    return Evidence(
+    return WeightStatistics(
         gradient=named(mean) if "gradient" in needs else {},
         fisher=named(squares) if "fisher" in needs else {},
         inputs=moments.root_mean_squares(passes),

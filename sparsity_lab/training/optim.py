@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
-from sparsity_lab.training.arena import Arena, Slot
+from sparsity_lab.training.flat_parameters import FlatParameters, Slot
 
 
 class Stepper(Protocol):
@@ -26,7 +26,7 @@ class Stepper(Protocol):
         """Every tensor that a resumed run needs, by name; written in place to load."""
 
 
-def make_optimizer(spec: Optimizer, arena: Arena, *, moves_masked: bool = False) -> Stepper:
+def make_optimizer(spec: Optimizer, arena: FlatParameters, *, moves_masked: bool = False) -> Stepper:
     """The optimiser of a spec, with fresh state; `moves_masked` where weights under the mask are trained too."""
     match spec:
         case AdamW():
@@ -40,7 +40,7 @@ def make_optimizer(spec: Optimizer, arena: Arena, *, moves_masked: bool = False)
 class AdamWStepper:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradient clipping by global norm."""
 
-    def __init__(self, spec: AdamW, arena: Arena) -> None:
+    def __init__(self, spec: AdamW, arena: FlatParameters) -> None:
         self.spec, self.arena = spec, arena
         self.first = torch.zeros_like(arena.weights)
         self.second = torch.zeros_like(arena.weights)
@@ -77,7 +77,7 @@ class AdaFactorStepper:
     zeros would otherwise make a sparse tensor's steps smaller (Frantar 2024, appendix A).
     """
 
-    def __init__(self, spec: AdaFactor, arena: Arena, sparse: tuple[Slot, ...]) -> None:
+    def __init__(self, spec: AdaFactor, arena: FlatParameters, sparse: tuple[Slot, ...]) -> None:
         """`sparse`: the first slots, in which masked weights do not count."""
         self.spec, self.arena = spec, arena
         self.second = torch.zeros_like(arena.weights)
@@ -121,7 +121,7 @@ class AdaFactorStepper:
         return self._kept_of[1]
 
 
-def _decay_mask(arena: Arena) -> Tensor:
+def _decay_mask(arena: FlatParameters) -> Tensor:
     decay = torch.zeros_like(arena.weights)
     for slot in arena.slots:
         if slot.decays:

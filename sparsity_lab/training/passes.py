@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.models.base import Model
-from sparsity_lab.training.arena import Arena
 from sparsity_lab.training.distributed import Ranks
+from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.inputs import Batch, to_device
 
 BatchAt = Callable[[int], Batch]
@@ -21,7 +21,7 @@ class Passes:
     """A model on numbered batches, each rank on its share of them."""
 
     model: Model
-    arena: Arena
+    arena: FlatParameters
     batch_at: BatchAt
     device: torch.device
     ranks: Ranks

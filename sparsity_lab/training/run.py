@@ -30,7 +30,7 @@ OnProgress = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Sitting:
+class RunContext:
     """How a run is trained here: none of this enters its identity."""
 
     checkpoint: Path
@@ -47,7 +47,7 @@ class Sitting:
     """what the run of origin cost"""
 
 
-def train(run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgress = lambda *_: None) -> RunRecord:
+def train(run: RunSpec, inputs: Inputs, sitting: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
     """Train a run to its end and say what came of it.
 
     Raises:
@@ -56,15 +56,15 @@ def train(run: RunSpec, inputs: Inputs, sitting: Sitting, on_progress: OnProgres
         DataError: the data is damaged or too small for the evaluation.
         MachineError: the disk is full, or more processes train together than a batch has examples.
     """
-    made = attempt(run, inputs, sitting, None, on_progress)
+    made = train_or_stop(run, inputs, sitting, None, on_progress)
     assert isinstance(made, RunRecord), "nothing gives up a run without a rule"
     return made
 
 
-def attempt(
+def train_or_stop(
     run: RunSpec,
     inputs: Inputs,
-    sitting: Sitting,
+    sitting: RunContext,
     rule: StopRule | None,
     on_progress: OnProgress = lambda *_: None,
 ) -> RunRecord | Stopped:
@@ -80,7 +80,7 @@ class _Training:
     """A sitting: restores, advances, evaluates, saves."""
 
     def __init__(
-        self, run: RunSpec, inputs: Inputs, sitting: Sitting, rule: StopRule | None, on_progress: OnProgress
+        self, run: RunSpec, inputs: Inputs, sitting: RunContext, rule: StopRule | None, on_progress: OnProgress
     ) -> None:
         self.run, self.inputs, self.sitting, self.rule, self.on_progress = run, inputs, sitting, rule, on_progress
         self.device = sitting.device or best_device()

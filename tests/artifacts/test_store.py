@@ -18,7 +18,7 @@ ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home", (tmp_path / "other", tmp_path / "attic"))
+    return Store(tmp_path / "home", (tmp_path / "other", tmp_path / "archive"))
 
 
 def test_a_run_is_found_at_home_first_and_then_elsewhere(store: Store, make_record: MakeRecord) -> None:
@@ -67,14 +67,14 @@ def test_weights_are_found_wherever_they_are_kept(store: Store, make_record: Mak
 
 
 def test_runs_nobody_asks_for_go_to_the_attic_and_come_back(store: Store, make_record: MakeRecord) -> None:
-    attic = store.others[1]
+    archive = store.others[1]
     for name in (ONE, TWO, THREE):
         (store.put(make_record(fingerprint=name)).parent / WEIGHTS).write_bytes(name.encode())
     before = {path.relative_to(store.home): path.read_bytes() for path in store.home.glob("*/*")}
-    assert store.keep_only([TWO], attic) == 2
+    assert store.keep_only([TWO], archive) == 2
     assert [record.fingerprint for record in store.records()] == [TWO]
-    assert [record.fingerprint for record in Store(attic).records()] == [ONE, THREE]
-    assert store.keep_only([TWO], attic) == 0
+    assert [record.fingerprint for record in Store(archive).records()] == [ONE, THREE]
+    assert store.keep_only([TWO], archive) == 0
     assert store.adopt(ONE)
     assert store.adopt(THREE)
     assert {path.relative_to(store.home): path.read_bytes() for path in store.home.glob("*/*")} == before
@@ -162,4 +162,4 @@ def test_all_homes_are_grids_searches_and_the_attic(tmp_path: Path) -> None:
     for folder in (layout.runs("b"), layout.runs("a"), layout.search("a")):
         folder.mkdir(parents=True)
     layout.search_result("a").write_text("null")
-    assert all_homes(layout) == (layout.runs("a"), layout.runs("b"), layout.search("a"), layout.attic)
+    assert all_homes(layout) == (layout.runs("a"), layout.runs("b"), layout.search("a"), layout.archive)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from sparsity_lab.artifacts.wording import in_words, pattern_of
-from sparsity_lab.specs.regimes import RegimeSpec
+from sparsity_lab.specs.regimes.regime import RegimeSpec
 
 
 def regime(method: str = "masked", **fields: Any) -> RegimeSpec:

@@ -14,10 +14,10 @@ from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.comparison import NO_SPARSITY, Comparison, Contest, advantage
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
 from sparsity_lab.cost.equal import Bytes, Equal, Name, equals
-from sparsity_lab.cost.hardware import Ratio
+from sparsity_lab.hardware.profile import Ratio
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.multipliers import Measured, dense_hardware
-from sparsity_lab.laws.optimum import chinchilla_data, optimal_sparsity_on_dense_hardware
+from sparsity_lab.laws.questions.multipliers import Measured, dense_hardware
+from sparsity_lab.laws.questions.optimum import chinchilla_data, optimal_sparsity_on_dense_hardware
 
 SPECS = Path(__file__).parents[2] / "specs" / "laws"
 LAWS = {

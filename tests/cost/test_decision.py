@@ -11,11 +11,11 @@ import pytest
 from worked import CHECKPOINT, hardware, law, setting
 
 from sparsity_lab.cost.advice import Advice
-from sparsity_lab.cost.advice_text import LANGUAGES, catalogue, say
 from sparsity_lab.cost.candidates import candidates, focus_of, npv_with
 from sparsity_lab.cost.decision import advise, tornado
 from sparsity_lab.errors import SpecError
 from sparsity_lab.laws import Law, form_named
+from sparsity_lab.messages import LANGUAGES, words_in
 
 
 def decided(*args, **changes) -> Advice:
@@ -174,7 +174,7 @@ def test_json_is_plain(name):
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", CASES)
 def test_everything_can_be_said(name, language):
-    told = say(language)
+    told = words_in(language)
     for message in messages(CASES[name]):
         text = told(message)
         assert text
@@ -184,7 +184,7 @@ def test_everything_can_be_said(name, language):
 
 
 def test_both_languages_say_the_same_things():
-    english, japanese = catalogue("en"), catalogue("ja")
+    english, japanese = words_in("en").catalogue, words_in("ja").catalogue
     assert list(english) == list(japanese)
     for key in english:
         holes = [
@@ -195,4 +195,4 @@ def test_both_languages_say_the_same_things():
 
 def test_no_other_language():
     with pytest.raises(SpecError, match="no such language"):
-        say("fr")
+        words_in("fr")

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / place) for place in ("tests/stages", "tests/search", "scripts")]
-
-from projects import bare, documents, finished, prepared, shared, trained  # noqa: E402 - found by then
+from projects import bare, documents, finished, prepared, shared, trained
 
 __all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]

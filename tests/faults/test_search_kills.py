@@ -27,8 +27,8 @@ from victims import NOISE, NURSERY, SHORT, die_after, start
 
 import sparsity_lab.sweep.study
 from sparsity_lab.artifacts.paths import CHECKPOINT
-from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.trials import Entry
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.search_asked import location
 from sparsity_lab.sweep.jobs import Event, Progressed
@@ -63,12 +63,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield url
 
 
-def finished(ledger: Ledger, names: Told) -> int:
+def finished(ledger: TrialStore, names: Told) -> int:
     """Trials that are finished now."""
     return sum(entry.outcome is not None for book in ledger.read(names).values() for entry in book.real.values())
 
 
-def after_one_more(ledger: Ledger, names: Told, tokens: Semaphore) -> None:
+def after_one_more(ledger: TrialStore, names: Told, tokens: Semaphore) -> None:
     """Hand out tokens one by one until one more trial is finished."""
     goal = 1 + finished(ledger, names)
 
@@ -93,7 +93,7 @@ def test_a_search_whose_processes_are_killed_again_and_again(storage: str, tmp_p
     generator, tokens = np.random.default_rng(20), NURSERY.Semaphore(0)
     workers = [start(storage, settings, tokens) for _ in range(WORKERS)]
     try:
-        with Ledger(storage) as ledger:
+        with TrialStore(storage) as ledger:
             for _ in range(kills):
                 after_one_more(ledger, undisturbed, tokens)
                 time.sleep(generator.uniform(0, 0.03))  # whatever it is about by then: a claim, a write, a round's plan
@@ -181,9 +181,9 @@ def step_of(checkpoint: Path) -> int:
         return int(json.loads(file.metadata()["facts"])["step"])
 
 
-def held(project: Path) -> dict[int, Entry]:
+def held(project: Path) -> dict[int, StoredTrial]:
     """The trials of the project's only Optuna study by slot."""
     place = location(space_of(project))
-    with Ledger(place) as ledger:
+    with TrialStore(place) as ledger:
         ((_, book),) = ledger.read([name for name in told(place) if "D=64000" in name]).items()
     return book.real

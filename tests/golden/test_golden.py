@@ -22,9 +22,9 @@ import torch
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, canonical_json, fingerprint
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 HERE = Path(__file__).parent
 WRITE = os.environ.get("GOLDEN") == "write"
@@ -184,7 +184,7 @@ def test_names_of_runs_never_change(family: str) -> None:
 
 @pytest.fixture(scope="module")
 def inputs_of(text_data: Path, image_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Inputs]:
-    settle(1)
+    make_deterministic(1)
     cache = tmp_path_factory.mktemp("cache")
     text, images = Inputs(text_data, cache), Inputs(image_data, cache)
     return lambda family: images if family == "vit" else text
@@ -195,7 +195,7 @@ InputsOf = Callable[[str], Inputs]
 
 def trained(name: str, make_run: MakeRun, inputs_of: InputsOf, folder: Path) -> dict[str, Any]:
     run = make_run(**TRAINED[name])
-    record: RunRecord = train(run, inputs_of(run.model.family), Sitting(folder / name, device=torch.device("cpu")))
+    record: RunRecord = train(run, inputs_of(run.model.family), RunContext(folder / name, device=torch.device("cpu")))
     assert record.finished, record.reason
     return {
         "data": record.data_hash,

@@ -6,8 +6,8 @@ import pytest
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FORMS, Runs, aicc, compare, fit, heldout_error
-from sparsity_lab.laws.comparison_documents import comparison_document, read_comparison
-from sparsity_lab.laws.information import negative_log_likelihood
+from sparsity_lab.laws.documents.comparison import comparison_document, read_comparison
+from sparsity_lab.laws.fitting.aicc import negative_log_likelihood
 
 
 def test_the_largest_data_is_held_out_and_predicted(make_runs):

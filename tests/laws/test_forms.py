@@ -6,10 +6,10 @@ from hypothesis.extra import numpy as hnp
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Form, Parameter, Power, Runs, Term, exponent, fit, form_named
-from sparsity_lab.laws.features import DATA, NONZERO, Feature, levels_of
-from sparsity_lab.laws.forms import ChinchillaParams, FrantarParams
-from sparsity_lab.laws.objective import Objective
-from sparsity_lab.laws.terms import Units
+from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.forms.features import DATA, NONZERO, Feature, levels_of
+from sparsity_lab.laws.forms.named import ChinchillaParams, FrantarParams
+from sparsity_lab.laws.forms.terms import Units
 
 GRID = np.array([(S, N, D) for S in (0.0, 0.5, 0.875) for N in (1e6, 1e8) for D in (1e9, 1e11)]).T
 FRANTAR_PARAMS = FrantarParams(a_S=16.8, b_S=0.722, c_S=45.0, b_N=0.245, a_D=6.9e8, b_D=0.203, c=0.651)

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.expressions import condition, numbers
-from sparsity_lab.laws.inputs import FILTERED, NO_LOSS, TWICE, read_runs
-from sparsity_lab.laws.tables import Table, read_table
+from sparsity_lab.laws.rows.expressions import condition, numbers
+from sparsity_lab.laws.rows.inputs import FILTERED, NO_LOSS, TWICE, read_runs
+from sparsity_lab.laws.rows.tables import Table, read_table
 
 ROWS = [
     {"run": "a", "params_m": 1.5, "steps": 100, "val/loss": 3.2, "regime": "dense", "zeros": 0.0},
@@ -256,7 +256,7 @@ def test_numbers_survive_a_file(tmp_path_factory, rows):
 def test_a_csv_needs_no_pyarrow(tmp_path):
     path = write(tmp_path / "runs.csv", ROWS)
     code = (
-        "import sys; from sparsity_lab.laws.inputs import read_runs\n"
+        "import sys; from sparsity_lab.laws.rows.inputs import read_runs\n"
         f"read_runs({str(path)!r}, columns={COLUMNS!r})\n"
         "print('pyarrow' in sys.modules, 'torch' in sys.modules)"
     )

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Measured, ScheduledDensity, SparseSchedule, dense_hardware, multiplier, optimal_sparsity
-from sparsity_lab.specs.regimes import Cubic
+from sparsity_lab.specs.regimes.regime import Cubic
 
 SPARSITIES = st.floats(0, 0.95)
 

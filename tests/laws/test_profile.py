@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from sparsity_lab.laws import FORMS, Runs, bootstrap, covariance, fit, noise, profile
-from sparsity_lab.laws.covariance import student_quantile
-from sparsity_lab.laws.objective import Objective
-from sparsity_lab.laws.solver import Box, minimise
-from sparsity_lab.laws.starts import box_for
+from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.solver import Box, minimise
+from sparsity_lab.laws.fitting.starts import box_for
+from sparsity_lab.laws.uncertainty.covariance import student_quantile
 
 
 def lowest_with(fitted, name, value):

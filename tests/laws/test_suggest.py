@@ -15,7 +15,7 @@ from sparsity_lab.laws import (
     suggest_runs,
     training_flops,
 )
-from sparsity_lab.laws.suggest import choose
+from sparsity_lab.laws.questions.next_runs import choose
 
 NOISE = 0.004
 

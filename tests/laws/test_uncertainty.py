@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FRANTAR, Law, Runs, bootstrap, fit, gain, optimal_sparsity
-from sparsity_lab.laws.objective import Objective
-from sparsity_lab.laws.solver import minimise
-from sparsity_lab.laws.starts import box_for
-from sparsity_lab.laws.uncertainty import percentiles, sizes_of
+from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.solver import minimise
+from sparsity_lab.laws.fitting.starts import box_for
+from sparsity_lab.laws.uncertainty.bootstrap import percentiles, sizes_of
 
 
 def test_replicates_reach_the_minimum_of_their_resample(paper_runs):

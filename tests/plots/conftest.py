@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
-
 from synthetic_study import fitted, make_grid, make_search, make_study
 
 from sparsity_lab.laws import Law
-from sparsity_lab.plots.info_runs import by_place
+from sparsity_lab.results.places import by_place
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import multiplier
 from sparsity_lab.plots import figures, info_laws, info_runs, info_search
 from sparsity_lab.plots.style import readable_ticks, save, sparsity_colour
+from sparsity_lab.results.places import by_place, differences_and_noise
 
 COST = multiplier("sparse_schedule")
 
@@ -47,7 +48,7 @@ def test_figures_of_runs(case, tmp_path, law):
     curves = info_runs.training_curves(places, "tokens")
     if curves is not None:
         assert_not_blank(drawn(figures.training_curves_figure, curves, tmp_path)[0])
-    noise = info_runs.differences_and_noise(places, "tokens")
+    noise = differences_and_noise(places, "tokens")
     if noise.differences:
         assert_not_blank(drawn(figures.seed_noise_figure, noise, tmp_path)[0])
     assert (curves is None) == (not noise.differences) == (case == "one level")
@@ -64,7 +65,7 @@ def _places(case):
         grid = [record for record in grid if record.spec.sparsity == 0.5]
     if case == "equal losses":
         grid = [record.model_copy(update={"loss": 2.0}) for record in grid]
-    return info_runs.by_place(grid, SIZES)
+    return by_place(grid, SIZES)
 
 
 @pytest.mark.parametrize("case", ["normal", "no held-out", "one run", "flat"])
@@ -139,7 +140,7 @@ def test_bytes_repeat_and_carry_no_date(places, tmp_path):
 
 
 def test_users_own_style_changes_nothing_and_is_left_alone(places, tmp_path):
-    info = info_runs.differences_and_noise(places, "tokens")
+    info = differences_and_noise(places, "tokens")
     plain = drawn(figures.seed_noise_figure, info, tmp_path / "a")[0].read_bytes()
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
         assert drawn(figures.seed_noise_figure, info, tmp_path / "b")[0].read_bytes() == plain
@@ -148,7 +149,7 @@ def test_users_own_style_changes_nothing_and_is_left_alone(places, tmp_path):
 
 def test_folder_that_cannot_be_made_is_explained(places, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    figure = figures.seed_noise_figure(info_runs.differences_and_noise(places, "tokens"))
+    figure = figures.seed_noise_figure(differences_and_noise(places, "tokens"))
     with pytest.raises((MachineError, OSError)):
         save(figure, tmp_path / "file", "figure")
 
@@ -169,6 +170,6 @@ def test_colour_grows_lighter_with_sparsity(pair):
 
 def test_a_flat_world_is_drawn(tmp_path):
     study = make_study(search=False, replicates=False)
-    places = info_runs.by_place(make_grid(study, loss=flat_loss, noise=0.0), SIZES)
-    noise = info_runs.differences_and_noise(places, "tokens")
+    places = by_place(make_grid(study, loss=flat_loss, noise=0.0), SIZES)
+    noise = differences_and_noise(places, "tokens")
     assert_not_blank(drawn(figures.seed_noise_figure, noise, tmp_path)[0])

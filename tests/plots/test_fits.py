@@ -14,11 +14,11 @@ from PIL import Image
 from synthetic_study import SPARSITIES, runs_of, true_law
 
 from sparsity_lab.laws import Runs, bootstrap, fit, gain
-from sparsity_lab.laws.compare import compare
-from sparsity_lab.laws.comparison_documents import ComparisonDocument, comparison_document
-from sparsity_lab.laws.diagnostics import form_diagnostics
-from sparsity_lab.laws.profile import profile
-from sparsity_lab.laws.verdicts import verdicts
+from sparsity_lab.laws.documents.comparison import ComparisonDocument, comparison_document
+from sparsity_lab.laws.documents.diagnostics import form_diagnostics
+from sparsity_lab.laws.fitting.compare import compare
+from sparsity_lab.laws.questions.identifiability import verdicts
+from sparsity_lab.laws.uncertainty.profile import profile
 from sparsity_lab.plots import figures, info_fits, info_laws
 from sparsity_lab.plots.style import save
 

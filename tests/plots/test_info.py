@@ -13,7 +13,7 @@ from synthetic_study import DATA, SIZES, SPARSITIES, make_record, runs_of, true_
 
 from sparsity_lab.laws import chinchilla_compute, multiplier, optimal_sparsity
 from sparsity_lab.plots import draw_search, info_laws, info_runs, info_search
-from sparsity_lab.plots.info_runs import Place
+from sparsity_lab.results.places import Place, by_place, differences_and_noise, of_difference, place_of
 
 COST = multiplier("sparse_schedule")
 
@@ -22,29 +22,29 @@ def test_places_gather_seeds_and_leave_out_diverged_runs(grid, places):
     assert sum(len(runs) for runs in places.values()) == len(grid)
     assert len(places[Place(SIZES[0], DATA[0], 0.5)]) == 3
     lost = make_record(SIZES[0], 0.5, DATA[0], seed=9, diverged="exploded")
-    assert info_runs.by_place([lost], SIZES) == {}
+    assert by_place([lost], SIZES) == {}
 
 
 @given(st.sampled_from(SIZES), st.floats(-0.03, 0.03))
 def test_asked_size_is_the_nearest(size, error):
     record = make_record(size, 0.5, DATA[0])
     record = record.model_copy(update={"nonzero": round(size * (1 + error))})
-    assert info_runs.place_of(record, SIZES).nonzero == size
+    assert place_of(record, SIZES).nonzero == size
 
 
 def test_differences_are_against_dense_of_equal_size_and_data(places):
-    info = info_runs.differences_and_noise(places, "tokens")
+    info = differences_and_noise(places, "tokens")
     assert len(info.differences) == len(SIZES) * len(DATA) * (len(SPARSITIES) - 1)
     one = info.differences[0]
     dense = places[Place(one.place.nonzero, one.place.data, 0.0)]
     expected = np.mean([r.loss for r in places[one.place]]) - np.mean([r.loss for r in dense])
     assert one.mean == pytest.approx(expected)
-    assert info_runs.of_difference(info.noise) == pytest.approx(math.sqrt(2) * info.noise.deviation)
+    assert of_difference(info.noise) == pytest.approx(math.sqrt(2) * info.noise.deviation)
 
 
 def test_sparse_place_without_dense_partner_is_left_out():
-    places = info_runs.by_place([make_record(SIZES[0], 0.5, DATA[0])], SIZES)
-    assert info_runs.differences_and_noise(places, "tokens").differences == ()
+    places = by_place([make_record(SIZES[0], 0.5, DATA[0])], SIZES)
+    assert differences_and_noise(places, "tokens").differences == ()
 
 
 def test_lines_are_the_laws(places, law):
@@ -65,7 +65,7 @@ def test_curves_are_of_one_size_and_data_with_the_schedules_window(places):
 
 
 def test_no_curves_without_a_dense_and_a_sparse_run():
-    places = info_runs.by_place([make_record(SIZES[0], 0.5, DATA[0])], SIZES)
+    places = by_place([make_record(SIZES[0], 0.5, DATA[0])], SIZES)
     assert info_runs.training_curves(places, "tokens") is None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparsity_lab.pruning.conformance import check_pattern, check_schedule, check_score
 from sparsity_lab.pruning.masks import keep_largest
 from sparsity_lab.pruning.scores import Observation
-from sparsity_lab.specs.patterns import Pattern
+from sparsity_lab.specs.regimes.patterns import Pattern
 
 PATTERNS: TypeAdapter[Any] = TypeAdapter(Pattern)
 GROUPS = [{"kind": "n:m", "n": n, "m": m} for n, m in ((2, 4), (1, 4), (4, 8), (2, 8), (1, 8))]

@@ -7,9 +7,9 @@ from regime_cases import GRIDS, SCORES, Shapes, regime
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
-from sparsity_lab.specs.patterns import NofM
-from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.specs.starts import Scratch
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.regimes.starts import Scratch
 
 DENSE = Dense(version=1, method="dense")
 SHAPES: Shapes = {"b.q": (8, 12), "b.wo": (16, 4)}

@@ -22,10 +22,10 @@ from regime_cases import (
 )
 
 from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
-from sparsity_lab.pruning.evidence import Evidence, Request
 from sparsity_lab.pruning.patterns import unit_mask
+from sparsity_lab.pruning.statistics import Request, WeightStatistics
 from sparsity_lab.pruning.units import unit_size
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 
 DENSE = Dense(version=1, method="dense")
 SHAPES: Shapes = {"a": (8, 12), "b": (4, 4), "c.w": (5, 24)}
@@ -230,7 +230,7 @@ def test_masks_are_written_in_place_and_weights_left_alone() -> None:
     training = Training(regime(), 0.5, SHAPES, 10)
     views = {name: mask.view(-1) for name, mask in training.masks.items()}
     before = {name: weight.clone() for name, weight in training.weights.items()}
-    training.pruner.update(10, training.weights, Evidence())
+    training.pruner.update(10, training.weights, WeightStatistics())
     assert not any(view.all() for view in views.values())
     assert all(torch.equal(weight, before[name]) for name, weight in training.weights.items())
 

@@ -10,7 +10,7 @@ from regime_cases import regime
 from scipy.integrate import quad
 
 from sparsity_lab.pruning.schedules import Ramp, lay_out
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.specs.regimes.regime import Dense
 
 DENSE = Dense(version=1, method="dense")
 sparsities = st.floats(0.001, 0.999)

@@ -8,14 +8,14 @@ from regime_cases import scores
 from torch import Tensor
 
 from sparsity_lab.pruning import draws
-from sparsity_lab.pruning.evidence import Evidence
 from sparsity_lab.pruning.scores import PRUNED, mark_pruned_, observe, rule_of
-from sparsity_lab.specs.scores import Fisher, Magnitude, Random, Saliency, Wanda
+from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Wanda
 
 W = torch.tensor([[1.0, -2.0, 0.0], [0.5, 3.0, -4.0]])
 G = torch.tensor([[-3.0, 0.5, 7.0], [2.0, 0.0, 1.0]])
 X = torch.tensor([2.0, 1.0, 0.5])
-EVIDENCE = Evidence(gradient={"w": G}, fisher={"w": G.square()}, inputs={"w": X})
+EVIDENCE = WeightStatistics(gradient={"w": G}, fisher={"w": G.square()}, inputs={"w": X})
 KEY = (0, 100, "w")
 
 
@@ -39,10 +39,10 @@ def test_scores_are_what_their_papers_say(
 
 def test_random_scores_depend_on_seed_step_and_name_and_nothing_else() -> None:
     rule = rule_of(Random(kind="random"))
-    first = rule.score(observe(W, Evidence(), KEY))
+    first = rule.score(observe(W, WeightStatistics(), KEY))
     assert torch.equal(first, rule.score(observe(W + 1, EVIDENCE, KEY)))
     others = [(1, 100, "w"), (0, 101, "w"), (0, 100, "v")]
-    assert not any(torch.equal(first, rule.score(observe(W, Evidence(), key))) for key in others)
+    assert not any(torch.equal(first, rule.score(observe(W, WeightStatistics(), key))) for key in others)
 
 
 def test_keyed_numbers_are_uniform_and_leave_the_global_generator_alone() -> None:

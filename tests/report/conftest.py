@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from browser import CHROMIUM, Browser, chromium
 from synthetic_study import fitted, flat_loss, make_grid, make_search, make_study
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import flat_loss, make_grid, make_search, make_study
 
-from sparsity_lab.artifacts.noise import SeedNoise
 from sparsity_lab.report.decision import decide
 from sparsity_lab.report.evidence import Evidence, gather
 from sparsity_lab.report.trend import FLAT, Reading, direction_of, verdict_of
+from sparsity_lab.results.noise import SeedNoise
 
 
 def verdict(inputs):

@@ -14,9 +14,9 @@ from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.economics import break_even_items, cost_of, target_loss
 from sparsity_lab.cost.outcomes import dense_option, outcomes
 from sparsity_lab.laws import Law
-from sparsity_lab.laws.features import Feature
-from sparsity_lab.laws.form import Form
-from sparsity_lab.laws.terms import Parameter, Power, Term, exponent
+from sparsity_lab.laws.forms.features import Feature
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
 from sparsity_lab.report.language import words_in
 from sparsity_lab.report.whatif import law_terms, what_if
 

@@ -15,10 +15,10 @@ from sparsity_lab.report.build import build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.report.language import words_in
 from sparsity_lab.report.regimes import compare, comparison_json, regime_name, regime_tables, regimes_finding
-from sparsity_lab.specs.allocations import Global
-from sparsity_lab.specs.patterns import NofM
+from sparsity_lab.specs.regimes.allocations import Global
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.starts import DenseRun, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
-from sparsity_lab.specs.starts import DenseRun, WeightsFile
 
 N, D = 50_000, 524_288
 OPEN = GRADUAL.model_copy(update={"pattern": NofM(kind="n:m", m=4)})

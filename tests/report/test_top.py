@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from decided import advice, say
 
-from sparsity_lab.cost.advice import Message, Recommendation
+from sparsity_lab.cost.advice import Recommendation
+from sparsity_lab.messages import Message
 from sparsity_lab.report.decision import Verdict
 from sparsity_lab.report.language import words_in
 from sparsity_lab.report.top import advised, without_prices

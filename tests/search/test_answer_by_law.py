@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
-from sparsity_lab.search.answer_by_law import LawOptimum, optima
-from sparsity_lab.search.surface import Surface
-from sparsity_lab.search.targets import Targets
+from sparsity_lab.search.answer.by_law import LawOptimum, optima
+from sparsity_lab.search.propose.loss_surface import Surface
+from sparsity_lab.search.propose.targets import Targets
 
 T5 = Law(
     FRANTAR,

@@ -16,9 +16,9 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveS
 from optuna.trial import Trial, TrialState
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
-from sparsity_lab.search import law_sampler
-from sparsity_lab.search.law_sampler import START, LawSampler
-from sparsity_lab.search.targets import Targets
+from sparsity_lab.search.propose import law_sampler
+from sparsity_lab.search.propose.law_sampler import START, LawSampler
+from sparsity_lab.search.propose.targets import Targets
 
 T5 = Law(
     FRANTAR,
@@ -239,6 +239,6 @@ def test_several_budgets_must_be_told_apart() -> None:
 
 
 def test_the_surface_needs_neither_torch_nor_optuna() -> None:
-    code = "import sys, sparsity_lab.search.surface; print({'torch', 'optuna'} & set(sys.modules))"
+    code = "import sys, sparsity_lab.search.propose.loss_surface; print({'torch', 'optuna'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -13,10 +13,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from simulated import HASTE
 
-from sparsity_lab.search.leases import Lease, Owner, Patience, Watch, beating
-from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.rounds import Player
-from sparsity_lab.search.trials import Entry, Outcome, Proposal
+from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, heartbeat
+from sparsity_lab.search.storage.rounds import RoundWorker
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
 
 STUDY = "a study"
 ELSEWHERE = Owner("another machine", 1, "1", "elsewhere")
@@ -27,13 +27,13 @@ def propose(_: str) -> list[Proposal]:
     return [Proposal(slot, "sampler", {"sparsity": slot / 10}, space) for slot in range(4)]
 
 
-def outcomes(entries: list[Entry]) -> list[Outcome]:
+def outcomes(entries: list[StoredTrial]) -> list[Outcome]:
     return [Outcome((entry.proposal.params["sparsity"],), {}) for entry in entries]
 
 
 def abandoned(storage: Path, owner: Owner) -> None:
     """A round of which another process claimed all trials, and then fell silent."""
-    with Ledger(storage) as ledger:
+    with TrialStore(storage) as ledger:
         for proposal in propose(STUDY):
             ledger.enqueue(STUDY, proposal)
         for entry in ledger.read([STUDY])[STUDY].real.values():
@@ -42,7 +42,7 @@ def abandoned(storage: Path, owner: Owner) -> None:
 
 def dead() -> Owner:
     """A process of this machine that is no more."""
-    code = "from sparsity_lab.search.leases import Owner; print(vars(Owner.here()))"
+    code = "from sparsity_lab.search.storage.leases import Owner; print(vars(Owner.here()))"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return Owner(**eval(said.stdout))  # noqa: S307
 
@@ -99,7 +99,7 @@ def test_a_claim_without_a_lease_is_stale_after_the_grace() -> None:
 
 def test_a_lease_that_cannot_be_renewed_in_time_is_refused() -> None:
     with pytest.raises(ValueError, match="outlive two beats"):
-        Patience(beat=40, grace=60)
+        Timeouts(beat=40, grace=60)
 
 
 def test_the_heart_beats_until_the_context_ends() -> None:
@@ -110,7 +110,7 @@ def test_the_heart_beats_until_the_context_ends() -> None:
         if beats[0] == 3:
             enough.set()
 
-    with beating(beat, 0.01):
+    with heartbeat(beat, 0.01):
         assert enough.wait(30)
     after = beats[0]
     time.sleep(0.05)
@@ -121,10 +121,10 @@ def test_the_heart_beats_until_the_context_ends() -> None:
 def test_abandoned_trials_are_taken_over_and_go_on(owner: Owner | None, tmp_path: Path) -> None:
     storage = tmp_path / "search.journal"
     abandoned(storage, owner or dead())
-    with Ledger(storage) as ledger:
+    with TrialStore(storage) as ledger:
         before = {slot: entry.identity for slot, entry in ledger.read([STUDY])[STUDY].real.items()}
         patience = replace(HASTE, grace=0.4) if owner else replace(HASTE, grace=1e6)
-        done = Player(ledger, outcomes, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
+        done = RoundWorker(ledger, outcomes, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
     assert {entry.slot: entry.identity for entry in done} == before, "the same trials, not new ones"
     assert [entry.outcome.values for entry in done if entry.outcome] == [(0.0,), (0.1,), (0.2,), (0.3,)]
 
@@ -134,14 +134,14 @@ def test_living_processes_keep_their_trials(tmp_path: Path) -> None:
     storage, began = tmp_path / "search.journal", threading.Event()
     patience = replace(HASTE, beat=0.1, grace=0.5)
 
-    def slowly(entries: list[Entry]) -> list[Outcome]:
+    def slowly(entries: list[StoredTrial]) -> list[Outcome]:
         began.set()
         time.sleep(3 * patience.grace)
         return outcomes(entries)
 
     def work() -> None:
-        with Ledger(storage) as own:
-            Player(own, slowly, patience=patience).play({STUDY: range(4)}, propose)
+        with TrialStore(storage) as own:
+            RoundWorker(own, slowly, patience=patience).play({STUDY: range(4)}, propose)
 
     def never(_: object) -> list[Outcome]:
         raise AssertionError
@@ -149,8 +149,8 @@ def test_living_processes_keep_their_trials(tmp_path: Path) -> None:
     worker = threading.Thread(target=work)
     worker.start()
     assert began.wait(30)
-    with Ledger(storage) as ledger:
-        done = Player(ledger, never, patience=patience).play({STUDY: range(4)}, propose)
+    with TrialStore(storage) as ledger:
+        done = RoundWorker(ledger, never, patience=patience).play({STUDY: range(4)}, propose)
     worker.join()
     assert all(entry.lease and entry.lease.beat >= 3 for entry in done[STUDY])
 
@@ -160,14 +160,14 @@ def test_several_take_over_each_abandoned_trial_once(tmp_path: Path) -> None:
     abandoned(storage, dead())
     together = threading.Barrier(3)
 
-    def note(entries: list[Entry]) -> list[Outcome]:
+    def note(entries: list[StoredTrial]) -> list[Outcome]:
         ran.extend(entry.slot for entry in entries)
         return outcomes(entries)
 
     def work() -> None:
-        with Ledger(storage) as own:
+        with TrialStore(storage) as own:
             together.wait()
-            Player(own, note, most=2, patience=replace(HASTE, settle=0.5)).play({STUDY: range(4)}, propose)
+            RoundWorker(own, note, most=2, patience=replace(HASTE, settle=0.5)).play({STUDY: range(4)}, propose)
 
     workers = [threading.Thread(target=work) for _ in range(3)]
     for worker in workers:
@@ -181,15 +181,15 @@ def test_who_slept_through_its_lease_changes_nothing(tmp_path: Path) -> None:
     storage = tmp_path / "search.journal"
     patience = replace(HASTE, beat=1e5, grace=2e5)
 
-    def overtaken(entries: list[Entry]) -> list[Outcome]:
-        with Ledger(storage) as other:
+    def overtaken(entries: list[StoredTrial]) -> list[Outcome]:
+        with TrialStore(storage) as other:
             for entry in other.read([STUDY])[STUDY].real.values():
                 assert other.renew(entry, Lease(ELSEWHERE))
                 assert other.finish(entry, Outcome((9.0,), {}))
         return outcomes(entries)
 
-    with Ledger(storage) as ledger:
-        done = Player(ledger, overtaken, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
+    with TrialStore(storage) as ledger:
+        done = RoundWorker(ledger, overtaken, patience=patience).play({STUDY: range(4)}, propose)[STUDY]
     assert [entry.outcome.values for entry in done if entry.outcome] == [(9.0,)] * 4
 
 
@@ -197,9 +197,9 @@ def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> No
     def interrupted(_: object) -> list[Outcome]:
         raise KeyboardInterrupt
 
-    with Ledger(tmp_path / "search.journal") as ledger:
+    with TrialStore(tmp_path / "search.journal") as ledger:
         with pytest.raises(KeyboardInterrupt):
-            Player(ledger, interrupted, most=2, patience=HASTE).play({STUDY: range(4)}, propose)
+            RoundWorker(ledger, interrupted, most=2, patience=HASTE).play({STUDY: range(4)}, propose)
         left = list(ledger.read([STUDY])[STUDY].real.values())
         assert {entry.state for entry in left} == {"waiting"}
         assert not any(entry.lease for entry in left), "whoever claims one next is not taken for the one who let it go"
@@ -208,25 +208,25 @@ def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> No
 def test_no_more_trials_are_claimed_than_asked_for(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def count(entries: list[Entry]) -> list[Outcome]:
+    def count(entries: list[StoredTrial]) -> list[Outcome]:
         calls.append(len(entries))
         return outcomes(entries)
 
-    with Ledger(tmp_path / "search.journal") as ledger:
-        Player(ledger, count, most=3, patience=HASTE).play({STUDY: range(4)}, propose)
+    with TrialStore(tmp_path / "search.journal") as ledger:
+        RoundWorker(ledger, count, most=3, patience=HASTE).play({STUDY: range(4)}, propose)
     assert calls == [3, 1]
 
 
 def test_a_double_left_by_a_dead_planner_is_never_run(tmp_path: Path) -> None:
     ran: list[int] = []
 
-    def note(entries: list[Entry]) -> list[Outcome]:
+    def note(entries: list[StoredTrial]) -> list[Outcome]:
         ran.extend(entry.slot for entry in entries)
         return outcomes(entries)
 
-    with Ledger(tmp_path / "search.journal") as ledger:
+    with TrialStore(tmp_path / "search.journal") as ledger:
         for proposal in [*propose(STUDY), *propose(STUDY)]:
             ledger.enqueue(STUDY, proposal)
-        Player(ledger, note, patience=HASTE).play({STUDY: range(4)}, propose)
+        RoundWorker(ledger, note, patience=HASTE).play({STUDY: range(4)}, propose)
         assert not ledger.read([STUDY])[STUDY].doubles
     assert sorted(ran) == [0, 1, 2, 3]

@@ -11,8 +11,8 @@ from made_trials import settings as spec_of
 from matplotlib import pyplot as plt
 
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.search.answer.conclude import conclude
 from sparsity_lab.search.pictures import optuna_pictures
-from sparsity_lab.search.select import conclude
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from made_trials import trial
 
 from sparsity_lab.artifacts.searches import TrialRecord
-from sparsity_lab.search.repeats import candidates, optima, repeats_wanted, seed_spread, told_apart
+from sparsity_lab.search.answer.repeats import candidates, optima, repeats_wanted, seed_spread, told_apart
 
 SD = 0.01
 

@@ -13,11 +13,11 @@ from simulated import BUDGETS, N, cost, spec, vit
 
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.laws import Runs
-from sparsity_lab.search.learnt import targets_of
-from sparsity_lab.search.sampler import LawKnowledge, design, given, propose
-from sparsity_lab.search.select import Asked
-from sparsity_lab.search.space import Choice, Space
-from sparsity_lab.specs.regimes import Dense
+from sparsity_lab.search.answer.conclude import Target
+from sparsity_lab.search.answer.training_set import targets_of
+from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
+from sparsity_lab.search.propose.space import Choice, Space
+from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 
 BUDGET = BUDGETS[1]
@@ -55,7 +55,7 @@ def told(choice: Choice, objectives: int = 1, fails: Callable[[float], bool] = l
 
 def played(settings: SearchSpec, rounds: int) -> list[Choice]:
     space = space_of(settings)
-    law = LawKnowledge(targets_of(settings, [Asked(N, BUDGET, BUDGET)], cost), None, trials_too=True)
+    law = LawKnowledge(targets_of(settings, [Target(N, BUDGET, BUDGET)], cost), None, trials_too=True)
     before: list[Sequence[Choice]] = [design(settings, space, "key")]
     for _ in range(rounds):
         known = [[told(choice, len(settings.objectives)) for choice in batch] for batch in before]
@@ -111,7 +111,7 @@ def test_a_law_learns_from_runs_that_are_no_trials() -> None:
     columns = [np.array(column) for column in zip(*grid, strict=True)]
     losses = [vit(S, d, n) for S, n, d in grid]
     settings = spec(sampler="law")
-    space, targets = space_of(settings), targets_of(settings, [Asked(N, BUDGET, BUDGET)], cost)
+    space, targets = space_of(settings), targets_of(settings, [Target(N, BUDGET, BUDGET)], cost)
     blind, taught = (
         propose(settings, space, "key", [[]], LawKnowledge(targets, runs, trials_too=False))
         for runs in (None, Runs(*columns, np.array(losses)))

@@ -17,12 +17,12 @@ from optuna.samplers import RandomSampler
 from simulated import cost, multiplier, spec
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.asks import Ask, Params, data_at
-from sparsity_lab.search.methods import GAP, RESOLUTION, on_grid
-from sparsity_lab.search.sampler import design
-from sparsity_lab.search.space import Choice, Space
-from sparsity_lab.specs.regimes import Dynamic, Masked, RegimeSpec, StraightThrough
-from sparsity_lab.specs.schedules import Cubic, OneShot, Static
+from sparsity_lab.search.propose.samplers import design
+from sparsity_lab.search.propose.space import Choice, Space
+from sparsity_lab.search.propose.variants import GAP, RESOLUTION, on_grid
+from sparsity_lab.search.requests import Params, RunRequest, data_at
+from sparsity_lab.specs.regimes.regime import Dynamic, Masked, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.schedules import Cubic, OneShot, Static
 
 TARGET = (1_000_000, 300_000_000)
 GRADUAL = Masked(version=1, method="masked")
@@ -167,8 +167,8 @@ def test_a_size_that_nothing_can_be_trained_at_is_refused_or_left_out() -> None:
 
 
 def test_an_ask_is_stored_and_read_back() -> None:
-    ask = Ask.of(10, 100, {"sparsity": 0.5, "regime": "gradual"}, cost, 3)
-    assert Ask.parse(ask.json()) == ask
+    ask = RunRequest.of(10, 100, {"sparsity": 0.5, "regime": "gradual"}, cost, 3)
+    assert RunRequest.parse(ask.json()) == ask
     assert (ask.data, ask.sparsity, ask.seed) == (round(100 / 1.375), 0.5, 3)
 
 
@@ -187,7 +187,8 @@ def test_a_multiplier_that_is_no_cost_is_refused(value: float) -> None:
 
 def test_answers_need_neither_optuna_nor_torch() -> None:
     code = (
-        "import sys, sparsity_lab.search.space, sparsity_lab.search.select, sparsity_lab.search.summary;"
+        "import sys, sparsity_lab.search.propose.space, sparsity_lab.search.answer.conclude;"
+        "import sparsity_lab.console.search_answer;"
         "sys.exit(any(name in sys.modules for name in ('optuna', 'torch', 'sqlalchemy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from sparsity_lab.artifacts.records import CurvePoint, RunRecord
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.search.stopping import STOPPABLE, recovery_of, stop_rule
-from sparsity_lab.specs.regimes import Masked
+from sparsity_lab.specs.regimes.regime import Masked
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import StoppingSpec
 

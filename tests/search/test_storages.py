@@ -18,10 +18,10 @@ from postgresql import server as start_server
 from simulated import HASTE, ONE, Runs, run, spec, told
 
 from sparsity_lab.errors import MachineError, RecordError
-from sparsity_lab.search.leases import Lease, Owner
-from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.storages import Database, JournalFile, SqliteFile, place_of
-from sparsity_lab.search.trials import Outcome, Proposal
+from sparsity_lab.search.storage.backends import Database, JournalFile, SqliteFile, place_of
+from sparsity_lab.search.storage.leases import Lease, Owner
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import Outcome, Proposal
 
 STUDY = "a study"
 SMALL = {"budgets": ONE, "trials": 6}
@@ -74,26 +74,26 @@ def test_a_url_that_is_none_is_named() -> None:
 @pytest.mark.parametrize(("url", "advice"), [("postgresql://h/n", r"sparsity-lab\[postgresql\]"), ("x://h", "kind of")])
 def test_a_missing_driver_says_what_to_install(url: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MachineError, match=advice), Ledger(url) as ledger:
+    with pytest.raises(MachineError, match=advice), TrialStore(url) as ledger:
         ledger.read([STUDY])
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
     pytest.importorskip("psycopg")
     told_so = pytest.raises(MachineError, match=r"127\.0\.0\.1:1/name: cannot be reached: .*refused")
-    with told_so, Ledger("postgresql://127.0.0.1:1/name") as ledger:
+    with told_so, TrialStore("postgresql://127.0.0.1:1/name") as ledger:
         ledger.read([STUDY])
 
 
 def test_nothing_is_created_by_reading(tmp_path: Path) -> None:
     for name in ("optuna.db", "search.journal"):
-        with Ledger(tmp_path / name) as ledger:
+        with TrialStore(tmp_path / name) as ledger:
             assert not ledger.read([STUDY])[STUDY].real
     assert not list(tmp_path.iterdir())
 
 
 def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
-    with Ledger(storage) as ledger:
+    with TrialStore(storage) as ledger:
         study = f"whole {storage}"
         lease = Lease(Owner.here())
         ledger.enqueue(study, proposal(3, 0.25))
@@ -104,7 +104,7 @@ def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
         assert (entry.state, entry.lease) == ("running", lease)
         outcome = Outcome((4.25,), {"loss": 4.25}, '{"a record": "of 4 kB, say"}')
         assert ledger.finish(entry, outcome)
-        with Ledger(storage) as other:
+        with TrialStore(storage) as other:
             (entry,) = other.read([study])[study].real.values()
         assert (entry.state, entry.proposal, entry.outcome) == ("finished", proposal(3, 0.25), outcome)
         assert not ledger.finish(entry, Outcome((1.0,), {})), "told once"
@@ -115,7 +115,7 @@ def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
 
 def test_of_several_trials_of_a_slot_the_first_is_real(storage: str) -> None:
     study = f"doubles {storage}"
-    with Ledger(storage) as one, Ledger(storage) as two:
+    with TrialStore(storage) as one, TrialStore(storage) as two:
         first, second = one.enqueue(study, proposal(0)), two.enqueue(study, proposal(0))
         book = two.read([study])[study]
         assert book.real[0].identity == first
@@ -128,7 +128,7 @@ def test_of_several_trials_of_a_slot_the_first_is_real(storage: str) -> None:
 def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
     """Threads with storages of their own, all after the same trials at the same moment."""
     study, trials, rivals = f"rivals {storage}", 12, 4
-    with Ledger(storage) as ledger:
+    with TrialStore(storage) as ledger:
         for slot in range(trials):
             ledger.enqueue(study, proposal(slot))
         entries = list(ledger.read([study])[study].real.values())
@@ -137,7 +137,7 @@ def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
 
     def rival() -> None:
         lease = Lease(Owner.here())
-        with Ledger(storage) as own:
+        with TrialStore(storage) as own:
             own.read([study])
             for entry in entries:
                 together.wait()
@@ -150,7 +150,7 @@ def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(slot for slot, _ in won) == list(range(trials))
-    with Ledger(storage) as ledger:
+    with TrialStore(storage) as ledger:
         holders = {s: e.lease.owner.name for s, e in ledger.read([study])[study].real.items() if e.lease}
     assert holders == dict(won)
 

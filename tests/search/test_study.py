@@ -12,12 +12,12 @@ import pytest
 from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, digest, multiplier, optimum, run, spec, told
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.search.asks import Ask
-from sparsity_lab.search.ledger import Ledger
+from sparsity_lab.console.search_answer import summarise
+from sparsity_lab.search.requests import RunRequest
+from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.study import SearchProgress
-from sparsity_lab.search.summary import summarise
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_search_that_dies_while_writing_goes_on_as_if_it_had_not(
     monkeypatch: pytest.MonkeyPatch,
     reference: tuple[SearchResult, Told],
 ) -> None:
-    storage, left, write = tmp_path / "search.journal", [written], getattr(Ledger, method)
+    storage, left, write = tmp_path / "search.journal", [written], getattr(TrialStore, method)
 
     def dying(*arguments: object) -> object:
         if not left[0]:
@@ -114,7 +114,7 @@ def test_a_search_that_dies_while_writing_goes_on_as_if_it_had_not(
         return write(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, method, dying)
+        patch.setattr(TrialStore, method, dying)
         with pytest.raises(KeyboardInterrupt):
             run(storage, Runs(0.003), patience=HASTE)
     assert run(storage, Runs(0.003), patience=HASTE) == reference[0]
@@ -125,7 +125,6 @@ def test_kill_9_while_sqlite_writes_loses_nothing(tmp_path: Path, reference: tup
     storage = tmp_path / "optuna.db"
     code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(HERE)!r})
 import sqlalchemy
 from simulated import Runs, cost, spec
 from pathlib import Path
@@ -140,7 +139,11 @@ def count(connection, cursor, statement, *rest):
 runs = Runs(.003)
 search("demo", spec(), "images", cost, runs, Path({str(storage)!r}), fingerprint=runs.fingerprint)
 """
-    dead = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    dead = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SUPPORT)},
+    )
     assert dead.returncode == -signal.SIGKILL
     assert run(storage, Runs(0.003)) == reference[0]
     assert told(storage) == reference[1]
@@ -228,7 +231,7 @@ def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:
     runs = Runs(0.0)
     result = run(tmp_path / "search.journal", runs, spec(space={"sparsity": {"low": 0.5, "high": 0.51}}, budgets=ONE))
-    asked: list[Ask] = [ask for call in runs.calls for ask in call]
+    asked: list[RunRequest] = [ask for call in runs.calls for ask in call]
     assert len(asked) == len(set(asked)) <= 4
     assert len(result.budgets[0].trials) == 9
 

@@ -9,8 +9,8 @@ from made_trials import asked, at_equal_cost, sampled, trial, trials
 from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.search.select import conclude
-from sparsity_lab.search.summary import WIDTH, summarise
+from sparsity_lab.console.search_answer import WIDTH, summarise
+from sparsity_lab.search.answer.conclude import conclude
 
 SIZES, BUDGETS = (1_000_000, 4_000_000), (100_000_000, 300_000_000, 1_000_000_000)
 

@@ -6,8 +6,8 @@ import pytest
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.loading import load_spec
-from sparsity_lab.specs.regimes import Masked
-from sparsity_lab.specs.schedules import Cubic
+from sparsity_lab.specs.regimes.regime import Masked
+from sparsity_lab.specs.regimes.schedules import Cubic
 from sparsity_lab.specs.studies import StudySpec
 
 REGIME = "version: 1\nkind: regime\nmethod: masked\n"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.bundle import load_study
-from sparsity_lab.specs.patterns import Block, NofM, Unstructured
+from sparsity_lab.specs.regimes.patterns import Block, NofM, Unstructured
 from sparsity_lab.specs.searches import SearchSpec, label
 
 LEAST: dict[str, Any] = {"nonzero": 1000, "budgets": [10], "regimes": ["gradual"]}

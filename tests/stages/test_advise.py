@@ -12,16 +12,16 @@ import pytest
 from projects import cli, edit, one_error, space_of, write_spec
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.cost.advice_text import say
-from sparsity_lab.cost.hardware import write_profile
+from sparsity_lab.console.advice import WIDTH, advice_lines, columns, wrapped
 from sparsity_lab.errors import SpecError
-from sparsity_lab.laws.documents import read_document
+from sparsity_lab.hardware.profile import write_profile
+from sparsity_lab.laws.documents.law import read_document
+from sparsity_lab.messages import words_in
 from sparsity_lab.specs.bundle import load_study
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.stages.advice_table import WIDTH, advice_lines, columns, wrapped
 from sparsity_lab.stages.advise import advise_scenario, open_scenario
-from sparsity_lab.stages.counsel import NEUTRAL, counsel_of
 from sparsity_lab.stages.report import report_study
+from sparsity_lab.stages.report_money import NEUTRAL, counsel_of
 
 SCENARIO: dict[str, Any] = {
     "version": 1,
@@ -148,7 +148,7 @@ def test_report_takes_the_scenario_of_its_study(trained):
     assert found.advice.scenario == "ours"
     assert found.playground.start == found.advice.options[found.advice.focus].sparsity == 0.5
     written = report_study(space, "ja")
-    assert written.headline == say("ja")(found.advice.recommendation.headline)
+    assert written.headline == words_in("ja")(found.advice.recommendation.headline)
     assert written.headline in written.index.read_text(encoding="utf-8")
 
 

@@ -1,33 +1,115 @@
-"""The shipped comparison of regimes lays out, and a half-trained one can be looked at."""
+"""`sparsity-lab compare`: tables that fit, JSON, figure, and what is refused."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from projects import cli, one_error, space_of, write_spec
 
-from sparsity_lab.specs.regimes import Dense
-from sparsity_lab.stages.workspace import open_workspace
-from sparsity_lab.sweep.resolve import grid_runs
+from sparsity_lab.console.compare import fair_json, fair_text
+from sparsity_lab.console.compare_plot import draw_fair, fair_info
+from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.stages.compare import Question, compare_fairly
 
-ROOT = Path(__file__).resolve().parents[2]
-REGIMES = {path.stem for path in (ROOT / "specs" / "regimes").glob("*.yaml")}
+LAW = "frantar2024-vit-jft"
+SCENARIO = {
+    "version": 1,
+    "kind": "scenario",
+    "evidence": {"law": LAW},
+    "model": {"nonzero": 85e6, "data": 5e9},
+    "training": {"runs_per_year": 12, "cost": "sparse_schedule"},
+    "accelerator": {"price_per_hour": 2, "flops_per_second": 1e14},
+    "inference": {"items_per_year": 0},
+    "engineering": {"days": 0, "day_cost": 800},
+}
+ROWS = ("nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", "inference_memory", "money")
 
 
-@pytest.mark.parametrize("name", ["regimes-text", "regimes-vision"])
-def test_every_named_regime_is_compared_at_equal_n_and_d(name):
-    space = open_workspace(name, ROOT)
-    planned = grid_runs(space.study, space.shape())
-    sparse = [run for run in planned if not isinstance(run.run.regime, Dense)]
-    (data,) = space.study.spec.grid.data
-    cells = {(run.point.regime, run.run.sparsity, run.run.seed) for run in sparse if run.point.data == data}
-    levels = {regime: (0.5, 0.75) if regime == "n-m-4" else (0.5, 0.75, 0.875) for regime in REGIMES}
-    assert cells == {(regime, level, seed) for regime in REGIMES for level in levels[regime] for seed in (0, 1, 2)}
+def test_a_published_law_answers_at_a_glance(tmp_path: Path) -> None:
+    write_spec(tmp_path, "scenarios/plain", SCENARIO)
+    asked = Question(hardware="a100-2-4", scenario="plain", sparsities=(0.25, 0.5, 0.75, 0.875))
+    fair = compare_fairly(LAW, tmp_path, asked)
+    text = fair_text(fair)
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"{LAW}: dense N = 85M, D = 5B images" in text
+    assert "no intervals: this law carries no draws" in text
+    assert [one.equal.name for one in fair.comparisons] == list(ROWS)
+    tree = json.loads(json.dumps(fair_json(fair)))
+    assert tree["intervals"] is False
+    by_name = {row["name"]: row for row in tree["equal"]}
+    assert by_name["money"]["best_sparsity"] == pytest.approx(by_name["sparse_flops"]["best_sparsity"])
+    assert by_name["nonzero"]["advantage_low"] is None
+    (change,) = by_name["sparse_flops"]["changes"]
+    assert change["compute"] == pytest.approx(6 * 85e6 * change["data"])
 
 
-@pytest.mark.parametrize("name", ["regimes-text", "regimes-vision"])
-def test_the_multiples_of_data_reach_eight(name):
-    study = open_workspace(name, ROOT).study.spec.grid
-    (data,) = study.data
-    asked = {more // data for block in study.blocks if block.regimes == ("gradual",) for more in block.data}
-    assert asked == {2, 4, 8}
+def test_a_schedule_is_charged_as_it_is_given(tmp_path: Path) -> None:
+    asked = Question(nonzero=85e6, ratio=2.0)
+    late, never = (
+        compare_fairly(LAW, tmp_path, Question(nonzero=85e6, ratio=2.0, schedule=text))
+        for text in ("0.6,0.9", "0,1e-9")
+    )
+    usual = compare_fairly(LAW, tmp_path, asked)
+    assert late.comparisons[1].best < usual.comparisons[1].best < never.comparisons[1].best
+    assert usual.comparisons[1].best == pytest.approx(0.543, abs=6e-4)
+
+
+def test_the_figure_holds_a_panel_a_quantity(tmp_path: Path) -> None:
+    fair = compare_fairly(LAW, tmp_path, Question(nonzero=85e6, ratio=5.0))
+    info = fair_info(fair)
+    assert [panel.title for panel in info.panels] == [one.equal.label for one in fair.comparisons]
+    assert not any(panel.seen.size for panel in info.panels)
+    first, again = (draw_fair(fair, tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    ("asked", "regime", "message"),
+    [
+        (Question(hardware="nope"), None, "no such hardware profile"),
+        (Question(schedule="1,0"), None, "is no pruning window"),
+        (Question(), "gradual", "goes with a study"),
+    ],
+)
+def test_what_makes_no_sense_for_a_law_is_refused(
+    tmp_path: Path, asked: Question, regime: str | None, message: str
+) -> None:
+    with pytest.raises(RecordError, match=message):
+        compare_fairly(LAW, tmp_path, asked, regime)
+
+
+def test_a_law_that_sees_no_sparsity_is_refused(tmp_path: Path) -> None:
+    params = {"A": 400.0, "alpha": 0.3, "B": 400.0, "beta": 0.3, "E": 1.7}
+    law = {"version": 1, "kind": "law", "form": "chinchilla", "data_unit": "tokens", "params": params}
+    write_spec(tmp_path, "laws/dense", law | {"citation": "x", "provenance": "y"})
+    with pytest.raises(RecordError, match="sees no sparsity"):
+        compare_fairly("dense", tmp_path)
+
+
+def test_a_study_without_a_law_names_the_command(bare: Path) -> None:
+    with pytest.raises(NotReadyError, match="sparsity-lab fit tiny"):
+        compare_fairly("tiny", bare)
+
+
+def test_a_study_shows_its_runs_beside_its_law(finished: Path) -> None:
+    fair = compare_fairly("tiny", finished)
+    assert fair.regime == "gradual"
+    assert {one.regime for one in fair.observed} == {"gradual"}
+    assert {one.name for one in fair.observed} == set(ROWS[:4])
+    equal = next(one for one in fair.observed if one.name == "nonzero")
+    assert equal.runs == len(space_of(finished).study.spec.grid.data) * 3
+    text = fair_text(fair)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "what the runs of gradual show" in text
+    assert fair_info(fair).panels[0].seen.shape == (1, 2)
+    assert fair_json(fair)["intervals"] is True
+
+
+def test_the_command(tmp_path: Path) -> None:
+    done = cli(tmp_path, "compare", LAW, "--nonzero", "85M", "--ratio", "5", "--json", "--plot", "figures")
+    assert json.loads(done.stdout)["law"] == LAW
+    assert (tmp_path / "figures" / "fair.svg").is_file()
+    assert "no such law" in one_error(cli(tmp_path, "compare", "nope", code=2))
+    assert "not both" in cli(tmp_path, "compare", LAW, "--data", "1B", "--ratio", "5", code=2).stderr

@@ -16,14 +16,14 @@ from torch import Tensor
 from sparsity_lab.artifacts.records import Cost, Machine, RunRecord, write_record
 from sparsity_lab.checkpoints import read_weights
 from sparsity_lab.cli import main
+from sparsity_lab.console.weights import inspect_weights, weights_json, weights_text
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import CheckpointError, NotReadyError, RecordError
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.models.huggingface import read_weights as read_folder
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.stages.export import describe_export, export_run
-from sparsity_lab.stages.weights_table import inspect_weights, weights_json, weights_text
+from sparsity_lab.stages.weights import describe_export, export_run
 
 RUN = "ab12" * 16
 FORMATS = ("dense", "two-four", "bitmask", "csr", "huggingface")

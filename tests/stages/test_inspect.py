@@ -12,8 +12,8 @@ from projects import GRID_RUNS, edit, records, silent, space_of, write_spec
 
 from sparsity_lab.artifacts.records import Machine
 from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.stages.inspect import check_specs, find_run, list_runs, run_rows
 from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.runs import check_specs, find_run, list_runs, run_rows
 from sparsity_lab.stages.verify import same_bits_expected, verify_study
 
 

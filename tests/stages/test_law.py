@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from projects import cli, environment, one_error
 
+from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.inputs import read_runs
-from sparsity_lab.laws.multipliers import dense_hardware
-from sparsity_lab.stages import law as ask
-from sparsity_lab.stages.answers import warned
+from sparsity_lab.laws.questions import queries as ask
+from sparsity_lab.laws.questions.answers import warned
+from sparsity_lab.laws.questions.multipliers import dense_hardware
+from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.stages.costs import cost_named
 from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings, write_laws
-from sparsity_lab.stages.fit_text import fit_json, fit_text
-from sparsity_lab.stages.law_files import known_laws, open_law
+from sparsity_lab.stages.law import known_laws, open_law
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

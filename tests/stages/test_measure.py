@@ -12,20 +12,20 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from sparsity_lab.cli.main import app
-from sparsity_lab.cost.hardware import training_cost
-from sparsity_lab.cost.kernels.formats import UnsupportedError
+from sparsity_lab.console.measure import profile_text
 from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.hardware.formats import UnsupportedError
+from sparsity_lab.hardware.paired import TooSlowError
+from sparsity_lab.hardware.profile import training_cost
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.stages import measuring
-from sparsity_lab.stages.measure import known_profile, profile_of
-from sparsity_lab.stages.measure_plan import Wish, plan_of_shapes, plan_of_study
-from sparsity_lab.stages.measure_text import profile_text
-from sparsity_lab.stages.measuring import Measurement, Task, Timed, carry_out, measure_shapes, measure_study
+from sparsity_lab.stages import measure as measuring
+from sparsity_lab.stages.measure import Measurement, Task, Timed, carry_out, measure_shapes, measure_study
+from sparsity_lab.stages.measure_plan import MeasureRequest, plan_of_shapes, plan_of_study
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.training.paired import TooSlowError
+from sparsity_lab.stages.profile_of_study import known_profile, profile_of
 
 CPU = torch.device("cpu")
-QUICK = Wish(seconds=1, formats=("csr",), sparsities=(0.5, 0.9))
+QUICK = MeasureRequest(seconds=1, formats=("csr",), sparsities=(0.5, 0.9))
 
 
 class Ticks:
@@ -47,7 +47,7 @@ def prepared(bare: Path) -> Path:
     return bare
 
 
-def measured(root: Path, wish: Wish = QUICK, *, again: bool = False) -> Measurement:
+def measured(root: Path, wish: MeasureRequest = QUICK, *, again: bool = False) -> Measurement:
     return measure_study(space_of(root), wish, again=again, console=silent(), clock=Ticks())
 
 
@@ -108,7 +108,7 @@ def test_a_study_is_measured_kept_and_found(prepared: Path, monkeypatch: pytest.
         with pytest.raises(AssertionError, match="measured again"):
             measured(prepared, again=True)
         with pytest.raises(AssertionError, match="measured again"):
-            measured(prepared, Wish(formats=("csr",), sparsities=(0.5,)))
+            measured(prepared, MeasureRequest(formats=("csr",), sparsities=(0.5,)))
         edited = json.loads(before)
         edited["machine"]["torch"] = "0.1"
         first.path.write_text(json.dumps(edited))
@@ -123,9 +123,9 @@ def test_a_study_is_measured_kept_and_found(prepared: Path, monkeypatch: pytest.
 
 def test_seconds_do_not_change_what_is_asked(prepared: Path) -> None:
     space = space_of(prepared)
-    one, other = (plan_of_study(space, Wish(seconds=seconds), CPU).digest() for seconds in (1, 40))
+    one, other = (plan_of_study(space, MeasureRequest(seconds=seconds), CPU).digest() for seconds in (1, 40))
     assert one == other
-    assert one != plan_of_study(space, Wish(dtypes=("float64",)), CPU).digest()
+    assert one != plan_of_study(space, MeasureRequest(dtypes=("float64",)), CPU).digest()
 
 
 def test_the_hardware_that_a_study_names_is_its_own(prepared: Path) -> None:
@@ -140,14 +140,14 @@ def test_unprepared_data_is_told(bare: Path) -> None:
 
 
 def test_llm_shapes_are_asked_without_a_study(tmp_path: Path) -> None:
-    plan = plan_of_shapes(tmp_path, Wish(), CPU)
+    plan = plan_of_shapes(tmp_path, MeasureRequest(), CPU)
     assert {(ask.outputs, ask.inputs) for ask in plan.products} == {(4096, 4096), (11008, 4096), (4096, 11008)}
     assert not plan.families
     assert not plan.passes
 
 
 def test_products_of_a_study_alone(prepared: Path) -> None:
-    wish = Wish(shapes="tiny", formats=("csr",), sparsities=(0.5,), batches=(1,), seconds=1)
+    wish = MeasureRequest(shapes="tiny", formats=("csr",), sparsities=(0.5,), batches=(1,), seconds=1)
     found = measure_shapes(prepared, wish, console=silent(), clock=Ticks())
     assert found.path == prepared / "hardware" / "tiny.json"
     assert not found.profile.training

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from projects import GRID_RUNS, dataset, edit, records, space_of, write_spec
 
+from sparsity_lab.console.plan import plan_json, plan_text
+from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.stages.plan import plan_study
-from sparsity_lab.stages.plan_table import plan_json, plan_text
-from sparsity_lab.stages.tables import clock, scaled, size, text_table
 
 
 def test_before_anything_is_prepared_every_run_is_counted_exactly(bare: Path, finished: Path) -> None:
@@ -98,23 +98,6 @@ def test_what_only_the_data_can_tell_names_the_command(bare: Path, tmp_path: Pat
     edit(bare, "studies/tiny", objective={"kind": "classification"}, grid__data_unit="images")
     with pytest.raises(NotReadyError, match=r"make it with: sparsity-lab prepare tiny$"):
         plan_study(space_of(bare))
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0, "0"), (7.25, "7.25"), (999, "999"), (1000, "1k"), (999_999, "1M"), (1_327_104, "1.33M"), (6.5e10, "65G")],
-)
-def test_scaled(value: float, expected: str) -> None:
-    assert scaled(value) == expected
-    assert size(value) == f"{expected}B"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.04, "0.0 s"), (42, "42 s"), (99.7, "1 min 40 s"), (3600, "60 min 0 s"), (7260, "2 h 1 min"), (3e5, "3.5 days")],
-)
-def test_clock(seconds: float, expected: str) -> None:
-    assert clock(seconds) == expected
 
 
 def test_a_table_is_aligned_to_the_right() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsity_lab.cost.assumptions import Setting, speeds_of
-from sparsity_lab.cost.hardware import write_profile
+from sparsity_lab.hardware.profile import write_profile
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec

@@ -13,10 +13,10 @@ from projects import GRID_RUNS, edit, once, records, run_all, silent, space_of, 
 
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.searches import read_search
-from sparsity_lab.stages.inspect import list_runs, run_rows
+from sparsity_lab.console.plan import plan_json, plan_text
 from sparsity_lab.stages.plan import plan_study
-from sparsity_lab.stages.plan_table import plan_json, plan_text
 from sparsity_lab.stages.report import report_study
+from sparsity_lab.stages.runs import list_runs, run_rows
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import grid_records, train_study
 from sparsity_lab.stages.verify import verify_study

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 import sparsity_lab.sweep.study
 from sparsity_lab.cli.main import app
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.leases import Lease, Owner
-from sparsity_lab.search.ledger import Ledger
-from sparsity_lab.search.trials import Entry
+from sparsity_lab.search.storage.leases import Lease, Owner
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.search_asked import changed, claimed_at_a_time, location
 from sparsity_lab.stages.search_status import search_status, status_json, status_text
@@ -95,10 +95,10 @@ def claim_two(project: Path) -> None:
     """A round more, of whose trials another machine has claimed one, and the other's claimant died before its lease."""
     edit(project, "studies/tiny", search__trials=STUDY["search"]["trials"] + 2)
     place = location(space_of(project))
-    waiting: list[Entry] = []
+    waiting: list[StoredTrial] = []
     with pytest.raises(Interrupted):
         interrupt(project)
-    with Ledger(place) as ledger:
+    with TrialStore(place) as ledger:
         for name in studies_of(place):
             waiting += [entry for entry in ledger.read([name])[name].real.values() if entry.state == "waiting"]
         assert ledger.claim(waiting[0], Lease(Owner("another machine", 1, "1", "elsewhere", "far")))
@@ -122,7 +122,7 @@ def interrupt(project: Path) -> None:
         search_study(space_of(project), console=silent())
 
 
-def claim_without_lease(ledger: Ledger, entry: Entry) -> bool:
+def claim_without_lease(ledger: TrialStore, entry: StoredTrial) -> bool:
     """What a process leaves that dies between the two."""
     with ledger._writing() as storage:
         return storage.set_trial_state_values(entry.identity, TrialState.RUNNING)

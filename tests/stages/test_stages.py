@@ -26,9 +26,9 @@ from projects import (
 
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.laws.comparison_documents import read_comparison
-from sparsity_lab.laws.diagnostics import read_diagnostics
-from sparsity_lab.laws.documents import read_document
+from sparsity_lab.laws.documents.comparison import read_comparison
+from sparsity_lab.laws.documents.diagnostics import read_diagnostics
+from sparsity_lab.laws.documents.law import read_document
 from sparsity_lab.stages.fit import describe_fit, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import describe_search, search_study

@@ -11,9 +11,9 @@ from projects import GRID_RUNS, edit, space_of, write_spec
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_count
-from sparsity_lab.specs.regimes import Dense, Masked
+from sparsity_lab.specs.regimes.regime import Dense, Masked
+from sparsity_lab.specs.regimes.starts import Scratch
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.specs.starts import Scratch
 from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point, pretraining
 from sparsity_lab.sweep.starts import start_files
 

@@ -24,7 +24,7 @@ from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.study import Sweep, complete
 from sparsity_lab.sweep.worker import train_into_store
-from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.origin import content_sha256
 
@@ -55,7 +55,7 @@ class Waves:
 
 @pytest.fixture
 def waves(monkeypatch: pytest.MonkeyPatch) -> Waves:
-    settle(1)
+    make_deterministic(1)
     trainer = Waves()
     monkeypatch.setattr(study, "run_jobs", trainer)
     return trainer

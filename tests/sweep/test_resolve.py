@@ -12,9 +12,9 @@ from projects import GRID_RUNS, edit, space_of, write_spec
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import prunable_count
-from sparsity_lab.specs.allocations import Global
-from sparsity_lab.specs.patterns import NofM
-from sparsity_lab.specs.regimes import Dense, Masked
+from sparsity_lab.specs.regimes.allocations import Global
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense, Masked
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import LearningRate
 from sparsity_lab.sweep.resolve import DENSE, Change, PlannedRun, Point, grid_runs, plan_point

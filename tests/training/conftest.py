@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +9,16 @@ import pytest
 import torch
 
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training.determinism import settle
+from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _settled() -> None:
-    settle(1)
+    make_deterministic(1)
 
 
 @pytest.fixture(scope="session")

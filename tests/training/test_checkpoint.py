@@ -15,7 +15,7 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import checkpoint as checkpoint_module
 from sparsity_lab.training.checkpoint import load_checkpoint, save_checkpoint
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -97,7 +97,7 @@ def test_a_full_disk_at_the_final_weights_is_told(
         raise checkpoint_module.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint_module, "save_file", refuse)
-    sitting = Sitting(tmp_path / "checkpoint", tmp_path / "weights", device=torch.device("cpu"))
+    sitting = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=torch.device("cpu"))
     with pytest.raises(MachineError, match="no space left"):
         train(make_run("t5", steps=2, peak_learning_rate=1e-3), inputs_of("t5"), sitting)
     assert not list(tmp_path.iterdir())
@@ -135,7 +135,7 @@ def header(path: Path) -> dict[str, str]:
 def test_a_checkpoint_with_a_part_missing_is_told(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, change: Callable[..., None], message: str
 ) -> None:
-    run, sitting = make_run("t5", steps=3), Sitting(tmp_path / "c", None, -1, torch.device("cpu"))
+    run, sitting = make_run("t5", steps=3), RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
     record = train(run, inputs_of("t5"), sitting)
     assert record.fingerprint == fingerprint(run, inputs_of("t5").manifest.content_hash)
     damaged(sitting.checkpoint, change)
@@ -146,7 +146,7 @@ def test_a_checkpoint_with_a_part_missing_is_told(
 def test_training_refuses_the_checkpoint_of_another_spec(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf
 ) -> None:
-    sitting = Sitting(tmp_path / "c", None, -1, torch.device("cpu"))
+    sitting = RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
     train(make_run("t5", steps=3), inputs_of("t5"), sitting)
     before = sitting.checkpoint.read_bytes()
     with pytest.raises(CheckpointError, match="belongs to another run"):

@@ -25,7 +25,7 @@ MakeRun = Callable[..., RunSpec]
 MakeLoop = Callable[[RunSpec], Loop]
 InputsOf = Callable[[str], Inputs]
 NAMES = ("saliency", "set", "wanda", "sr-ste")
-WORKER = Path(__file__).with_name("rank_of_two.py")
+WORKER = Path(__file__).parents[1] / "support" / "rank_of_two.py"
 
 
 needs_two = pytest.mark.slow

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_shapes
-from sparsity_lab.pruning.evidence import Evidence, Need, Request
 from sparsity_lab.pruning.pruner import Pruner
+from sparsity_lab.pruning.statistics import Need, Request, WeightStatistics
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
@@ -83,7 +83,7 @@ def test_inputs_are_the_root_mean_square_of_what_each_layer_reads(
 def test_nothing_asked_costs_no_pass(make_run: MakeRun) -> None:
     calls: list[int] = []
     loop = Loop(make_run("t5"), lambda number: calls.append(number) or {}, torch.device("cpu"))
-    assert observe(loop.passes, Request(), first=0) == Evidence()
+    assert observe(loop.passes, Request(), first=0) == WeightStatistics()
     assert calls == []
 
 
@@ -93,7 +93,7 @@ class Recorder:
 
     pruner: Pruner
     needs: frozenset[Need] | None = None
-    told: dict[int, Evidence] = field(default_factory=dict)
+    told: dict[int, WeightStatistics] = field(default_factory=dict)
     weights: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def due(self, step: int) -> bool:
@@ -102,7 +102,7 @@ class Recorder:
     def request(self, step: int) -> Request:
         return self.pruner.request(step)
 
-    def update(self, step: int, weights: dict[str, Tensor], evidence: Evidence) -> None:
+    def update(self, step: int, weights: dict[str, Tensor], evidence: WeightStatistics) -> None:
         self.told[step] = evidence
         self.weights[step] = {name: weight.clone() for name, weight in weights.items()}
         self.pruner.update(step, weights, evidence)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparsity_lab.models.build import build_model
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
-from sparsity_lab.training.arena import Arena, move_in
+from sparsity_lab.training.flat_parameters import FlatParameters, flatten_parameters
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.optim import make_optimizer
 
@@ -20,17 +20,17 @@ MakeLoop = Callable[[RunSpec], Loop]
 STEPS = 20
 
 
-def arena_of(run: RunSpec, density: float = 1.0) -> Arena:
+def arena_of(run: RunSpec, density: float = 1.0) -> FlatParameters:
     """An arena with some weights pruned."""
     model = build_model(run.model, 3)
-    arena = move_in(model, model.prunable())
+    arena = flatten_parameters(model, model.prunable())
     generator = torch.Generator().manual_seed(5)
     arena.mask.copy_(torch.rand(arena.mask.shape, generator=generator) < density)
     arena.mask_(arena.weights)
     return arena
 
 
-def gradients(arena: Arena, step: int) -> dict[str, torch.Tensor]:
+def gradients(arena: FlatParameters, step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 + step)
     return {slot.name: torch.randn(slot.shape, generator=generator) * 10 ** (step % 5 - 3) for slot in arena.slots}
 
@@ -39,7 +39,7 @@ def rate(step: int) -> float:
     return 0.02 / (1 + step)
 
 
-def feed(arena: Arena, step: int) -> None:
+def feed(arena: FlatParameters, step: int) -> None:
     arena.gradients.zero_()
     for name, gradient in gradients(arena, step).items():
         arena.named(arena.gradients)[name].copy_(gradient)

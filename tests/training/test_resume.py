@@ -21,7 +21,7 @@ from sparsity_lab.training import run as run_module
 from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -56,7 +56,7 @@ def broken_off_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int]) -> None
     monkeypatch.setattr(Loop, "advance", breaking)
 
 
-def persevere(run: RunSpec, inputs: Inputs, sitting: Sitting) -> tuple[RunRecord, int]:
+def persevere(run: RunSpec, inputs: Inputs, sitting: RunContext) -> tuple[RunRecord, int]:
     """Train, taking the run up again each time it is broken off; the record and how often that was."""
     for breaks in count():
         try:
@@ -114,8 +114,8 @@ def test_every_method_resumes_to_the_bit_at_any_step(
     assert loop.facts() == whole.facts() | {"first_loss": loop.first_loss}
 
 
-def sitting_in(folder: Path, seconds: float) -> Sitting:
-    return Sitting(folder / "checkpoint", folder / "weights", seconds, CPU)
+def sitting_in(folder: Path, seconds: float) -> RunContext:
+    return RunContext(folder / "checkpoint", folder / "weights", seconds, CPU)
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:

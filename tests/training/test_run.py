@@ -21,7 +21,7 @@ from sparsity_lab.training import run as run_module
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def trained(tmp_path: Path, inputs_of: InputsOf) -> Callable[[RunSpec], RunRecord]:
     """Train a run; its weights are in `tmp_path`."""
-    sitting = Sitting(tmp_path / "checkpoint", tmp_path / "weights", device=CPU)
+    sitting = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=CPU)
     return lambda run: train(run, inputs_of(run.model.family), sitting)
 
 
@@ -201,7 +201,7 @@ def test_a_very_short_run_is_pruned_exactly(make_run: MakeRun, trained: Trained)
 def test_progress_is_told_at_every_point(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf) -> None:
     heard: list[tuple[int, float]] = []
     run = make_run("vit")
-    record = train(run, inputs_of("vit"), Sitting(tmp_path / "c", device=CPU), lambda *news: heard.append(news))
+    record = train(run, inputs_of("vit"), RunContext(tmp_path / "c", device=CPU), lambda *news: heard.append(news))
     assert heard == [(point.step, point.loss) for point in record.curve]
 
 

@@ -18,7 +18,7 @@ from sparsity_lab.models.huggingface import to_huggingface
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.origin import content_sha256
-from sparsity_lab.training.run import Sitting, train
+from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -31,14 +31,18 @@ TINY = 1e-30
 def dense(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf) -> tuple[RunSpec, RunRecord, Path]:
     """A dense run, its record, and its weights."""
     run = make_run("t5", steps=12)
-    return run, train(run, inputs_of("t5"), Sitting(tmp_path / "c", tmp_path / "dense", device=CPU)), tmp_path / "dense"
+    return (
+        run,
+        train(run, inputs_of("t5"), RunContext(tmp_path / "c", tmp_path / "dense", device=CPU)),
+        tmp_path / "dense",
+    )
 
 
 Trained = tuple[RunSpec, RunRecord, Path]
 
 
-def sitting(folder: Path, start: Path, **changes: Any) -> Sitting:
-    return Sitting(folder / "checkpoint", folder / "weights", **{"device": CPU, "start": start, **changes})
+def sitting(folder: Path, start: Path, **changes: Any) -> RunContext:
+    return RunContext(folder / "checkpoint", folder / "weights", **{"device": CPU, "start": start, **changes})
 
 
 def pruned_from(make_run: MakeRun, origin: RunOrigin | FileOrigin, sparsity: float = 0.5, **changes: Any) -> RunSpec:

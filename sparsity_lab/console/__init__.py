@@ -1,0 +1,1 @@
+"""What a command prints: text for people, JSON for programs, figures for `--plot`."""

@@ -1,0 +1,159 @@
+"""An advice in a terminal of 80 columns: what to do, three lights, money, tornado, next steps."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
+
+import typer
+
+from sparsity_lab.cost.advice import Advice, Colour, OptionRow
+from sparsity_lab.messages import Message, words_in
+from sparsity_lab.messages.numbers import count, percent
+
+WIDTH = 80
+BAR = 30
+COLUMNS = ("option", "weights", "people", "training", "inference", "total", "saved", "sure")
+INKS: dict[Colour, str] = {"green": "green", "amber": "yellow", "red": "red"}
+WIDE = r"\u3000-\u9fff\uff00-\uffef"
+UNBROKEN = re.compile(rf" *（?(?:[{WIDE}]|[^ {WIDE}]+)[、。）：]*")
+"""a character of Japanese or a word of anything else, with what must not end a line before it or begin one after it"""
+Said = Callable[[Message], str]
+
+
+def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
+    """The lines, with colours that a pipe does without.
+
+    Raises:
+        SpecError: there are no words in that language.
+    """
+    told = words_in(language)
+    yield from _head(advice, told)
+    for light in advice.lights:
+        word = told(Message(f"light-{light.colour}"))
+        yield ""
+        question = typer.style(told(Message(f"question-{light.question}")), bold=True)
+        yield f"{typer.style(f' {word} ', fg='black', bg=INKS[light.colour])} {question}"
+        yield from wrapped(told(light.finding), "  ")
+        yield from wrapped(told(light.change), "  → ")
+    yield from _title(told, "money", {"years": float(advice.horizon_years), "currency": advice.currency})
+    yield from _money(advice, told)
+    if advice.tornado:
+        yield from _title(told, "tornado", {})
+        yield from _bars(advice, told)
+    yield from _title(told, "steps", {})
+    for number, step in enumerate(advice.checklist, 1):
+        yield from wrapped(told(step), f" {number}. ")
+    if advice.caveats:
+        yield from _title(told, "caveats", {})
+        for caveat in advice.caveats:
+            yield from wrapped(told(caveat), " - ")
+
+
+def wrapped(text: str, lead: str = "", width: int = WIDTH) -> list[str]:
+    """Lines of at most so many columns, the first after `lead`, the others indented by as much.
+
+    Breaks at spaces and between characters of two columns, which Japanese is written in.
+    """
+    lines, line = [], lead
+    for part in UNBROKEN.findall(text):
+        if line.strip() and columns(line + part) > width:
+            lines.append(line)
+            line = " " * columns(lead) + part.lstrip()
+        else:
+            line += part.lstrip() if line == lead else part
+    return [*lines, line]
+
+
+def columns(text: str) -> int:
+    """Columns of a terminal that a text takes."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _head(advice: Advice, told: Said) -> Iterator[str]:
+    chosen = advice.recommendation
+    ink = "yellow" if not chosen.firm else "blue" if chosen.choice == "stay-dense" else "green"
+    for line in wrapped(told(chosen.headline)):
+        yield typer.style(line, fg=ink, bold=True)
+    known = {"share": chosen.confidence, "draws": float(advice.draws)}
+    yield from wrapped(told(Message("title-confidence", known)))
+    for reason in chosen.until:
+        yield from wrapped(told(reason), " - ")
+    yield ""
+    goal: dict[str, float | str] = {
+        "nonzero": advice.target_nonzero,
+        "data": advice.target_data,
+        "unit": f"unit-{advice.unit}",
+        "loss": advice.target_loss,
+    }
+    yield from wrapped(told(Message("title-goal", goal)))
+    sources = {"evidence": advice.evidence, "hardware": advice.hardware or "no-hardware"}
+    yield from wrapped(told(Message("title-sources", sources)))
+
+
+def _title(told: Said, name: str, values: dict[str, float | str]) -> Iterator[str]:
+    yield ""
+    for line in wrapped(told(Message(f"title-{name}", values))):
+        yield typer.style(line, bold=True)
+
+
+def _money(advice: Advice, told: Said) -> Iterator[str]:
+    head = [told(Message(f"column-{name}")) for name in COLUMNS]
+    rows = [_row(option, told) for option in advice.options]
+    widths = [max(columns(line[i]) for line in (head, *rows)) for i in range(len(head))]
+    yield _aligned(head, widths)
+    yield "  ".join("-" * width for width in widths)
+    for place, row in enumerate(rows):
+        yield typer.style(_aligned(row, widths), bold=place == advice.focus)
+
+
+def _row(option: OptionRow, told: Said) -> list[str]:
+    people = option.engineering + option.upkeep
+    sparse = option.kind != "dense"
+    return [
+        told(Message(f"row-{option.kind}", {"S": option.sparsity})),
+        count(option.nonzero) if isfinite(option.nonzero) else "∞",
+        *(_short(value) for value in (people, option.training, option.inference, option.total)),
+        _short(option.npv) if sparse else "",
+        percent(option.share) if sparse else "",
+    ]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [" " * (width - columns(cell)) + cell for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(padded)
+
+
+def _bars(advice: Advice, told: Said) -> Iterator[str]:
+    now = advice.options[advice.focus].npv
+    ends = [end for bar in advice.tornado for end in (bar.npv_low, bar.npv_high)]
+    low, high = min(ends), max(ends)
+    names = [told(Message(f"field-{bar.field}")) for bar in advice.tornado]
+    room = max(map(columns, names))
+    for name, bar in zip(names, advice.tornado, strict=True):
+        values = f"{_short(bar.npv_low)} … {_short(bar.npv_high)}"
+        drawn = _drawn((bar.npv_low, bar.npv_high), now, low, high)
+        yield f"{name}{' ' * (room - columns(name))} {drawn} {values}"
+
+
+def _drawn(ends: tuple[float, float], now: float, low: float, high: float) -> str:
+    """A bar between two ends on an axis from low to high, with a mark at the scenario's own value."""
+    if not all(map(isfinite, (*ends, low, high))) or high <= low:
+        return "?".center(BAR)
+
+    def place(value: float) -> int:
+        return round((value - low) / (high - low) * (BAR - 1))
+
+    first, last = sorted(map(place, ends))
+    cells = ["█" if first <= cell <= last else " " for cell in range(BAR)]
+    if isfinite(now) and low <= now <= high:
+        cells[place(now)] = "│"
+    return "".join(cells)
+
+
+def _short(value: float) -> str:
+    if not isfinite(value):
+        return "—"
+    return f"{'−' if value < 0 else ''}{count(abs(value))}"

@@ -1,0 +1,191 @@
+"""A fair comparison as tables of 80 columns and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from textwrap import fill
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.cost.comparison import Change, Comparison
+from sparsity_lab.cost.observed import Observed
+from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
+from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.stages.compare import EqualCostComparison
+
+T = TypeVar("T")
+WIDTH = 80
+NOTHING = "-"
+CLEAR = "*"
+SHOWN = 3
+"""most sparsities in one table"""
+
+
+def fair_text(fair: EqualCostComparison) -> str:
+    """Who wins, how the advantage goes with sparsity and data, what runs show, and what limits all that."""
+    contest, unit = fair.contest, fair.opened.law.data_unit
+    about = f", {fair.regime}" if fair.regime else ""
+    title = f"{fair.opened.name}{about}: dense N = {count(contest.nonzero)}, D = {count(contest.data)} {unit}"
+    parts = [
+        f"{title}\n\n{_winners(fair)}",
+        f"dense loss less sparse loss, nats, at each sparsity{_marked(fair)}\n\n{_levels(fair)}",
+        *_observed(fair.observed),
+        "\n".join(fill(note, WIDTH, subsequent_indent="  ") for note in (*_legend(fair), *fair.notes)),
+    ]
+    return "\n\n".join(parts)
+
+
+def fair_json(fair: EqualCostComparison) -> dict[str, Any]:
+    """Everything as plain values; None where a number is unknown or infinite."""
+    contest = fair.contest
+    return {
+        "law": fair.opened.name,
+        "regime": fair.regime,
+        "data_unit": fair.opened.law.data_unit,
+        "nonzero": contest.nonzero,
+        "data": contest.data,
+        "compute": FLOPS_PER_WEIGHT * contest.nonzero * contest.data,
+        "confidence": contest.confidence,
+        "intervals": fair.opened.law.draws is not None,
+        "currency": fair.currency,
+        "equal": [_one_json(one, contest.nonzero) for one in fair.comparisons],
+        "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in fair.observed],
+        "notes": list(fair.notes),
+    }
+
+
+def _winners(fair: EqualCostComparison) -> str:
+    head = ("equal", "best S", "advantage, nats", "worth", "winner")
+    return text_table(head, [_winner_row(one) for one in fair.comparisons], left=1)
+
+
+def _winner_row(one: Comparison) -> tuple[str, ...]:
+    if one.best == 0:
+        return one.equal.label, "dense", NOTHING, NOTHING, one.winner
+    worth = "no limit" if math.isinf(one.worth) else f"{one.worth:.2f}x"
+    return one.equal.label, f"{one.best:.3f}", _interval(one.advantage), worth, one.winner
+
+
+def _levels(fair: EqualCostComparison) -> str:
+    """Tables of a few sparsities each; the last one says where the winner changes."""
+    found, places = fair.comparisons, range(len(fair.contest.levels))
+    tables = []
+    for some in _few(places):
+        last = places[-1] in some
+        head = ("equal", *(f"S={fair.contest.levels[place]:g}" for place in some), *(["sparse is better"] * last))
+        rows = [
+            (one.equal.label, *(_cell(one.at_levels, place) for place in some), *([_when(one)] * last)) for one in found
+        ]
+        tables.append(text_table(head, rows, left=1))
+    return "\n\n".join(tables)
+
+
+def _few(every: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What one table after the other shows."""
+    return (every[first : first + SHOWN] for first in range(0, len(every), SHOWN))
+
+
+def _cell(found: Interval, place: int) -> str:
+    value, low, high = (float(part[place]) for part in found)
+    clear = low > 0 or high < 0
+    return (f"{value:+.4f}" if math.isfinite(value) else "no run") + (CLEAR if clear else "")
+
+
+def _when(one: Comparison) -> str:
+    """At which D the winner changes."""
+    if not one.changes:
+        return "at any D" if one.wins else "at no D"
+    if len(one.changes) > 1:
+        return "between " + " and ".join(count(change.data) for change in one.changes)
+    change = one.changes[0]
+    return f"D {'>' if change.to == 'sparse' else '<'} {count(change.data)}{_spread(change)}"
+
+
+def _spread(change: Change) -> str:
+    if math.isnan(change.low):
+        return ""
+    return f" [{_bound(change.low)}, {_bound(change.high)}]"
+
+
+def _bound(value: float) -> str:
+    return "never" if math.isinf(value) else count(value)
+
+
+def _interval(found: Interval) -> str:
+    value, low, high = (float(part) for part in found)
+    return f"{value:+.4f}" + ("" if math.isnan(low) else f" [{low:+.4f}, {high:+.4f}]")
+
+
+def _marked(fair: EqualCostComparison) -> str:
+    return "" if fair.opened.law.draws is None else f" ({CLEAR} its interval excludes 0)"
+
+
+def _observed(observed: Sequence[Observed]) -> Iterator[str]:
+    """What the runs of each regime show, beside the law."""
+    for regime in dict.fromkeys(one.regime for one in observed):
+        mine = {(one.name, one.sparsity): one for one in observed if one.regime == regime}
+        caption = f"what the runs of {regime} show: mean advantage, runs clearly better - worse of those with a partner"
+        yield fill(caption, WIDTH)
+        for some in _few(sorted({S for _, S in mine})):
+            rows = [(LABELS[name], *(_seen(mine[name, S]) for S in some)) for name in dict.fromkeys(n for n, _ in mine)]
+            yield text_table(("equal", *(f"S={S:g}" for S in some)), rows, left=1)
+
+
+def _seen(one: Observed) -> str:
+    if not one.runs:
+        return f"{NOTHING} 0 of {one.alone}"
+    return f"{one.advantage:+.3f} {one.better}-{one.worse} of {one.runs}"
+
+
+LABELS = {
+    "nonzero": "non-zero weights",
+    "sparse_flops": "FLOPs, zeros skipped",
+    "dense_flops": "FLOPs, dense hardware",
+    "seconds": "seconds of training",
+}
+
+
+def _legend(fair: EqualCostComparison) -> Iterator[str]:
+    yield (
+        "advantage: dense loss less sparse loss where both use equally much; worth: how many times larger a dense"
+        " model must be to do as well on the same D"
+    )
+    if fair.opened.law.draws is not None:
+        yield f"intervals: {fair.contest.confidence:.0%} of the law's draws; a winner has 0 outside"
+
+
+def _one_json(one: Comparison, nonzero: float) -> dict[str, Any]:
+    return {
+        "name": one.equal.name,
+        "label": one.equal.label,
+        "best_sparsity": one.best,
+        **_named("advantage", one.advantage),
+        "nonzero": _plain(one.nonzero),
+        "data": _plain(one.data),
+        "worth": _plain(one.worth),
+        "winner": one.winner,
+        "wins": list(one.wins) if one.wins else None,
+        "changes": [
+            {key: _plain(value) for key, value in vars(change).items()}
+            | {"compute": FLOPS_PER_WEIGHT * nonzero * change.data}
+            for change in one.changes
+        ],
+        "levels": [
+            {"sparsity": float(S), **_named("advantage", Interval(*(part[place] for part in one.at_levels)))}
+            for place, S in enumerate(one.levels)
+        ],
+    }
+
+
+def _named(name: str, found: Interval) -> dict[str, float | None]:
+    return {name: _plain(found.value), f"{name}_low": _plain(found.low), f"{name}_high": _plain(found.high)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return value
+    return float(value) if np.isfinite(value) else None

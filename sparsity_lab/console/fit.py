@@ -1,0 +1,126 @@
+"""What a fit says, on a terminal and to machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import fill
+from typing import Any
+
+from sparsity_lab.console.forms import comparison_text
+from sparsity_lab.console.law import law_json, law_text
+from sparsity_lab.console.tables import WIDTH, text_table
+from sparsity_lab.laws.documents.comparison import comparison_document
+from sparsity_lab.laws.questions import queries as ask
+from sparsity_lab.laws.questions.against_published import Judgement
+from sparsity_lab.laws.questions.answers import Answer
+from sparsity_lab.laws.questions.multipliers import multiplier
+from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, sparsities_of, suggestion
+from sparsity_lab.stages.law import OpenLaw
+
+RATIOS = (1.0, 2.0, 5.0, 10.0)
+"""C / C_chin at which a fit tells its optimal sparsities"""
+MOST_GAINS = 6
+MOST_TESTED = 4
+"""test runs that get a column of their own"""
+
+
+def fit_text(fitted: RunsFit, suggest: int = 0) -> str:
+    """Everything for people: the law with what follows from it, or several side by side; the given law beside its own.
+
+    Args:
+        fitted: the laws.
+        suggest: how many further runs to propose for each law.
+    """
+    return "\n\n".join(filter(None, _blocks(fitted, suggest)))
+
+
+def fit_json(fitted: RunsFit, suggest: int = 0) -> dict[str, Any]:
+    """The same for machines; a bootstrap's draws stand in the law's own file (`--out`)."""
+    return {
+        "source": fitted.source,
+        "runs": len(fitted.input.runs),
+        "repeats": fitted.input.repeats,
+        "excluded": dict(fitted.input.excluded),
+        "laws": {name: _law_json(name, one) for name, one in fitted.forms.items()},
+        "comparison": comparison_document(fitted.comparison, fitted.source).model_dump(mode="json"),
+        "suggestions": {name: answer.as_json() for name, answer in _suggestions(fitted, suggest)},
+        "against": _judged_json(fitted.judged) if fitted.judged else None,
+    }
+
+
+def judged_text(judged: Judgement) -> str:
+    """A given law beside the fit: the numbers, then the verdict in words."""
+    rows = [
+        (name, f"{objective:.5g}", *(f"{error:+.2%}" for error in errors[:MOST_TESTED]))
+        for name, objective, errors in (
+            (judged.name, judged.objective, judged.given_errors),
+            (f"fitted {judged.fit.form.name}", judged.fit.objective, judged.fitted_errors),
+        )
+    ]
+    runs = [f"error on test run {number}" for number in range(1, len(rows[0]) - 1)]
+    return "\n".join((text_table(("law", "objective", *runs), rows), *(fill(words, WIDTH) for words in judged.words)))
+
+
+def _blocks(fitted: RunsFit, suggest: int) -> Iterator[str]:
+    """One law is told in full, several side by side."""
+    if len(fitted.forms) == 1:
+        for name, one in fitted.forms.items():
+            yield law_text(_opened(name, one))
+            yield from (answer.as_text() for answer in _derived(one).values())
+            yield "\n".join(_remedies(one))
+    if len(fitted.forms) > 1 or fitted.comparison.holdouts != (DOCUMENTED,):
+        yield comparison_text(comparison_document(fitted.comparison, fitted.source))
+    for name, answer in _suggestions(fitted, suggest):
+        yield f"runs to do next, for the {name} law:\n{answer.as_text()}"
+    if fitted.judged:
+        yield judged_text(fitted.judged)
+
+
+def _suggestions(fitted: RunsFit, count: int) -> Iterator[tuple[str, Answer]]:
+    cost = multiplier(fitted.settings.cost)
+    for name, one in fitted.forms.items() if count else ():
+        if one.law.form.sees_sparsity:
+            yield name, suggestion(one, count, cost)
+
+
+def _remedies(one: FittedForm) -> Iterator[str]:
+    """What is not identified, why, and which runs would change it."""
+    for verdict in one.diagnostics.verdicts:
+        if not verdict.identified:
+            low, high = ("inf" if end is None else f"{end:.4g}" for end in (verdict.low, verdict.high))
+            words = f"{verdict.name} is NOT identified ({low} to {high}): {verdict.reason}."
+            yield fill(f"{words} {verdict.remedy}", WIDTH, subsequent_indent="  ")
+
+
+def _derived(one: FittedForm) -> dict[str, Answer]:
+    """Gains at the sparsities trained, and optimal sparsities of some budgets, with their intervals."""
+    sparsities, law = sparsities_of(one.fit.runs)[:MOST_GAINS], one.law
+    if not law.form.sees_sparsity or not sparsities:
+        return {}
+    middle = [float(one.fit.units.nonzero)]
+    highest = float(one.fit.runs.sparsity.max())
+    optima = ask.optimum(law, middle, ratio=list(RATIOS), highest=max(highest, 0.5))
+    gains = {"gain": ask.gains({"gain": law}, sparsities)} if acts_on_size_alone(law) else {}
+    return {**gains, "optimal_sparsity": optima}
+
+
+def _law_json(name: str, one: FittedForm) -> dict[str, Any]:
+    derived = {f"{name}_table": answer.as_json() for name, answer in _derived(one).items()}
+    return law_json(_opened(name, one)) | derived | {"diagnostics": one.diagnostics.model_dump(mode="json")}
+
+
+def _judged_json(judged: Judgement) -> dict[str, Any]:
+    return {
+        "law": judged.name,
+        "objective": judged.objective,
+        "fitted_objective": judged.fit.objective,
+        "excess": judged.excess,
+        "test_errors": judged.given_errors.tolist(),
+        "fitted_test_errors": judged.fitted_errors.tolist(),
+        "words": list(judged.words),
+    }
+
+
+def _opened(name: str, one: FittedForm) -> OpenLaw:
+    return OpenLaw(name, one.law, document=one.document)

@@ -1,0 +1,71 @@
+"""A law laid open: form, parameters with intervals and verdicts, where it comes from and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import fill
+from typing import Any
+
+from sparsity_lab.console.tables import WIDTH, text_table
+from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.stages.law import OpenLaw
+
+
+def law_json(opened: OpenLaw) -> dict[str, Any]:
+    """Everything the law's file says but a bootstrap's draws."""
+    source = opened.document or opened.published
+    assert source is not None, "a law is opened from a file"
+    tree: dict[str, Any] = source.model_dump(mode="json")
+    if tree.get("bootstrap"):
+        del tree["bootstrap"]["draws"]
+    return {"name": opened.name, "formula": opened.law.form.formula, **tree}
+
+
+def law_text(opened: OpenLaw) -> str:
+    """The same for people."""
+    form = opened.law.form
+    lines = [f"{opened.name}: L = {form.formula}", f"D in {opened.law.data_unit}, N in weights, L in nats", ""]
+    lines += [text_table(*_parameters(opened)), ""]
+    if opened.published:
+        spec = opened.published
+        lines += [
+            fill(text, WIDTH) for text in (spec.description, spec.citation, f"Numbers: {spec.provenance}") if text
+        ]
+    if opened.document:
+        lines += [fill(text, WIDTH) for text in fit_words(opened.document)]
+    return "\n".join(lines)
+
+
+def fit_words(document: LawDocument) -> Iterator[str]:
+    """What the file of a fitted law says of rows, minimum, uncertainty and held-out error."""
+    fit, seen = document.fit, document.provenance
+    left_out = ", ".join(f"{count} {reason}" for reason, count in seen.excluded.items())
+    yield f"{seen.runs} runs from {document.source}" + (f"; left out: {left_out}" if left_out else "")
+    r2 = "" if fit.r2 is None else f", R2 {fit.r2:.4f}"
+    yield f"objective {fit.objective:.6g} (mean Huber loss, {fit.residual} residual, delta {fit.threshold:g}){r2}"
+    yield fit.status
+    if document.bootstrap:
+        loose = [name for name, interval in document.bootstrap.intervals.items() if not interval.identified]
+        yield "not identified: " + ", ".join(loose) if loose else "every parameter is identified"
+    if document.heldout:
+        held = document.heldout
+        yield (
+            f"held out {held.holdout}: mean error {held.mean_relative_error:.2%}, worst "
+            f"{held.worst_relative_error:.2%}, bias {held.bias:+.2%} on {held.rows} runs that a refit did not see"
+        )
+
+
+def _parameters(opened: OpenLaw) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    form, document = opened.law.form, opened.document
+    values = opened.law.params._asdict()
+    units = {parameter.name: parameter.unit.replace("data", opened.law.data_unit) for parameter in form.parameters}
+    rows: list[tuple[str, ...]] = []
+    if document is None or document.bootstrap is None:
+        rows += [(name, f"{value:.6g}", units[name]) for name, value in values.items()]
+        return ("parameter", "value", "unit"), rows
+    said = f"{document.bootstrap.confidence:.0%}"
+    for name, value in values.items():
+        interval = document.bootstrap.intervals[name]
+        verdict = "yes" if interval.identified else "NO"
+        rows.append((name, f"{value:.6g}", f"{interval.low:.4g}", f"{interval.high:.4g}", verdict, units[name]))
+    return ("parameter", "value", f"{said} low", f"{said} high", "identified", "unit"), rows

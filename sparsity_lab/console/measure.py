@@ -1,0 +1,122 @@
+"""A hardware profile in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.hardware.profile import break_even
+from sparsity_lab.messages.numbers import duration
+from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, TrainingStep
+
+MOST_SKIPPED = 8
+"""lines"""
+
+
+def profile_text(profile: HardwareProfile) -> str:
+    """Training steps, forward passes and products, each with its break-even; then what was not measured."""
+    parts = [profile.description, *profile.sources]
+    if profile.training:
+        parts += ["", "Training steps, whole", _training(profile.training)]
+    if profile.inference:
+        parts += ["", "Forward passes, whole: speed-up against dense weights in the same shapes", _passes(profile)]
+    if profile.sparse_products:
+        parts += ["", "Products (rows x inputs x outputs): speed-up against dense", _products(profile)]
+    if unverified := sum(not one.verified for one in profile.products):
+        parts += ["", f"{unverified} of {len(profile.products)} products were not verified here{_outcome(profile)}."]
+    if profile.skipped:
+        parts += ["", "Not measured:", *_first(profile.skipped)]
+    return "\n".join(parts)
+
+
+def _training(steps: Sequence[TrainingStep]) -> str:
+    dense = {step.nonzero: step.seconds for step in steps if step.sparsity == 0}
+    rows = [
+        (
+            step.regime,
+            f"{step.nonzero:,}",
+            _percent(step.sparsity),
+            clock_of(step.seconds),
+            f"{clock_of(step.low)} - {clock_of(step.high)}",
+            f"{step.seconds / dense[step.nonzero]:.2f}" if step.nonzero in dense else "",
+        )
+        for step in steps
+    ]
+    return text_table(("regime", "N", "zeros", "a step", "quartiles", "m(S)"), rows)
+
+
+def _passes(profile: HardwareProfile) -> str:
+    groups = _grouped(profile.inference)
+    rows = [
+        (
+            one.format,
+            f"{one.batch:,}",
+            _percent(one.sparsity),
+            f"{one.dense:,}",
+            clock_of(one.seconds),
+            f"{one.speedup:.2f}",
+            f"{one.low:.2f} - {one.high:.2f}",
+        )
+        for group in groups
+        for one in group
+    ]
+    table = text_table(("format", "batch", "zeros", "weights", "a pass", "speed-up", "quartiles"), rows)
+    told = [f"{name}: {even_text(profile, name)}" for name in dict.fromkeys(one.format for one in profile.inference)]
+    return "\n".join((table, *told))
+
+
+def _grouped(passes: Iterable[InferenceStep]) -> list[list[InferenceStep]]:
+    def key(one: InferenceStep) -> tuple[str, int]:
+        return one.format, one.batch
+
+    return [list(group) for _, group in groupby(sorted(passes, key=key), key)]
+
+
+def _products(profile: HardwareProfile) -> str:
+    sparse = profile.sparse_products
+    levels = sorted({one.sparsity for one in sparse})
+
+    def key(one: Product) -> tuple[str, int, int, int, str, str]:
+        kernel = one.kernel if one.format == "2:4" else ""
+        return one.format, one.rows, one.inputs, one.outputs, one.dtype, kernel
+
+    rows = []
+    for (name, count, inputs, outputs, dtype, _), found in groupby(sorted(sparse, key=key), key):
+        group = {one.sparsity: one for one in found}
+        alone = profile.model_copy(update={"products": tuple(group.values()), "inference": ()})
+        even = break_even(alone, group[min(group)].format)
+        speeds = [f"{group[level].speedup:.2f}" if level in group else "" for level in levels]
+        shape = f"{count} x {inputs} x {outputs}"
+        rows.append((name, shape, dtype, *speeds, "never" if even is None else _percent(even)))
+    return text_table(("format", "shape", "type", *map(_percent, levels), "even at"), rows)
+
+
+def even_text(profile: HardwareProfile, name: ProductFormat) -> str:
+    """From which sparsity on a format is as fast as dense, in words."""
+    even = break_even(profile, name)
+    if even is not None:
+        return f"as fast as dense from {_percent(even)} zeros on"
+    passes = [one.sparsity for one in profile.inference if one.format == name]
+    highest = max(passes or [one.sparsity for one in profile.sparse_products if one.format == name])
+    return f"slower than dense up to {_percent(highest)} zeros, the most that was measured"
+
+
+def clock_of(seconds: float) -> str:
+    """Seconds, milliseconds or microseconds, with three digits."""
+    if seconds >= 1:
+        return duration(seconds)
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} us"
+
+
+def _outcome(profile: HardwareProfile) -> str:
+    return "" if profile.origin == "published" else " and count for nothing"
+
+
+def _percent(sparsity: float) -> str:
+    return f"{100 * sparsity:.3g} %"
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - MOST_SKIPPED
+    return [*lines[:MOST_SKIPPED], *([f"and {more} more"] if more > 0 else [])]

@@ -1,0 +1,161 @@
+"""A plan as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages.numbers import count, duration, storage
+from sparsity_lab.specs.models import Dims, T5Dims
+from sparsity_lab.stages.plan import Plan, PlannedRow
+
+HEAD = (
+    "regime",
+    "N asked",
+    "S",
+    "non-zero",
+    "dense",
+    "paper N",
+    "layers",
+    "width",
+    "ff",
+    "D",
+    "steps",
+    "FLOPs",
+    "memory",
+    "time",
+    "",
+)
+
+
+def plan_text(plan: Plan) -> str:
+    """A table, one line for runs that differ only in their seed, and the sums."""
+    groups: dict[tuple[str, ...], list[PlannedRow]] = {}
+    for row in plan.rows:
+        groups.setdefault(_cells(row), []).append(row)
+    lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
+    time = duration(plan.seconds)
+    return "\n".join(
+        (
+            f"{plan.study}: {len(plan.rows)} runs, D in {plan.data_unit}",
+            "",
+            text_table(HEAD, lines),
+            "",
+            f"FLOPs     {_flops(plan.rows)}",
+            f"memory    {_memory(plan.rows)}",
+            *_pretraining(plan),
+            *_embeddings(plan),
+            f"to train  {_to_train(plan)}, about {time} with {plan.workers} workers ({plan.speed.source})",
+            f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
+            f"disk      {storage(plan.disk)} for results, up to {storage(plan.checkpoints)} for checkpoints under way",
+        )
+    )
+
+
+def _flops(rows: Sequence[PlannedRow]) -> str:
+    dense, sparse = (sum(flops) for flops in zip(*((row.flops.dense, row.flops.sparse) for row in rows), strict=True))
+    return f"{count(dense)} in all if zeros are multiplied too, {count(sparse)} if not"
+
+
+def _memory(rows: Sequence[PlannedRow]) -> str:
+    """What the hungriest run holds, and what the files of the runs with most zeros would take."""
+    most = max(rows, key=lambda row: row.memory.training).memory
+    sparsest = max(rows, key=lambda row: (row.planned.run.sparsity, row.dense)).memory
+    formats = {"bitmask": sparsest.file_bitmask, "CSR": sparsest.file_csr, "n:m": sparsest.file_n_m}
+    files = ", ".join(f"{storage(bytes_)} as {name}" for name, bytes_ in formats.items() if bytes_)
+    state = most.training - most.activations
+    parts = f"{storage(state)} weights and state, {storage(most.activations)} activations"
+    held = f"up to {storage(most.training)} a run: {parts}"
+    return f"{held}\n          the sparsest largest file is {storage(sparsest.file_dense)} dense, {files}"
+
+
+def _pretraining(plan: Plan) -> Iterator[str]:
+    """What runs start from is paid once and shared, so it is not part of their own sums."""
+    if plan.pretraining:
+        flops = count(sum(row.flops.dense for row in plan.pretraining))
+        seconds = duration(sum(row.seconds for row in plan.pretraining))
+        runs = f"{len(plan.pretraining)} dense runs that others start from"
+        yield f"before    {runs}: {flops} FLOPs and {seconds} of one worker on top"
+
+
+def _embeddings(plan: Plan) -> Iterator[str]:
+    zeros = [row.embedding_zeros for row in plan.rows if row.embedding_zeros]
+    if zeros:
+        few, many = (f"{count:,}" for count in (min(zeros), max(zeros)))
+        each = few if few == many else f"{few} to {many}"
+        yield f"          embeddings lose {each} weights in {len(zeros)} runs, which count in neither S nor N"
+
+
+def _to_train(plan: Plan) -> str:
+    before = len(plan.missing_pretraining)
+    return f"{len(plan.missing)} runs" + (f" and {before} before them" if before else "")
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values: every run with its complete spec."""
+    return {
+        "study": plan.study,
+        "data_unit": plan.data_unit,
+        "workers": plan.workers,
+        "seconds": plan.seconds,
+        "speed": vars(plan.speed),
+        "disk_bytes": plan.disk,
+        "checkpoint_bytes": plan.checkpoints,
+        "search_trials": plan.search_trials,
+        "pretraining": [_row_json(row) for row in plan.pretraining],
+        "runs": [_row_json(row) for row in plan.rows],
+    }
+
+
+def _row_json(row: PlannedRow) -> dict[str, Any]:
+    return {
+        "asked": _asked(row),
+        "dense": row.dense,
+        "nonzero": row.nonzero,
+        "other_params": row.other,
+        "embedding_zeros": row.embedding_zeros,
+        "paper_nonzero": row.paper_nonzero,
+        "flops": vars(row.flops),
+        "memory": row.memory.model_dump() | {"training": row.memory.training},
+        "seconds": row.seconds,
+        "done": row.done,
+        "run": row.planned.run.model_dump(mode="json"),
+    }
+
+
+def _asked(row: PlannedRow) -> dict[str, Any]:
+    """The grid's point; a search alone changes more than that."""
+    return {name: value for name, value in vars(row.planned.point).items() if name != "change"}
+
+
+def _cells(row: PlannedRow) -> tuple[str, ...]:
+    run, point = row.planned.run, row.planned.point
+    return (
+        "dense" if run.sparsity == 0 else point.regime,
+        count(point.nonzero),
+        f"{run.sparsity:g}",
+        f"{row.nonzero:,}",
+        f"{row.dense:,}",
+        count(row.paper_nonzero),
+        _layers(run.model),
+        str(run.model.width),
+        str(run.model.ff),
+        count(run.data),
+        f"{run.steps:,}",
+        count(row.flops.dense),
+        storage(row.memory.training),
+        duration(row.seconds),
+    )
+
+
+def _layers(dims: Dims) -> str:
+    return f"{dims.encoder_layers}+{dims.decoder_layers}" if isinstance(dims, T5Dims) else str(dims.layers)
+
+
+def _state(rows: list[PlannedRow]) -> str:
+    times = f"x{len(rows)} " if len(rows) > 1 else ""
+    if any(row.done is None for row in rows):
+        return times.strip()
+    done = sum(bool(row.done) for row in rows)
+    return f"{times}{'done' if done == len(rows) else 'to do' if not done else f'{done} done'}"

@@ -1,0 +1,131 @@
+"""What a file of weights holds, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sparsity_lab.artifacts.paths import RECORD, WEIGHTS
+from sparsity_lab.artifacts.records import read_record
+from sparsity_lab.checkpoints.survey import Survey, TensorSurvey, survey
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages.numbers import storage
+from sparsity_lab.models.count import prunable_shapes
+
+HEAD = ("tensor", "shape", "type", "bytes", "zeros", "S", "patterns")
+SHORTEST_NAME = 16
+
+
+def inspect_weights(path: Path) -> Survey:
+    """The zeros of a safetensors file or Hugging Face folder; a run's weights are held against its record.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        RecordError: the record beside a run's weights is damaged.
+    """
+    found = survey(path)
+    record_file = path.with_name(RECORD)
+    if path.name != WEIGHTS or not record_file.is_file():
+        return found
+    record = read_record(record_file)
+    prunable = prunable_shapes(record.spec.model)
+    tensors = tuple(replace(tensor, prunable=tensor.name in prunable) for tensor in found.tensors)
+    return replace(found, run=record.fingerprint, tensors=tensors)
+
+
+def weights_text(found: Survey, width: int | None = None) -> str:
+    """A table of tensors and their totals, at most `width` characters wide as far as shortened names allow."""
+    rows = [_row(tensor) for tensor in found.tensors]
+    table = text_table(HEAD, rows)
+    surplus = table.index("\n") - width if width else 0
+    if surplus > 0:
+        longest = max(SHORTEST_NAME, max(len(row[0]) for row in rows) - surplus)
+        table = text_table(HEAD, [(_shortened(row[0], longest), *row[1:]) for row in rows])
+    lines = (line.rstrip() for line in table.splitlines())
+    return "\n".join((*_title(found), "", *lines, "", *_totals(found.tensors)))
+
+
+def weights_json(found: Survey) -> dict[str, Any]:
+    """The same for machines, nothing shortened."""
+    groups = {"matrices": _matrices(found.tensors), "prunable": [t for t in found.tensors if t.prunable]}
+    return {
+        "path": str(found.path),
+        "format": found.encoding,
+        "run": found.run,
+        "tensors": [_tensor_json(tensor) for tensor in found.tensors],
+        "totals": {
+            name: {"tensors": len(tensors), **_counts(tensors)}
+            for name, tensors in groups.items()
+            if name == "matrices" or tensors
+        },
+    }
+
+
+def _title(found: Survey) -> Iterator[str]:
+    stored, dense = (sum(sizes) for sizes in zip(*((t.bytes, t.dense_bytes) for t in found.tensors), strict=True))
+    share = f", {stored / dense:.1%} of {storage(dense)} dense" if stored != dense else ""
+    yield f"{found.path}: {found.encoding}, {storage(stored)} of tensors{share}"
+    if found.run:
+        yield f"run {found.run}"
+
+
+def _row(tensor: TensorSurvey) -> tuple[str, ...]:
+    return (
+        tensor.name,
+        "x".join(map(str, tensor.shape)) or "scalar",
+        tensor.dtype,
+        storage(tensor.bytes),
+        f"{tensor.zeros:,}" if tensor.zeros else "-",
+        f"{_sparsity(tensor.zeros, tensor.size):.4f}" if tensor.zeros else "-",
+        ", ".join(_patterns(tensor)) or "-",
+    )
+
+
+def _patterns(tensor: TensorSurvey) -> tuple[str, ...]:
+    if tensor.zeros == tensor.size > 0:
+        return ("all zero",)
+    return tensor.where.patterns if tensor.where else ()
+
+
+def _totals(tensors: Sequence[TensorSurvey]) -> Iterator[str]:
+    for what, chosen in (("matrices", _matrices(tensors)), ("prunable", [t for t in tensors if t.prunable])):
+        if chosen:
+            counts = _counts(chosen)
+            yield (
+                f"{what:<9} {len(chosen)} tensors, {counts['size']:,} weights, {counts['zeros']:,} zeros, "
+                f"S = {counts['sparsity']:.6g}"
+            )
+
+
+def _matrices(tensors: Sequence[TensorSurvey]) -> list[TensorSurvey]:
+    return [tensor for tensor in tensors if len(tensor.shape) == 2]
+
+
+def _counts(tensors: Sequence[TensorSurvey]) -> dict[str, Any]:
+    everything, zeros = sum(t.size for t in tensors), sum(t.zeros for t in tensors)
+    return {
+        "size": everything,
+        "zeros": zeros,
+        "sparsity": _sparsity(zeros, everything),
+        "bytes": sum(t.bytes for t in tensors),
+        "dense_bytes": sum(t.dense_bytes for t in tensors),
+    }
+
+
+def _tensor_json(tensor: TensorSurvey) -> dict[str, Any]:
+    where = asdict(tensor.where) if tensor.where else None
+    facts = {name: value for name, value in asdict(tensor).items() if name != "where"}
+    return {**facts, "sparsity": _sparsity(tensor.zeros, tensor.size), "patterns": _patterns(tensor), "where": where}
+
+
+def _sparsity(zeros: int, everything: int) -> float:
+    return zeros / everything if everything else 0.0
+
+
+def _shortened(name: str, length: int) -> str:
+    if len(name) <= length:
+        return name
+    head = (length - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"

@@ -1,0 +1,1 @@
+"""What dense and sparse arithmetic costs on a machine: measured here, or read from a profile."""

@@ -1,0 +1,347 @@
+"""What a hardware profile says of sparse models: time of inference and of training, relative to dense ones.
+
+Between measured sparsities ln(time) is linear in −ln(1 − S), where both "zeros cost nothing" and "zeros cost like any
+number" are straight lines (`laws.multipliers.Measured` does the same).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import ValidationError
+
+from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.questions.multipliers import Measured
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, load_hardware
+
+SHIPPED = Path(__file__).parents[2] / "specs" / "hardware"
+"""published profiles of this checkout, known by name in every folder"""
+PATTERN_SPARSITY = 0.5
+"""of 2:4: the format helps no model that is less sparse"""
+FORWARD_SHARE = 1 / 3
+"""of a training step's products: those that a 2:4 weight takes part in without a transposable mask"""
+DENSEST_EXTRAPOLATED = 0.999
+"""sparsity up to which training costs are extrapolated"""
+STEP = 1e-6
+"""width in S of a jump"""
+QUARTILE = 0.6745
+"""of the standard normal distribution: quartiles lie so many standard deviations from the median"""
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """r(S): time of a sparse model relative to the dense model of the same shapes.
+
+    Outside the table the nearest end holds: more zeros are taken to be no slower, and no faster.
+
+    Attributes:
+        sparsity: (points,) rising.
+        ratio: (points,) r; 1 is as fast as dense, below 1 faster.
+        low: (points,) lower quartile of the repetitions.
+        high: (points,) upper quartile.
+    """
+
+    sparsity: FloatArray
+    ratio: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def __call__(self, sparsity: ArrayLike) -> FloatArray:
+        """r(S), any shape."""
+        return np.asarray(np.exp(np.interp(_depth(sparsity), _depth(self.sparsity), np.log(self.ratio))))
+
+
+def inference_ratio(profile: HardwareProfile, format: ProductFormat | None = None, rows: int | None = None) -> Ratio:  # noqa: A002
+    """Time of a sparse model's inference relative to the dense model of the same shapes.
+
+    Whole inference steps count where the profile has any, else single products: of each shape the fastest kernel,
+    then the geometric mean over shapes.
+
+    Args:
+        profile: the machine.
+        format: of the weights. None: the fastest at each S, where a sparse model may run as dense: never above 1.
+        rows: tokens or images multiplied at once, where products are asked; the nearest measured. None: the most.
+
+    Raises:
+        RecordError: the profile has nothing of that format.
+    """
+    curves = {name: _started(name, curve) for name, curve in _curves(profile, rows).items()}
+    if format is None:
+        return _fastest(list(curves.values()))
+    if format == "dense":
+        return _fastest([])
+    return _of_format(profile, curves, format).as_ratio()
+
+
+def break_even(profile: HardwareProfile, format: ProductFormat, rows: int | None = None) -> float | None:  # noqa: A002
+    """The lowest sparsity at which the format is as fast as dense, interpolated; None where it never was.
+
+    Raises:
+        RecordError: the profile has nothing of that format.
+    """
+    depth, time, *_ = _of_format(profile, _curves(profile, rows), format)
+    reached = np.flatnonzero(time <= 0)
+    if not reached.size:
+        return None
+    after = int(reached[0])
+    if after == 0:  # of less sparse models nothing was measured
+        return _sparsity(depth[0])
+    share = time[after - 1] / (time[after - 1] - time[after])
+    return _sparsity(depth[after - 1] + share * (depth[after] - depth[after - 1]))
+
+
+def training_cost(profile: HardwareProfile, nonzero: float | None = None, regime: str | None = None) -> Measured:
+    """m(S): seconds of a training step of a sparse model of N non-zeros relative to a dense model of N weights.
+
+    Beyond the last sparsity measured it grows as the weights that are multiplied do, as 1 / (1 − S).
+
+    A profile without training steps costs as hardware that multiplies every zero: m = 1 / (1 − S). Where it has 2:4
+    products, from S = .5 on the forward pass, a third of a step's products, runs at their speed. That is the most
+    that 2:4 can give: as if the mask were fixed from the first step on (the backward pass would need a mask that is
+    2:4 along both axes). Unstructured formats do not help training.
+
+    Args:
+        profile: the machine.
+        nonzero: N; between measured sizes ln m is linear in ln N, outside them the nearest size holds. None: the
+            geometric mean over sizes.
+        regime: name of a measured regime; the profile's first that prunes when None.
+
+    Raises:
+        RecordError: the profile has training steps, but not of that regime.
+    """
+    if not profile.training:
+        return _dense_training(profile)
+    by_size = _training_tables(profile, regime)
+    levels = sorted(set.intersection(*(set(table) for table in by_size.values()))) if by_size else []
+    if len(levels) < 2:
+        raise RecordError("no sparsity was measured at every size", field="training", expected="0 and another")
+    logs = np.log([[by_size[size][S] / by_size[size][0.0] for S in levels] for size in sorted(by_size)])
+    if nonzero is None:
+        cost = logs.mean(axis=0)
+    else:
+        sizes = np.log(sorted(by_size))
+        cost = np.array([np.interp(math.log(nonzero), sizes, column) for column in logs.T])
+    beyond = (1 - levels[-1]) / (1 - DENSEST_EXTRAPOLATED)
+    return Measured(np.array([*levels, DENSEST_EXTRAPOLATED]), np.exp([*cost, cost[-1] + math.log(beyond)]))
+
+
+def training_spread(profile: HardwareProfile) -> float:
+    """Relative standard deviation of what the profile measured, from the quartiles of its repetitions.
+
+    Of sparse training steps, else of sparse inference steps and products; 0 where a profile gives no range.
+    """
+    steps = [(step.low, step.high) for step in profile.training if step.sparsity > 0]
+    passes = [(step.low, step.high) for step in profile.inference if step.sparsity > 0]
+    ranges = steps or passes + [(one.low, one.high) for one in profile.sparse_products]
+    if not ranges:
+        return 0.0
+    return float(np.mean([math.log(high / low) for low, high in ranges]) / (2 * QUARTILE))
+
+
+def seconds_per_item(
+    profile: HardwareProfile, nonzero: float, sparsity: float = 0.0, regime: str | None = None
+) -> float:
+    """Seconds of training a token or image, of a model of N non-zeros at sparsity S.
+
+    Between measured sizes ln(seconds) is linear in ln N; above the largest seconds grow as N, below the smallest they
+    stay, for there overheads decide.
+
+    Raises:
+        RecordError: the profile has no training steps, or none of that regime.
+    """
+    dense = sorted((step.nonzero, step.seconds / step.items) for step in profile.training if step.sparsity == 0)
+    if not dense:
+        raise RecordError(
+            "the hardware profile has no whole training steps", field="training", expected="sparsity-lab measure STUDY"
+        )
+    sizes, seconds = np.log(np.array(dense)).T
+    at = math.log(nonzero)
+    of_dense = math.exp(float(np.interp(at, sizes, seconds)) + max(0.0, at - sizes[-1]))
+    if sparsity == 0:
+        return of_dense
+    return of_dense * float(training_cost(profile, nonzero, regime)(np.float64(sparsity)))
+
+
+class _Curve(NamedTuple):
+    """ln of relative time over −ln(1 − S), each (points,)."""
+
+    depth: FloatArray
+    time: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def at(self, depth: FloatArray) -> _Curve:
+        return _Curve(depth, *(np.interp(depth, self.depth, column) for column in self[1:]))
+
+    def as_ratio(self) -> Ratio:
+        return Ratio(-np.expm1(-self.depth), *(np.exp(column) for column in self[1:]))
+
+
+class _Point(NamedTuple):
+    format: ProductFormat
+    sparsity: float
+    speedup: float
+    low: float
+    high: float
+
+
+def _depth(sparsity: ArrayLike) -> FloatArray:
+    return -np.log1p(-np.asarray(sparsity, dtype=np.float64))
+
+
+def _sparsity(depth: float) -> float:
+    return -math.expm1(-depth)
+
+
+def _curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, _Curve]:
+    """Each sparse format's curve."""
+    steps = [_Point(s.format, s.sparsity, s.speedup, s.low, s.high) for s in profile.inference if s.format != "dense"]
+    grouped: dict[ProductFormat, dict[float, list[_Point]]] = defaultdict(lambda: defaultdict(list))
+    for point in steps or _fastest_products(profile.sparse_products, rows):
+        grouped[point.format][point.sparsity].append(point)
+    return {name: _curve(levels) for name, levels in grouped.items()}
+
+
+def _curve(levels: dict[float, list[_Point]]) -> _Curve:
+    S = sorted(levels)
+    speed = np.array([np.log([point[2:] for point in levels[level]]).mean(axis=0) for level in S])
+    return _Curve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+
+
+def _started(name: ProductFormat, curve: _Curve) -> _Curve:
+    """The curve from S = 0 on: a model less sparse than the pattern, or than measured to be fast, runs as dense."""
+    if name != "2:4" and curve.time[0] >= 0:
+        return curve
+    before = _depth([0.0, _sparsity(curve.depth[0]) - STEP])
+    head = (before, *np.zeros((3, 2)))
+    return _Curve(*(np.concatenate([start, column]) for start, column in zip(head, curve, strict=True)))
+
+
+def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[_Point]:
+    """Of each shape, type, format and sparsity the fastest kernel, at one number of rows."""
+    if not products:
+        return ()
+    counts = {product.rows for product in products}
+    wanted = max(counts) if rows is None else min(counts, key=lambda count: abs(math.log(count / rows)))
+    best: dict[tuple[object, ...], Product] = {}
+    for one in (product for product in products if product.rows == wanted):
+        key = (one.inputs, one.outputs, one.dtype, one.format, one.sparsity)
+        if key not in best or best[key].speedup < one.speedup:
+            best[key] = one
+    return [_Point(p.format, p.sparsity, p.speedup, p.low, p.high) for p in best.values()]
+
+
+def _of_format(profile: HardwareProfile, curves: dict[ProductFormat, _Curve], name: ProductFormat) -> _Curve:
+    if name not in curves:
+        raise RecordError(
+            "the hardware profile says nothing of this format",
+            where=profile.description or None,
+            field="format",
+            found=name,
+            expected=", ".join(sorted(curves)) or "none: it has no sparse product",
+        )
+    return curves[name]
+
+
+def _fastest(curves: Sequence[_Curve]) -> Ratio:
+    """The least of all curves and of dense, as a table: where another becomes the least it has a point of its own."""
+    dense = _Curve(np.zeros(1), *np.zeros((3, 1)))
+    every = [dense, *curves]
+    depth = np.unique(np.concatenate([curve.depth for curve in every]))
+    depth = np.unique(np.concatenate([depth, _crossings([curve.at(depth).time for curve in every], depth)]))
+    known = np.array([curve.at(depth)[1:] for curve in every])
+    time, low, high = known[known[:, 0].argmin(axis=0), :, np.arange(len(depth))].T
+    return _Curve(depth, time, low, np.minimum(high, 0.0)).as_ratio()
+
+
+def _crossings(times: Sequence[FloatArray], depth: FloatArray) -> FloatArray:
+    """Depths between those given at which two of the curves meet."""
+    found = [np.zeros(0)]
+    for one, other in combinations(times, 2):
+        gap = one - other
+        (before,) = np.nonzero(gap[:-1] * gap[1:] < 0)
+        share = gap[before] / (gap[before] - gap[before + 1])
+        found.append(depth[before] + share * (depth[before + 1] - depth[before]))
+    return np.concatenate(found)
+
+
+def _training_tables(profile: HardwareProfile, regime: str | None) -> dict[int, dict[float, float]]:
+    """Seconds of a step by N and S: of the dense models, and of one regime's."""
+    pruning = {step.regime: None for step in profile.training if step.sparsity > 0}
+    wanted = regime or next(iter(pruning), "dense")
+    if wanted not in {*pruning, "dense"}:
+        raise RecordError(
+            "no training step of this regime was measured", field="training", found=wanted, expected=", ".join(pruning)
+        )
+    tables: dict[int, dict[float, float]] = defaultdict(dict)
+    for step in profile.training:
+        if step.sparsity == 0 or step.regime == wanted:
+            tables[step.nonzero][step.sparsity] = step.seconds
+    return {size: table for size, table in tables.items() if 0.0 in table and len(table) > 1}
+
+
+def _dense_training(profile: HardwareProfile) -> Measured:
+    """m(S) of hardware that multiplies every zero, but for a forward pass of 2:4 products."""
+    S = np.array([0.0, PATTERN_SPARSITY - STEP, PATTERN_SPARSITY, DENSEST_EXTRAPOLATED])
+    cost = 1 / (1 - S)
+    if any(product.format == "2:4" for product in profile.sparse_products):
+        forward = inference_ratio(profile.model_copy(update={"inference": ()}), "2:4").ratio[-1]
+        cost[2:] *= 1 - FORWARD_SHARE * (1 - min(1.0, forward))
+    return Measured(S, cost)
+
+
+def load_profile(project: Path, name_or_path: str) -> HardwareProfile:
+    """A profile by its file (.json, .yaml), by the name of a spec, or by a study that was measured.
+
+    Raises:
+        RecordError: nothing has that name (with the names there are), or a measured profile is damaged.
+        SpecError: a profile that someone wrote is damaged.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".json", ".yaml", ".yml"}:
+        return read_profile(path)
+    layout = Layout(project)
+    places = (layout.specs / "hardware" / f"{name_or_path}.yaml", SHIPPED / f"{name_or_path}.yaml")
+    for place in (*places, layout.hardware(name_or_path)):
+        if place.is_file():
+            return read_profile(place)
+    known = ", ".join(known_profiles(project)) or "none here"
+    raise RecordError("no such hardware profile", found=name_or_path, expected=f"a file, or one of: {known}")
+
+
+def known_profiles(project: Path) -> tuple[str, ...]:
+    """Names that `load_profile` takes: specs, then measured studies."""
+    layout = Layout(project)
+    specs = {path.stem for folder in (layout.specs / "hardware", SHIPPED) for path in folder.glob("*.yaml")}
+    measured = {path.stem for path in layout.hardware("x").parent.glob("*.json")}
+    return (*sorted(specs), *sorted(measured - specs))
+
+
+def read_profile(path: Path) -> HardwareProfile:
+    """A profile from its file; errors as `load_profile`."""
+    if path.suffix != ".json":
+        return load_hardware(path)
+    try:
+        return HardwareProfile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}", where=path) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RecordError(f"is no hardware profile: {first['msg']}", where=path, field=field or None) from None
+
+
+def write_profile(profile: HardwareProfile, path: Path) -> None:
+    """Write a profile as readable JSON, atomically."""
+    write_text(path, profile.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,129 @@
+"""Seconds of whole training steps, dense and sparse, through the very loop that trains.
+
+A step of a sparse run costs more where masks are chosen. So two of its steps are timed beside the dense one: a plain
+one, and one after which masks are chosen; their mean, weighted as the run's schedule weights them, is the step's time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparsity_lab.hardware.paired import Clock, Paired, check_fits, time_in_turn
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.models.count import prunable_count, step_flops
+from sparsity_lab.specs.hardware import TrainingStep
+from sparsity_lab.specs.runs import RunSpec, data_per_example
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.passes import BatchAt
+
+BATCHES = 4
+"""made before the timing and used in turn: how fast data is read is no property of arithmetic"""
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """A run whose steps are timed, as the study names it."""
+
+    run: RunSpec
+    regime: str
+    nonzero: int
+
+
+def time_training(
+    dense: TimedRun,
+    sparse: Sequence[TimedRun],
+    inputs: Inputs,
+    *,
+    device: torch.device,
+    seconds: float,
+    clock: Clock = time.perf_counter,
+) -> tuple[TrainingStep, ...]:
+    """Time the steps of sparse runs and of the dense run beside them, all in turn.
+
+    Args:
+        dense: the reference: of as many weights as the sparse runs keep in the end.
+        sparse: the runs.
+        inputs: the prepared data of all.
+        device: where.
+        seconds: that it may take.
+        clock: seconds from anywhere.
+
+    Returns:
+        The step of the dense run, then those of the sparse ones.
+
+    Raises:
+        TooSlowError: the steps do not fit into the time.
+        DataError: the data is damaged.
+    """
+    began = clock()
+    check_fits(sum(_flops(timed.run) for timed in (dense, *sparse, *sparse)), seconds, device)
+    reference, *others = (_Steps(timed, inputs, device) for timed in (dense, *sparse))
+    works = [reference.plain, *(work for steps in others for work in (steps.plain, steps.choosing))]
+    base, *times = time_in_turn(tuple(works), seconds - (clock() - began), device, clock)
+    middle, low, high = np.quantile(base, (0.5, 0.25, 0.75)).tolist()
+    found = [_step(dense, middle, low, high)]
+    for number, (timed, steps) in enumerate(zip(sparse, others, strict=True)):
+        mean = steps.mean(times[2 * number], times[2 * number + 1])
+        found.append(_step(timed, *(middle * ratio for ratio in Paired(base, mean).ratio())))
+    return tuple(found)
+
+
+def _flops(run: RunSpec) -> int:
+    return step_flops(run.model, run.objective, run.batch).total
+
+
+class _Steps:
+    """A run in motion, at places of its schedule that are chosen freely."""
+
+    def __init__(self, timed: TimedRun, inputs: Inputs, device: torch.device) -> None:
+        run = timed.run
+        stream = inputs.stream(run)
+        self.loop = Loop(run, _repeated([stream.batch_at(number) for number in range(BATCHES)]), device)
+        due = self.loop.pruner.due
+        chosen = [step for step in range(1, run.steps + 1) if due(step)]
+        self.share = len(chosen) / run.steps
+        """of steps, after which masks are chosen"""
+        plain = (step for step in range(run.steps - 1, -1, -1) if not due(step + 1))
+        self._plain = next(plain, run.steps - 1)
+        self._last_choice = chosen[-1] - 1 if chosen else self._plain
+        self.loop.advance()  # masks that are there from the first step on are chosen before it
+        self.choosing()
+
+    def plain(self) -> None:
+        """A step with the masks of the run's end and no choice of masks after it, where there is such a step."""
+        self.loop.step = self._plain
+        self.loop.advance()
+
+    def choosing(self) -> None:
+        """A step after which the last masks are chosen; a plain one where masks are never chosen anew."""
+        self.loop.step = self._last_choice
+        self.loop.advance()
+
+    def mean(self, plain: FloatArray, choosing: FloatArray) -> FloatArray:
+        """Of a step over the whole run."""
+        return (1 - self.share) * plain + self.share * choosing
+
+
+def _repeated(batches: Sequence[dict[str, torch.Tensor]]) -> BatchAt:
+    return lambda number: batches[number % len(batches)]
+
+
+def _step(timed: TimedRun, seconds: float, low: float, high: float) -> TrainingStep:
+    run = timed.run
+    return TrainingStep(
+        regime=timed.regime,
+        nonzero=timed.nonzero,
+        sparsity=run.sparsity,
+        dense=prunable_count(run.model),
+        batch=run.batch,
+        items=run.batch * data_per_example(run.objective),
+        seconds=seconds,
+        low=low,
+        high=high,
+    )

@@ -1,0 +1,1 @@
+"""The files that laws, comparisons and diagnostics are kept in."""

@@ -1,0 +1,253 @@
+"""The file a fitted law is kept in: everything needed to use it, judge it and fit it again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from sparsity_lab import __version__
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.compare import HeldOut
+from sparsity_lab.laws.fitting.fit import Fit
+from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
+from sparsity_lab.specs.base import Count, Spec
+from sparsity_lab.specs.choices import DataUnit, HuberDelta, threshold
+
+
+class FitRecord(Spec):
+    """How the minimum was found and how good it is."""
+
+    residual: Residual
+    delta: HuberDelta
+    """Huber threshold, in units of the residual"""
+    objective: float
+    """mean Huber loss at the parameters"""
+    gradient_norm: float
+    """largest cosine between the residuals and the slope by a free parameter; zero at a minimum"""
+    starts: Count
+    agreeing: int = Field(ge=0)
+    """starts that reached the best objective, to 1e-6 of it"""
+    condition: float
+    """condition number of the scaled Hessian over the free parameters"""
+    undetermined: tuple[str, ...]
+    """parameters that can change together and leave the objective as it is"""
+    rivals: int = Field(ge=0)
+    """other points found with the same objective"""
+    at_bounds: tuple[str, ...]
+    """parameters that the objective pushes against a bound"""
+    converged: bool
+    status: str
+    """the verdict in words"""
+    r2: float | None
+    """share of the losses' variance explained; null when all losses are equal"""
+    seed: int
+
+    @property
+    def threshold(self) -> float:
+        """Huber's delta as a number: infinite for least squares."""
+        return threshold(self.delta)
+
+
+class ParameterInterval(Spec):
+    """A parameter's interval over the bootstrap's draws, raw units."""
+
+    low: float
+    high: float
+    identified: bool
+    reason: str
+
+
+class BootstrapRecord(Spec):
+    """The bootstrap, with its draws, so that the interval of any derived quantity can be computed later."""
+
+    confidence: float
+    replicates: Count
+    unconverged: int
+    """replicates whose gradient did not reach zero"""
+    seed: int
+    intervals: dict[str, ParameterInterval]
+    draws: dict[str, tuple[float, ...]]
+    """by parameter, raw units"""
+
+
+class HeldOutRecord(Spec):
+    """The error on runs that a refit did not see."""
+
+    holdout: str
+    """which runs were held out, in words"""
+    rows: Count
+    objective: float
+    """mean Huber loss on them"""
+    mean_relative_error: float
+    """mean of |predicted / measured - 1|"""
+    worst_relative_error: float
+    bias: float
+    """mean of predicted / measured - 1"""
+    params: dict[str, float]
+    """of the refit, raw units"""
+    status: str
+    """of the refit"""
+
+
+class InputRecord(Spec):
+    """What was fitted."""
+
+    runs: Count
+    excluded: dict[str, int] = Field(default_factory=dict)
+    """rows left out, by reason; reasons that apply to no row are not listed"""
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """least and largest sparsity, nonzero and data of the fitted rows: beyond them the law extrapolates"""
+    sha256: str
+    """of the fitted rows, whatever their order"""
+    package_version: str
+
+
+class LawDocument(Spec):
+    """A fitted law. Parameters are in raw units: N in weights, D in `data_unit`, losses in nats."""
+
+    version: Literal[1] = 1
+    kind: Literal["fitted-law"] = "fitted-law"
+    source: str
+    """the study or file whose runs were fitted"""
+    form: str
+    settings: tuple[float, ...] = ()
+    """numbers that the form is built from and that were not fitted: q of average_params, levels of effective_params"""
+    formula: str
+    data_unit: DataUnit
+    params: dict[str, float]
+    units: dict[str, str]
+    """of each parameter"""
+    fit: FitRecord
+    bootstrap: BootstrapRecord | None = None
+    heldout: HeldOutRecord | None = None
+    provenance: InputRecord
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _complete(cls, bootstrap: BootstrapRecord | None, info: ValidationInfo) -> BootstrapRecord | None:
+        names = set(info.data.get("params", ()))
+        if bootstrap is None:
+            return None
+        if set(bootstrap.draws) != names or {len(draws) for draws in bootstrap.draws.values()} != {
+            bootstrap.replicates
+        }:
+            raise ValueError("draws must hold one value a replicate for every parameter")
+        return bootstrap
+
+
+def document(
+    fit: Fit,
+    *,
+    source: str,
+    bootstrap: Bootstrap | None = None,
+    heldout: HeldOut | None = None,
+    confidence: float = 0.9,
+    excluded: Mapping[str, int] = MappingProxyType({}),
+) -> LawDocument:
+    """Write a fit down.
+
+    Args:
+        fit: the fit.
+        source: the study or file its runs come from.
+        bootstrap: its bootstrap, if there was one.
+        heldout: its held-out error, if there was one.
+        confidence: share of the draws inside the parameters' intervals.
+        excluded: rows left out of the fit, by reason.
+    """
+    return LawDocument(
+        source=source,
+        form=fit.form.name,
+        settings=fit.form.settings,
+        formula=fit.form.formula,
+        data_unit=fit.runs.data_unit,
+        params={name: float(value) for name, value in fit.params._asdict().items()},
+        units={parameter.name: parameter.unit.replace("data", fit.runs.data_unit) for parameter in fit.form.parameters},
+        fit=_fit_record(fit),
+        bootstrap=_bootstrap_record(bootstrap, confidence) if bootstrap else None,
+        heldout=_heldout_record(heldout) if heldout else None,
+        provenance=InputRecord(
+            runs=len(fit.runs),
+            excluded=dict(excluded),
+            ranges={name: _range(fit.runs.column(name)) for name in ("sparsity", "nonzero", "data")},
+            sha256=fit.runs.sha256,
+            package_version=__version__,
+        ),
+    )
+
+
+def read_document(path: Path) -> LawDocument:
+    """Read a fitted law.
+
+    Raises:
+        RecordError: the file is missing, damaged, or no fitted law.
+    """
+    try:
+        return LawDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RecordError("no such file", where=path) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(key) for key in first["loc"])
+        raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None
+
+
+def _range(column: FloatArray) -> tuple[float, float]:
+    return float(column.min()), float(column.max())
+
+
+def _fit_record(fit: Fit) -> FitRecord:
+    return FitRecord(
+        residual=fit.residual,
+        delta=fit.delta if math.isfinite(fit.delta) else "least-squares",
+        objective=fit.objective,
+        gradient_norm=fit.gradient_norm,
+        starts=fit.starts,
+        agreeing=fit.agreeing,
+        condition=fit.condition,
+        undetermined=fit.undetermined,
+        rivals=fit.rivals,
+        at_bounds=fit.at_bounds,
+        converged=fit.converged,
+        status=fit.status,
+        r2=fit.r2 if math.isfinite(fit.r2) else None,
+        seed=fit.seed,
+    )
+
+
+def _bootstrap_record(bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
+    return BootstrapRecord(
+        confidence=confidence,
+        replicates=len(bootstrap),
+        unconverged=bootstrap.unconverged,
+        seed=bootstrap.seed,
+        intervals={
+            verdict.name: ParameterInterval(
+                low=verdict.low, high=verdict.high, identified=verdict.identified, reason=verdict.reason
+            )
+            for verdict in bootstrap.verdicts(confidence)
+        },
+        draws={name: tuple(values.tolist()) for name, values in bootstrap.draws._asdict().items()},
+    )
+
+
+def _heldout_record(heldout: HeldOut) -> HeldOutRecord:
+    return HeldOutRecord(
+        holdout=heldout.holdout,
+        rows=len(heldout.runs),
+        objective=heldout.objective,
+        mean_relative_error=heldout.mean_relative_error,
+        worst_relative_error=heldout.worst_relative_error,
+        bias=heldout.bias,
+        params={name: float(value) for name, value in heldout.fit.params._asdict().items()},
+        status=heldout.fit.status,
+    )

@@ -1,0 +1,281 @@
+"""How well a law predicts runs it did not see, and several forms side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.aicc import aicc
+from sparsity_lab.laws.fitting.fit import Fit, evaluate, fit
+from sparsity_lab.laws.fitting.minima import AGREEMENT
+from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.named import FORMS, form_named
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.specs.choices import Holdout
+
+Rows = Runs | NDArray[np.bool_]
+"""held-out runs: others, that are no part of the fitted ones, or a mask of those"""
+HOLDOUTS: tuple[Holdout, ...] = ("largest-data", "largest-nonzero", "largest-sparsity")
+IN_SAMPLE, AICC = "objective", "AICc"
+"""columns of a comparison beside the held-out errors"""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A refit without some runs, and its error on them.
+
+    Attributes:
+        holdout: which runs were held out, in words.
+        fit: the refit to the others.
+        runs: the runs held out.
+        predicted: (held-out rows,) predicted losses, nats.
+    """
+
+    holdout: str
+    fit: Fit
+    runs: Runs
+    predicted: FloatArray
+
+    @property
+    def relative_errors(self) -> FloatArray:
+        """(held-out rows,) predicted / measured − 1."""
+        return self.predicted / self.runs.loss - 1
+
+    @property
+    def objective(self) -> float:
+        """Mean Huber loss on the held-out rows, of the residual that the fit minimises."""
+        fit = self.fit
+        return evaluate(self.runs, fit.form, fit.params, residual=fit.residual, delta=fit.delta)
+
+    @property
+    def mean_relative_error(self) -> float:
+        """Mean of |predicted / measured − 1|."""
+        return float(np.abs(self.relative_errors).mean())
+
+    @property
+    def worst_relative_error(self) -> float:
+        """Largest |predicted / measured − 1|."""
+        return float(np.abs(self.relative_errors).max())
+
+    @property
+    def bias(self) -> float:
+        """Mean of predicted / measured − 1; positive where the law is too pessimistic."""
+        return float(self.relative_errors.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One form in a comparison.
+
+    Attributes:
+        fit: to all runs.
+        aicc: `information.aicc` of it.
+        heldout: by name of the holdout; those that could not be done are missing.
+        missing: why, by name of the holdout.
+    """
+
+    fit: Fit
+    aicc: float | None
+    heldout: Mapping[str, HeldOut]
+    missing: Mapping[str, str]
+
+    @property
+    def first_heldout(self) -> HeldOut | None:
+        """The first holdout that could be done."""
+        return next(iter(self.heldout.values()), None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One criterion over all forms; lower is better.
+
+    Attributes:
+        name: 'objective', 'AICc' or the name of a holdout, whose criterion is the mean relative error.
+        values: by form, in the order of the comparison; None where there is none.
+        winner: the form with the lowest value among those that may win, the first of equals, or None.
+    """
+
+    name: str
+    values: Mapping[str, float | None]
+    winner: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Forms on the same rows, criterion by criterion. There is no blended score: criteria answer different questions.
+
+    Attributes:
+        forms: the forms compared, in the order asked.
+        skipped: why, by name, of forms that were not asked for and that the runs cannot carry.
+        holdouts: names of the holdouts, in the order asked.
+    """
+
+    forms: tuple[Compared, ...]
+    skipped: Mapping[str, str]
+    holdouts: tuple[str, ...]
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """In-sample objective, AICc, and the mean relative error on each holdout.
+
+        A fit that has not converged wins nothing. One that is degenerate has an objective but no one prediction of
+        runs it did not see, so it wins no holdout.
+        """
+        sound = {one.fit.form.name: one.fit.converged for one in self.forms}
+        return (
+            _column(IN_SAMPLE, {one.fit.form.name: one.fit.objective for one in self.forms}, sound),
+            _column(AICC, {one.fit.form.name: one.aicc for one in self.forms}, sound),
+            *(self._heldout(name) for name in self.holdouts),
+        )
+
+    def of(self, form: str) -> Compared:
+        """The form of that name.
+
+        Raises:
+            RecordError: it is not in the comparison.
+        """
+        for one in self.forms:
+            if one.fit.form.name == form:
+                return one
+        known = ", ".join(one.fit.form.name for one in self.forms)
+        raise RecordError("was not compared", field="form", found=form, expected=f"one of {known}")
+
+    def _heldout(self, name: str) -> Column:
+        there = {one.fit.form.name: one.heldout.get(name) for one in self.forms}
+        errors = {form: one.mean_relative_error if one else None for form, one in there.items()}
+        return _column(name, errors, {form: one is not None and not one.fit.failed for form, one in there.items()})
+
+
+def heldout_error(
+    runs: Runs,
+    form: str | Form,
+    *,
+    holdout: Holdout | Rows = "largest-data",
+    residual: Residual = "log",
+    delta: float = 1e-3,
+    starts: int = 64,
+    seed: int = 0,
+) -> HeldOut:
+    """Fit without some runs and predict them.
+
+    Args:
+        runs: all runs.
+        form: a form or its name.
+        holdout: the rows with the largest value of a column; a mask of rows; or other runs, no part of `runs`.
+        residual: as in `fit`.
+        delta: as in `fit`.
+        starts: as in `fit`.
+        seed: as in `fit`.
+
+    Raises:
+        RecordError: nothing remains to fit, or what remains cannot carry the form or says nothing of what is held out.
+    """
+    name, seen, unseen = _split(runs, holdout)
+    return _judged(name, fit(seen, form, residual=residual, delta=delta, starts=starts, seed=seed), unseen)
+
+
+def compare(
+    runs: Runs,
+    forms: Iterable[str | Form] | None = None,
+    *,
+    holdouts: Sequence[Holdout] = HOLDOUTS,
+    tests: Mapping[str, Rows] = MappingProxyType({}),
+    residual: Residual = "log",
+    delta: float = 1e-3,
+    starts: int = 64,
+    seed: int = 0,
+) -> Comparison:
+    """Every form on the same rows: its fit to all of them, AICc, and its error on those held out.
+
+    Args:
+        runs: the measured losses.
+        forms: forms or names; None for all that there are, less those that the runs cannot carry.
+        holdouts: columns whose largest values are held out, each in turn.
+        tests: further holdouts by name: other runs, as of another file, or a mask of rows.
+        residual: as in `fit`.
+        delta: as in `fit`.
+        starts: as in `fit`.
+        seed: as in `fit`.
+
+    Raises:
+        RecordError: the runs cannot carry a form that was asked for, or any form. Where only the rows left after
+            holding out cannot, the comparison says so in its place.
+    """
+    asked = [form_named(form) for form in (FORMS if forms is None else forms)]
+    named: dict[str, Holdout | Rows] = {**{name: name for name in holdouts}, **tests}
+    compared, skipped = [], {}
+    for form in asked:
+        try:
+            whole = fit(runs, form, residual=residual, delta=delta, starts=starts, seed=seed)
+        except RecordError as error:
+            if forms is not None:
+                raise
+            skipped[form.name] = str(error)
+            continue
+        compared.append(_compared(whole, named))
+    if not compared:
+        raise RecordError("; ".join(skipped.values()) or "no form to compare", field="runs")
+    return Comparison(tuple(compared), MappingProxyType(skipped), tuple(named))
+
+
+def _compared(whole: Fit, named: Mapping[str, Holdout | Rows]) -> Compared:
+    heldout, missing = {}, {}
+    for name, holdout in named.items():
+        try:
+            words, seen, unseen = _split(whole.runs, holdout)
+            heldout[name] = _judged(words, whole if seen is whole.runs else _refit(whole, seen), unseen)
+        except RecordError as error:
+            missing[name] = str(error)
+    return Compared(whole, aicc(whole), MappingProxyType(heldout), MappingProxyType(missing))
+
+
+def _refit(whole: Fit, runs: Runs) -> Fit:
+    return fit(runs, whole.form, residual=whole.residual, delta=whole.delta, starts=whole.starts, seed=whole.seed)
+
+
+def _judged(name: str, fit: Fit, unseen: Runs) -> HeldOut:
+    predicted = fit.form.predict(fit.params, unseen.sparsity, unseen.nonzero, unseen.data)
+    return HeldOut(name, fit, unseen, predicted)
+
+
+def _column(name: str, values: Mapping[str, float | None], may_win: Mapping[str, bool]) -> Column:
+    running = {form: value for form, value in values.items() if value is not None and may_win[form]}
+    lowest = min(running.values(), default=0.0)
+    level = lowest + AGREEMENT * abs(lowest)
+    return Column(
+        name, MappingProxyType(dict(values)), next((form for form in running if running[form] <= level), None)
+    )
+
+
+def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[str, Runs, Runs]:
+    """The holdout in words, the runs to fit (the same object where none of them is held out), and those held out."""
+    if isinstance(holdout, Runs):
+        if holdout.data_unit != runs.data_unit:
+            raise RecordError("held-out runs count other data", found=holdout.data_unit, expected=runs.data_unit)
+        return f"{len(holdout)} other runs", runs, holdout
+    if isinstance(holdout, np.ndarray):
+        return f"{int(holdout.sum())} of {len(runs)} runs", runs.select(~holdout), runs.select(holdout)
+    match holdout:
+        case "largest-data" | "largest-nonzero" | "largest-sparsity":
+            column = holdout.removeprefix("largest-")
+        case _:
+            assert_never(holdout)
+    unseen = _is_largest(runs.column(column))
+    if unseen.all():
+        raise RecordError(
+            "never changes, so nothing can be held out", field=column, found=float(runs.column(column)[0])
+        )
+    return f"the largest {column}, {runs.column(column).max():.6g}", runs.select(~unseen), runs.select(unseen)
+
+
+def _is_largest(column: FloatArray, tolerance: float = 0.02) -> NDArray[np.bool_]:
+    """Rows within 2 % of the largest value: real sizes and step counts miss their targets by a little."""
+    return np.asarray(column >= column.max() * (1 - tolerance))

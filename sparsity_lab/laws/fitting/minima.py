@@ -1,0 +1,122 @@
+"""Which of the ends of many walks is the minimum, whether it is the only one, and what it leaves undetermined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.solver import PERFECT, Box, Solution, minimise, polish
+from sparsity_lab.laws.rows.runs import FloatArray
+
+AGREEMENT = 1e-6
+"""objectives agree that differ by less, relative to the lower"""
+DEGENERATE = 1e10
+"""condition number beyond which the objective leaves some combination of parameters undetermined"""
+MOST_MEASURABLE = 1e16
+"""condition numbers beyond this are rounding"""
+TAKES_PART = 1e-3
+"""share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
+CENTRAL_EXPONENT = 0.3
+"""exponents of the fixed start from which a flat bottom is entered"""
+APART = 1e-3
+"""ends whose coordinates differ by more, relative or absolute, are different points"""
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """The lowest point found.
+
+    Attributes:
+        theta: (P,) coordinates.
+        value: objective.
+        gradient: largest cosine between the residuals and the slope by a free coordinate.
+        held: (P,) coordinates pushed against a bound.
+        rivals: (R, P) other points, apart from it and from one another, that are as low.
+        higher: (H, P) other local minima, the lowest first.
+    """
+
+    theta: FloatArray
+    value: float
+    gradient: float
+    held: NDArray[np.bool_]
+    rivals: FloatArray
+    higher: FloatArray
+
+
+def pick_minimum(objective: Objective, solution: Solution, box: Box) -> Minimum:
+    """The minimum among the ends of walks: the same one for every seed, even where several points are as low.
+
+    On a flat bottom every walk ends elsewhere; there, a fixed path leads to one of its points. Of rivals, points apart
+    that are as low, the one with the smallest coordinates is taken.
+    """
+    order = np.argsort(solution.value, kind="stable")
+    best, ends = solution.member(int(order[0])), order[solution.converged[order]]
+    groups = [int(group[0]) for group in points(solution.theta, ends)]
+    level = as_low_as(float(best.value[0]))
+    higher = solution.theta[[index for index in groups if solution.value[index] > level]]
+    lowest = [index for index in groups if solution.value[index] <= level]
+    if _curvature(objective, best).min(initial=1.0) < 1 / DEGENERATE:
+        best, lowest = _central(objective, best, box), []
+    elif len(lowest) > 1:
+        lowest.sort(key=lambda index: float((solution.theta[index] ** 2).sum()))
+        best = solution.member(lowest[0])
+    value, gradient = float(best.value[0]), float(best.gradient[0])
+    return Minimum(best.theta[0], value, gradient, best.held[0], solution.theta[lowest[1:]], higher)
+
+
+def points(theta: FloatArray, order: NDArray[np.intp], apart: float = APART) -> list[NDArray[np.intp]]:
+    """The members of `order`, grouped by the point they ended at; groups and members stay in that order."""
+    groups, left = [], order
+    while len(left):
+        near = (np.abs(theta[left] - theta[left[0]]) <= apart * (1 + np.abs(theta[left[0]]))).all(axis=1)
+        groups.append(left[near])
+        left = left[~near]
+    return groups
+
+
+def as_low_as(value: float) -> float:
+    """What an objective may be to agree with `value`; objectives this near zero are rounding."""
+    return value * (1 + AGREEMENT) + PERFECT**2
+
+
+def determination(objective: Objective, found: Minimum) -> tuple[float, NDArray[np.intp]]:
+    """Condition number of the Hessian over the free coordinates, each in units of its own sensitivity.
+
+    Returns:
+        The condition number, and the coordinates that the objective does not determine: those that take part in the
+        Hessian's null space, and those in which rivals differ.
+    """
+    free = np.flatnonzero(~found.held)
+    values, vectors = np.linalg.eigh(_scaled_hessian(objective, found.theta, free))
+    loose = free[np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART]
+    differ = np.flatnonzero((np.abs(found.rivals - found.theta) > APART * (1 + np.abs(found.theta))).any(axis=0))
+    condition = values.max(initial=1.0) / max(values.min(initial=1.0), 1 / MOST_MEASURABLE)
+    return float(condition), np.union1d(loose, differ)
+
+
+def _central(objective: Objective, best: Solution, box: Box) -> Solution:
+    """The point of a flat bottom to which the minimum moves while the threshold shrinks from least squares to delta."""
+    typical, design = np.median(objective.loss), objective.design
+    centre = np.array([typical / design.terms] * design.terms + [CENTRAL_EXPONENT] * design.exponents)
+    theta = np.where(design.positive, np.log(centre), 0.0)[None]
+    tighter = np.geomspace(max(1.0, objective.delta), objective.delta, 8) if np.isfinite(objective.delta) else ()
+    for delta in (np.inf, *tighter):
+        theta = minimise(objective.loosened(float(delta)), theta, box).theta
+    settled = polish(objective, theta, box)
+    return settled if settled.value[0] <= as_low_as(float(best.value[0])) else best
+
+
+def _curvature(objective: Objective, end: Solution) -> FloatArray:
+    """Eigenvalues of the scaled Hessian over the free coordinates."""
+    return np.asarray(
+        np.linalg.eigvalsh(_scaled_hessian(objective, end.theta[0], np.flatnonzero(~end.held[0]))), dtype=np.float64
+    )
+
+
+def _scaled_hessian(objective: Objective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:
+    derivatives = objective.derivatives(theta[None])
+    scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
+    return np.asarray((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])

@@ -1,0 +1,71 @@
+"""Where a fit may go and where it starts: what runs can carry a form, the box of its coordinates, random starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.solver import Box
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
+
+SMALLEST_TERM, LARGEST_TERM = 1e-6, 1e2
+"""bounds of an amplitude at the runs' mean size and data, relative to the median loss; below is as good as zero"""
+SMALLEST_EXPONENT = 1e-2
+"""least value of an exponent that must be positive"""
+EXPONENT_STARTS = np.log(0.05), np.log(2.0)
+SIGNED_STARTS = 0.3
+"""signed amplitudes (relative to the median loss) and exponents start within this distance of zero"""
+
+
+def check_supports(runs: Runs, form: Form) -> None:
+    """Refuse runs that cannot carry the form.
+
+    Raises:
+        RecordError: a column that the form needs never changes, or there are too few different runs.
+    """
+    for name in dict.fromkeys(feature.column for feature in form.features):
+        values = np.unique(runs.column(name))
+        if len(values) == 1:
+            raise RecordError(
+                f"never changes, so the form {form.name} cannot be fitted",
+                field=name,
+                found=float(values[0]),
+                expected="at least two values; three or more to tell its exponent from a constant",
+            )
+    logs = [feature.log(runs.sparsity, np.log(runs.nonzero), np.log(runs.data)) for feature in form.features]
+    points, parameters = np.unique(np.stack(logs), axis=1).shape[1], len(form.names)
+    if points <= parameters:
+        raise RecordError(
+            f"too few different runs for the {parameters} parameters of {form.name}",
+            field="runs",
+            found=points,
+            expected=f"more than {parameters}",
+        )
+
+
+def box_for(form: Form, runs: Runs) -> Box:
+    """Bounds of the fitting coordinates: exponents as the form says, amplitudes relative to the median loss."""
+    typical = float(np.median(runs.loss))
+    bounds = []
+    for place, parameter in enumerate(map(form.parameter, form.coordinates)):
+        largest = LARGEST_TERM * typical if place < len(form.terms) else parameter.upper
+        smallest = SMALLEST_TERM * typical if place < len(form.terms) else SMALLEST_EXPONENT
+        bounds.append((-largest, largest) if parameter.signed else (np.log(smallest), np.log(largest)))
+    return Box(*np.array(bounds).T)
+
+
+def random_starts(form: Form, runs: Runs, count: int, rng: np.random.Generator) -> FloatArray:
+    """(count, P): positive terms that share the typical loss at random and exponents spread evenly in their logs."""
+    typical = np.median(runs.loss)
+    shares = np.maximum(rng.dirichlet(np.ones(len(form.terms)), count), 1e-3)
+    columns = []
+    for place, parameter in enumerate(map(form.parameter, form.coordinates)):
+        if parameter.signed:
+            reach = SIGNED_STARTS * (typical if place < len(form.terms) else 1.0)
+            columns.append(rng.uniform(-reach, reach, count))
+        elif place < len(form.terms):
+            columns.append(np.log(shares[:, place] * typical))
+        else:
+            columns.append(rng.uniform(*EXPONENT_STARTS, count))
+    return np.stack(columns, axis=1)

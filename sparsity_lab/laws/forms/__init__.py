@@ -1,0 +1,1 @@
+"""What a law form is, and the forms there are."""

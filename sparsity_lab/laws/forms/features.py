@@ -1,0 +1,131 @@
+"""Features of a run: what the power terms of a law form are powers of.
+
+Every feature is N^size · D^data · g(S). So a change of units shifts its log by a constant, its logarithmic slopes in
+N and D are the numbers `size` and `data`, and only g needs a function. Where g(S) = 0 (a share S of zeros that is
+zero, a level of sparsity that a run is not at) its log is −inf and a term that holds it is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.rows.runs import FloatArray
+
+LEVEL_TOLERANCE = 0.005
+"""runs whose sparsities differ by no more are at the same level"""
+
+
+def _log_one(sparsity: FloatArray) -> FloatArray:
+    return np.zeros_like(sparsity)
+
+
+def _log_density(sparsity: FloatArray) -> FloatArray:
+    return np.log1p(-sparsity)
+
+
+def _log_sparsity(sparsity: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore"):
+        return np.log(sparsity)
+
+
+def _log_dense_per_nonzero(sparsity: FloatArray) -> FloatArray:
+    return -np.log1p(-sparsity)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """N^size · D^data · g(S).
+
+    Attributes:
+        name: for people.
+        size: power of N in it.
+        data: power of D in it.
+        log_g: ln g(S) of an array of sparsities; −inf where g is 0.
+    """
+
+    name: str
+    size: int = 0
+    data: int = 0
+    log_g: Callable[[FloatArray], FloatArray] = _log_one
+
+    def log(self, sparsity: FloatArray, log_nonzero: FloatArray, log_data: FloatArray) -> FloatArray:
+        """Natural log of the feature; broadcasts."""
+        return np.asarray(self.size * log_nonzero + self.data * log_data + self.log_g(sparsity))
+
+    @property
+    def sees_sparsity(self) -> bool:
+        """Whether it depends on S."""
+        return self.log_g is not _log_one
+
+    @property
+    def column(self) -> str:
+        """The column of the runs that must change for a power of the feature to be told from a constant."""
+        return "nonzero" if self.size else "data" if self.data else "sparsity"
+
+
+DENSITY = Feature("density", log_g=_log_density)
+"""1 − S"""
+SPARSITY = Feature("sparsity", log_g=_log_sparsity)
+"""S; zero for dense runs"""
+NONZERO = Feature("nonzero", size=1)
+"""N"""
+DENSE = Feature("dense", size=1, log_g=_log_dense_per_nonzero)
+"""N_dense = N / (1 − S)"""
+DATA = Feature("data", data=1)
+"""D"""
+
+
+def average_size(mean_progress: float) -> Feature:
+    """N̄, the time average of the non-zero weights over training: N (1 − q S) / (1 − S).
+
+    Args:
+        mean_progress: q, the time average of S(t) / S; 0.625 for the cubic schedule from 25 % to 75 %.
+    """
+
+    def log_g(sparsity: FloatArray) -> FloatArray:
+        return np.asarray(np.log1p(-mean_progress * sparsity) - np.log1p(-sparsity))
+
+    return Feature("average", size=1, log_g=log_g)
+
+
+def level(index: int, levels: tuple[float, ...]) -> Feature:
+    """1 for runs at `levels[index]`, 0 at the other levels; any other sparsity is refused."""
+
+    def log_g(sparsity: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log((nearest_level(sparsity, levels) == index).astype(np.float64)))
+
+    return Feature(f"level {levels[index]:.4g}", log_g=log_g)
+
+
+def nearest_level(sparsity: FloatArray, levels: tuple[float, ...]) -> NDArray[np.intp]:
+    """Index of the level that each sparsity is at.
+
+    Raises:
+        RecordError: a sparsity is at none of them.
+    """
+    distance = np.abs(np.asarray(sparsity)[..., None] - np.array(levels))
+    lost = distance.min(axis=-1) > LEVEL_TOLERANCE
+    if lost.any():
+        raise RecordError(
+            "no such level of sparsity: the form has one free efficiency for each level that it was fitted to",
+            field="sparsity",
+            found=float(np.asarray(sparsity)[lost].flat[0]),
+            expected="one of " + ", ".join(f"{one:.4g}" for one in levels),
+        )
+    return np.asarray(distance.argmin(axis=-1))
+
+
+def levels_of(sparsity: FloatArray) -> tuple[float, ...]:
+    """The levels in a column of sparsities, increasing: means of values that lie within the tolerance of the first."""
+    values, found = np.unique(sparsity), []
+    while len(values):
+        near = values <= values[0] + LEVEL_TOLERANCE
+        found.append(float(values[near].mean()))
+        values = values[~near]
+    return tuple(found)

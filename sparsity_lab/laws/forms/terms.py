@@ -1,0 +1,129 @@
+"""What forms are made of: named parameters, powers and terms, and the amplitudes that parameters stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from sparsity_lab.laws.forms.features import Feature
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
+
+Value = float | FloatArray
+"""a parameter, or one for each of many laws"""
+LARGEST_EXPONENT = 10.0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named parameter of a form, in raw units.
+
+    Attributes:
+        name: as in the paper; a Python identifier.
+        unit: of the raw value; "data" stands for tokens or images.
+        meaning: in words.
+        lower: least value that makes sense; a parameter whose lower bound is negative may have either sign.
+        upper: largest value that makes sense.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    lower: float = 0.0
+    upper: float = np.inf
+
+    @property
+    def signed(self) -> bool:
+        """Whether it may be negative."""
+        return self.lower < 0
+
+
+def exponent(name: str, meaning: str, *, signed: bool = False) -> Parameter:
+    """The parameter of a power."""
+    return Parameter(name, "1", meaning, -LARGEST_EXPONENT if signed else 0.0, LARGEST_EXPONENT)
+
+
+@dataclass(frozen=True)
+class Power:
+    """The factor `feature` ** (`sign` * `exponent`) of a term; an exponent is a parameter's name or a fixed number."""
+
+    feature: Feature
+    exponent: str | float
+    sign: Literal[1, -1] = 1
+
+
+@dataclass(frozen=True)
+class Term:
+    """One power term.
+
+    Attributes:
+        coefficient: the parameter that its amplitude is made of.
+        powers: its factors.
+        to_power: (exponent, sign): the amplitude is coefficient ** (sign * exponent).
+        times: coefficient of another term, itself an amplitude, that multiplies this one's.
+    """
+
+    coefficient: str
+    powers: tuple[Power, ...] = ()
+    to_power: tuple[str, Literal[1, -1]] | None = None
+    times: str | None = None
+
+    @property
+    def exponents(self) -> tuple[str, ...]:
+        """Names of its free exponents."""
+        return tuple(power.exponent for power in self.powers if isinstance(power.exponent, str))
+
+    @property
+    def has_size(self) -> bool:
+        """Whether N is in it."""
+        return any(power.feature.size for power in self.powers)
+
+
+class Units(NamedTuple):
+    """The size of one unit: N is measured in `nonzero` weights and D in `data` tokens or images."""
+
+    nonzero: float = 1.0
+    data: float = 1.0
+
+    @classmethod
+    def of(cls, runs: Runs) -> Units:
+        """Units that make the geometric means of N and D one."""
+        return cls(float(np.exp(np.log(runs.nonzero).mean())), float(np.exp(np.log(runs.data).mean())))
+
+
+def number(exponent: str | float, values: Mapping[str, Any]) -> Any:
+    """The value of an exponent, free or fixed."""
+    return values[exponent] if isinstance(exponent, str) else exponent
+
+
+def amplitude(term: Term, values: Mapping[str, Any]) -> Any:
+    """A term's amplitude, in raw units."""
+    own = values[term.coefficient]
+    if term.to_power:
+        own = own ** (term.to_power[1] * values[term.to_power[0]])
+    return own if term.times is None else own * values[term.times]
+
+
+def amplitude_slopes(term: Term, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Derivatives of the amplitude by the parameters it is made of."""
+    base = 1.0 if term.times is None else values[term.times]
+    own, slopes = values[term.coefficient], {term.coefficient: base}
+    if term.to_power:
+        name, sign = term.to_power
+        raised = own ** (sign * values[name])
+        slopes = {term.coefficient: base * sign * values[name] * raised / own, name: base * sign * np.log(own) * raised}
+        own = raised
+    return slopes if term.times is None else slopes | {term.times: own}
+
+
+def power_of(term: Term, variable: Literal["size", "data"], values: Mapping[str, Any]) -> Any:
+    """Net exponent of N or D in a term."""
+    return sum(p.sign * number(p.exponent, values) * getattr(p.feature, variable) for p in term.powers)
+
+
+def unit_shift(term: Term, values: Mapping[str, Any], units: Units) -> Any:
+    """What the log of the amplitude grows by when N and D are measured in `units`."""
+    size, data = (power_of(term, variable, values) for variable in ("size", "data"))
+    return size * np.log(units.nonzero) + data * np.log(units.data)

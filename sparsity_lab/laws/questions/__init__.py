@@ -1,0 +1,1 @@
+"""What a law is asked: optimum, gain, inverse questions, the next runs."""

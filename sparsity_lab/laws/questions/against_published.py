@@ -1,0 +1,108 @@
+"""A given law beside the fit to the same rows: is it the minimum of this objective, and which of the two extrapolates?
+
+A lower objective is no promise: published T5 coefficients stand 56 % above the minimum of their own objective and yet
+predict the larger run that was held out better than the minimum does. So both numbers are told, and in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.fit import Fit, evaluate
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
+
+SAME = 1e-4
+"""objectives that differ by less, relative to the fitted one, are one minimum to the digits that papers print"""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A given law against the fit.
+
+    Attributes:
+        name: of the given law.
+        given: the law.
+        fit: to the rows at hand.
+        objective: the given law's, on the fitted rows and with the fit's residual and delta.
+        test: runs that neither was fitted to, or None.
+    """
+
+    name: str
+    given: Law
+    fit: Fit
+    objective: float
+    test: Runs | None
+
+    @property
+    def excess(self) -> float:
+        """How far the given law's objective is above the fitted one's, relative to the latter."""
+        return self.objective / self.fit.objective - 1
+
+    @property
+    def given_errors(self) -> FloatArray:
+        """(test rows,) predicted / measured − 1 by the given law; empty without test runs."""
+        return _errors(self.given, self.test)
+
+    @property
+    def fitted_errors(self) -> FloatArray:
+        """(test rows,) predicted / measured − 1 by the fit; empty without test runs."""
+        return _errors(Law.from_fit(self.fit), self.test)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The verdict, a sentence each: on the minimum, then on the test runs."""
+        return (self._of_minimum, *((self._of_test,) if self.test else ()))
+
+    @property
+    def _of_minimum(self) -> str:
+        same_form = self.given.form.name == self.fit.form.name
+        what = "the minimum of its own objective" if same_form else f"as low as the fitted {self.fit.form.name} law"
+        numbers = (
+            f"{self.objective:.5g} on these {len(self.fit.runs)} runs, the fitted minimum {self.fit.objective:.5g}"
+        )
+        if not self.fit.converged:
+            return f"{self.name}: {numbers}; the fit has not converged, so nothing can be said of the minimum"
+        if self.excess > SAME:
+            return f"{self.name} is NOT {what}: {numbers}, {self.excess:.0%} above it"
+        if self.excess < -SAME:
+            return f"{self.name} lies below the fitted {self.fit.form.name} law: {numbers}"
+        return f"{self.name} is {what}: {numbers}"
+
+    @property
+    def _of_test(self) -> str:
+        given, fitted = (float(np.abs(errors).mean()) for errors in (self.given_errors, self.fitted_errors))
+        numbers = f"mean error {fitted:.2%} against {given:.2%} of {self.name}"
+        runs = f"{len(self.given_errors)} test run" + ("s" if len(self.given_errors) > 1 else "")
+        if fitted == given:
+            return f"both predict the {runs} equally well: {numbers}"
+        better = "better" if fitted < given else "WORSE"
+        return f"the fitted minimum extrapolates {better} to the {runs}: {numbers}"
+
+
+def judge(fit: Fit, name: str, given: Law, test: Runs | None = None) -> Judgement:
+    """Put a given law beside a fit.
+
+    Args:
+        fit: to the rows at hand.
+        name: of the given law, for the sentences.
+        given: the law.
+        test: runs that neither was fitted to.
+
+    Raises:
+        RecordError: the given law or the test runs count other data than the fitted rows.
+    """
+    for what, unit in ((name, given.data_unit), ("test runs", test.data_unit if test else fit.runs.data_unit)):
+        if unit != fit.runs.data_unit:
+            raise RecordError("counts other data", where=what, found=unit, expected=fit.runs.data_unit)
+    objective = evaluate(fit.runs, given.form, given.params, residual=fit.residual, delta=fit.delta)
+    return Judgement(name, given, fit, objective, test)
+
+
+def _errors(law: Law, test: Runs | None) -> FloatArray:
+    if test is None:
+        return np.empty(0)
+    return np.asarray(law.predict(test.sparsity, test.nonzero, test.data) / test.loss - 1)

@@ -1,0 +1,193 @@
+"""Identified or not: the verdict on parameters and on what is derived from them, and what data would change it.
+
+A quantity is identified if its interval is no wider than it can be and still answer the question: as wide as the value
+itself for parameters, gains and amounts of data or weights, 0.2 for a sparsity, 5 % for a loss (`Quantity`). What is
+not identified gets a remedy: the fewest further runs after which its interval would be narrow enough, chosen as in
+`suggest` from the grid of the runs and one step beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.inverse import data_needed, size_needed
+from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.questions.next_runs import Points, candidates_around, choose
+from sparsity_lab.laws.questions.optimum import (
+    HIGHEST_SPARSITY,
+    chinchilla_ratio,
+    dense_data,
+    dense_equivalent_size,
+    joint_optimum,
+    optimal_sparsity,
+    training_flops,
+)
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.laws.uncertainty.bootstrap import WIDEST, Bootstrap, Verdict, sizes_of
+
+WIDEST_LOSS, WIDEST_SPARSITY = 0.05, 0.2
+MOST_RUNS = 8
+"""most further runs that a remedy asks for"""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number derived from a law, and how well it must be known.
+
+    Attributes:
+        name: in words.
+        of: the number; must broadcast over the law's parameters.
+        widest: width of an interval that still identifies it, relative to the value, or absolute.
+        measure: which of the two.
+    """
+
+    name: str
+    of: Callable[[Law], ArrayLike]
+    widest: float = WIDEST
+    measure: Literal["relative", "absolute"] = "relative"
+
+    def width(self, value: float, low: float, high: float) -> float:
+        """The interval's width, in units of the widest allowed."""
+        unit = abs(value) if self.measure == "relative" else 1.0
+        return (high - low) / (self.widest * unit) if unit else float("inf")
+
+
+def verdicts(
+    bootstrap: Bootstrap, quantities: Iterable[Quantity] | None = None, confidence: float = 0.9
+) -> tuple[Verdict, ...]:
+    """The verdict on every parameter and on derived quantities, with remedies.
+
+    Args:
+        bootstrap: of the fit.
+        quantities: derived ones; `usual_quantities` when None.
+        confidence: of the intervals.
+    """
+    law, runs = Law.from_fit(bootstrap.fit, bootstrap), bootstrap.fit.runs
+    candidates = candidates_around(runs)
+    chosen = usual_quantities(runs) if quantities is None else quantities
+    return (
+        *(_of_parameter(one, law, runs, candidates) for one in bootstrap.verdicts(confidence)),
+        *(verdict_on(law, quantity, confidence, candidates) for quantity in chosen),
+    )
+
+
+def verdict_on(law: Law, quantity: Quantity, confidence: float = 0.9, candidates: Points | None = None) -> Verdict:
+    """The verdict on one derived quantity; with candidates for further runs, also the remedy.
+
+    Raises:
+        RecordError: the law carries no draws.
+    """
+    value, low, high = (float(part) for part in law.interval(quantity.of, confidence))
+    width = quantity.width(value, low, high)
+    if not np.isfinite([value, low, high]).all():
+        reason = "part of its interval is out of reach: no finite amount is enough"
+    elif width > 1:
+        size = (
+            f"{high - low:.3g} wide" if quantity.measure == "absolute" else f"{(high - low) / abs(value):.3g} times it"
+        )
+        reason = f"its interval is {size}, more than {quantity.widest:g}"
+    else:
+        return Verdict(quantity.name, value, low, high, True, "its interval is narrow enough")
+    remedy = _remedy(law, law.drawn(quantity.of), width, candidates) if candidates else ""
+    return Verdict(quantity.name, value, low, high, False, reason, remedy)
+
+
+def usual_quantities(
+    runs: Runs, cost: Multiplier | None = None, *, highest: float = HIGHEST_SPARSITY
+) -> tuple[Quantity, ...]:
+    """What people ask a law for, at the largest size and data of the runs and at the sparsity in their middle.
+
+    Args:
+        runs: those the law was fitted to.
+        cost: m(S); the paper's when None.
+        highest: upper end of optimal sparsities.
+    """
+    N, D, sparse = float(runs.nonzero.max()), float(runs.data.max()), runs.sparsity[runs.sparsity > 0]
+    S = float(np.quantile(sparse, 0.5, method="lower")) if len(sparse) else 0.0
+    C = float(training_flops(0.0, N, D))
+
+    def best(law: Law) -> FloatArray:
+        return optimal_sparsity(law, N, dense_data(C, N), cost, highest=highest)
+
+    return (
+        Quantity(
+            f"loss at S = {S:.3g}, N = {N:.3g}, D = {D:.3g}", lambda law: law.predict(S, N, D), widest=WIDEST_LOSS
+        ),
+        Quantity(f"gain at S = {S:.3g}", lambda law: dense_equivalent_size(law, S, N, D) / N),
+        Quantity(f"S_opt at N = {N:.3g}, C = {C:.3g}", best, WIDEST_SPARSITY, "absolute"),
+        Quantity(
+            f"S_opt with N free at C = {C:.3g}",
+            lambda law: joint_optimum(law, C, cost, highest=highest).sparsity,
+            WIDEST_SPARSITY,
+            "absolute",
+        ),
+        Quantity(f"C / C_chin at N = {N:.3g}, C = {C:.3g}", lambda law: chinchilla_ratio(law, N, dense_data(C, N))),
+        Quantity(
+            f"D with which dense N = {N:.3g} equals S = {S:.3g} at D = {D:.3g}",
+            lambda law: data_needed(law, law.predict(S, N, D), 0.0, N),
+        ),
+        Quantity(
+            f"N with which S = {S:.3g} equals dense N = {N:.3g} at D = {D:.3g}",
+            lambda law: size_needed(law, law.predict(0.0, N, D), S, D),
+        ),
+    )
+
+
+def _of_parameter(verdict: Verdict, law: Law, runs: Runs, candidates: Points) -> Verdict:
+    """A parameter's verdict with its remedy: what its variables span, and the runs that would do."""
+    if verdict.identified:
+        return verdict
+    draws = np.asarray(getattr(law.draws, verdict.name))
+    width = (verdict.high - verdict.low) / (WIDEST * abs(verdict.value)) if verdict.value else float("inf")
+    spans = ", ".join(_span(name, runs.column(name)) for name in _columns(law.form, verdict.name))
+    return replace(verdict, remedy=f"{spans}; {_remedy(law, draws, width, candidates)}")
+
+
+def _columns(form: Form, name: str) -> tuple[str, ...]:
+    """The columns of the runs that a parameter acts through; a constant is told from all others by all of them."""
+    terms = [term for term in form.terms if name == term.coefficient or name in term.exponents]
+    own = {power.feature.column for term in terms for power in term.powers if power.exponent == name}
+    around = {power.feature.column for term in terms for power in term.powers}
+    every = tuple(dict.fromkeys(feature.column for feature in form.features))
+    return tuple(column for column in every if column in (own or around or every))
+
+
+def _span(name: str, column: FloatArray) -> str:
+    symbol = {"sparsity": "S", "nonzero": "N", "data": "D"}[name]
+    if name == "sparsity":
+        values = np.unique(column.round(3))
+        return f"S goes from {values[0]:.3g} to {values[-1]:.3g} in {len(values)} values"
+    return f"{symbol} spans {column.max() / column.min():.3g}x in {sizes_of(column).max() + 1} values"
+
+
+def _remedy(law: Law, draws: FloatArray, width: float, candidates: Points) -> str:
+    """The fewest runs that would narrow an interval which is `width` times too wide, in words."""
+    if law.noise is None or not len(candidates):
+        return "nothing is known of further runs"
+    points = candidates.sparsity, candidates.nonzero, candidates.data
+    losses, noise = law.drawn(lambda one: one.predict(*points)), law.noise.nats(law.predict(*points))
+    count = min(MOST_RUNS, len(candidates))
+    chosen, left = choose(_scores(draws), losses, noise, np.ones(len(candidates)), count)
+    enough = np.flatnonzero(left * width <= 1)
+    runs = chosen[: int(enough[0]) + 1] if len(enough) else chosen[:1]
+    places = "; ".join(
+        f"S = {candidates.sparsity[run]:.3g}, N = {candidates.nonzero[run]:.3g}, D = {candidates.data[run]:.3g}"
+        for run in runs
+    )
+    if len(enough):
+        return f"{len(runs)} further run{'s' * (len(runs) > 1)} would identify it: {places}"
+    return f"{count} further runs would leave {left[-1]:.0%} of its interval; the best first one: {places}"
+
+
+def _scores(draws: FloatArray) -> FloatArray:
+    """(draws, 1) normal scores: the same order without the outliers and infinities."""
+    normal, count = NormalDist(), len(draws)
+    return np.array([[normal.inv_cdf((rank + 0.5) / count)] for rank in draws.argsort(kind="stable").argsort()])

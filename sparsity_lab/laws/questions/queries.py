@@ -1,0 +1,198 @@
+"""Questions to a law: the loss at a point, the best sparsity of a budget, gains, contours, what a loss needs.
+
+Every function takes arrays, forms every combination of them, and answers with a table. Intervals stand wherever the
+law carries the draws of a bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.answers import Answer, grid
+from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
+from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule
+from sparsity_lab.laws.questions.optimum import (
+    FLOPS_PER_WEIGHT,
+    HIGHEST_SPARSITY,
+    chinchilla_compute,
+    dense_data,
+    dense_equivalent_size,
+    gain,
+    joint_optimum,
+    optimal_sparsity,
+)
+from sparsity_lab.laws.rows.runs import FloatArray
+
+CONFIDENCE = 0.9
+WIDEST_RATIO = 40.0
+"""contours are looked for within a factor e^±40 of the dense-optimal compute"""
+
+
+def predict(
+    law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Answer:
+    """Loss at every combination of sparsity, size and data."""
+    at = grid(sparsity=sparsity, nonzero=nonzero, data=data)
+    return Answer({**at, "loss": _known(law, lambda one: one.predict(**at), confidence)})
+
+
+def optimum(
+    law: Law,
+    nonzero: ArrayLike,
+    *,
+    compute: ArrayLike | None = None,
+    data: ArrayLike | None = None,
+    ratio: ArrayLike | None = None,
+    cost: Multiplier | None = None,
+    highest: float = HIGHEST_SPARSITY,
+    confidence: float = CONFIDENCE,
+) -> Answer:
+    """The sparsity at which N non-zero weights reach the lowest loss for a budget.
+
+    Args:
+        law: one that sees sparsity.
+        nonzero: N, weights.
+        compute: C, training FLOPs;
+        data: or D_dense = C / (6 N), what a dense model of N weights sees for the same compute;
+        ratio: or C / C_chin(N), in units of the compute for which a dense model of N weights is optimal.
+        cost: m(S); the paper's when None.
+        highest: the sparsest that is considered.
+        confidence: of the intervals.
+    """
+    (name, budget), *more = (
+        (name, values)
+        for name, values in (("compute", compute), ("data", data), ("ratio", ratio))
+        if values is not None
+    )
+    if more:
+        raise ValueError("one of compute, data and ratio, not several")
+    m, at = cost or SparseSchedule(), grid(nonzero=nonzero, budget=budget)
+    N, chinchilla = at["nonzero"], chinchilla_compute(law, at["nonzero"])
+    C = {"compute": at["budget"], "data": FLOPS_PER_WEIGHT * N * at["budget"], "ratio": chinchilla * at["budget"]}[name]
+    D = dense_data(C, N)
+    best = optimal_sparsity(law, N, D, m, highest=highest)
+    interval = _known(law, lambda one: optimal_sparsity(one, N, D, m, highest=highest), confidence)
+    columns = {
+        "nonzero": N,
+        "compute": C,
+        "compute_ratio": C / chinchilla,
+        "data_dense": D,
+        "optimal_sparsity": interval,
+        "dense": N / (1 - best),
+        "data": D / m(best),
+        "loss": law.predict(best, N, D / m(best)),
+        "dense_loss": law.predict(0.0, N, D),
+    }
+    return Answer(columns, _at_the_end(best, highest))
+
+
+def joint(
+    law: Law,
+    compute: ArrayLike,
+    *,
+    cost: Multiplier | None = None,
+    highest: float = HIGHEST_SPARSITY,
+    confidence: float = CONFIDENCE,
+) -> Answer:
+    """The sparsity and the size that a compute makes optimal together, beside the best dense model."""
+    C = np.asarray(compute, dtype=np.float64).ravel()
+    best = joint_optimum(law, C, cost, highest=highest)
+    dense = joint_optimum(law, C, cost, highest=0.0)
+    columns = {
+        "compute": C,
+        "optimal_sparsity": _known(law, lambda one: joint_optimum(one, C, cost, highest=highest).sparsity, confidence),
+        "optimal_nonzero": _known(law, lambda one: joint_optimum(one, C, cost, highest=highest).nonzero, confidence),
+        "dense": best.nonzero / (1 - best.sparsity),
+        "data": best.data,
+        "loss": best.loss,
+        "dense_loss": dense.loss,
+    }
+    return Answer(columns, _at_the_end(best.sparsity, highest))
+
+
+def gains(laws: Mapping[str, Law], sparsity: ArrayLike, *, confidence: float = CONFIDENCE) -> Answer:
+    """How many times larger a dense model must be to match a sparse one of as many non-zero weights."""
+    S = np.asarray(sparsity, dtype=np.float64).ravel()
+    columns: dict[str, Any] = {"sparsity": S}
+    for name, law in laws.items():
+        columns["gain" if len(laws) == 1 else name] = _known(law, lambda one: gain(one, S), confidence)
+    return Answer(columns)
+
+
+def equivalents(
+    law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Answer:
+    """The dense size that reaches, on the same data, the loss of N non-zero weights at each sparsity."""
+    at = grid(nonzero=nonzero, data=data, sparsity=sparsity)
+    size = _known(law, lambda one: dense_equivalent_size(one, at["sparsity"], at["nonzero"], at["data"]), confidence)
+    loss = law.predict(at["sparsity"], at["nonzero"], at["data"])
+    return Answer({**at, "loss": loss, "dense_equivalent": size}, _unreachable(size))
+
+
+def needed_data(
+    law: Law, loss: ArrayLike, sparsity: ArrayLike, nonzero: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Answer:
+    """The data with which N non-zero weights at each sparsity reach a loss."""
+    at = grid(loss=loss, nonzero=nonzero, sparsity=sparsity)
+    data = _known(law, lambda one: data_needed(one, at["loss"], at["sparsity"], at["nonzero"]), confidence)
+    return Answer({**at, "data": data}, _unreachable(data))
+
+
+def needed_size(
+    law: Law, loss: ArrayLike, sparsity: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Answer:
+    """The non-zero weights with which each sparsity and amount of data reach a loss."""
+    at = grid(loss=loss, data=data, sparsity=sparsity)
+    size = _known(law, lambda one: size_needed(one, at["loss"], at["sparsity"], at["data"]), confidence)
+    return Answer({**at, "nonzero": size}, _unreachable(size))
+
+
+def contours(
+    law: Law,
+    sparsity: ArrayLike,
+    nonzero: ArrayLike,
+    *,
+    cost: Multiplier | None = None,
+    highest: float = HIGHEST_SPARSITY,
+) -> Answer:
+    """The compute at which each sparsity becomes the optimal one, for each size.
+
+    Where sparsity acts on the size alone, C / C_chin of a contour is the same for every N: contours run parallel to
+    the dense-optimal line.
+    """
+    at = grid(sparsity=sparsity, nonzero=nonzero)
+    S, N = at["sparsity"], at["nonzero"]
+    chinchilla = np.log(chinchilla_compute(law, N))
+
+    def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
+        budget = dense_data(np.exp(chinchilla + log_ratio), N)
+        return np.asarray(optimal_sparsity(law, N, budget, cost, highest=highest) < S)
+
+    ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
+    ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
+    compute = np.exp(chinchilla) * ratio
+    notes = ("nan: no compute makes this sparsity the optimal one",) if np.isnan(ratio).any() else ()
+    return Answer({**at, "compute_ratio": ratio, "compute": compute, "data_dense": dense_data(compute, N)}, notes)
+
+
+def _known(law: Law, quantity: Callable[[Law], FloatArray], confidence: float) -> Any:
+    """A quantity with its interval, or alone where the law carries no draws."""
+    return quantity(law) if law.draws is None else law.interval(quantity, confidence)
+
+
+def _unreachable(needed: Any) -> tuple[str, ...]:
+    """Whether an answer is that no amount is enough."""
+    values = needed if isinstance(needed, np.ndarray) else np.stack(needed)
+    return ("inf: by this law no amount is enough",) if np.isinf(values).any() else ()
+
+
+def _at_the_end(best: FloatArray, highest: float) -> tuple[str, ...]:
+    """Whether the search for an optimum ended at its own limit."""
+    if not (best >= highest).any():
+        return ()
+    return (f"S_opt = {highest:g} is the end of the search: the optimum lies beyond, where no law was measured",)

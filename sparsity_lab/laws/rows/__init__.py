@@ -1,0 +1,1 @@
+"""Rows of any origin: tables, expressions over their columns, runs."""

@@ -1,0 +1,153 @@
+"""Runs measured by anyone: several files, columns under other names, rows chosen, and nothing dropped in silence.
+
+What is a mistake ends in an error that names file, line, column, what was found and what was expected: a column that
+is not there, a text where a number belongs, a loss that is zero or negative (another quantity than a loss), a size or
+amount of data that is missing or not positive, a sparsity outside [0, 1).
+
+What is part of life is left out and counted: rows without a finite loss (runs that failed, diverged or are not done),
+rows that are given twice (the same run in two exports: equal in every column that all files have), rows that a
+condition leaves out. Runs that differ in their loss alone are repeats (other seeds) and all stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.rows.expressions import condition, numbers
+from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
+from sparsity_lab.laws.rows.tables import Cell, Table, common_names, read_table
+from sparsity_lab.specs.choices import DataUnit
+
+NO_LOSS, TWICE, FILTERED = "without a finite loss", "given twice", "by the filter"
+PLAIN: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """Runs and how they were come by.
+
+    Attributes:
+        runs: labelled with the place of each row.
+        excluded: rows that were left out, by reason; reasons that apply to no row are not listed.
+        repeats: rows whose sparsity, size and data another row has too.
+    """
+
+    runs: Runs
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> int:
+        """Rows whose sparsity, size and data another row has too: the noise of seeds."""
+        runs = self.runs
+        return len(runs) - len(np.unique(np.stack([runs.sparsity, runs.nonzero, runs.data]), axis=1).T)
+
+
+def read_runs(
+    files: Sequence[Path | str] | Path | str,
+    *,
+    columns: Mapping[str, str] = PLAIN,
+    where: str | None = None,
+    data_unit: DataUnit = "tokens",
+) -> Input:
+    """Read runs from one file or several, joined.
+
+    Args:
+        files: CSV, TSV, JSON, JSON lines or Parquet.
+        columns: for each of sparsity, nonzero, data and loss that has another name or unit in the files: the column, or
+            an expression of columns such as 'steps * 65536' or '1 - nonzero / dense'.
+        where: a condition on the files' columns and these four; the rows that meet it are kept.
+        data_unit: what data counts.
+
+    Raises:
+        RecordError: a file cannot be read, a row is wrong (see above), or no row is left.
+        MachineError: a file is Parquet and pyarrow is missing.
+    """
+    paths = [files] if isinstance(files, str | Path) else list(files)
+    return select_runs([read_table(path) for path in paths], columns=columns, where=where, data_unit=data_unit)
+
+
+def select_runs(
+    tables: Sequence[Table],
+    *,
+    columns: Mapping[str, str] = PLAIN,
+    where: str | None = None,
+    data_unit: DataUnit = "tokens",
+) -> Input:
+    """The runs in tables; as `read_runs`."""
+    strange = sorted(set(columns) - set(COLUMNS))
+    if strange:
+        raise RecordError("no such quantity", field="columns", found=strange[0], expected=" or ".join(COLUMNS))
+    parts = [_named(table, columns) for table in tables]
+    kept = [condition(where, part, "where") if where else np.ones(len(part), dtype=bool) for part in parts]
+    rows = np.concatenate([np.stack([part.numbers(name) for name in COLUMNS], axis=1) for part in parts])
+    chosen, places = np.concatenate(kept), [place for part in parts for place in part.places]
+    finished = np.isfinite(rows[:, COLUMNS.index("loss")])
+    first = _first_of_equals(parts)
+    use = chosen & finished & first
+    _check(rows, use, places)
+    counts = {
+        FILTERED: int((~chosen).sum()),
+        NO_LOSS: int((chosen & ~finished).sum()),
+        TWICE: int((chosen & finished & ~first).sum()),
+    }
+    excluded = {reason: count for reason, count in counts.items() if count}
+    if not use.any():
+        found = ", ".join(f"{count} {reason}" for reason, count in excluded.items()) or "no rows"
+        raise RecordError("holds no run", where=", ".join(str(part.path) for part in parts), found=found)
+    labels = tuple(place for place, used in zip(places, use, strict=True) if used)
+    S, N, D, loss = rows[use].T
+    return Input(Runs(S, N, D, loss, data_unit, labels), excluded)
+
+
+def _named(table: Table, columns: Mapping[str, str]) -> Table:
+    """The table with the four quantities beside its own columns."""
+    named: dict[str, Sequence[Cell]] = dict(table.columns)
+    for name in COLUMNS:
+        if name not in columns and name not in table.columns:
+            known, hint = ", ".join(table.columns) or "none", f"--columns {name}=..."
+            raise RecordError(f"lacks the column {name}", where=table.path, found=known, expected=f"{name}, or {hint}")
+        named[name] = numbers(columns.get(name, name), table, f"columns.{name}").tolist()
+    return Table(table.path, named, table.places)
+
+
+def _first_of_equals(parts: Sequence[Table]) -> NDArray[np.bool_]:
+    """(rows,) false for a row that equals an earlier one in every column that all tables have."""
+    names = common_names(parts)
+    seen: set[tuple[Cell, ...]] = set()
+    first = []
+    for part in parts:
+        for row in zip(*(part.columns[name] for name in names), strict=True):
+            first.append(row not in seen)
+            seen.add(row)
+    return np.array(first, dtype=bool)
+
+
+def _check(rows: FloatArray, use: NDArray[np.bool_], places: Sequence[str]) -> None:
+    """Refuse rows that are used and cannot be right, naming the first."""
+    sparsity = rows[:, 0]
+    if (bad := use & ~((sparsity >= 0) & (sparsity < 1))).any():
+        percent = (sparsity[bad] >= 1).all() and (sparsity[bad] < 100).all()
+        hint = "; in percent? --columns sparsity=sparsity/100" if percent else ""
+        raise _refusal("sparsity", sparsity, bad, places, f"a fraction, 0 <= sparsity < 1{hint}")
+    for position, name in enumerate(COLUMNS[1:], 1):
+        column = rows[:, position]
+        if (bad := use & ~((column > 0) & np.isfinite(column))).any():
+            hint = f"; leave such rows out with --where '{name} > 0'"
+            raise _refusal(name, column, bad, places, f"{name} > 0{hint}")
+
+
+def _refusal(
+    name: str, column: FloatArray, bad: NDArray[np.bool_], places: Sequence[str], expected: str
+) -> RecordError:
+    row, others = int(bad.argmax()), int(bad.sum()) - 1
+    missing = bool(np.isnan(column[row]))
+    message = ("is missing" if missing else "cannot be right") + (f" (and in {others} rows more)" if others else "")
+    found = None if missing else float(column[row])
+    return RecordError(message, where=places[row], field=name, found=found, expected=expected)

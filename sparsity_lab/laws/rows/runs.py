@@ -1,0 +1,127 @@
+"""Tables of measured runs: what a law is fitted to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.rows.tables import Table, read_table
+from sparsity_lab.specs.choices import DataUnit
+
+FloatArray = NDArray[np.float64]
+COLUMNS = ("sparsity", "nonzero", "data", "loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """One row a run: float64 columns of equal length, checked when made and read-only from then on.
+
+    Attributes:
+        sparsity: (rows,) fraction of prunable weights that are exactly zero, 0 <= S < 1.
+        nonzero: (rows,) non-zero prunable weights N, > 0.
+        data: (rows,) training examples or tokens D, > 0, in `data_unit`.
+        loss: (rows,) held-out loss in nats, > 0.
+        data_unit: what `data` counts.
+        labels: (rows,) names of the runs, or empty.
+
+    Raises:
+        RecordError: a column is empty, of another length or holds a value outside its range.
+    """
+
+    sparsity: FloatArray
+    nonzero: FloatArray
+    data: FloatArray
+    loss: FloatArray
+    data_unit: DataUnit = "tokens"
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in COLUMNS:
+            object.__setattr__(self, name, _frozen_column(name, getattr(self, name)))
+        if len(self) == 0:
+            raise RecordError("holds no run", field="runs", found=0, expected="at least one row")
+        for name in COLUMNS:
+            _check_column(name, self.column(name), len(self))
+        if self.labels and len(self.labels) != len(self):
+            raise RecordError("one label a row", field="labels", found=len(self.labels), expected=f"{len(self)} labels")
+
+    def __len__(self) -> int:
+        return len(self.sparsity)
+
+    @classmethod
+    def from_csv(cls, path: Path | str, data_unit: DataUnit = "tokens") -> Runs:
+        """Read a table with the columns sparsity, nonzero, data and loss, all of it good; others are left alone.
+
+        `inputs.read_runs` reads what is not so tidy.
+
+        Raises:
+            RecordError: the file cannot be read, lacks a column, or a cell is missing, no number or outside its range.
+        """
+        table = read_table(path)
+        S, N, D, loss = (_complete(table, name) for name in COLUMNS)
+        try:
+            return cls(S, N, D, loss, data_unit, table.places)
+        except RecordError as error:
+            raise RecordError(str(error), where=path) from None
+
+    def column(self, name: str) -> FloatArray:
+        """The column of that name."""
+        return cast("FloatArray", getattr(self, name))
+
+    def select(self, mask: ArrayLike) -> Runs:
+        """The rows where `mask`, (rows,) of bool, is true.
+
+        Raises:
+            RecordError: no row is selected.
+        """
+        keep = np.asarray(mask, dtype=bool)
+        labels = tuple(label for label, kept in zip(self.labels, keep, strict=True) if kept) if self.labels else ()
+        S, N, D, loss = (self.column(name)[keep] for name in COLUMNS)
+        return Runs(S, N, D, loss, self.data_unit, labels)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the rows, whatever their order, and of the unit of their data."""
+        rows = sorted(zip(*(self.column(name).tolist() for name in COLUMNS), strict=True))
+        return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
+
+
+def _complete(table: Table, name: str) -> FloatArray:
+    column = table.numbers(name)
+    if np.isnan(column).any():
+        raise RecordError("is missing", where=table.places[int(np.isnan(column).argmax())], field=name)
+    return column
+
+
+def _frozen_column(name: str, values: ArrayLike) -> FloatArray:
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise RecordError("holds something that is not a number", field=name) from None
+    if column.ndim != 1:
+        raise RecordError("must be one value a row", field=name, found=f"{column.ndim} dimensions")
+    column.flags.writeable = False
+    return column
+
+
+def _check_column(name: str, column: FloatArray, rows: int) -> None:
+    if len(column) != rows:
+        raise RecordError("columns differ in length", field=name, found=len(column), expected=f"{rows} rows")
+    _refuse(name, column, ~np.isfinite(column), "a finite number")
+    if name == "sparsity":
+        _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
+    else:
+        _refuse(name, column, column <= 0, f"{name} > 0")
+
+
+def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        message = f"row {row} of {len(column)} is unusable" + (f", {bad.sum()} rows in all" if bad.sum() > 1 else "")
+        raise RecordError(message, field=name, found=float(column[row]), expected=expected)

@@ -1,0 +1,1 @@
+"""How far the rows determine a fit: covariance, bootstrap, profiles, identifiability."""

@@ -1,0 +1,188 @@
+"""How far the runs determine a law: the bootstrap, intervals of anything derived from it, and verdicts.
+
+The bootstrap refits the law to resamples of the runs, drawn with replacement: of single rows, or of whole sizes (all
+rows of one N stand or fall together), which also lets the law be wrong in a way that runs of one size share. A
+resample is a set of weights on the same rows, so all replicates are one batch of the solver, started from the fitted
+minimum, from the other minima the fit saw, and from jittered copies of the first: a resample's minimum may be in
+another valley. Intervals are percentiles of the quantity over the replicates (Efron 1979): they do not care how a
+parameter is written, hold for whatever is derived from the law, and on grids like the paper's contain the truth about
+as often as they say (docs/laws.md has the counts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, assert_never
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.fit import Fit
+from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.solver import minimise
+from sparsity_lab.laws.fitting.starts import box_for
+from sparsity_lab.laws.rows.runs import FloatArray
+
+Resample = Literal["rows", "sizes"]
+SAME_SIZE = 0.02
+"""sizes whose logs differ by less are one: real models miss their targets by a little"""
+FEWEST_SIZES = 3
+JITTERED = 1
+"""jittered starts of every replicate, beside the known minima"""
+JITTER = 0.5
+"""standard deviation of the jitter, in logs"""
+WIDEST = 1.0
+"""an interval wider than this, relative to the value, does not identify the parameter"""
+
+
+class Interval(NamedTuple):
+    """A value and the interval around it; arrays of the quantity's shape."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the runs identify a parameter or a derived quantity, and if not why.
+
+    Attributes:
+        name: of what.
+        value: at the minimum.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        identified: the verdict.
+        reason: for it, in words.
+        remedy: what data would identify it, in words; empty where it is identified or nobody asked.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    identified: bool
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Refits to resampled runs.
+
+    Attributes:
+        fit: what was resampled.
+        draws: parameters in raw units, each an array (replicates,).
+        unconverged: replicates whose gradient did not reach zero; they are kept, at the lowest objective reached.
+        seed: of the resamples.
+        resample: what was drawn: 'rows' or 'sizes'.
+    """
+
+    fit: Fit
+    draws: NamedTuple
+    unconverged: int
+    seed: int
+    resample: Resample = "rows"
+
+    def __len__(self) -> int:
+        return len(self.draws[0])
+
+    def verdicts(self, confidence: float = 0.9) -> tuple[Verdict, ...]:
+        """For each parameter: its interval and whether the runs identify it.
+
+        A parameter is identified if it is at no bound, no other parameter can make up for it, and its interval is no
+        wider than its value.
+        """
+        values, draws = self.fit.params._asdict(), self.draws._asdict()
+        return tuple(_verdict(self.fit, name, percentiles(values[name], draws[name], confidence)) for name in values)
+
+
+def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resample = "rows") -> Bootstrap:
+    """Refit `fit` to `replicates` resamples of its runs, all at once.
+
+    Args:
+        fit: the fit.
+        replicates: number of resamples.
+        seed: of the resamples.
+        resample: 'rows', or 'sizes' to draw whole sizes N with all their rows: wider, and with few sizes crude.
+
+    Raises:
+        RecordError: the runs have fewer than three sizes, too few to resample.
+    """
+    if replicates < 1:
+        raise ValueError(f"replicates must be positive, found {replicates}")
+    rng = np.random.default_rng(seed)
+    weights = _weights(fit, replicates, resample, rng)
+    starts = _starts(fit, replicates, rng)
+    tries = len(starts) // replicates
+    objective = Objective(
+        fit.form.design(fit.runs, fit.units), fit.runs.loss, fit.residual, fit.delta, np.tile(weights, (tries, 1))
+    )
+    solution = minimise(objective, starts, box_for(fit.form, fit.runs))
+    best = solution.value.reshape(tries, replicates).argmin(axis=0) * replicates + np.arange(replicates)
+    draws = fit.form.to_params(solution.theta[best], fit.units)
+    return Bootstrap(fit, draws, int((~solution.converged[best]).sum()), seed, resample)
+
+
+def percentiles(value: ArrayLike, draws: ArrayLike, confidence: float) -> Interval:
+    """The central interval of `draws` along their first axis, with `value` beside it; ends may be infinite."""
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    with np.errstate(invalid="ignore"):  # between two infinite draws there is nothing to interpolate
+        between = np.quantile(np.asarray(draws), tails, axis=0)
+    nearest = np.quantile(np.asarray(draws), tails, axis=0, method="nearest")
+    low, high = np.where(np.isfinite(between), between, nearest)
+    return Interval(np.asarray(value, dtype=np.float64), low, high)
+
+
+def sizes_of(nonzero: FloatArray) -> NDArray[np.intp]:
+    """(rows,) which size each run has, counted from the smallest: sizes within 2 % of a neighbour are one."""
+    order = np.argsort(nonzero, kind="stable")
+    sizes = np.empty(len(nonzero), dtype=np.intp)
+    sizes[order] = np.concatenate([[0], np.cumsum(np.diff(np.log(nonzero[order])) > SAME_SIZE)])
+    return sizes
+
+
+def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Generator) -> FloatArray:
+    """(replicates, rows) weights that sum to one."""
+    rows = len(fit.runs)
+    match resample:
+        case "rows":
+            return np.asarray(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows)
+        case "sizes":
+            counts = _drawn_sizes(sizes_of(fit.runs.nonzero), replicates, rng)
+            return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+        case _:
+            assert_never(resample)
+
+
+def _drawn_sizes(sizes: NDArray[np.intp], replicates: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """(replicates, rows): how often each row's size was drawn; resamples of one size alone are drawn again."""
+    count = int(sizes.max()) + 1
+    if count < FEWEST_SIZES:
+        raise RecordError("too few sizes to resample", field="nonzero", found=count, expected=f"{FEWEST_SIZES} or more")
+    drawn = np.zeros((0, count), dtype=np.intp)
+    while len(drawn) < replicates:
+        more = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
+        drawn = np.concatenate([drawn, more[(more > 0).sum(axis=1) > 1]])
+    return drawn[:replicates, sizes]
+
+
+def _starts(fit: Fit, replicates: int, rng: np.random.Generator) -> FloatArray:
+    """(tries · replicates, P): for every replicate the fit's minima, then jittered copies of the best."""
+    shape = (replicates, len(fit.coordinates))
+    known = [np.broadcast_to(minimum, shape) for minimum in fit.minima]
+    jittered = [fit.coordinates + rng.normal(scale=JITTER, size=shape) for _ in range(JITTERED)]
+    return np.concatenate([*known, *jittered])
+
+
+def _verdict(fit: Fit, name: str, interval: Interval) -> Verdict:
+    value, low, high = (float(part) for part in interval)
+    reasons = []
+    if name in fit.at_bounds:
+        reasons.append("it stands at a bound")
+    if name in fit.undetermined:
+        reasons.append("other parameters can make up for it: the runs have too few different values")
+    if high - low > WIDEST * abs(value):
+        reasons.append(f"its interval is {(high - low) / abs(value):.3g} times its value")
+    return Verdict(name, value, low, high, not reasons, "; ".join(reasons) or "its interval is narrower than its value")

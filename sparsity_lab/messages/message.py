@@ -1,0 +1,33 @@
+"""Something to say, as a value: it is compared, stored and decided on by its key, and never by its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias, Union
+
+Value: TypeAlias = Union[float, int, str, "Message", tuple["Message", ...]]
+"""a number, a name as it stands, something to say within the sentence, or several such"""
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something to say.
+
+    Attributes:
+        key: of a template, in the catalogue of every language.
+        values: what the template's holes stand for.
+    """
+
+    key: str
+    values: Mapping[str, Value] = field(default_factory=lambda: NOTHING)
+
+    def __hash__(self) -> int:
+        return hash((self.key, *sorted(self.values.items(), key=lambda item: item[0])))
+
+
+def message(key: str, **values: Value) -> Message:
+    """A message with its values as keywords."""
+    return Message(key, values)

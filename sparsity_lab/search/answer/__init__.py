@@ -1,0 +1,1 @@
+"""From trials to an answer: optimum, interval, trend."""

@@ -1,0 +1,231 @@
+"""From trials to an answer: the optimum of every budget with its interval, the flat region, the trend and the front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
+from sparsity_lab.search.answer.by_law import LawOptimum
+from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
+from sparsity_lab.search.answer.noise import Noise, noise_of
+from sparsity_lab.search.answer.optimum import Optimum, contradiction, optimum_by, optimum_on
+from sparsity_lab.search.answer.repeats import candidates
+from sparsity_lab.search.answer.trend import trend_of
+from sparsity_lab.specs.choices import DataUnit
+from sparsity_lab.specs.searches import SearchSpec
+
+KINDS = ("regime", "pattern", "allocation")
+"""parameters of which every value has a curve of its own"""
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """One N and budget that is asked about.
+
+    Attributes:
+        nonzero: N.
+        budget: in the search's budget unit.
+        data_dense: the budget as data.
+    """
+
+    nonzero: int
+    budget: float
+    data_dense: int
+
+
+NOTHING: Mapping[Target, LawOptimum] = MappingProxyType({})
+
+
+def conclude(
+    study: str,
+    spec: SearchSpec,
+    data_unit: DataUnit,
+    trials: Mapping[Target, Sequence[TrialRecord]],
+    *,
+    noise: float | None,
+    confidence: float,
+    explored: Sequence[TrialRecord] = (),
+    by_law: Mapping[Target, LawOptimum] = NOTHING,
+) -> SearchResult:
+    """The search's answer.
+
+    The trend rests on the curves of single budgets, whatever the optima come from: a law's form may leave the optimum
+    no choice but to rise with data.
+
+    Args:
+        study: name of the study.
+        spec: what was searched.
+        data_unit: what budgets count.
+        trials: of each N and budget, the dense anchor among them.
+        noise: standard deviation between seeds, nats, where it was measured.
+        confidence: of the intervals.
+        explored: trials at other N and budgets.
+        by_law: what a law says of each N and budget; where it is not usable, left out.
+    """
+    rng = np.random.default_rng(abs(spec.seed))
+    points = {asked: points_of(spec, of_best_kind(found)) for asked, found in trials.items()}
+    level = noise_of(list(points.values()), list(trials.values()), noise, rng)
+    curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
+    order = sorted(trials)
+    every = [trial for asked in order for trial in trials[asked]] + list(explored)
+    sizes = dict.fromkeys(asked.nonzero for asked in order)
+    return SearchResult(
+        study=study,
+        regimes=spec.regimes,
+        cost=spec.cost,
+        budget_unit=spec.budget_unit,
+        data_unit=data_unit,
+        objectives=spec.objectives,
+        sampler=spec.sampler,
+        noise=level.value,
+        noise_source=level.source,
+        confidence=confidence,
+        budgets=tuple(
+            _budget(
+                spec,
+                asked,
+                trials[asked],
+                _alone(trials[asked], curves[asked], level, confidence) if asked in curves else None,
+                optimum_by(by_law[asked], confidence) if asked in by_law else None,
+            )
+            for asked in order
+        ),
+        explored=tuple(explored),
+        trends=tuple(
+            trend_of(
+                nonzero,
+                {
+                    asked.data_dense: curves[asked].optima
+                    for asked in order
+                    if asked in curves and asked.nonzero == nonzero
+                },
+                sum(asked.nonzero == nonzero for asked in order),
+                spec.space.sparsity.ends,
+                confidence,
+            )
+            for nonzero in sizes
+        ),
+        front=front(every) if len(spec.objectives) > 1 else (),
+        flops=math.fsum({trial.fingerprint: trial.flops for trial in every}.values()),
+    )
+
+
+def points_of(spec: SearchSpec, trials: Sequence[TrialRecord]) -> Points:
+    """The finished trials inside the space; a dense anchor below it is compared with, not fitted."""
+    lowest = spec.space.sparsity.ends[0]
+    pairs = [(t.sparsity, t.loss) for t in trials if t.loss is not None and (lowest == 0 or not _is_dense(t))]
+    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return Points(table[:, 0], table[:, 1])
+
+
+def of_best_kind(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Dense trials and those of the regime, pattern and allocation of the best sparse one.
+
+    Other parameters (pruning's start and end, the learning rate) stay mixed, and add to the scatter about the curve.
+    """
+    sparse = [(t.loss, k) for k, t in enumerate(trials) if t.loss is not None and not _is_dense(t)]
+    if not sparse:
+        return list(trials)
+    best = _kind(trials[min(sparse)[1]])
+    return [trial for trial in trials if _is_dense(trial) or _kind(trial) == best]
+
+
+def front(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Finished trials that no other equals or beats in every objective; of equal ones the first."""
+    rows = [(trial, trial.values) for trial in trials if trial.values is not None]
+    kept: list[tuple[TrialRecord, tuple[float, ...]]] = []
+    for trial, values in sorted(rows, key=lambda row: row[1]):  # who beats a row comes before it, or equals it
+        if not any(all(a <= b for a, b in zip(other, values, strict=True)) for _, other in kept):
+            kept.append((trial, values))
+    return tuple(trial for trial, _ in kept)
+
+
+def _alone(trials: Sequence[TrialRecord], curve: Curve, noise: Noise, confidence: float) -> Optimum:
+    """What the trials of one budget say by themselves."""
+    dense = _dense_losses(trials)
+    if not dense:
+        return optimum_on(curve, None, confidence)
+    normal = np.random.default_rng(len(trials)).normal(size=len(noise.scale))
+    spread = noise.value * noise.scale / math.sqrt(len(dense)) * normal
+    return optimum_on(curve, np.mean(dense) + spread - spread.mean(), confidence)
+
+
+def _budget(
+    spec: SearchSpec,
+    asked: Target,
+    trials: Sequence[TrialRecord],
+    alone: Optimum | None,
+    by_law: Optimum | None,
+) -> BudgetResult:
+    optimum = by_law or alone
+    dense = _dense_losses(trials)
+    found = optimum if optimum is not None and optimum.identified else None
+    best_loss, best_sparsity, best_params = _best(trials)
+    low, high = optimum.interval if optimum else (None, None)
+    gained = optimum.gained if optimum and found else None
+    flat_low, flat_high = optimum.flat if optimum else spec.space.sparsity.ends
+    finished = sum(trial.finished for trial in trials)
+    verdict = optimum.verdict + contradiction(optimum, alone) if optimum else _too_few(finished)
+    return BudgetResult(
+        nonzero=asked.nonzero,
+        budget=asked.budget,
+        data_dense=asked.data_dense,
+        compute=6.0 * asked.nonzero * asked.data_dense,
+        trials=tuple(trials),
+        dense_loss=float(np.mean(dense)) if dense else None,
+        best_sparsity=best_sparsity,
+        best_loss=best_loss,
+        best_params=best_params,
+        optimum=found.sparsity if found else None,
+        optimum_low=low,
+        optimum_high=high,
+        optimum_loss=found.loss if found else None,
+        gained=gained[0] if gained else None,
+        gained_low=gained[1] if gained else None,
+        gained_high=gained[2] if gained else None,
+        flat_low=flat_low,
+        flat_high=flat_high,
+        curve=optimum.band if optimum else None,
+        estimate=optimum.source if optimum else "curve",
+        verdict=_lost(trials) + verdict,
+    )
+
+
+def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, Params]:
+    """Loss, trained sparsity and parameters of the best point, by its mean over seeds."""
+    found = [(c.mean, k, c) for k, c in enumerate(candidates(trials))]
+    if not found:
+        return math.nan, math.nan, {}
+    loss, _, best = min(found)
+    return loss, next(t.sparsity for t in trials if t.params == best.params and t.finished), best.params
+
+
+def _dense_losses(trials: Sequence[TrialRecord]) -> list[float]:
+    return [trial.loss for trial in trials if _is_dense(trial) and trial.loss is not None]
+
+
+def _is_dense(trial: TrialRecord) -> bool:
+    return trial.params.get("sparsity", trial.sparsity) == 0
+
+
+def _kind(trial: TrialRecord) -> tuple[object, ...]:
+    return tuple(trial.params.get(name) for name in KINDS)
+
+
+def _too_few(finished: int) -> str:
+    return f"not identified: {finished} finished trial{'' if finished == 1 else 's'} determine no curve"
+
+
+def _lost(trials: Sequence[TrialRecord]) -> str:
+    """How many trials came to nothing, in brackets."""
+    counts = {word: sum(t.state == state for t in trials) for state, word in _WORDS.items()}
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"({told} of {len(trials)} trials) " if told else ""
+
+
+_WORDS = {"diverged": "diverged", "stopped": "given up early"}

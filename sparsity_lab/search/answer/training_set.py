@@ -1,0 +1,137 @@
+"""What a law learns a search's answer from: runs of the grid and trials, by what they really were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.searches import TrialRecord
+from sparsity_lab.laws import Runs
+from sparsity_lab.laws.questions.multipliers import Multiplier as Curve
+from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.search.answer.by_law import LawOptimum, optima
+from sparsity_lab.search.answer.conclude import KINDS, Target
+from sparsity_lab.search.propose.loss_surface import Surface
+from sparsity_lab.search.propose.targets import Targets
+from sparsity_lab.search.requests import SPARSITY, Multiplier, Params
+from sparsity_lab.search.storage.trials import StoredTrial
+from sparsity_lab.specs.searches import SearchSpec
+
+Kind = tuple[object, ...]
+"""regime, pattern and allocation of a trial, as far as it was asked for them"""
+
+
+@dataclass(frozen=True)
+class PriorRun:
+    """A run that was made before the search, and how a search would ask for it."""
+
+    nonzero: int
+    """N asked for"""
+    params: Params
+    seed: int
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One finished run."""
+
+    sparsity: float
+    nonzero: float
+    data: float
+    loss: float
+    kind: Kind | None
+    """None for a dense run"""
+
+
+def observations(earlier: Sequence[PriorRun], entries: Sequence[StoredTrial]) -> list[Observation]:
+    """Every finished run once, with the sparsity, N and data that it really had."""
+    found: dict[str, Observation] = {}
+    for one in earlier:
+        if one.record.finished:
+            run = one.record
+            found[run.fingerprint] = Observation(run.sparsity, run.nonzero, run.data, run.loss, kind_of(one.params))
+    for entry in entries:
+        assert entry.outcome is not None, "a round is over"
+        known = entry.outcome.facts
+        if known["loss"] is not None:
+            facts = entry.proposal.facts
+            found[facts["fingerprint"]] = Observation(
+                known["sparsity"], known["nonzero"], known["data"], known["loss"], kind_of(facts["ask"]["settings"])
+            )
+    return list(found.values())
+
+
+def kind_of(params: Params) -> Kind | None:
+    """The curve that a run with these parameters lies on; None for a dense one, which lies on all."""
+    return tuple(params.get(name) for name in KINDS) if params[SPARSITY] else None
+
+
+def runs_of(known: Sequence[Observation], kind: Kind | None = None) -> Runs | None:
+    """As a law wants them; only dense ones and those of a kind where one is given."""
+    rows = [
+        (one.sparsity, one.nonzero, one.data, one.loss) for one in known if kind is None or one.kind in {None, kind}
+    ]
+    return Runs(*np.array(rows, dtype=np.float64).T) if rows else None
+
+
+def relative(noise: float | None, runs: Runs | None) -> float | None:
+    """Noise in nats as that of ln L, for runs of a typical loss.
+
+    What was measured between seeds must be told: a law that does not fit is else taken for noisy runs.
+    """
+    return noise / float(np.median(runs.loss)) if noise and runs else None
+
+
+def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: Multiplier) -> Targets:
+    """What is asked of a law: the optimum of every N and budget, at the cost of the first regime."""
+    named = {"regime": spec.regimes[0]} if len(spec.regimes) > 1 else {}
+    nonzero = max(one.nonzero for one in asked)
+
+    def cost(sparsity: FloatArray) -> FloatArray:
+        flat = np.ravel(np.asarray(sparsity, dtype=np.float64))
+        values = [multiplier(nonzero, {SPARSITY: float(S), **named}) for S in flat]
+        return np.reshape(np.array(values, dtype=np.float64), np.shape(sparsity))
+
+    curve: Curve = cost
+    low, high = spec.space.sparsity.ends
+    return Targets.of(
+        [one.nonzero for one in asked], [one.data_dense for one in asked], curve, low, max(high, low + 0.1)
+    )
+
+
+def answers(
+    targets: Targets,
+    trials: Mapping[Target, Sequence[TrialRecord]],
+    known: Sequence[Observation],
+    confidence: float,
+    noise: float | None = None,
+) -> dict[Target, LawOptimum]:
+    """What the law says of each N and budget, of the kind that is best at most of them; nothing where it cannot.
+
+    Args:
+        targets: of the budgets, in the order of `trials`.
+        trials: at each N and budget.
+        known: all finished runs.
+        confidence: of the intervals.
+        noise: standard deviation of the loss between seeds, nats, where it was measured.
+    """
+    best = {asked: _best_kind(found) for asked, found in trials.items()}
+    votes = Counter(kind for kind in best.values() if kind is not None)
+    kind = votes.most_common(1)[0][0] if votes else None
+    runs = runs_of(known, kind)
+    surface = None if runs is None else Surface.learn(runs, noise=relative(noise, runs))
+    if surface is None or not surface.usable:
+        return {}
+    told = zip(trials, optima(surface, targets, confidence), strict=True)
+    return {asked: answer for asked, answer in told if best[asked] in {None, kind}}
+
+
+def _best_kind(trials: Sequence[TrialRecord]) -> Kind | None:
+    """Kind of the sparse trial with the lowest loss; None where there is none."""
+    sparse = [(t.loss, number) for number, t in enumerate(trials) if t.loss is not None and t.params[SPARSITY]]
+    return kind_of(trials[min(sparse)[1]].params) if sparse else None

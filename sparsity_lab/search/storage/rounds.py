@@ -1,0 +1,178 @@
+"""A round of a search, played by any number of processes: write down, claim, run, tell, and wait for the others.
+
+Which trials a round has follows from the finished rounds before it, so every process finds the same ones. Whoever comes
+first writes them down; after that each process claims trials that wait, or that a dead process left, until all are
+finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from secrets import SystemRandom
+
+from sparsity_lab.errors import InputError
+from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, heartbeat
+from sparsity_lab.search.storage.trial_store import TrialStore
+from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
+
+Run = Callable[[Sequence[StoredTrial]], Sequence[Outcome]]
+"""runs the trials claimed, and returns their outcomes in the same order"""
+Propose = Callable[[str], Iterable[Proposal]]
+"""a round's trials of one study: a pure function of the finished rounds before"""
+Slots = Mapping[str, Sequence[int]]
+"""a round's slots of each study, by the study's name"""
+
+CHANCE = SystemRandom()
+GROWTH = 1.2
+"""of the pauses of a process that waits: it looks again after about a fifth of the time that it has waited already"""
+
+
+@dataclass(eq=False)
+class RoundWorker:
+    """One process of a search.
+
+    Attributes:
+        ledger: where all processes of the search meet.
+        run: runs claimed trials.
+        most: trials claimed at a time; None for all there are, which leaves other processes none.
+        objectives: how many values a trial has.
+        patience: how long to wait for others.
+        owner: this process.
+    """
+
+    ledger: TrialStore
+    run: Run
+    most: int | None = None
+    objectives: int = 1
+    patience: Timeouts = field(default_factory=Timeouts)
+    owner: Owner = field(default_factory=Owner.here)
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.patience.grace)
+        self._pause = self.patience.poll
+        self._leads = True
+        """whether it is up to this process to write the round down"""
+        self._missing = (0, time.monotonic())
+        """how many trials are yet to be written down, and since when that number has not changed"""
+
+    def play(self, slots: Slots, propose: Propose) -> dict[str, list[StoredTrial]]:
+        """Take part in a round until all its trials are finished.
+
+        Args:
+            slots: what the round consists of.
+            propose: asked for the trials of a study when some are not written down yet.
+
+        Returns:
+            The finished trials of each study, in order of their slots.
+
+        Raises:
+            MachineError: the storage cannot be written; what is finished stays so.
+            RecordError: the storage is damaged.
+        """
+        while True:
+            known = self._read(slots)
+            entries = [entry for study in known.values() for entry in study.values()]
+            missing = {study: set(asked) - known[study].keys() for study, asked in slots.items()}
+            if not any(missing.values()) and all(entry.outcome for entry in entries):
+                self._leads = self._told_last(entries)
+                return {study: [known[study][slot] for slot in asked] for study, asked in slots.items()}
+            if self._should_write(sum(map(len, missing.values()))):
+                self._leads = self._write_down(missing, propose)
+            elif mine := self._claimed(entries):
+                self._work(mine)
+            else:
+                self._wait()
+
+    def _told_last(self, entries: Sequence[StoredTrial]) -> bool:
+        """Whether this process ended the round, or one that is no more did: it writes the next one down.
+
+        Everyone sees the same trial as the last, so that processes seldom write down the same.
+        """
+        lease = max(entries, key=lambda entry: (entry.ended, entry.identity)).lease
+        return lease is None or lease.owner == self.owner or lease.owner.gone
+
+    def _should_write(self, missing: int) -> bool:
+        """Whether trials are missing that this process, or for too long nobody, writes down."""
+        before, since = self._missing
+        now = time.monotonic()
+        if missing != before:
+            self._missing = missing, (since := now)
+        return missing > 0 and (self._leads or now - since >= self.patience.settle)
+
+    def _read(self, slots: Slots) -> dict[str, dict[int, StoredTrial]]:
+        """The round's real trials as they stand; doubles are told so."""
+        books = self.ledger.read(slots)
+        for book in books.values():
+            for double in book.doubles:
+                self.ledger.dismiss(double)
+        return {
+            study: {s: books[study].real[s] for s in asked if s in books[study].real} for study, asked in slots.items()
+        }
+
+    def _write_down(self, missing: Mapping[str, set[int]], propose: Propose) -> bool:
+        """Add the missing trials; False as soon as another process turns out to be doing it too."""
+        for study, wanted in missing.items():
+            for proposal in propose(study) if wanted else ():
+                if proposal.slot in wanted:
+                    identity = self.ledger.enqueue(study, proposal, self.objectives)
+                    if self.ledger.read([study])[study].real[proposal.slot].identity != identity:
+                        return False
+        return True
+
+    def _claimed(self, entries: Sequence[StoredTrial]) -> list[StoredTrial]:
+        """Trials that are now this process's: such as wait, then such as have been abandoned."""
+        waiting = [entry for entry in entries if entry.state == "waiting"]
+        if self.most is not None:
+            CHANCE.shuffle(waiting)  # else all processes would go for the same one
+        mine = list(islice((entry for entry in waiting if self.ledger.claim(entry, Lease(self.owner))), self.most))
+        running = [entry for entry in entries if entry.state == "running"]
+        stale = [entry for entry in running if self._watch.is_stale((entry.study, entry.number), entry.lease)]
+        left = None if self.most is None else self.most - len(mine)
+        return mine + self._taken_over(stale[:left])
+
+    def _taken_over(self, stale: Sequence[StoredTrial]) -> list[StoredTrial]:
+        """Those of the stale trials that no other process has taken over meanwhile."""
+        unclaimed = (entry for entry in stale if self.ledger.lease(entry) == entry.lease)
+        taken = [entry for entry in unclaimed if self.ledger.renew(entry, Lease(self.owner))]
+        if taken:
+            time.sleep(self.patience.settle)
+        return [entry for entry in taken if self._holds(entry)]
+
+    def _holds(self, entry: StoredTrial) -> bool:
+        lease = self.ledger.lease(entry)
+        return lease is not None and lease.owner == self.owner
+
+    def _work(self, mine: Sequence[StoredTrial]) -> None:
+        """Run claimed trials and tell their outcomes; whatever goes wrong, others may claim them at once."""
+        try:
+            with heartbeat(self._heart(mine), self.patience.beat):
+                for entry, outcome in zip(mine, self.run(mine), strict=True):
+                    self.ledger.finish(entry, outcome)
+        except BaseException:
+            with contextlib.suppress(InputError):
+                for entry in filter(self._holds, mine):
+                    self.ledger.release(entry)
+            raise
+        self._pause = self.patience.poll
+
+    def _heart(self, mine: Sequence[StoredTrial]) -> Callable[[], None]:
+        """What renews the leases of trials, as far as they are still this process's."""
+        leases = [Lease(self.owner)] * len(mine)
+
+        def beat() -> None:
+            for index, entry in enumerate(mine):
+                leases[index] = leases[index].renewed()
+                with contextlib.suppress(InputError):  # a storage out of reach may be back at the next beat
+                    if self._holds(entry):
+                        self.ledger.renew(entry, leases[index])
+
+        return beat
+
+    def _wait(self) -> None:
+        """Pause, for longer each time until there is work again."""
+        time.sleep(self._pause * CHANCE.uniform(0.5, 1.5))
+        self._pause = min(GROWTH * self._pause, self.patience.longest)

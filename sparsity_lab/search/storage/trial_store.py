@@ -1,0 +1,173 @@
+"""The search's memory: trials in a storage that Optuna and its dashboard read.
+
+A trial belongs to a slot, its place in its study's order. It comes into being with all that decides its run, waits to
+be claimed, is claimed by one process, and is told its outcome once. Of several trials of one slot, made by processes
+that planned the same round at once, the one with the lowest number is real; the others are told FAIL and never run.
+Reading never writes, so a search with nothing to do leaves its storage's bytes as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import Study, StudyDirection, load_study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
+
+from sparsity_lab.errors import InputError, MachineError, RecordError
+from sparsity_lab.search.storage.backends import (
+    TROUBLE,
+    Database,
+    Opened,
+    Place,
+    SqliteFile,
+    explained,
+    open_reader,
+    open_writer,
+    place_of,
+    roll_back,
+)
+from sparsity_lab.search.storage.leases import Lease
+from sparsity_lab.search.storage.trials import LEASE, RECORD, RUN, Outcome, Proposal, StoredTrial, StudyTrials
+
+
+class TrialStore:
+    """Trials by the name of their Optuna study; a context manager that closes what it opened.
+
+    Args:
+        location: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
+
+    Every method raises RecordError for a storage that cannot be read, MachineError for one that cannot be reached or
+    written.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.place: Place = place_of(location)
+        self._reader: Opened | None = None
+        self._studies: dict[str, Study] = {}
+        """studies that have been read; they remember finished trials"""
+        self._writer: Opened | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in (self._reader, self._writer):
+            if opened is not None:
+                opened.close()
+        self._reader = self._writer = None
+        self._studies.clear()
+
+    def read(self, names: Iterable[str]) -> dict[str, StudyTrials]:
+        """Trials of ours; what someone else enqueued or runs in the storage is passed over."""
+        try:
+            return self._look(names)
+        except TROUBLE as error:
+            if not isinstance(self.place, SqliteFile):
+                raise self._unreadable(error) from error
+        try:  # a kill may have left a write half done, which a file opened for reading only cannot undo
+            roll_back(self.place.path)
+            return self._look(names)
+        except TROUBLE as error:
+            raise self._unreadable(error) from error
+
+    def enqueue(self, study: str, proposal: Proposal, objectives: int = 1) -> int:
+        """Add a trial that waits to be claimed, and its study if it is the first; returns the trial's identity."""
+        with self._writing() as storage:
+            return storage.create_new_trial(_study(storage, study, objectives), proposal.trial(TrialState.WAITING))
+
+    def claim(self, entry: StoredTrial, lease: Lease) -> bool:
+        """Make a waiting trial one's own; False when another process was first."""
+        return self._unless_finished(
+            lambda storage: storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
+        ) and self.renew(entry, lease)
+
+    def renew(self, entry: StoredTrial, lease: Lease) -> bool:
+        """Write a lease; False when the trial is finished."""
+        return self._unless_finished(
+            lambda storage: storage.set_trial_user_attr(entry.identity, LEASE, lease.json()) is None
+        )
+
+    def lease(self, entry: StoredTrial) -> Lease | None:
+        """The lease of a trial as it stands."""
+        with self._writing() as storage:
+            return Lease.of(storage.get_trial(entry.identity).user_attrs.get(LEASE))
+
+    def release(self, entry: StoredTrial) -> bool:
+        """Let a claimed trial wait again, without a lease that its next holder could be mistaken by.
+
+        False when it is finished.
+        """
+
+        def let_go(storage: BaseStorage) -> bool:
+            storage.set_trial_user_attr(entry.identity, LEASE, None)
+            return storage.set_trial_state_values(entry.identity, TrialState.WAITING)
+
+        return self._unless_finished(let_go)
+
+    def finish(self, entry: StoredTrial, outcome: Outcome) -> bool:
+        """Tell a trial's outcome; False when another process has told it."""
+
+        def tell(storage: BaseStorage) -> bool:
+            if outcome.record is not None:
+                storage.set_trial_system_attr(entry.identity, RECORD, outcome.record)
+            storage.set_trial_user_attr(entry.identity, RUN, dict(outcome.facts))
+            return storage.set_trial_state_values(entry.identity, outcome.state, outcome.values)
+
+        return self._unless_finished(tell)
+
+    def dismiss(self, entry: StoredTrial) -> bool:
+        """Tell a double FAIL; False when another process has."""
+        return self._unless_finished(lambda storage: storage.set_trial_state_values(entry.identity, TrialState.FAIL))
+
+    def _look(self, names: Iterable[str]) -> dict[str, StudyTrials]:
+        return {name: StudyTrials.of(name, self._trials(name)) for name in names}
+
+    def _trials(self, name: str) -> Sequence[FrozenTrial]:
+        self._reader = self._reader or open_reader(self.place)
+        if self._reader is None:
+            return ()
+        if name not in self._studies:
+            try:
+                self._studies[name] = load_study(study_name=name, storage=self._reader.storage)
+            except KeyError:
+                return ()
+        return self._studies[name].get_trials(deepcopy=False)
+
+    def _unless_finished(self, act: Callable[[BaseStorage], bool]) -> bool:
+        with self._writing() as storage:
+            try:
+                return act(storage)
+            except UpdateFinishedTrialError:
+                return False
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[BaseStorage]:
+        try:
+            self._writer = self._writer or open_writer(self.place)
+            yield self._writer.storage
+        except TROUBLE as error:
+            raise MachineError(
+                f"the search's storage cannot be written: {explained(error)}", where=self.place
+            ) from error
+
+    def _unreadable(self, error: BaseException) -> InputError:
+        refused = any(isinstance(layer, OperationalError) for layer in (error, error.__cause__))
+        if refused and isinstance(self.place, Database):
+            return MachineError(f"cannot be reached: {explained(error)}", where=self.place)
+        return RecordError(f"is no search storage that can be read: {explained(error)}", where=self.place)
+
+
+def _study(storage: BaseStorage, name: str, objectives: int) -> int:
+    """The study of a name, created if it is missing."""
+    with contextlib.suppress(KeyError):
+        return storage.get_study_id_from_name(name)
+    try:
+        return storage.create_new_study([StudyDirection.MINIMIZE] * objectives, name)
+    except DuplicatedStudyError:
+        return storage.get_study_id_from_name(name)

@@ -1,0 +1,1 @@
+"""How weights become zero: schedule, allocation, score, pattern, method, and a start."""

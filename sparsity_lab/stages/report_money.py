@@ -1,0 +1,105 @@
+"""What a study's report says of money: its own scenario, or one with neutral prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.law import Law
+from sparsity_lab.messages import words_in
+from sparsity_lab.report.build import Money
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.scenarios import (
+    Accelerator,
+    Engineering,
+    EvidenceSource,
+    InferencePlan,
+    Ranges,
+    ScenarioSpec,
+    TargetModel,
+    TrainingPlan,
+)
+from sparsity_lab.stages.advise import asked, scenario_profile, schedule_of
+from sparsity_lab.stages.law import FIRST_FORM
+from sparsity_lab.stages.playground import playground_of
+from sparsity_lab.stages.profile_of_study import known_profile
+from sparsity_lab.stages.workspace import Workspace
+
+NEUTRAL = "neutral prices"
+"""name of the scenario of a study that names none"""
+
+
+def counsel_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = "en") -> Money | None:
+    """The advice of a study's report, with what its page needs; None where nothing can be said of money.
+
+    A study without a scenario gets one with neutral prices, if its law has converged and whole training steps were
+    measured.
+
+    Args:
+        space: the study.
+        laws: fitted to it, by form.
+        language: of the messages.
+
+    Raises:
+        SpecError: the scenario of the study does not say how fast its accelerator is.
+        RecordError: the scenario's hardware is not there or damaged.
+    """
+    spec = space.study.scenario
+    document = _document(laws, spec)
+    if document is None:
+        return None
+    if spec is not None:
+        return _counsel(space, spec, document, scenario_profile(space, spec), language)
+    profile = known_profile(space)
+    timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
+    if profile is None or not timed or not document.fit.converged:
+        return None
+    try:
+        return _counsel(space, neutral(space.study, profile), document, profile, language)
+    except RecordError:  # nobody asked: a law or a profile that lacks one of the sparsities is no reason to fail
+        return None
+
+
+def _counsel(
+    space: Workspace, spec: ScenarioSpec, document: LawDocument, profile: HardwareProfile | None, language: str
+) -> Money:
+    schedule, law = schedule_of(space.study), Law.from_document(document)
+    name, evidence = space.study.spec.scenario or NEUTRAL, f"{space.name} ({document.form})"
+    held = asked(name, spec, law, profile, evidence, schedule=schedule, document=document)
+    advice = held.advice()
+    start = advice.options[advice.focus].sparsity
+    ground = playground_of(space.layout.root, held.setting, start, schedule=schedule, document=document)
+    return Money(advice, ground, words_in(language))
+
+
+def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:
+    """The grid's largest model on the study's hardware: a rented core, weekly training, and a week of work.
+
+    Args:
+        study: gives size, data and sparsities.
+        profile: tells whether the machine is a CPU.
+    """
+    grid = study.spec.grid
+    sparse = tuple(S for S in grid.sparsity if S > 0) or ScenarioSpec.model_fields["sparsities"].default
+    return ScenarioSpec(
+        version=1,
+        description="",
+        evidence=EvidenceSource(study=study.name),
+        model=TargetModel(nonzero=max(grid.nonzero), data=max(grid.data)),
+        sparsities=sparse,
+        training=TrainingPlan(runs_per_year=52),
+        accelerator=Accelerator(price_per_hour=0.1 if profile.device == "cpu" else 2.5),
+        inference=InferencePlan(items_per_year=1e12),
+        engineering=Engineering(days=5, day_cost=600, days_per_year=1),
+        ranges=Ranges(items_per_year=(1e11, 1e13), days=(2, 15)),
+    )
+
+
+def _document(laws: Mapping[str, LawDocument], spec: ScenarioSpec | None) -> LawDocument | None:
+    """The law that the scenario names, else frantar, else the first that sees sparsity."""
+    wanted = spec.evidence.form if spec else None
+    names = (wanted,) if wanted else (FIRST_FORM, *laws)
+    seeing = (laws[name] for name in names if name in laws and Law.from_document(laws[name]).form.sees_sparsity)
+    return next(seeing, None)

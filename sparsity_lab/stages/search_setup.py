@@ -1,0 +1,178 @@
+"""What a study's search stands on: how its questions become runs, what they cost, and what the grid knows already."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, training_cost
+from sparsity_lab.laws.questions.multipliers import multiplier
+from sparsity_lab.search.answer.training_set import PriorRun
+from sparsity_lab.search.optuna_study import SearchContext
+from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunRequest, Value
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.searches import SearchSpec, label
+from sparsity_lab.stages.profile_of_study import profile_of
+from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.sweep.resolve import Change, PlannedRun, Point, grid_runs, plan_point, regime_of
+
+FIELD = "search"
+
+
+@dataclass(frozen=True)
+class RunRequests:
+    """How the questions of a study's search become runs.
+
+    Attributes:
+        study: the study.
+        spec: its search.
+        shape: what models must know of the data.
+    """
+
+    study: Study
+    spec: SearchSpec
+    shape: DataShape
+
+    def run(self, ask: RunRequest) -> RunSpec:
+        """The run that a question stands for.
+
+        Raises:
+            SpecError: there is no such run.
+        """
+        point = self.point(ask.nonzero, ask.params, ask.data, ask.seed)
+        return plan_point(self.study, self.shape, point).run
+
+    def point(self, nonzero: int, params: Params, data: float, seed: int = 0) -> Point:
+        """A place in the study, by a trial's parameters."""
+        numbers = {name: float(params[name]) for name in ("start", "end", "learning_rate_factor") if name in params}
+        patterns = {label(one): one for one in self.spec.space.patterns or ()}
+        allocations = {label(one): one for one in self.spec.space.allocations or ()}
+        change = Change(
+            patterns.get(str(params.get("pattern"))), allocations.get(str(params.get("allocation"))), **numbers
+        )
+        return Point(nonzero, float(params[SPARSITY]), data, self._regime(params), seed, field=FIELD, change=change)
+
+    def feasible(self, nonzero: int, params: Params) -> bool:
+        """Whether there is a run of N non-zero weights with these parameters, however long."""
+        try:
+            plan_point(self.study, self.shape, self.point(nonzero, params, 1))
+        except SpecError:
+            return False
+        return True
+
+    def cost(self, profile: HardwareProfile | None) -> Multiplier:
+        """The multiplier of the search's cost, by N and parameters: the schedule is that of the trial."""
+
+        @cache
+        def of(nonzero: int, regime: str, start: Value | None, end: Value | None) -> Callable[[float], float]:
+            window = {name: at for name, at in (("start", start), ("end", end)) if at is not None}
+            rule = regime_of(self.study, self.point(nonzero, {SPARSITY: 0.5, "regime": regime, **window}, 1))
+            table = None
+            if self.spec.cost == "measured":
+                assert profile is not None, "looked up before the search"
+                known = {step.regime for step in profile.training}
+                table = training_cost(profile, nonzero, regime if regime in known else None)
+            curve = multiplier(self.spec.cost, None if isinstance(rule, Dense) else rule.schedule, table)
+            return lambda sparsity: float(curve(np.array(sparsity)))
+
+        return lambda nonzero, params: of(nonzero, self._regime(params), params.get("start"), params.get("end"))(
+            float(params[SPARSITY])
+        )
+
+    def params(self, planned: PlannedRun) -> dict[str, Value] | None:
+        """How the search would ask for a run of the grid; None where its space has no such run."""
+        point = planned.point
+        if point.sparsity == 0:
+            return {SPARSITY: 0.0}
+        rule = self.study.regimes[point.regime]
+        if point.regime not in self.spec.regimes or isinstance(rule, Dense):
+            return None
+        found: dict[str, Value] = {SPARSITY: point.sparsity}
+        if len(self.spec.regimes) > 1:
+            found["regime"] = point.regime
+        for name, options in (("pattern", self.spec.space.patterns), ("allocation", self.spec.space.allocations)):
+            if options is not None:
+                own = label(getattr(rule, name))
+                if own not in [label(one) for one in options]:
+                    return None
+                found[name] = own
+        return found
+
+    def _regime(self, params: Params) -> str:
+        return str(params.get("regime", self.spec.regimes[0]))
+
+
+def ground_of(
+    space: Workspace, questions: RunRequests, records: dict[str, RunRecord], name: Callable[[RunSpec], str]
+) -> tuple[SearchContext, Multiplier]:
+    """What the search stands on, and m.
+
+    Args:
+        space: the study.
+        questions: of its search.
+        records: of the grid's runs, by fingerprint.
+        name: gives a run's fingerprint.
+
+    Raises:
+        NotReadyError: the search counts in seconds, and the study's hardware was not measured.
+        SpecError: there is no dense model of an N.
+    """
+    spec = questions.spec
+    for nonzero in spec.nonzero:
+        plan_point(space.study, questions.shape, questions.point(nonzero, {SPARSITY: 0.0}, 1))
+    timed = spec.cost == "measured" or spec.budget_unit == "seconds"
+    profile = profile_of(space) if timed else None
+    ground = SearchContext(
+        regimes={one: space.study.regimes[one] for one in spec.regimes},
+        feasible=questions.feasible,
+        earlier=tuple(_earlier(space.study, questions, records, name)),
+        seconds_per_item=None if profile is None else lambda nonzero: seconds_per_item(profile, nonzero),
+        inference=_inference(profile) if profile and "inference_cost" in spec.objectives else None,
+    )
+    return ground, questions.cost(profile)
+
+
+def _earlier(
+    study: Study, questions: RunRequests, records: dict[str, RunRecord], name: Callable[[RunSpec], str]
+) -> list[PriorRun]:
+    """The grid's runs that the search's space has too."""
+    found = []
+    for planned in grid_runs(study, questions.shape, questions.spec.regimes):
+        params, record = questions.params(planned), records.get(name(planned.run))
+        if params is not None and record is not None:
+            found.append(PriorRun(round(planned.point.nonzero), params, planned.run.seed, record))
+    return found
+
+
+def _inference(profile: HardwareProfile) -> Multiplier:
+    """Seconds a token or image: those of the dense model of the same shapes, times what sparsity makes of them.
+
+    Raises:
+        RecordError: the profile has no whole forward passes.
+    """
+    dense = sorted({(one.dense, one.seconds * one.speedup / one.items) for one in profile.inference})
+    if not dense:
+        raise RecordError(
+            "the hardware profile has no whole forward passes", field="inference", expected="sparsity-lab measure STUDY"
+        )
+    sizes, seconds = np.log(np.array(dense)).T
+    ratio = inference_ratio(profile)
+
+    def cost(nonzero: int, params: Params) -> float:
+        sparsity = float(params[SPARSITY])
+        at = math.log(nonzero / (1 - sparsity))
+        beyond = max(0.0, at - float(sizes[-1]))
+        faster = float(ratio(np.array(sparsity))) if sparsity else 1.0
+        return math.exp(float(np.interp(at, sizes, seconds)) + beyond) * faster
+
+    return cost

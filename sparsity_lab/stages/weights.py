@@ -1,0 +1,195 @@
+"""Exporting a run's final weights, and looking at what any file of weights holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.store import all_homes
+from sparsity_lab.checkpoints.encodings import encoding
+from sparsity_lab.checkpoints.files import Weights, read_weights, stored_bytes, write_weights
+from sparsity_lab.checkpoints.folder import FILES, write_folder
+from sparsity_lab.checkpoints.tokenizer import tokenizer_files
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.data.manifest import Manifest, read_manifest, sentinels
+from sparsity_lab.data.prepare import TOKENIZER
+from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
+from sparsity_lab.messages.numbers import storage
+from sparsity_lab.models.build import parameter_shapes
+from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.stages.runs import find_run
+
+HUGGING_FACE = "huggingface"
+FORMATS = f"dense, two-four, bitmask, csr, {HUGGING_FACE}, or n:m with numbers"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and what other formats would take."""
+
+    record: RunRecord
+    path: Path
+    format: str
+    bytes: int
+    """of all files written"""
+    sizes: Mapping[str, int | None]
+    """bytes of the tensors by format; None where the weights do not have its pattern"""
+    tokenizer: bool
+    """whether a tokenizer was written"""
+
+
+def export_run(run: str, form: str, to: Path, root: Path = Path(), *, force: bool = False) -> Export:
+    """Write a run's final weights.
+
+    Args:
+        run: its fingerprint, or the beginning of it.
+        form: dense, two-four, n:m with numbers (1:4), bitmask or csr for one safetensors file; huggingface for a
+            folder.
+        to: the file or folder to write.
+        root: the project's folder.
+        force: replace what is at `to`.
+
+    Raises:
+        RecordError: no run, or more than one, has this name.
+        NotReadyError: the study does not keep weights.
+        CheckpointError: no such format; the target exists; the weights are damaged or lack the format's pattern.
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    _check_format(form)
+    _check_target(to, folder=form == HUGGING_FACE, force=force)
+    record = find_run(run, root)
+    weights, prunable = _weights(record, root), set(prunable_shapes(record.spec.model))
+    tokenizer: Mapping[str, str] = {}
+    if form == HUGGING_FACE:
+        tokenizer = _tokenizer(record, root)
+        write_folder(to, weights, record.spec.model, tokenizer)
+    else:
+        write_weights(to, weights, encoding(form), prunable=prunable, run=record.fingerprint)
+    written = sum(file.stat().st_size for file in ([to] if to.is_file() else to.iterdir()))
+    return Export(record, to, form, written, _sizes(record, weights, prunable), bool(tokenizer))
+
+
+def describe_export(export: Export) -> str:
+    """What was written, and a table of the formats' sizes."""
+    record, dense = export.record, export.sizes["dense"]
+    assert dense
+    rows = [
+        (name, storage(count), f"{count / dense:.1%}") if count else (name, "-", "lacks the pattern")
+        for name, count in export.sizes.items()
+    ]
+    return "\n".join(
+        (
+            f"wrote {export.path}: {storage(export.bytes)}",
+            f"run {record.fingerprint[:12]}: {record.nonzero:,} of {record.dense:,} prunable weights are not zero",
+            *_about_tokenizer(export),
+            "",
+            text_table(("format", "tensors", "of dense"), rows),
+        )
+    )
+
+
+def _about_tokenizer(export: Export) -> Iterator[str]:
+    if export.format == HUGGING_FACE and export.record.spec.model.family != "vit" and not export.tokenizer:
+        yield "without a tokenizer: the data that the run was trained on are no longer below data/"
+
+
+def _check_format(form: str) -> None:
+    try:
+        if form != HUGGING_FACE:
+            encoding(form)
+    except ValueError:
+        raise CheckpointError("no such format", field="--format", found=form, expected=FORMATS) from None
+
+
+def _check_target(to: Path, *, folder: bool, force: bool) -> None:
+    if not to.exists():
+        return
+    if to.is_dir() != folder:
+        found, expected = ("a folder", "a file") if to.is_dir() else ("a file", "a folder")
+        raise CheckpointError("cannot be written", where=to, found=found, expected=expected)
+    if not force:
+        raise CheckpointError("exists already; --force replaces it", where=to)
+    others = sorted({file.name for file in to.iterdir()} - FILES) if folder else []
+    if others:
+        raise CheckpointError("holds what no export wrote; choose another folder", where=to, found=others[0])
+
+
+def _weights(record: RunRecord, root: Path) -> Weights:
+    places = [home / record.fingerprint for home in all_homes(Layout(root))]
+    place = next((place for place in places if (place / WEIGHTS).is_file()), None)
+    if place is None:
+        raise _not_kept(record, [place for place in places if (place / RECORD).is_file()], root)
+    weights = read_weights(place / WEIGHTS)
+    expected = parameter_shapes(record.spec.model)
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    wrong = next((name for name in {**expected, **found} if expected.get(name) != found.get(name)), None)
+    if wrong:
+        raise CheckpointError(
+            "is not the run's",
+            where=place / WEIGHTS,
+            field=wrong,
+            found=found.get(wrong, "nothing"),
+            expected=str(expected.get(wrong, "no such tensor")),
+        )
+    nonzero = sum(int((weights[name] != 0).sum()) for name in prunable_shapes(record.spec.model))
+    if nonzero != record.nonzero:
+        raise CheckpointError(
+            "is not the run's",
+            where=place / WEIGHTS,
+            field="weights that are not zero",
+            found=nonzero,
+            expected=str(record.nonzero),
+        )
+    return weights
+
+
+def _not_kept(record: RunRecord, places: list[Path], root: Path) -> Exception:
+    """How to get the weights of a run that lies in these places without them."""
+    run = f"run {record.fingerprint[:12]}"
+    if not record.finished:
+        return CheckpointError(f"has no final weights: it diverged ({record.reason})", where=run)
+    what = f"the weights file of {run}"
+    studies = [place.parent for place in places if place.parent != Layout(root).archive]
+    if not studies:
+        return NotReadyError(what, make_it="keep_weights: true in a study that has the run, then train it")
+    step = "search" if studies[0].parent.name == "search" else "train"
+    name = studies[0].name
+    return NotReadyError(
+        what, make_it=f"keep_weights: true in {Layout(root).study_spec(name)}, then sparsity-lab {step} {name}"
+    )
+
+
+def _sizes(record: RunRecord, weights: Weights, prunable: set[str]) -> dict[str, int | None]:
+    """Bytes by format, the run's own n:m pattern among them."""
+    regime = record.spec.regime
+    pattern = None if isinstance(regime, Dense) else regime.pattern
+    own = [f"{pattern.n}:{pattern.m}"] if isinstance(pattern, NofM) and (pattern.n, pattern.m) != (2, 4) else []
+    sizes: dict[str, int | None] = {}
+    for name in ("dense", "two-four", *own, "bitmask", "csr"):
+        try:
+            sizes[name] = stored_bytes(weights, encoding(name), prunable=prunable)
+        except CheckpointError:
+            sizes[name] = None
+    return sizes
+
+
+def _tokenizer(record: RunRecord, root: Path) -> dict[str, str]:
+    """The tokenizer of the data that the run was trained on, where a study still has them."""
+    for folder in sorted((Layout(root).root / "data").glob("*")):
+        manifest = _manifest(folder)
+        if manifest and manifest.content_hash == record.data_hash and manifest.vocabulary:
+            source = (folder / TOKENIZER).read_text(encoding="utf-8") if manifest.tokenizer_sha256 else ""
+            return tokenizer_files(source, manifest.vocabulary, sentinels(record.spec.objective))
+    return {}
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except (NotReadyError, DataError):
+        return None
