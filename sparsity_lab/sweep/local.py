@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.errors import MachineError, SparsityLabError
@@ -75,7 +78,8 @@ class _Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_live, args=(theirs, self.place, os.getpid()), daemon=True)
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         worker = _Worker(process, ours)
         self.workers.append(worker)
@@ -125,6 +129,17 @@ class _Pool:
             )
         self.queue.appendleft(job)
         self._start()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A spawned process runs its parent's script again; ours has no need of it, and a plain script no guard against it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _live(connection: Connection, place: Workplace, parent: int) -> None:

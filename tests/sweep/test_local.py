@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,3 +164,18 @@ def test_a_run_that_lies_in_another_store_is_copied_not_trained(
     assert [type(event) for event in events] == [Done]
     name = f"{one.fingerprint}/record.json"
     assert (other.home / name).read_bytes() == (place.home / name).read_bytes()
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(
+    place: Workplace, make_run: MakeRun, tmp_path: Path
+) -> None:
+    one = job(place, make_run("t5", steps=2))
+    script, work = tmp_path / "script.py", tmp_path / "work"
+    work.write_bytes(pickle.dumps(([one], place)))
+    script.write_text(
+        "import pickle, sys\nfrom pathlib import Path\nfrom sparsity_lab.sweep.local import run_jobs\nprint('once')\n"
+        "run_jobs(*pickle.loads(Path(sys.argv[1]).read_bytes()), 1)\n"
+    )
+    done = subprocess.run([sys.executable, str(script), str(work)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+    assert Store(place.home).find(one.fingerprint) is not None

@@ -228,7 +228,8 @@ class Form:
         amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
         columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
         signed = (self.parameter(name).signed for name in self.coordinates)
-        return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
+        with np.errstate(divide="ignore"):  # an amplitude of nothing lies infinitely far down
+            return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
 
     def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
         """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
@@ -244,7 +245,8 @@ class Form:
                 values[term.coefficient] = column * np.exp(shift)
             else:
                 power = term.to_power[1] * values[term.to_power[0]] if term.to_power else 1.0
-                values[term.coefficient] = np.exp((column + shift) / power)
+                with np.errstate(over="ignore"):  # a degenerate draw's amplitude may be beyond all numbers
+                    values[term.coefficient] = np.exp((column + shift) / power)
         return cast("NamedTuple", self.params(**values))
 
     def _logs(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
