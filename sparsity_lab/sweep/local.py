@@ -133,7 +133,7 @@ class _Pool:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """A spawned process runs its parent's script again; ours has no need of it, and a plain script no guard against it."""
+    """A spawned process runs its parent's script again; ours has no need of it, and a script no guard."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
