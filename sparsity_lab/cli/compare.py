@@ -93,8 +93,8 @@ def compare(
 
     sparsity-lab compare frantar2024-vit-jft --nonzero 85M --ratio 5 --hardware a100-2-4
     """
-    from sparsity_lab.console.compare import fair_json, fair_text
-    from sparsity_lab.stages.compare import Question, compare_fairly
+    from sparsity_lab.console.compare import comparison_json, comparison_text
+    from sparsity_lab.stages.compare import Question, compare_at_equal_cost
 
     if data is not None and ratio is not None:
         raise typer.BadParameter("--data or --ratio, not both")
@@ -109,12 +109,12 @@ def compare(
         scenario=scenario,
         confidence=confidence,
     )
-    fair = compare_fairly(name, root, question, regime)
-    typer.echo(json.dumps(fair_json(fair), indent=1) if as_json else fair_text(fair))
+    found = compare_at_equal_cost(name, root, question, regime)
+    typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if plot:
-        from sparsity_lab.console.compare_plot import draw_fair
+        from sparsity_lab.console.compare import draw_comparison
 
-        typer.echo(draw_fair(fair, plot), err=True)
+        typer.echo(draw_comparison(found, plot), err=True)
 
 
 def _one(text: str | None, option: str) -> float | None:

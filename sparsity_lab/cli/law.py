@@ -244,7 +244,7 @@ def needs(
 
 
 def _multiplier(cost: str, schedule: str | None) -> Multiplier:
-    from sparsity_lab.stages.costs import cost_named
+    from sparsity_lab.stages.law import cost_named
 
     return cost_named(cost, schedule)
 

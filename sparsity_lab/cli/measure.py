@@ -55,8 +55,7 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
-    from sparsity_lab.console.measure import profile_text
-    from sparsity_lab.console.measure_plot import draw_profile
+    from sparsity_lab.console.measure import draw_profile, profile_text
     from sparsity_lab.specs.hardware import ProductType
     from sparsity_lab.stages.measure import measure_shapes, measure_study
     from sparsity_lab.stages.measure_plan import MeasureRequest

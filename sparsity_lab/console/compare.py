@@ -1,9 +1,10 @@
-"""A fair comparison as tables of 80 columns and as JSON."""
+"""Dense against sparse at equal cost: as tables of 80 columns, as JSON and as a figure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from textwrap import fill
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from sparsity_lab.cost.observed import Observed
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.messages.numbers import count
+from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
 from sparsity_lab.stages.compare import EqualCostComparison
 
 T = TypeVar("T")
@@ -25,42 +27,42 @@ SHOWN = 3
 """most sparsities in one table"""
 
 
-def fair_text(fair: EqualCostComparison) -> str:
+def comparison_text(comparison: EqualCostComparison) -> str:
     """Who wins, how the advantage goes with sparsity and data, what runs show, and what limits all that."""
-    contest, unit = fair.contest, fair.opened.law.data_unit
-    about = f", {fair.regime}" if fair.regime else ""
-    title = f"{fair.opened.name}{about}: dense N = {count(contest.nonzero)}, D = {count(contest.data)} {unit}"
+    contest, unit = comparison.contest, comparison.opened.law.data_unit
+    about = f", {comparison.regime}" if comparison.regime else ""
+    title = f"{comparison.opened.name}{about}: dense N = {count(contest.nonzero)}, D = {count(contest.data)} {unit}"
     parts = [
-        f"{title}\n\n{_winners(fair)}",
-        f"dense loss less sparse loss, nats, at each sparsity{_marked(fair)}\n\n{_levels(fair)}",
-        *_observed(fair.observed),
-        "\n".join(fill(note, WIDTH, subsequent_indent="  ") for note in (*_legend(fair), *fair.notes)),
+        f"{title}\n\n{_winners(comparison)}",
+        f"dense loss less sparse loss, nats, at each sparsity{_marked(comparison)}\n\n{_levels(comparison)}",
+        *_observed(comparison.observed),
+        "\n".join(fill(note, WIDTH, subsequent_indent="  ") for note in (*_legend(comparison), *comparison.notes)),
     ]
     return "\n\n".join(parts)
 
 
-def fair_json(fair: EqualCostComparison) -> dict[str, Any]:
+def comparison_json(comparison: EqualCostComparison) -> dict[str, Any]:
     """Everything as plain values; None where a number is unknown or infinite."""
-    contest = fair.contest
+    contest = comparison.contest
     return {
-        "law": fair.opened.name,
-        "regime": fair.regime,
-        "data_unit": fair.opened.law.data_unit,
+        "law": comparison.opened.name,
+        "regime": comparison.regime,
+        "data_unit": comparison.opened.law.data_unit,
         "nonzero": contest.nonzero,
         "data": contest.data,
         "compute": FLOPS_PER_WEIGHT * contest.nonzero * contest.data,
         "confidence": contest.confidence,
-        "intervals": fair.opened.law.draws is not None,
-        "currency": fair.currency,
-        "equal": [_one_json(one, contest.nonzero) for one in fair.comparisons],
-        "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in fair.observed],
-        "notes": list(fair.notes),
+        "intervals": comparison.opened.law.draws is not None,
+        "currency": comparison.currency,
+        "equal": [_one_json(one, contest.nonzero) for one in comparison.comparisons],
+        "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in comparison.observed],
+        "notes": list(comparison.notes),
     }
 
 
-def _winners(fair: EqualCostComparison) -> str:
+def _winners(comparison: EqualCostComparison) -> str:
     head = ("equal", "best S", "advantage, nats", "worth", "winner")
-    return text_table(head, [_winner_row(one) for one in fair.comparisons], left=1)
+    return text_table(head, [_winner_row(one) for one in comparison.comparisons], left=1)
 
 
 def _winner_row(one: Comparison) -> tuple[str, ...]:
@@ -70,13 +72,13 @@ def _winner_row(one: Comparison) -> tuple[str, ...]:
     return one.equal.label, f"{one.best:.3f}", _interval(one.advantage), worth, one.winner
 
 
-def _levels(fair: EqualCostComparison) -> str:
+def _levels(comparison: EqualCostComparison) -> str:
     """Tables of a few sparsities each; the last one says where the winner changes."""
-    found, places = fair.comparisons, range(len(fair.contest.levels))
+    found, places = comparison.comparisons, range(len(comparison.contest.levels))
     tables = []
     for some in _few(places):
         last = places[-1] in some
-        head = ("equal", *(f"S={fair.contest.levels[place]:g}" for place in some), *(["sparse is better"] * last))
+        head = ("equal", *(f"S={comparison.contest.levels[place]:g}" for place in some), *(["sparse is better"] * last))
         rows = [
             (one.equal.label, *(_cell(one.at_levels, place) for place in some), *([_when(one)] * last)) for one in found
         ]
@@ -120,8 +122,8 @@ def _interval(found: Interval) -> str:
     return f"{value:+.4f}" + ("" if math.isnan(low) else f" [{low:+.4f}, {high:+.4f}]")
 
 
-def _marked(fair: EqualCostComparison) -> str:
-    return "" if fair.opened.law.draws is None else f" ({CLEAR} its interval excludes 0)"
+def _marked(comparison: EqualCostComparison) -> str:
+    return "" if comparison.opened.law.draws is None else f" ({CLEAR} its interval excludes 0)"
 
 
 def _observed(observed: Sequence[Observed]) -> Iterator[str]:
@@ -149,13 +151,13 @@ LABELS = {
 }
 
 
-def _legend(fair: EqualCostComparison) -> Iterator[str]:
+def _legend(comparison: EqualCostComparison) -> Iterator[str]:
     yield (
         "advantage: dense loss less sparse loss where both use equally much; worth: how many times larger a dense"
         " model must be to do as well on the same D"
     )
-    if fair.opened.law.draws is not None:
-        yield f"intervals: {fair.contest.confidence:.0%} of the law's draws; a winner has 0 outside"
+    if comparison.opened.law.draws is not None:
+        yield f"intervals: {comparison.contest.confidence:.0%} of the law's draws; a winner has 0 outside"
 
 
 def _one_json(one: Comparison, nonzero: float) -> dict[str, Any]:
@@ -189,3 +191,42 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str | int):
         return value
     return float(value) if np.isfinite(value) else None
+
+
+def draw_comparison(comparison: EqualCostComparison, folder: Path) -> Path:
+    """Write `fair.png` and `.svg`; gives the PNG's path."""
+    from sparsity_lab.plots.draw_equal_cost import equal_cost_figure  # noqa: PLC0415 - tables need no Matplotlib
+    from sparsity_lab.plots.style import save  # noqa: PLC0415
+
+    return save(equal_cost_figure(figure_info(comparison)), folder, "fair")[0]
+
+
+def figure_info(comparison: EqualCostComparison) -> EqualCostFigure:
+    """What the figure shows; of a study's runs those of the law's regime."""
+    contest = comparison.contest
+    return EqualCostFigure(
+        panels=tuple(_figure_panel(one, comparison) for one in comparison.comparisons),
+        nonzero=contest.nonzero,
+        data=contest.data,
+        data_unit=comparison.opened.law.data_unit,
+        law=comparison.opened.name,
+        confidence=contest.confidence,
+        discrete=contest.only_levels,
+    )
+
+
+def _figure_panel(one: Comparison, comparison: EqualCostComparison) -> EqualCostPanel:
+    seen = [
+        (run.sparsity, run.advantage)
+        for run in comparison.observed
+        if run.runs and (run.name, run.regime) == (one.equal.name, comparison.regime)
+    ]
+    return EqualCostPanel(
+        title=one.equal.label,
+        sparsity=one.curve,
+        advantage=one.on_curve,
+        best=one.best,
+        best_advantage=float(one.advantage.value),
+        winner=one.winner,
+        seen=np.array(seen).reshape(-1, 2),
+    )

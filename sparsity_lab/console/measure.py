@@ -1,13 +1,15 @@
-"""A hardware profile in a terminal of 80 columns."""
+"""A hardware profile in a terminal of 80 columns, and its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.hardware.profile import break_even
 from sparsity_lab.messages.numbers import duration
+from sparsity_lab.plots.info_hardware import SpeedUps, speed_ups
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, TrainingStep
 
 MOST_SKIPPED = 8
@@ -120,3 +122,29 @@ def _percent(sparsity: float) -> str:
 def _first(lines: Sequence[str]) -> list[str]:
     more = len(lines) - MOST_SKIPPED
     return [*lines[:MOST_SKIPPED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def speed_ups_of(profile: HardwareProfile) -> SpeedUps | None:
+    """The figure's numbers; None where the profile has nothing sparse but training steps."""
+    products = [one.format for one in profile.sparse_products]
+    drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
+    if not drawn:
+        return None
+    even: dict[ProductFormat, float | None] = {name: break_even(profile, name) for name in dict.fromkeys(drawn)}
+    return speed_ups(profile, even)
+
+
+def draw_profile(profile: HardwareProfile, path: Path) -> tuple[Path, ...]:
+    """Draw speed-up against sparsity beside a profile, as PNG and SVG.
+
+    Returns:
+        The files; none where there is nothing to draw.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    from sparsity_lab.plots.figures import speed_ups_figure  # noqa: PLC0415 - tables need no Matplotlib
+    from sparsity_lab.plots.style import save  # noqa: PLC0415
+
+    info = speed_ups_of(profile)
+    return () if info is None else save(speed_ups_figure(info), path.parent, path.stem)

@@ -27,10 +27,13 @@ from sparsity_lab.hardware.profile import (
     training_spread,
 )
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
+from sparsity_lab.laws.questions.multipliers import MeanDensity, Measured, Multiplier, dense_hardware, multiplier
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import Accelerator, Checkpoint, ScenarioSpec
 
@@ -116,6 +119,26 @@ def speeds_of(
         return Speeds(training)
     ratio = inference_ratio(profile, scenario.format)
     return Speeds(training, spread, ratio, capped=scenario.format is None)
+
+
+def study_multiplier(
+    study: Study, name: CostMultiplier, regime: str | None = None, profile: HardwareProfile | None = None
+) -> Multiplier:
+    """m(S) under the schedule of a regime of the study (the named one, or the first that prunes), or as measured.
+
+    Raises:
+        RecordError: it is to be the measured one, and there is no profile.
+    """
+    names = (regime,) if regime else study.spec.grid.regimes
+    pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
+    table = _measured_on(profile, regime) if profile and name == "measured" else None
+    return multiplier(name, next((spec.schedule for spec in pruning), None), table)
+
+
+def _measured_on(profile: HardwareProfile, regime: str | None) -> Measured:
+    """Of the regime where its steps were measured, else of the first that prunes."""
+    known = {step.regime for step in profile.training}
+    return training_cost(profile, regime=regime if regime in known else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,21 +11,20 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
+from sparsity_lab.cost.assumptions import study_multiplier
 from sparsity_lab.errors import RecordError
-from sparsity_lab.hardware.profile import training_cost
-from sparsity_lab.laws import Law, LawDocument, Runs, form_named, multiplier, optimal_sparsity
+from sparsity_lab.laws import Law, LawDocument, Runs, form_named, optimal_sparsity
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
-from sparsity_lab.laws.questions.multipliers import Measured, Multiplier
+from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.results.noise import SeedNoise, seed_noise
-from sparsity_lab.results.places import Difference, Place, by_place, differences_and_noise, of_difference
+from sparsity_lab.results.places import Difference, Place, asked_sizes, by_place, differences_and_noise, of_difference
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes.regime import Dense
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02
@@ -144,8 +143,8 @@ class Evidence:
         return signal / of_difference(self.noise) if self.noise.deviation > 0 else float("inf")
 
     def cost(self, name: CostMultiplier, regime: str | None = None) -> Multiplier:
-        """m(S) of the study, as `cost_of`."""
-        return cost_of(self.inputs.study, name, regime, self.inputs.profile)
+        """m(S) of the study, as `cost.assumptions.study_multiplier`."""
+        return study_multiplier(self.inputs.study, name, regime, self.inputs.profile)
 
     @property
     def confidence(self) -> float:
@@ -184,36 +183,6 @@ def gather(inputs: ReportInputs) -> Evidence:
     )
 
 
-def asked_sizes(study: Study) -> tuple[int, ...]:
-    """Every N that the study's grid asks for."""
-    grid = study.spec.grid
-    asked = {size for points in (grid, *grid.replicates) for size in points.nonzero}
-    for block in grid.blocks:
-        asked |= {*(block.nonzero or ())}
-        asked |= {round(size * (1 - sparsity)) for size in block.dense or () for sparsity in block.sparsity}
-    return tuple(sorted(asked))
-
-
-def cost_of(
-    study: Study, name: CostMultiplier, regime: str | None = None, profile: HardwareProfile | None = None
-) -> Multiplier:
-    """m(S) under the schedule of a regime of the study (the named one, or the first that prunes), or as measured.
-
-    Raises:
-        RecordError: it is to be the measured one, and there is no profile.
-    """
-    names = (regime,) if regime else study.spec.grid.regimes
-    pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
-    table = _measured(profile, regime) if profile and name == "measured" else None
-    return multiplier(name, next((spec.schedule for spec in pruning), None), table)
-
-
-def _measured(profile: HardwareProfile, regime: str | None) -> Measured:
-    """Of the regime where its steps were measured, else of the first that prunes."""
-    known = {step.regime for step in profile.training}
-    return training_cost(profile, regime=regime if regime in known else None)
-
-
 def each_draw(law: Law, dimensions: int) -> Law | None:
     """All of a law's bootstrap draws as one law, to broadcast over arguments of `dimensions`; None without draws."""
     if law.draws is None:
@@ -243,7 +212,7 @@ def _law_under(
     inputs: ReportInputs, law: Law, points: Sequence[tuple[int, int]], cost: CostMultiplier, highest: float
 ) -> list[EqualCost]:
     N, D = np.array(points, dtype=np.float64).T
-    m, confidence = cost_of(inputs.study, cost, profile=inputs.profile), inputs.study.spec.law.confidence
+    m, confidence = study_multiplier(inputs.study, cost, profile=inputs.profile), inputs.study.spec.law.confidence
     best = optimal_sparsity(law, N, D, m, highest=highest)
     advantage = _advantage(law, best, N, D, m)
     low = high = np.full(len(points), np.nan)

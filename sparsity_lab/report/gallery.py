@@ -12,9 +12,10 @@ from sparsity_lab.plots import figures, info_fits, info_laws, info_runs
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.gallery_search import cost_words, search_pictures
-from sparsity_lab.report.regimes import compare, regime_name
+from sparsity_lab.report.regimes import compare
 from sparsity_lab.results import regimes as info_regimes
 from sparsity_lab.results.places import Place, differences_and_noise
+from sparsity_lab.results.regimes import regime_name
 
 MOST_REGIMES = 3
 """a study with more gets no figures of its own for each regime"""

@@ -8,7 +8,8 @@ from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots import figures, info_search
 from sparsity_lab.plots.picture import Picture
-from sparsity_lab.report.evidence import Evidence, asked_sizes
+from sparsity_lab.report.evidence import Evidence
+from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.specs.choices import CostMultiplier
 
 

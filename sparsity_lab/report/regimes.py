@@ -7,20 +7,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.errors import SpecError
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.pruning.feasibility import resolve_regime
-from sparsity_lab.report.evidence import asked_sizes
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.table import NOTHING, Table
 from sparsity_lab.results.contrasts import Contrast, Entry
-from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regimes
+from sparsity_lab.results.places import asked_sizes
+from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regimes, regime_name
 from sparsity_lab.results.regimes import Table as Place
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
-from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
-from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
+from sparsity_lab.specs.regimes.regime import Dense
 
 MARK = "*"
 """follows a difference beyond the noise of seeds"""
@@ -32,14 +28,6 @@ def compare(records: Iterable[RunRecord], study: Study) -> RegimeComparison:
     return compare_regimes(
         records, lambda record: regime_name(record, study), asked_sizes(study), grid.regimes[0], grid.data_unit
     )
-
-
-def regime_name(record: RunRecord, study: Study) -> str:
-    """The name under which the study knows a run's regime; the method's where it knows none."""
-    run = record.spec
-    if isinstance(run.regime, Dense):
-        return "dense"
-    return next((name for name, regime in study.regimes.items() if _is(regime, run)), run.regime.method)
 
 
 def regime_tables(info: RegimeComparison) -> tuple[Table, ...]:
@@ -137,30 +125,6 @@ def comparison_json(info: RegimeComparison) -> dict[str, Any]:
         "n:m": [{"pattern": _pattern(gap.entry), **_entry_json(gap.entry, gap)} for gap in info.gaps],
         "matches": [_match_json(match) for match in info.matches],
     }
-
-
-def _is(regime: RegimeSpec, run: RunSpec) -> bool:
-    """Whether a run was laid out from a regime: the same choices once resolved, and the same start."""
-    if isinstance(regime, Dense) or not _starts_so(regime.start, run):
-        return False
-    try:
-        return resolve_regime(regime, run.sparsity) == run.regime
-    except SpecError:  # this n:m has no such sparsity
-        return False
-
-
-def _starts_so(start: Start, run: RunSpec) -> bool:
-    match start, run.origin:
-        case Scratch(), None:
-            return True
-        case DenseRun(), RunOrigin(run=dense):
-            wanted = start.data or start.times * run.data
-            rounding = run.data / run.steps * (1 + start.times) / 2  # both were rounded to whole steps
-            return dense.seed == start.seed and abs(dense.data - wanted) <= rounding
-        case WeightsFile() | HuggingFace(), FileOrigin(format=found):
-            return start.kind == found
-        case _:
-            return False
 
 
 def _cells(info: RegimeComparison, entry: Entry | None) -> tuple[str, str]:

@@ -9,10 +9,11 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
 from sparsity_lab.laws import LawDocument
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.report.evidence import Evidence, asked_sizes
-from sparsity_lab.report.regimes import compare, regime_name, regime_tables
+from sparsity_lab.report.evidence import Evidence
+from sparsity_lab.report.regimes import compare, regime_tables
 from sparsity_lab.report.table import NOTHING, Row, Table
-from sparsity_lab.results.places import place_of
+from sparsity_lab.results.places import asked_sizes, place_of
+from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.bundle import Study
 
 

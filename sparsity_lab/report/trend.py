@@ -12,7 +12,8 @@ from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, asked_sizes, each_draw
+from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, each_draw
+from sparsity_lab.results.places import asked_sizes
 
 Direction = Literal["rises", "falls", "flat", "unclear"]
 FLAT = 0.02

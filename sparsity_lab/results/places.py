@@ -15,6 +15,7 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.results.noise import SeedNoise, seed_noise
+from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 
 
@@ -58,6 +59,16 @@ class DifferencesAndNoise:
     noise: SeedNoise | None
     differences: tuple[Difference, ...]
     data_unit: DataUnit
+
+
+def asked_sizes(study: Study) -> tuple[int, ...]:
+    """Every N that the study's grid asks for."""
+    grid = study.spec.grid
+    asked = {size for points in (grid, *grid.replicates) for size in points.nonzero}
+    for block in grid.blocks:
+        asked |= {*(block.nonzero or ())}
+        asked |= {round(size * (1 - sparsity)) for size in block.dense or () for sparsity in block.sparsity}
+    return tuple(sorted(asked))
 
 
 def place_of(record: RunRecord, sizes: Iterable[int]) -> Place:

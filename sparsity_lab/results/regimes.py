@@ -14,13 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.errors import SpecError
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.pruning.feasibility import resolve_regime
 from sparsity_lab.results.contrasts import Contrast, Entry, Noise, corrected
 from sparsity_lab.results.places import Place, place_of
+from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes.patterns import NofM, Unstructured
-from sparsity_lab.specs.regimes.regime import Dense
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
 BAND = 2.0
 """half width of an interval, in standard deviations of what it is about"""
@@ -133,6 +137,14 @@ def compare_regimes(
     )
 
 
+def regime_name(record: RunRecord, study: Study) -> str:
+    """The name under which the study knows a run's regime; the method's where it knows none."""
+    run = record.spec
+    if isinstance(run.regime, Dense):
+        return "dense"
+    return next((name for name, regime in study.regimes.items() if _is(regime, run)), run.regime.method)
+
+
 def data_needed(data: FloatArray, losses: FloatArray, level: float) -> float:
     """Where losses over data first fall to `level`, by straight lines between points on log-log axes.
 
@@ -216,3 +228,27 @@ def ranked(entries: Iterable[Entry]) -> Mapping[float, tuple[Entry, ...]]:
         if entry.place.sparsity > 0 and entry.losses.size and not entry.from_elsewhere:
             found[entry.place.sparsity].append(entry)
     return {level: tuple(sorted(found[level], key=lambda entry: entry.mean)) for level in sorted(found)}
+
+
+def _is(regime: RegimeSpec, run: RunSpec) -> bool:
+    """Whether a run was laid out from a regime: the same choices once resolved, and the same start."""
+    if isinstance(regime, Dense) or not _starts_so(regime.start, run):
+        return False
+    try:
+        return resolve_regime(regime, run.sparsity) == run.regime
+    except SpecError:  # this n:m has no such sparsity
+        return False
+
+
+def _starts_so(start: Start, run: RunSpec) -> bool:
+    match start, run.origin:
+        case Scratch(), None:
+            return True
+        case DenseRun(), RunOrigin(run=dense):
+            wanted = start.data or start.times * run.data
+            rounding = run.data / run.steps * (1 + start.times) / 2  # both were rounded to whole steps
+            return dense.seed == start.seed and abs(dense.data - wanted) <= rounding
+        case WeightsFile() | HuggingFace(), FileOrigin(format=found):
+            return start.kind == found
+        case _:
+            return False

@@ -20,8 +20,7 @@ from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import open_law
-from sparsity_lab.stages.profile_of_study import known_profile
-from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace
 
 SHIPPED = Path(__file__).parents[2] / "specs"
 """scenarios of this checkout, known by name in every folder"""

@@ -1,4 +1,4 @@
-"""Fair comparison: dense against sparse at equal weights, FLOPs, seconds, memory and money, by a law and by runs."""
+"""Compare dense with sparse at equal weights, FLOPs, seconds, memory and money, by a law and by runs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from sparsity_lab.hardware.profile import load_profile, training_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
 from sparsity_lab.messages.numbers import count
-from sparsity_lab.report.evidence import asked_sizes
-from sparsity_lab.report.regimes import regime_name
+from sparsity_lab.results.places import asked_sizes
+from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.files import parse, read_spec
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.regime import Dense, StraightThrough
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.training import AdaFactor
-from sparsity_lab.stages.costs import cost_named
-from sparsity_lab.stages.law import OpenLaw, open_law
-from sparsity_lab.stages.profile_of_study import known_profile, study_cost
-from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
+from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 from sparsity_lab.sweep.resolve import grid_runs
 from sparsity_lab.sweep.study import fingerprints
 
@@ -93,7 +91,7 @@ class EqualCostComparison:
     notes: tuple[str, ...]
 
 
-def compare_fairly(
+def compare_at_equal_cost(
     name: str, root: Path = Path(), asked: Question | None = None, regime: str | None = None
 ) -> EqualCostComparison:
     """Compare dense with sparse by a study's law and runs, or by a law alone.

@@ -20,11 +20,10 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.rows.inputs import Input, select_runs
 from sparsity_lab.laws.rows.tables import Table
-from sparsity_lab.report.regimes import regime_name
+from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
-from sparsity_lab.stages.profile_of_study import study_cost
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace, named_records
+from sparsity_lab.stages.workspace import Workspace, named_records, study_cost
 
 
 def fit_study(space: Workspace) -> RunsFit:

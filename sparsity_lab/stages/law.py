@@ -1,20 +1,28 @@
-"""Which law a name means: a file, a published law, or what was fitted to a study."""
+"""What a name means: a law by its file, as published, or as fitted to a study; and the cost that it is asked under."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
+
+from pydantic import ValidationError
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.laws.documents.law import LawDocument, read_document
 from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule, multiplier
+from sparsity_lab.laws.rows.tables import KINDS, read_table
+from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.laws import PublishedLaw, load_law
+from sparsity_lab.specs.regimes.schedules import Cubic
 
 SHIPPED = Path(__file__).parents[2] / "specs" / "laws"
 """published laws of this checkout, known by name in every folder"""
 FIRST_FORM = "frantar"
 """the form meant where a study's laws are named without one"""
+COSTS = tuple(name for name in get_args(CostMultiplier) if name != "measured")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +66,28 @@ def known_laws(root: Path = Path()) -> tuple[str, ...]:
     return (*sorted(published), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
 
 
+def cost_named(name: str, schedule: str | None = None) -> Multiplier:
+    """m(S) by its name, or measured: from a table with the columns sparsity and cost.
+
+    Args:
+        name: of a multiplier, or a table's file.
+        schedule: 'START,END' or 'START,END,POWER' of the pruning window, for sparse_schedule.
+
+    Raises:
+        RecordError: there is no such multiplier, the schedule says nothing sensible, or the table does not.
+    """
+    if Path(name).suffix.lower() in KINDS:
+        table = read_table(name)
+        return Measured(table.numbers("sparsity"), table.numbers("cost"))
+    if name not in COSTS:
+        raise RecordError("no such multiplier", field="cost", found=name, expected=f"{', '.join(COSTS)}, or a table")
+    if schedule is None:
+        return multiplier(cast("CostMultiplier", name))
+    if name != "sparse_schedule":
+        raise RecordError("has no schedule", field="cost", found=name, expected="sparse_schedule")
+    return SparseSchedule.of(_cubic(schedule))
+
+
 def _fitted(root: Path, study: str = "*") -> list[Path]:
     """Law files of a study, or of all; other JSON in the folder is no law."""
     forms = Layout(root).laws("x").parent
@@ -89,3 +119,12 @@ def _read(path: Path, name: str | None = None) -> OpenLaw:
         return OpenLaw(named, Law.from_spec(spec), published=spec)
     except RecordError as error:
         raise SpecError(str(error), where=path) from None
+
+
+def _cubic(text: str) -> Cubic:
+    try:
+        parts = [float(part) for part in text.split(",")]
+        return Cubic.model_validate(dict(zip(("start", "end", "power"), parts, strict=False)))
+    except (ValueError, ValidationError):
+        expected = "START,END or START,END,POWER with 0 <= START < END <= 1"
+        raise RecordError("is no pruning window", field="schedule", found=text, expected=expected) from None

@@ -18,11 +18,10 @@ from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
-from sparsity_lab.stages.profile_of_study import known_profile
 from sparsity_lab.stages.report_money import counsel_of
 from sparsity_lab.stages.search_asked import location
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.workspace import Workspace, known_profile
 
 
 def report_study(space: Workspace, language: str = "en") -> ReportSummary:

@@ -22,8 +22,7 @@ from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec, label
-from sparsity_lab.stages.profile_of_study import profile_of
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.workspace import Workspace, profile_of
 from sparsity_lab.sweep.resolve import Change, PlannedRun, Point, grid_runs, plan_point, regime_of
 
 FIELD = "search"

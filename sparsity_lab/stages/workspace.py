@@ -1,4 +1,4 @@
-"""What every stage begins with: the study, its prepared data, and where things lie."""
+"""What every stage begins with: the study, its prepared data, the hardware it is judged on, where things lie."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.cost.assumptions import study_multiplier
 from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, read_manifest
 from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.hardware.profile import load_profile, read_profile
+from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.specs.bundle import Study, load_study
+from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.starts import start_files
 
@@ -87,6 +92,38 @@ def open_workspace(study: str, root: Path = Path()) -> Workspace:
         known = ", ".join(sorted(p.stem for p in layout.study_spec("x").parent.glob("*.yaml"))) or "none here"
         raise SpecError("no such study", where=path, found=study, expected=f"one of: {known}")
     return Workspace(layout, load_study(path))
+
+
+def profile_of(space: Workspace) -> HardwareProfile:
+    """The hardware that a study is judged on: the one its spec names, else this machine as it was measured.
+
+    Raises:
+        NotReadyError: it names none, and nothing was measured.
+        RecordError: there is no profile of that name, or it is damaged.
+    """
+    if (named := space.study.spec.hardware) is not None:
+        return load_profile(space.layout.root, named)
+    path = space.layout.hardware(space.name)
+    if not path.is_file():
+        raise NotReadyError(path, make_it=f"sparsity-lab measure {space.name}")
+    return read_profile(path)
+
+
+def known_profile(space: Workspace) -> HardwareProfile | None:
+    """As `profile_of`, or None where the spec names none and nothing was measured."""
+    try:
+        return profile_of(space)
+    except NotReadyError:
+        return None
+
+
+def study_cost(space: Workspace, name: CostMultiplier, regime: str | None = None) -> Multiplier:
+    """m(S) of a study under a cost that its spec names.
+
+    Raises:
+        NotReadyError: it is to be the measured one, and nothing was measured.
+    """
+    return study_multiplier(space.study, name, regime, profile_of(space) if name == "measured" else None)
 
 
 def named_records(store: Store, names: Sequence[str], make_it: str) -> list[RunRecord]:

@@ -1,4 +1,4 @@
-"""Fair comparisons: published numbers come out of them, and they behave as costs must."""
+"""Dense against sparse at equal cost: published numbers come out of them, and they behave as costs must."""
 
 from __future__ import annotations
 

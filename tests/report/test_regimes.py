@@ -14,7 +14,8 @@ from synthetic_study import GRADUAL, make_record, make_study
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.report.language import words_in
-from sparsity_lab.report.regimes import compare, comparison_json, regime_name, regime_tables, regimes_finding
+from sparsity_lab.report.regimes import compare, comparison_json, regime_tables, regimes_finding
+from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.regimes.allocations import Global
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.starts import DenseRun, WeightsFile

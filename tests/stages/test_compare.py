@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from projects import cli, one_error, space_of, write_spec
 
-from sparsity_lab.console.compare import fair_json, fair_text
-from sparsity_lab.console.compare_plot import draw_fair, fair_info
+from sparsity_lab.console.compare import comparison_json, comparison_text, draw_comparison, figure_info
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.stages.compare import Question, compare_fairly
+from sparsity_lab.stages.compare import Question, compare_at_equal_cost
 
 LAW = "frantar2024-vit-jft"
 SCENARIO = {
@@ -30,13 +29,13 @@ ROWS = ("nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", 
 def test_a_published_law_answers_at_a_glance(tmp_path: Path) -> None:
     write_spec(tmp_path, "scenarios/plain", SCENARIO)
     asked = Question(hardware="a100-2-4", scenario="plain", sparsities=(0.25, 0.5, 0.75, 0.875))
-    fair = compare_fairly(LAW, tmp_path, asked)
-    text = fair_text(fair)
+    found = compare_at_equal_cost(LAW, tmp_path, asked)
+    text = comparison_text(found)
     assert max(map(len, text.splitlines())) <= 80
     assert f"{LAW}: dense N = 85M, D = 5B images" in text
     assert "no intervals: this law carries no draws" in text
-    assert [one.equal.name for one in fair.comparisons] == list(ROWS)
-    tree = json.loads(json.dumps(fair_json(fair)))
+    assert [one.equal.name for one in found.comparisons] == list(ROWS)
+    tree = json.loads(json.dumps(comparison_json(found)))
     assert tree["intervals"] is False
     by_name = {row["name"]: row for row in tree["equal"]}
     assert by_name["money"]["best_sparsity"] == pytest.approx(by_name["sparse_flops"]["best_sparsity"])
@@ -48,20 +47,20 @@ def test_a_published_law_answers_at_a_glance(tmp_path: Path) -> None:
 def test_a_schedule_is_charged_as_it_is_given(tmp_path: Path) -> None:
     asked = Question(nonzero=85e6, ratio=2.0)
     late, never = (
-        compare_fairly(LAW, tmp_path, Question(nonzero=85e6, ratio=2.0, schedule=text))
+        compare_at_equal_cost(LAW, tmp_path, Question(nonzero=85e6, ratio=2.0, schedule=text))
         for text in ("0.6,0.9", "0,1e-9")
     )
-    usual = compare_fairly(LAW, tmp_path, asked)
+    usual = compare_at_equal_cost(LAW, tmp_path, asked)
     assert late.comparisons[1].best < usual.comparisons[1].best < never.comparisons[1].best
     assert usual.comparisons[1].best == pytest.approx(0.543, abs=6e-4)
 
 
 def test_the_figure_holds_a_panel_a_quantity(tmp_path: Path) -> None:
-    fair = compare_fairly(LAW, tmp_path, Question(nonzero=85e6, ratio=5.0))
-    info = fair_info(fair)
-    assert [panel.title for panel in info.panels] == [one.equal.label for one in fair.comparisons]
+    found = compare_at_equal_cost(LAW, tmp_path, Question(nonzero=85e6, ratio=5.0))
+    info = figure_info(found)
+    assert [panel.title for panel in info.panels] == [one.equal.label for one in found.comparisons]
     assert not any(panel.seen.size for panel in info.panels)
-    first, again = (draw_fair(fair, tmp_path / name).read_bytes() for name in ("a", "b"))
+    first, again = (draw_comparison(found, tmp_path / name).read_bytes() for name in ("a", "b"))
     assert first == again
 
 
@@ -77,7 +76,7 @@ def test_what_makes_no_sense_for_a_law_is_refused(
     tmp_path: Path, asked: Question, regime: str | None, message: str
 ) -> None:
     with pytest.raises(RecordError, match=message):
-        compare_fairly(LAW, tmp_path, asked, regime)
+        compare_at_equal_cost(LAW, tmp_path, asked, regime)
 
 
 def test_a_law_that_sees_no_sparsity_is_refused(tmp_path: Path) -> None:
@@ -85,26 +84,26 @@ def test_a_law_that_sees_no_sparsity_is_refused(tmp_path: Path) -> None:
     law = {"version": 1, "kind": "law", "form": "chinchilla", "data_unit": "tokens", "params": params}
     write_spec(tmp_path, "laws/dense", law | {"citation": "x", "provenance": "y"})
     with pytest.raises(RecordError, match="sees no sparsity"):
-        compare_fairly("dense", tmp_path)
+        compare_at_equal_cost("dense", tmp_path)
 
 
 def test_a_study_without_a_law_names_the_command(bare: Path) -> None:
     with pytest.raises(NotReadyError, match="sparsity-lab fit tiny"):
-        compare_fairly("tiny", bare)
+        compare_at_equal_cost("tiny", bare)
 
 
 def test_a_study_shows_its_runs_beside_its_law(finished: Path) -> None:
-    fair = compare_fairly("tiny", finished)
-    assert fair.regime == "gradual"
-    assert {one.regime for one in fair.observed} == {"gradual"}
-    assert {one.name for one in fair.observed} == set(ROWS[:4])
-    equal = next(one for one in fair.observed if one.name == "nonzero")
+    found = compare_at_equal_cost("tiny", finished)
+    assert found.regime == "gradual"
+    assert {one.regime for one in found.observed} == {"gradual"}
+    assert {one.name for one in found.observed} == set(ROWS[:4])
+    equal = next(one for one in found.observed if one.name == "nonzero")
     assert equal.runs == len(space_of(finished).study.spec.grid.data) * 3
-    text = fair_text(fair)
+    text = comparison_text(found)
     assert max(map(len, text.splitlines())) <= 80
     assert "what the runs of gradual show" in text
-    assert fair_info(fair).panels[0].seen.shape == (1, 2)
-    assert fair_json(fair)["intervals"] is True
+    assert figure_info(found).panels[0].seen.shape == (1, 2)
+    assert comparison_json(found)["intervals"] is True
 
 
 def test_the_command(tmp_path: Path) -> None:

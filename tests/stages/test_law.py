@@ -17,9 +17,8 @@ from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.questions.multipliers import dense_hardware
 from sparsity_lab.laws.rows.inputs import read_runs
-from sparsity_lab.stages.costs import cost_named
 from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings, write_laws
-from sparsity_lab.stages.law import known_laws, open_law
+from sparsity_lab.stages.law import cost_named, known_laws, open_law
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -22,7 +22,7 @@ from sparsity_lab.stages import measure as measuring
 from sparsity_lab.stages.measure import Measurement, Task, Timed, carry_out, measure_shapes, measure_study
 from sparsity_lab.stages.measure_plan import MeasureRequest, plan_of_shapes, plan_of_study
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.profile_of_study import known_profile, profile_of
+from sparsity_lab.stages.workspace import known_profile, profile_of
 
 CPU = torch.device("cpu")
 QUICK = MeasureRequest(seconds=1, formats=("csr",), sparsities=(0.5, 0.9))

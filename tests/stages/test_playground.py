@@ -9,7 +9,7 @@ from sparsity_lab.hardware.profile import write_profile
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.playground import NOTHING_KNOWN, playground_of
+from sparsity_lab.stages.report_money import NOTHING_KNOWN, playground_of
 
 PARAMS = {"a_S": 294.0, "b_S": 0.821, "c_S": 468.0, "b_N": 0.392, "a_D": 2.37e8, "b_D": 0.89, "c": 4.517}
 PRODUCT = {

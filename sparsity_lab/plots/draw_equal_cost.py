@@ -1,4 +1,4 @@
-"""Drawing of what `info_fair` holds, and the whole figure."""
+"""Drawing of what `info_equal_cost` holds, and the whole figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.plots.info_fair import FairComparison, FairPanel
+from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
 from sparsity_lab.plots.style import GREY, INK, LAW, SEARCH, below_legend, note, sparsity_axis, styled
 
 COLUMNS = 4
@@ -21,7 +21,7 @@ LOWEST = 1.3
 WORDS = {"sparse": "sparse wins", "dense": "dense wins", "unclear": "unclear"}
 
 
-def fair_figure(info: FairComparison) -> Figure:
+def equal_cost_figure(info: EqualCostFigure) -> Figure:
     """A panel for each quantity, all on one axis of advantage."""
     rows = math.ceil(len(info.panels) / COLUMNS)
     columns = math.ceil(len(info.panels) / rows)
@@ -49,7 +49,7 @@ def fair_figure(info: FairComparison) -> Figure:
     return figure
 
 
-def draw_panel(axes: Axes, panel: FairPanel, *, discrete: bool) -> None:
+def draw_panel(axes: Axes, panel: EqualCostPanel, *, discrete: bool) -> None:
     """The advantage with its band; above the line sparse is better."""
     value, low, high = (np.where(np.isfinite(part), part, np.nan) for part in panel.advantage)
     axes.axhline(0, color=INK, linewidth=0.8, zorder=1)
@@ -65,7 +65,7 @@ def draw_panel(axes: Axes, panel: FairPanel, *, discrete: bool) -> None:
     sparsity_axis(axes)
 
 
-def handles(info: FairComparison) -> list[Artist]:
+def handles(info: EqualCostFigure) -> list[Artist]:
     """Legend entries: only for what is there."""
     band = f"{percent(info.confidence)} interval"
     shown = (
@@ -88,11 +88,11 @@ def handles(info: FairComparison) -> list[Artist]:
     return [handle for handle, there in shown if there]
 
 
-def _has_band(info: FairComparison) -> bool:
+def _has_band(info: EqualCostFigure) -> bool:
     return any(np.isfinite(panel.advantage.low).any() for panel in info.panels)
 
 
-def _limits(info: FairComparison) -> tuple[float, float]:
+def _limits(info: EqualCostFigure) -> tuple[float, float]:
     """From what matters of the losses to the largest advantage."""
     every = np.concatenate([_finite(part) for panel in info.panels for part in (*panel.advantage, panel.seen[:, 1])])
     highest = max(float(every.max(initial=0.0)), 1e-3)

@@ -1,4 +1,4 @@
-"""What the figure of a fair comparison shows: advantage against sparsity, for each quantity used equally."""
+"""What the figure of dense against sparse at equal cost shows: advantage against sparsity, a panel for each quantity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparsity_lab.specs.choices import DataUnit
 
 
 @dataclass(frozen=True, eq=False)
-class FairPanel:
+class EqualCostPanel:
     """One quantity.
 
     Attributes:
@@ -34,7 +34,7 @@ class FairPanel:
 
 
 @dataclass(frozen=True, eq=False)
-class FairComparison:
+class EqualCostFigure:
     """Figure: advantage against sparsity, a panel for each quantity, at one reference.
 
     Attributes:
@@ -47,7 +47,7 @@ class FairComparison:
         discrete: whether the sparsities are all that can be had.
     """
 
-    panels: tuple[FairPanel, ...]
+    panels: tuple[EqualCostPanel, ...]
     nonzero: float
     data: float
     data_unit: DataUnit
