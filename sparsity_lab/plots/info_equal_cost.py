@@ -1,4 +1,4 @@
-"""What the figure of dense against sparse at equal cost shows: advantage against sparsity, a panel for each quantity."""
+"""What the figure of dense against sparse at equal cost shows: advantage against sparsity, a panel a quantity."""
 
 from __future__ import annotations
 
