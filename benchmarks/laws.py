@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FORMS, FRANTAR, Runs, bootstrap, fit
+from sparsity_lab.messages import words_in
 
 REPEATS, NOTEBOOK_STARTS, REFITS = 5, 25, 1_000
 ROWS = (48, 480, 4_800, 100_000)
@@ -51,7 +52,7 @@ def against_notebook(runs: Runs) -> None:
         results[name].append(task(seed))
         seconds[name].append(time.perf_counter() - began)
     base = statistics.median(seconds[f"{NOTEBOOK_STARTS} BFGS starts"])
-    print(f"{len(runs)} rows; objective of the minimum {fitted.objective:.7g}: {fitted.status}")
+    print(f"{len(runs)} rows; objective of the minimum {fitted.objective:.7g}: {words_in()(fitted.status)}")
     for name, taken in seconds.items():
         median = statistics.median(taken)
         what = "unconverged" if "bootstrap" in name else "objective"

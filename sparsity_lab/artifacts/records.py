@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from sparsity_lab.artifacts.atomic import write_text
-from sparsity_lab.errors import RecordError
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.runs import RunSpec
 
@@ -177,11 +177,4 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         RecordError: the file is missing, damaged, or of another version.
     """
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"cannot be read: {error.strerror}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise RecordError(f"is no run record: {first['msg']}", where=path, field=field or None) from None
+    return read_json(path, RunRecord, "a run record")

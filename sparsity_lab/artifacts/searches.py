@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import replacing, write_text
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.artifacts.records import Value
-from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.errors import NotReadyError
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
 
 TrialState = Literal["finished", "diverged", "stopped"]
@@ -217,16 +217,7 @@ def read_search(path: Path) -> SearchResult | None:
     """
     if not path.is_file():
         raise NotReadyError(path, make_it=f"sparsity-lab search {path.stem}")
-    content = path.read_bytes()
-    if content.strip() == b"null":
-        return None
-    try:
-        return SearchResult.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise RecordError(
-            f"is no search result: {first['msg']}", where=path, field=".".join(map(str, first["loc"])) or None
-        ) from None
+    return None if path.read_bytes().strip() == b"null" else read_json(path, SearchResult, "a search result")
 
 
 def _rows(result: SearchResult) -> Iterator[dict[str, Any]]:

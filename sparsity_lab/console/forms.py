@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sparsity_lab.console.tables import WIDTH, text_table
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
+from sparsity_lab.messages import words_in
 
 WON, UNSOUND, NOTHING = "*", "!", "-"
 HEADS: Mapping[str, str] = MappingProxyType(
@@ -34,8 +35,8 @@ def _notes(compared: ComparisonDocument) -> Iterator[str]:
     if set(compared.criteria) - {IN_SAMPLE, AICC}:
         yield "max D, max N, max S, files: mean |predicted / measured - 1| on those runs, by a refit without them"
     for form, one in compared.forms.items():
-        if not one.status.startswith("converged") or "degenerate" in one.status:
-            yield f"{form}: {one.status}"
+        if not one.converged or one.degenerate:
+            yield f"{form}: {words_in()(one.status)}"
         yield from (f"{form}, {name}: {reason}" for name, reason in one.missing.items())
     yield from (f"{form} left out: {reason}" for form, reason in compared.skipped.items())
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sparsity_lab.console.tables import WIDTH, text_table
 from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.messages import words_in
 from sparsity_lab.stages.law import OpenLaw
 
 
@@ -43,7 +44,7 @@ def fit_words(document: LawDocument) -> Iterator[str]:
     yield f"{seen.runs} runs from {document.source}" + (f"; left out: {left_out}" if left_out else "")
     r2 = "" if fit.r2 is None else f", R2 {fit.r2:.4f}"
     yield f"objective {fit.objective:.6g} (mean Huber loss, {fit.residual} residual, delta {fit.threshold:g}){r2}"
-    yield fit.status
+    yield words_in()(fit.status)
     if document.bootstrap:
         loose = [name for name, interval in document.bootstrap.intervals.items() if not interval.identified]
         yield "not identified: " + ", ".join(loose) if loose else "every parameter is identified"

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.questions.multipliers import Measured
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -332,14 +332,7 @@ def read_profile(path: Path) -> HardwareProfile:
     """A profile from its file; errors as `load_profile`."""
     if path.suffix != ".json":
         return load_hardware(path)
-    try:
-        return HardwareProfile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"cannot be read: {error.strerror}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise RecordError(f"is no hardware profile: {first['msg']}", where=path, field=field or None) from None
+    return read_json(path, HardwareProfile, "a hardware profile")
 
 
 def write_profile(profile: HardwareProfile, path: Path) -> None:

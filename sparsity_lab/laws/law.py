@@ -45,9 +45,8 @@ class Law:
     @classmethod
     def from_fit(cls, fit: Fit, bootstrap: Bootstrap | None = None) -> Law:
         """The law at a fit's minimum, with the draws of its bootstrap."""
-        source = f"fitted to {len(fit.runs)} runs: {fit.status}"
         draws = bootstrap.draws if bootstrap else None
-        return cls(fit.form, fit.params, fit.runs.data_unit, source, draws, noise(fit))
+        return cls(fit.form, fit.params, fit.runs.data_unit, f"fitted to {len(fit.runs)} runs", draws, noise(fit))
 
     @classmethod
     def from_spec(cls, spec: PublishedLaw) -> Law:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sparsity_lab.laws import Law, gain
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent, plural
 from sparsity_lab.report.evidence import NO_SPARSITY, EqualCost, Evidence, Winner
 from sparsity_lab.report.finding import Finding
@@ -162,5 +163,5 @@ def _gain(law: Law, sparsity: float, confidence: float, trained: float) -> _Gain
 def _no_law(evidence: Evidence) -> str:
     if not evidence.inputs.laws:
         return "No law was fitted, so this is unknown."
-    status = "; ".join(f"{name}: {law.fit.status}" for name, law in evidence.inputs.laws.items())
+    status = "; ".join(f"{name}: {words_in()(law.fit.status)}" for name, law in evidence.inputs.laws.items())
     return f"No law that knows of sparsity could be trusted ({status}), so this is unknown."

@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration, percent, plural, quantity
 from sparsity_lab.report.evidence import CLEAR, Evidence
 from sparsity_lab.report.finding import Finding, Tone
@@ -104,7 +105,7 @@ def _fit_sentence(law: LawDocument) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in law.provenance.excluded.items())
     left = f"; left out: {reasons};" if reasons else ""
     runs = plural(law.provenance.runs, "run")
-    return f"{law.form}, fitted to {runs}{left},{explained} {held}. The fit: {law.fit.status}."
+    return f"{law.form}, fitted to {runs}{left},{explained} {held}. The fit: {words_in()(law.fit.status)}."
 
 
 def _ranked(errors: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import Law, LawDocument, form_named
 from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots import figures, info_fits, info_laws, info_runs
 from sparsity_lab.plots.picture import Picture
@@ -108,7 +109,7 @@ def _parities(evidence: Evidence) -> Iterator[Picture]:
             if info.held_out.any()
             else ""
         )
-        fit = f"The fit: {document.fit.status}."
+        fit = f"The fit: {words_in()(document.fit.status)}."
         caption = f"Loss predicted by {name} against measured loss, and the error in percent.{held} {fit}"
         r2 = "" if info.r2 is None else f" R squared is {info.r2:.4f}."
         alt = f"Scatter chart of predicted against measured loss of {len(info.measured)} runs.{r2}"

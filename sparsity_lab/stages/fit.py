@@ -20,6 +20,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.rows.inputs import Input, select_runs
 from sparsity_lab.laws.rows.tables import Table
+from sparsity_lab.messages import words_in
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
 from sparsity_lab.stages.train import grid_records
@@ -132,7 +133,7 @@ def search_records(space: Workspace) -> list[RunRecord]:
 
 def describe_fit(fitted: RunsFit) -> str:
     """The forms side by side, and the verdict on each."""
-    verdicts = (f"{form}: {one.document.fit.status}" for form, one in fitted.forms.items())
+    verdicts = (f"{form}: {words_in()(one.document.fit.status)}" for form, one in fitted.forms.items())
     return "\n".join((comparison_text(comparison_document(fitted.comparison, fitted.source)), *verdicts))
 
 

@@ -54,7 +54,7 @@ def _refuse(constant: str) -> None:
         (lambda text: text[: len(text) // 2], "is no run record: Invalid JSON: EOF"),
         (lambda _: "", "is no run record: Invalid JSON: EOF"),
         (lambda _: "[]", "is no run record: Input should be an object"),
-        (lambda text: text.replace('"version": 1', '"version": 2', 1), "version: is no run record"),
+        (lambda text: text.replace('"version": 1', '"version": 2', 1), "version: is a run record of another"),
         (lambda text: text.replace('"nonzero"', '"non_zero"'), "nonzero: is no run record: Field required"),
         (lambda text: text.replace('"batch": 4', '"batch": 0'), "spec.batch: is no run record"),
         (lambda text: text.replace('"finished"', '"done"'), "status: is no run record"),
@@ -72,7 +72,7 @@ def test_a_damaged_record_is_an_error_to_mend(
 
 
 def test_a_record_that_is_not_there_is_an_error_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"none\.json: cannot be read: No such file"):
+    with pytest.raises(RecordError, match=r"none\.json: no such file"):
         read_record(tmp_path / "none.json")
 
 

@@ -147,11 +147,12 @@ def test_bad_documents(written, tmp_path):
     with pytest.raises(RecordError, match="no such file"):
         Law.load(path)
     path.write_text(written.model_dump_json()[:-20])
-    with pytest.raises(RecordError, match="cannot be read as JSON"):
+    with pytest.raises(RecordError, match="is no law: Invalid JSON"):
         Law.load(path)
     tree = json.loads(written.model_dump_json())
     for change, words in (
-        ({"version": 2}, "is no law"),
+        ({"version": 1}, "is a law of another format version .found 1, expected 2: make it again"),
+        ({"kind": "other"}, "is no law"),
         ({"params": {"a_S": 1.0}}, "one value a replicate"),
         ({"params": {"a_S": 1.0}, "bootstrap": None}, "wrong parameters"),
         ({"extra": 1}, "extra: is no law"),

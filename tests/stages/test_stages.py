@@ -269,8 +269,8 @@ def test_comparison_and_diagnostics_stand_beside_the_laws(trained: Path) -> None
     diagnosed = read_diagnostics(trained / "laws/tiny/diagnostics.json")
     assert set(diagnosed) == laws
     for form in laws:
-        status = read_document(trained / f"laws/tiny/{form}.json").fit.status
-        sound = status.startswith("converged") and "degenerate" not in status
+        found = read_document(trained / f"laws/tiny/{form}.json").fit
+        sound = found.converged and not found.degenerate
         assert bool(diagnosed[form].verdicts) == bool(diagnosed[form].profiles) == sound
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from sparsity_lab.errors import RecordError
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE, Compared, Comparison, HeldOut
 from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
 from sparsity_lab.specs.choices import HuberDelta
 
@@ -27,7 +25,9 @@ class HeldOutErrors(Spec):
     worst_relative_error: float
     bias: float
     """mean of predicted / measured - 1"""
-    status: str
+    sound: bool
+    """the refit has converged and is not degenerate"""
+    status: Message
     """of the refit"""
 
 
@@ -37,7 +37,9 @@ class ComparedForm(Spec):
     settings: tuple[float, ...]
     parameters: Count
     """how many were fitted"""
-    status: str
+    converged: bool
+    degenerate: bool
+    status: Message
     """of the fit to all rows"""
     heldout: dict[str, HeldOutErrors]
     """by name of the holdout"""
@@ -56,7 +58,7 @@ class Criterion(Spec):
 class ComparisonDocument(Spec):
     """Law forms fitted to the same rows. There is no blended score."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     kind: Literal["law-comparison"] = "law-comparison"
     source: str
     """the study or files whose runs were fitted"""
@@ -75,9 +77,8 @@ class ComparisonDocument(Spec):
         """Whether a form's value under a criterion is that of a sound fit; one of a failed refit wins no holdout."""
         one = self.forms[form]
         if criterion in {IN_SAMPLE, AICC}:
-            return one.status.startswith("converged")
-        status = one.heldout[criterion].status if criterion in one.heldout else ""
-        return status.startswith("converged") and "degenerate" not in status
+            return one.converged
+        return criterion in one.heldout and one.heldout[criterion].sound
 
 
 def comparison_document(comparison: Comparison, source: str) -> ComparisonDocument:
@@ -101,22 +102,15 @@ def read_comparison(path: Path) -> ComparisonDocument:
     Raises:
         RecordError: the file is missing, damaged, or no comparison.
     """
-    try:
-        return ComparisonDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RecordError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"])
-        raise RecordError(f"is no comparison of laws: {first['msg']}", where=path, field=field) from None
+    return read_json(path, ComparisonDocument, "a comparison of laws")
 
 
 def _form(one: Compared) -> ComparedForm:
     return ComparedForm(
         settings=one.fit.form.settings,
         parameters=len(one.fit.form.names),
+        converged=one.fit.converged,
+        degenerate=one.fit.degenerate,
         status=one.fit.status,
         heldout={name: _errors(heldout) for name, heldout in one.heldout.items()},
         missing=dict(one.missing),
@@ -130,5 +124,6 @@ def _errors(heldout: HeldOut) -> HeldOutErrors:
         mean_relative_error=heldout.mean_relative_error,
         worst_relative_error=heldout.worst_relative_error,
         bias=heldout.bias,
+        sound=not heldout.fit.failed,
         status=heldout.fit.status,
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from sparsity_lab.errors import RecordError
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.laws.uncertainty.bootstrap import Verdict
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.specs.base import Spec
@@ -100,16 +97,7 @@ def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:
     Raises:
         RecordError: the file is missing, damaged, or no diagnostics.
     """
-    try:
-        return Diagnostics.model_validate(json.loads(path.read_text(encoding="utf-8"))).forms
-    except FileNotFoundError:
-        raise RecordError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"])
-        raise RecordError(f"is no diagnostics of laws: {first['msg']}", where=path, field=field) from None
+    return read_json(path, Diagnostics, "a diagnosis of laws").forms
 
 
 def _finite(value: float) -> float | None:

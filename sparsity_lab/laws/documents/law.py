@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sparsity_lab import __version__
-from sparsity_lab.errors import RecordError
+from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.laws.fitting.compare import HeldOut
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
 from sparsity_lab.specs.choices import DataUnit, HuberDelta, threshold
 
@@ -44,8 +44,10 @@ class FitRecord(Spec):
     at_bounds: tuple[str, ...]
     """parameters that the objective pushes against a bound"""
     converged: bool
-    status: str
-    """the verdict in words"""
+    degenerate: bool
+    """the objective has more than one lowest point"""
+    status: Message
+    """both, with what else weakens the fit"""
     r2: float | None
     """share of the losses' variance explained; null when all losses are equal"""
     seed: int
@@ -93,7 +95,7 @@ class HeldOutRecord(Spec):
     """mean of predicted / measured - 1"""
     params: dict[str, float]
     """of the refit, raw units"""
-    status: str
+    status: Message
     """of the refit"""
 
 
@@ -113,7 +115,7 @@ class InputRecord(Spec):
 class LawDocument(Spec):
     """A fitted law. Parameters are in raw units: N in weights, D in `data_unit`, losses in nats."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     kind: Literal["fitted-law"] = "fitted-law"
     source: str
     """the study or file whose runs were fitted"""
@@ -189,16 +191,7 @@ def read_document(path: Path) -> LawDocument:
     Raises:
         RecordError: the file is missing, damaged, or no fitted law.
     """
-    try:
-        return LawDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RecordError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(f"cannot be read as JSON: {error}", where=path) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"])
-        raise RecordError(f"is no law: {first['msg']}", where=path, field=field) from None
+    return read_json(path, LawDocument, "a law")
 
 
 def _range(column: FloatArray) -> tuple[float, float]:
@@ -218,6 +211,7 @@ def _fit_record(fit: Fit) -> FitRecord:
         rivals=fit.rivals,
         at_bounds=fit.at_bounds,
         converged=fit.converged,
+        degenerate=fit.degenerate,
         status=fit.status,
         r2=fit.r2 if math.isfinite(fit.r2) else None,
         seed=fit.seed,

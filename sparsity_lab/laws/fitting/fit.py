@@ -17,6 +17,7 @@ from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.forms.terms import Units
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.messages import Message, message
 
 WARM_UP = 12
 """steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""
@@ -95,16 +96,16 @@ class Fit:
         return not self.converged or self.degenerate
 
     @property
-    def status(self) -> str:
-        """The verdict in words: convergence first, then what weakens it."""
-        parts = [self._convergence]
-        if self.degenerate:
-            names = ", ".join(self.undetermined)
-            why = f"{self.rivals} other minima are as low" if self.rivals else f"condition number {self.condition:.1g}"
-            parts.append(f"degenerate: the objective does not determine {names} ({why})")
+    def status(self) -> Message:
+        """What to think of the fit: convergence first, then what weakens it."""
+        parts, names = [self._convergence], ", ".join(self.undetermined)
+        if self.rivals:
+            parts.append(message("fit-rivals", names=names, rivals=self.rivals))
+        elif self.degenerate:
+            parts.append(message("fit-degenerate", names=names, condition=self.condition))
         if self.at_bounds:
-            parts.append("at a bound: " + ", ".join(self.at_bounds))
-        return "; ".join(parts)
+            parts.append(message("fit-at-bounds", names=", ".join(self.at_bounds)))
+        return message("listed", parts=tuple(parts))
 
     @property
     def predicted(self) -> FloatArray:
@@ -123,12 +124,12 @@ class Fit:
         return 1 - float(((self.predicted - self.runs.loss) ** 2).sum()) / spread if spread else float("nan")
 
     @property
-    def _convergence(self) -> str:
+    def _convergence(self) -> Message:
         if not self.gradient_is_zero:
-            return f"not converged: the gradient is {self.gradient_norm:.1g} of its largest possible size, not zero"
+            return message("fit-gradient", size=self.gradient_norm)
         if not self.converged:
-            return f"not converged: only 1 of {self.starts} starts reached this minimum, so a lower one may exist"
-        return f"converged: {self.agreeing} of {self.starts} starts agree"
+            return message("fit-lone-start", starts=self.starts)
+        return message("fit-converged", agreeing=self.agreeing, starts=self.starts)
 
 
 def fit(
