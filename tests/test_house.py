@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,16 @@ def test_every_pin_is_exact_and_none_names_a_build_of_torch() -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(pin.count("==") == 1 and "+" not in pin for pin in pins)
     assert "torch" in {pin.split("==")[0] for pin in pins}
+
+
+def named_modules() -> list[tuple[str, str]]:
+    """Every module that a document names in backticks, such as `laws/forms/named.py`."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = [(path.name, name) for path in documents for name in re.findall(r"`([\w/]+/\w+\.py)`", path.read_text())]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(("document", "name"), named_modules())
+def test_documents_name_modules_that_are_there(document: str, name: str) -> None:
+    assert (ROOT / name).is_file() or (ROOT / "sparsity_lab" / name).is_file(), f"{document} names {name}"
