@@ -83,11 +83,12 @@ def run(
 
     sparsity-lab search quickstart-text --storage postgresql://me@host/searches
     """
-    from sparsity_lab.stages.search import describe_search, search_study
-    from sparsity_lab.stages.search_asked import changed
+    from sparsity_lab.console.search import answer_text
+    from sparsity_lab.stages.search import search_study
+    from sparsity_lab.stages.search_setup import changed
 
     space = changed(open_study(study, root), given_sizes(budget), trials)
-    typer.echo(describe_search(search_study(space, workers=workers, storage=storage, share=share)))
+    typer.echo(answer_text(search_study(space, workers=workers, storage=storage, share=share)))
 
 
 @app.command()
@@ -104,8 +105,9 @@ def status(
 
     Of a search that was given another storage, other budgets or trials, ask with the same options.
     """
-    from sparsity_lab.stages.search_asked import changed
-    from sparsity_lab.stages.search_status import search_status, status_json, status_text
+    from sparsity_lab.console.search import status_json, status_text
+    from sparsity_lab.stages.search_setup import changed
+    from sparsity_lab.stages.search_status import search_status
 
     found = search_status(changed(open_study(study, root), given_sizes(budget), trials), storage)
     typer.echo(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
@@ -114,7 +116,8 @@ def status(
 @app.command()
 def best(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
     """Show what a finished search found best for each N and budget, and the spec that trains it."""
-    from sparsity_lab.stages.search_best import best_json, best_of, best_text
+    from sparsity_lab.console.search import best_json, best_text
+    from sparsity_lab.stages.search_best import best_of
 
     found = best_of(open_study(study, root))
     typer.echo(json.dumps(best_json(found), indent=1) if as_json else best_text(found))

@@ -81,7 +81,7 @@ class Judge:
 def report(entry: StoredTrial) -> TrialRecord:
     """A finished trial as the answer tells it."""
     assert entry.outcome is not None, f"trial {entry.number} of {entry.study} is {entry.state}"
-    ask, known = ask_of(entry), entry.outcome.facts
+    ask, known = request_of(entry), entry.outcome.facts
     return TrialRecord(
         number=entry.slot,
         source=entry.proposal.source,
@@ -99,7 +99,7 @@ def report(entry: StoredTrial) -> TrialRecord:
     )
 
 
-def ask_of(entry: StoredTrial) -> RunRequest:
+def request_of(entry: StoredTrial) -> RunRequest:
     """The run that a trial stands for."""
     return RunRequest.parse(entry.proposal.facts["ask"])
 

@@ -18,7 +18,7 @@ from sparsity_lab.artifacts.searches import Source
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.search.answer.conclude import Target
 from sparsity_lab.search.answer.training_set import PriorRun, observations, relative, runs_of, targets_of
-from sparsity_lab.search.objective import PerItem, ask_of
+from sparsity_lab.search.objective import PerItem, request_of
 from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
 from sparsity_lab.search.propose.space import Choice, Feasible, Space
 from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunRequest
@@ -214,7 +214,7 @@ class OptunaStudy:
             return None
         ends = []
         for entry in self.entries:
-            other = ask_of(entry)
+            other = request_of(entry)
             known = entry.outcome.facts if entry.outcome else {}
             if (other.nonzero, other.data_dense) == (ask.nonzero, ask.data_dense) and "recovery" in known:
                 ends.append((float(known["end"]), Recovery.model_validate(known["recovery"])))

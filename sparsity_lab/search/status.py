@@ -10,37 +10,15 @@ from pathlib import Path
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.search.objective import ask_of
+from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
 from sparsity_lab.search.requests import Multiplier, RunRequest
-from sparsity_lab.search.storage.leases import Lease
+from sparsity_lab.search.storage.backends import place_of
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.search.study import Search
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
-
-Place = tuple[int, int]
-"""N, and a budget as data"""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A trial that a process has claimed.
-
-    Attributes:
-        nonzero: N.
-        data_dense: the budget, as data.
-        sparsity: S.
-        fingerprint: of the run.
-        lease: of who claimed it; None where a claim was not followed by one.
-    """
-
-    nonzero: int
-    data_dense: int
-    sparsity: float
-    fingerprint: str
-    lease: Lease | None
 
 
 @dataclass(frozen=True)
@@ -51,15 +29,17 @@ class SearchStatus:
         result: what would be concluded from the trials that are over.
         planned: trials in all, those of other seeds apart.
         over: finished, diverged and stopped trials.
-        counts: of each N and budget the number of trials by state: finished, diverged, stopped, running, waiting.
+        counts: trials of each N and budget (as data) by state: finished, diverged, stopped, running, waiting.
         work: trials that processes have claimed.
+        storage: where the trials are kept, without a password.
     """
 
     result: SearchResult
     planned: int
     over: int
-    counts: Mapping[Place, Mapping[str, int]]
-    work: tuple[Work, ...]
+    counts: Mapping[tuple[int, int], Mapping[str, int]]
+    work: tuple[StoredTrial, ...]
+    storage: str
 
 
 def read_status(
@@ -89,7 +69,8 @@ def read_status(
         planned=sum(len(slots) for course in state.courses for slots in course.rounds),
         over=sum(entry.outcome is not None for entry in entries),
         counts=_counts(entries),
-        work=tuple(_work(entry) for entry in entries if entry.state == "running"),
+        work=tuple(entry for entry in entries if entry.state == "running"),
+        storage=str(place_of(storage)),
     )
 
 
@@ -111,15 +92,10 @@ def _sorted_in(state: Search, known: Mapping[str, list[StoredTrial]]) -> list[St
     return [entry for entries in known.values() for entry in entries]
 
 
-def _counts(entries: Sequence[StoredTrial]) -> dict[Place, Counter[str]]:
-    found: dict[Place, Counter[str]] = {}
+def _counts(entries: Sequence[StoredTrial]) -> dict[tuple[int, int], Counter[str]]:
+    found: dict[tuple[int, int], Counter[str]] = {}
     for entry in entries:
-        ask = ask_of(entry)
+        ask = request_of(entry)
         kind = str(entry.outcome.facts["state"]) if entry.outcome else entry.state
         found.setdefault((ask.nonzero, ask.data_dense), Counter())[kind] += 1
     return dict(sorted(found.items()))
-
-
-def _work(entry: StoredTrial) -> Work:
-    ask = ask_of(entry)
-    return Work(ask.nonzero, ask.data_dense, ask.sparsity, entry.proposal.facts["fingerprint"], entry.lease)

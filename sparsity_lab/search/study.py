@@ -18,7 +18,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.search.answer.conclude import Target, conclude
 from sparsity_lab.search.answer.repeats import repeats_wanted
 from sparsity_lab.search.answer.training_set import answers, observations, targets_of
-from sparsity_lab.search.objective import Judge, ask_of, record_of, report
+from sparsity_lab.search.objective import Judge, record_of, report, request_of
 from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
 from sparsity_lab.search.propose.space import Choice
 from sparsity_lab.search.requests import SPARSITY, Multiplier, RunRequest
@@ -188,13 +188,13 @@ class Search:
     def run(self, entries: Sequence[StoredTrial]) -> list[Outcome]:
         """The outcomes of trials; each run is evaluated once, all in one call."""
         made = self._made(entries)
-        return [self.judge.outcome(ask_of(entry), one) for entry, one in zip(entries, made, strict=True)]
+        return [self.judge.outcome(request_of(entry), one) for entry, one in zip(entries, made, strict=True)]
 
     def recall(self, show: Callable[[RunRecord], None]) -> None:
         """Show the records of trials that others finished, or an earlier sitting, and have them evaluated here too."""
         recorded = [entry for entry in self._entries() if entry.outcome and entry.outcome.record]
         for entry in recorded:
-            if ask_of(entry) not in self.answers:
+            if request_of(entry) not in self.answers:
                 show(record_of(entry))
         self._made(recorded)
 
@@ -268,7 +268,7 @@ class Search:
         ]
 
     def _made(self, entries: Sequence[StoredTrial]) -> list[RunRecord | Stopped]:
-        asks = [ask_of(entry) for entry in entries]
+        asks = [request_of(entry) for entry in entries]
         rules: Mapping[RunRequest, StopRule | None] = dict(zip(asks, map(_rule_of, entries), strict=True))
         missing = [ask for ask in rules if ask not in self.answers]
         if missing:

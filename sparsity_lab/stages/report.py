@@ -19,7 +19,7 @@ from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
 from sparsity_lab.stages.report_money import counsel_of
-from sparsity_lab.stages.search_asked import location
+from sparsity_lab.stages.search_setup import location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, known_profile
 

@@ -13,16 +13,14 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_search
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
-from sparsity_lab.console.search_answer import summarise
-from sparsity_lab.messages.numbers import count
+from sparsity_lab.messages.numbers import count, quantity
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec
-from sparsity_lab.stages.search_asked import claimed_at_a_time, location
-from sparsity_lab.stages.search_setup import RunRequests, ground_of
+from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, ground_of, location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.scratch import clear_scratch
@@ -42,7 +40,7 @@ def search_study(
     Args:
         space: the study.
         workers: parallel runs of this process.
-        storage: where the trials are kept, as `Ledger`; None for what the study says.
+        storage: where the trials are kept, as `TrialStore`; None for what the study says.
         share: take no more trials at a time than there are workers, which leaves some to other processes; None to do
             so in a database.
         console: where progress is shown.
@@ -65,11 +63,6 @@ def search_study(
     write_search(result, space.layout.search_result(space.name))
     space.write_metrics("search", _metrics(result))
     return result
-
-
-def describe_search(result: SearchResult | None) -> str:
-    """The answer as a table."""
-    return "the study asks for no search" if result is None else summarise(result)
 
 
 class _Search:
@@ -135,7 +128,7 @@ class _Search:
         """What is being learnt: optima so far, and what they cost."""
         result = progress.result
         lost = [f"{n} {what}" for n, what in ((progress.diverged, "diverged"), (progress.stopped, "given up")) if n]
-        told = f"{len(result.trials)} trials{''.join(f', {part}' for part in lost)}, {result.flops:.2e} FLOPs"
+        told = f"{len(result.trials)} trials{''.join(f', {part}' for part in lost)}, {quantity(result.flops, 'FLOPs')}"
         several = len(result.nonzero) > 1
         optima = ";  ".join(_optimum(budget, several=several) for budget in result.budgets)
         line = f"{result.study} search, round {progress.round} of {progress.rounds}: {optima}  ({told})"

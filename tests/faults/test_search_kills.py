@@ -30,7 +30,7 @@ from sparsity_lab.artifacts.paths import CHECKPOINT
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.search_asked import location
+from sparsity_lab.stages.search_setup import location
 from sparsity_lab.sweep.jobs import Event, Progressed
 from sparsity_lab.sweep.local import run_jobs
 

@@ -188,7 +188,6 @@ def test_a_multiplier_that_is_no_cost_is_refused(value: float) -> None:
 def test_answers_need_neither_optuna_nor_torch() -> None:
     code = (
         "import sys, sparsity_lab.search.propose.space, sparsity_lab.search.answer.conclude;"
-        "import sparsity_lab.console.search_answer;"
         "sys.exit(any(name in sys.modules for name in ('optuna', 'torch', 'sqlalchemy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, digest, multiplier, optimum, run, spec, told
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.console.search_answer import summarise
+from sparsity_lab.console.search import answer_text
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.study import SearchProgress
@@ -78,7 +78,7 @@ def test_the_result_survives_json(reference: tuple[SearchResult, Told]) -> None:
 def test_a_summary_fits_eighty_columns_and_says_everything(
     reference: tuple[SearchResult, Told],
 ) -> None:
-    text = summarise(reference[0])
+    text = answer_text(reference[0])
     assert max(map(len, text.splitlines())) <= 80
     flowing = " ".join(text.split())
     assert all(budget.verdict in flowing for budget in reference[0].budgets)
@@ -225,7 +225,7 @@ def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
     assert all("0 finished trials" in b.verdict for b in result.budgets)
     assert "0 of 2 budgets have a curve" in result.trends[0].verdict
-    assert summarise(result)
+    assert answer_text(result)
 
 
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:

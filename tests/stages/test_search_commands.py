@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 import sparsity_lab.sweep.study
 from sparsity_lab.cli.main import app
+from sparsity_lab.console.search import status_json, status_text
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.search_asked import changed, claimed_at_a_time, location
-from sparsity_lab.stages.search_status import search_status, status_json, status_text
+from sparsity_lab.stages.search_setup import changed, claimed_at_a_time, location
+from sparsity_lab.stages.search_status import search_status
 
 BUDGETS = STUDY["search"]["budgets"]
 
@@ -77,7 +78,7 @@ def test_the_status_of_a_search_counts_its_trials_and_names_who_works(trained: P
     before = {path: path.read_bytes() for path in (trained / "search").rglob("*") if path.is_file()}
     done = search_status(space_of(trained))
     assert status_json(done)["over"] == status_json(done)["planned"]
-    assert not done.standing.work
+    assert not done.work
     assert {path: path.read_bytes() for path in (trained / "search").rglob("*") if path.is_file()} == before
 
     claim_two(trained)

@@ -25,13 +25,14 @@ from projects import (
 )
 
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents.law import read_document
 from sparsity_lab.stages.fit import describe_fit, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.search import describe_search, search_study
+from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace
 
@@ -295,8 +296,8 @@ def test_answers_are_readable(trained: Path) -> None:
     laws = describe_fit(fit_study(space_of(trained)))
     assert "frantar" in laws
     assert "starts agree" in laws
-    assert "tiny: optimal sparsity" in describe_search(search_study(space_of(trained), console=silent()))
+    assert "tiny: optimal sparsity" in answer_text(search_study(space_of(trained), console=silent()))
     edit(trained, "studies/tiny", search=None)
-    assert describe_search(search_study(space_of(trained), console=silent())) == "the study asks for no search"
+    assert answer_text(search_study(space_of(trained), console=silent())) == "the study asks for no search"
     assert metrics(trained, "search") == {}
     assert fit_study(space_of(trained)).forms["frantar"].document.provenance.runs == GRID_RUNS

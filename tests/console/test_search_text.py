@@ -9,7 +9,8 @@ from made_trials import asked, at_equal_cost, sampled, trial, trials
 from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.console.search_answer import WIDTH, summarise
+from sparsity_lab.console.search import WIDTH, answer_text
+from sparsity_lab.messages.numbers import quantity
 from sparsity_lab.search.answer.conclude import conclude
 
 SIZES, BUDGETS = (1_000_000, 4_000_000), (100_000_000, 300_000_000, 1_000_000_000)
@@ -29,7 +30,7 @@ def result() -> SearchResult:
 
 
 def test_it_fits_a_terminal_and_names_every_size_budget_and_trend(result: SearchResult) -> None:
-    said = summarise(result)
+    said = answer_text(result)
     lines = said.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert [line for line in lines if line.endswith("non-zero weights")] == [
@@ -37,19 +38,19 @@ def test_it_fits_a_terminal_and_names_every_size_budget_and_trend(result: Search
         "4M non-zero weights",
     ]
     assert sum(line.startswith("Trend: ") for line in lines) == 2
-    assert all(sum(line.startswith(f"{b}: ") for line in lines) == 2 for b in ("100M", "300M", "1G"))
+    assert all(sum(line.startswith(f"{b}: ") for line in lines) == 2 for b in ("100M", "300M", "1B"))
     assert "given up early of 10 trials" in said
     assert "at 90%" in said
     text = " ".join(said.split())
     assert f"Noise {result.noise:.3g} nats ({result.noise_source})" in text
     # 6 budgets of 9 dense-cost trials, one more and one elsewhere, each 6 N D
     spent = sum(6 * n * b * 9 for n in SIZES for b in BUDGETS) + 6 * 1e6 * 1e8 + 6 * 250_000 * 3e8
-    assert f"56 trials, 1 of them at other N and budgets; {spent:.2e} training FLOPs".replace("e+", "e") in text
+    assert f"56 trials, 1 of them at other N and budgets; {quantity(spent, 'FLOPs')} of training" in text
 
 
 def test_a_row_has_the_optimum_its_interval_the_gain_and_the_flat_region(result: SearchResult) -> None:
     budget = result.of(SIZES[0])[-1]
-    row = next(line.split() for line in summarise(result).splitlines() if line.strip().startswith("1G "))
+    row = next(line.split() for line in answer_text(result).splitlines() if line.strip().startswith("1B "))
     assert row[1] == "9"
     assert row[3] == f"{budget.optimum:.2f}"
     assert row[4] == f"{budget.optimum_low:.2f}-{budget.optimum_high:.2f}"
@@ -64,4 +65,4 @@ def test_no_number_bursts_the_table(result: SearchResult, budget: float, gained:
         update={"budget": budget, "gained": gained, "gained_low": gained - 1, "gained_high": gained + 1}
     )
     changed = result.model_copy(update={"budgets": (one, *result.budgets[1:]), "budget_unit": unit})
-    assert max(map(len, summarise(changed).splitlines())) <= WIDTH
+    assert max(map(len, answer_text(changed).splitlines())) <= WIDTH
