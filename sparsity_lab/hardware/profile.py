@@ -23,10 +23,9 @@ from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.questions.multipliers import Measured
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.files import find_named, known_names
 from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, load_hardware
 
-SHIPPED = Path(__file__).parents[2] / "specs" / "hardware"
-"""published profiles of this checkout, known by name in every folder"""
 PATTERN_SPARSITY = 0.5
 """of 2:4: the format helps no model that is less sparse"""
 FORWARD_SHARE = 1 / 3
@@ -311,21 +310,19 @@ def load_profile(project: Path, name_or_path: str) -> HardwareProfile:
     path = Path(name_or_path)
     if path.suffix in {".json", ".yaml", ".yml"}:
         return read_profile(path)
-    layout = Layout(project)
-    places = (layout.specs / "hardware" / f"{name_or_path}.yaml", SHIPPED / f"{name_or_path}.yaml")
-    for place in (*places, layout.hardware(name_or_path)):
-        if place.is_file():
-            return read_profile(place)
+    if name_or_path in known_names("hardware", project):
+        return read_profile(find_named("hardware", name_or_path, project))
+    if (measured := Layout(project).hardware(name_or_path)).is_file():
+        return read_profile(measured)
     known = ", ".join(known_profiles(project)) or "none here"
     raise RecordError("no such hardware profile", found=name_or_path, expected=f"a file, or one of: {known}")
 
 
 def known_profiles(project: Path) -> tuple[str, ...]:
     """Names that `load_profile` takes: specs, then measured studies."""
-    layout = Layout(project)
-    specs = {path.stem for folder in (layout.specs / "hardware", SHIPPED) for path in folder.glob("*.yaml")}
-    measured = {path.stem for path in layout.hardware("x").parent.glob("*.json")}
-    return (*sorted(specs), *sorted(measured - specs))
+    specs = known_names("hardware", project)
+    measured = {path.stem for path in Layout(project).hardware("x").parent.glob("*.json")}
+    return (*specs, *sorted(measured.difference(specs)))
 
 
 def read_profile(path: Path) -> HardwareProfile:

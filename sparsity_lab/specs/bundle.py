@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
-from sparsity_lab.specs.loading import file_of, load_named, load_spec, place
+from sparsity_lab.specs.files import file_of
+from sparsity_lab.specs.loading import load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec

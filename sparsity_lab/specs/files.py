@@ -1,4 +1,4 @@
-"""Reading one YAML 1.2 file as one of several kinds of spec; errors name file, line, field, found and expected."""
+"""Finding a spec by its name, and reading one YAML 1.2 file; errors name file, line, field, found and expected."""
 
 from __future__ import annotations
 
@@ -13,6 +13,53 @@ from ruamel.yaml.nodes import Node
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.problems import invalid, line_of, not_yaml
+
+SHIPPED = Path(__file__).parents[2] / "specs"
+"""the specs of this checkout, known by name in every folder"""
+FOLDERS: Mapping[str, str] = {
+    "model": "models",
+    "dataset": "datasets",
+    "regime": "regimes",
+    "study": "studies",
+    "law": "laws",
+    "hardware": "hardware",
+    "scenario": "scenarios",
+}
+
+
+def find_named(kind: str, name: str, root: Path) -> Path:
+    """The file of a spec that is asked for by name; what ends in .yaml is a file's path.
+
+    Args:
+        kind: of the spec.
+        name: of a file in the project's `specs/`, else in those of this checkout.
+        root: the project folder.
+
+    Raises:
+        SpecError: there is none, with the names that there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    for specs in (root / "specs", SHIPPED):
+        if name in names_in(specs, kind):
+            return file_of(specs, kind, name)
+    known = ", ".join(known_names(kind, root)) or "none here"
+    raise SpecError(f"no such {kind}", found=name, expected=f"a file, or one of: {known}")
+
+
+def known_names(kind: str, root: Path) -> tuple[str, ...]:
+    """Names that `find_named` takes."""
+    return tuple(sorted({*names_in(root / "specs", kind), *names_in(SHIPPED, kind)}))
+
+
+def names_in(specs: Path, kind: str) -> list[str]:
+    """Names of the specs of one kind in a specs folder."""
+    return sorted(path.stem for path in (specs / FOLDERS[kind]).glob("*.yaml"))
+
+
+def file_of(specs: Path, kind: str, name: str) -> Path:
+    """Where a specs folder keeps a spec of this kind and name."""
+    return specs / FOLDERS[kind] / f"{name}.yaml"
 
 
 def read_spec(path: Path, adapters: Mapping[str, TypeAdapter[Any]]) -> Any:

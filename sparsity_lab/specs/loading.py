@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs import files
 from sparsity_lab.specs.datasets import DatasetSpec, ImageDataset, TextDataset
-from sparsity_lab.specs.files import parse, read_spec
+from sparsity_lab.specs.files import file_of, names_in, parse, read_spec
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
@@ -45,15 +45,6 @@ ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "hardware": TypeAdapter(HardwareProfile),
     "scenario": TypeAdapter(ScenarioSpec),
 }
-FOLDERS: Mapping[str, str] = {
-    "model": "models",
-    "dataset": "datasets",
-    "regime": "regimes",
-    "study": "studies",
-    "law": "laws",
-    "hardware": "hardware",
-    "scenario": "scenarios",
-}
 
 
 def load_spec(path: Path, kind: str | None = None) -> AnySpec:
@@ -78,7 +69,7 @@ def load_named(root: Path, kind: str, name: str, asked_by: Path, field: str) -> 
     """
     path = file_of(root, kind, name)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(names_in(root, kind)) or "none"
         raise SpecError(
             f"names a {kind} that has no file",
             where=place(asked_by, field),
@@ -87,11 +78,6 @@ def load_named(root: Path, kind: str, name: str, asked_by: Path, field: str) -> 
             expected=f"a file in {path.parent}: {known}",
         )
     return load_spec(path, kind)
-
-
-def file_of(root: Path, kind: str, name: str) -> Path:
-    """Where the specs folder `root` keeps a spec of this kind and name."""
-    return root / FOLDERS[kind] / f"{name}.yaml"
 
 
 def place(path: Path, field: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.decision import advise
@@ -14,16 +13,14 @@ from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.loading import file_of, load_spec
+from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace
-
-SHIPPED = Path(__file__).parents[2] / "specs"
-"""scenarios of this checkout, known by name in every folder"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
 
 def open_scenario(scenario: str, root: Path = Path()) -> Asked:
     """A scenario with its law and hardware; arguments and errors as `advise_scenario`."""
-    path = _file(scenario, root)
+    path = find_named("scenario", scenario, root)
     spec = load_spec(path, "scenario")
     assert isinstance(spec, ScenarioSpec)
     source = spec.evidence
@@ -119,15 +116,3 @@ def schedule_of(study: Study) -> Schedule | None:
     """Of the regime that the study's laws are about."""
     regime = study.regimes[study.law_regime]
     return None if isinstance(regime, Dense) else regime.schedule
-
-
-def _file(scenario: str, root: Path) -> Path:
-    if scenario.endswith((".yaml", ".yml")):
-        return Path(scenario)
-    folders = (Layout(root).specs, SHIPPED)
-    for folder in folders:
-        if (path := file_of(folder, "scenario", scenario)).is_file():
-            return path
-    homes = (file_of(folder, "scenario", "x").parent for folder in folders)
-    known = ", ".join(sorted({path.stem for home in homes for path in home.glob("*.yaml")})) or "none here"
-    raise SpecError("no such scenario", found=scenario, expected=f"a file, or one of: {known}")

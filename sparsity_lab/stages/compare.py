@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.assumptions import assumptions, speeds_of
 from sparsity_lab.cost.comparison import Comparison, Contest
@@ -22,7 +21,7 @@ from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_dat
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import regime_name
-from sparsity_lab.specs.files import parse, read_spec
+from sparsity_lab.specs.files import find_named, known_names, parse, read_spec
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.regime import Dense, StraightThrough
@@ -108,9 +107,8 @@ def compare_at_equal_cost(
         SpecError: a spec cannot be read.
     """
     question, path = asked or Question(), Path(name)
-    layout = Layout(root)
     is_file = path.suffix in {".yaml", ".yml"}
-    if layout.study_spec(name).is_file() or (is_file and parse(path)[0].get("kind") == "study"):
+    if name in known_names("study", root) or (is_file and parse(path)[0].get("kind") == "study"):
         return _of_study(open_workspace(name, root), question, regime)
     if regime is not None:
         raise RecordError("goes with a study", field="regime", found=regime, expected="a study's name, or --schedule")
@@ -209,8 +207,7 @@ def _measured(profile: HardwareProfile, nonzero: float, regime: str) -> Multipli
 
 
 def _scenario(name: str, root: Path) -> ScenarioSpec:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Layout(root).specs / "scenarios" / f"{name}.yaml"
-    spec: ScenarioSpec = read_spec(path, {"scenario": TypeAdapter(ScenarioSpec)})
+    spec: ScenarioSpec = read_spec(find_named("scenario", name, root), {"scenario": TypeAdapter(ScenarioSpec)})
     return spec
 
 

@@ -15,11 +15,10 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule, multiplier
 from sparsity_lab.laws.rows.tables import KINDS, read_table
 from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.files import find_named, known_names
 from sparsity_lab.specs.laws import PublishedLaw, load_law
 from sparsity_lab.specs.regimes.schedules import Cubic
 
-SHIPPED = Path(__file__).parents[2] / "specs" / "laws"
-"""published laws of this checkout, known by name in every folder"""
 FIRST_FORM = "frantar"
 """the form meant where a study's laws are named without one"""
 COSTS = tuple(name for name in get_args(CostMultiplier) if name != "measured")
@@ -54,16 +53,14 @@ def open_law(name: str, root: Path = Path()) -> OpenLaw:
     path = Path(name)
     if path.suffix in {".json", ".yaml", ".yml"}:
         return _read(path)
-    for folder in (Layout(root).specs / "laws", SHIPPED):
-        if (folder / f"{name}.yaml").is_file():
-            return _read(folder / f"{name}.yaml")
+    if name in known_names("law", root):
+        return _read(find_named("law", name, root))
     return _of_study(name, root)
 
 
 def known_laws(root: Path = Path()) -> tuple[str, ...]:
     """Names that `open_law` takes: published laws, then the studies' as STUDY/FORM."""
-    published = {path.stem for folder in (Layout(root).specs / "laws", SHIPPED) for path in folder.glob("*.yaml")}
-    return (*sorted(published), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
+    return (*known_names("law", root), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
 
 
 def cost_named(name: str, schedule: str | None = None) -> Multiplier:

@@ -14,12 +14,13 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.assumptions import study_multiplier
 from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, read_manifest
-from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.errors import NotReadyError
 from sparsity_lab.hardware.profile import load_profile, read_profile
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.starts import start_files
@@ -86,12 +87,7 @@ def open_workspace(study: str, root: Path = Path()) -> Workspace:
     Raises:
         SpecError: there is no such study, with those that are, or a spec is wrong.
     """
-    layout = Layout(root)
-    path = Path(study) if study.endswith((".yaml", ".yml")) else layout.study_spec(study)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in layout.study_spec("x").parent.glob("*.yaml"))) or "none here"
-        raise SpecError("no such study", where=path, found=study, expected=f"one of: {known}")
-    return Workspace(layout, load_study(path))
+    return Workspace(Layout(root), load_study(find_named("study", study, root)))
 
 
 def profile_of(space: Workspace) -> HardwareProfile:

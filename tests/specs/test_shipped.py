@@ -8,7 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sparsity_lab.specs.bundle import load_study
-from sparsity_lab.specs.loading import ADAPTERS, FOLDERS, load_spec, schema
+from sparsity_lab.specs.files import FOLDERS
+from sparsity_lab.specs.loading import ADAPTERS, load_spec, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "specs").glob("*/*.yaml"))
