@@ -35,7 +35,7 @@ from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
 from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
-from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.fingerprint import fingerprint, name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search_setup import RunRequests, ground_of
@@ -88,7 +88,9 @@ class Trained:
         runs = [self.questions.run(ask) for ask in asks]
         place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-reference")
         quiet = Console(stderr=True, quiet=True)
-        return complete(runs, self.data_hash, place, title="benchmark", workers=self.workers, console=quiet).records
+        named = name_runs(runs, self.data_hash)
+        done = complete(named, place, title="benchmark", workers=self.workers, console=quiet).records
+        return [done[fingerprint(run, self.data_hash)] for run in runs]
 
 
 @dataclass(frozen=True, eq=False)

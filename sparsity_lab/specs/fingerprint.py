@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sparsity_lab.specs.base import Spec
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.runs import RunOrigin, RunSpec
 
 ENGINE_VERSION = 1
 """Raised when training or pruning changes a run's numbers: every run is then new."""
@@ -33,6 +35,28 @@ def fingerprint(run: RunSpec, data_hash: str, engine: int = ENGINE_VERSION) -> s
     """64 hexadecimal digits that name a run in every store."""
     identity = {"run": run.model_dump(mode="json"), "data": data_hash, "engine": engine}
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class NamedRuns:
+    """Runs by their fingerprints, each once, in the order in which they were asked for."""
+
+    runs: Mapping[str, RunSpec]
+    origin_names: Mapping[str, str]
+    """fingerprints of the runs that some begin with, by the fingerprints of those that do"""
+
+    def origins(self, names: Iterable[str]) -> dict[str, RunSpec]:
+        """The runs that those of these names begin with, by fingerprint."""
+        starts = {name: self.runs[name].origin for name in names}
+        return {self.origin_names[name]: start.run for name, start in starts.items() if isinstance(start, RunOrigin)}
+
+
+def name_runs(runs: Iterable[RunSpec], data_hash: str) -> NamedRuns:
+    """Name the runs of a study, which are trained on the data of this hash."""
+    named = {fingerprint(run, data_hash): run for run in runs}
+    begun = {name: run.origin.run for name, run in named.items() if isinstance(run.origin, RunOrigin)}
+    names = {run: fingerprint(run, data_hash) for run in dict.fromkeys(begun.values())}
+    return NamedRuns(named, {name: names[run] for name, run in begun.items()})
 
 
 def _canonical(tree: Any) -> Any:

@@ -29,8 +29,6 @@ from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.training import AdaFactor
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
-from sparsity_lab.sweep.resolve import grid_runs
-from sparsity_lab.sweep.study import fingerprints
 
 SIZE = 1e9
 """N where a published law is asked without one"""
@@ -222,9 +220,8 @@ def _bytes(space: Workspace, regime: str) -> Bytes:
 
 def _observed(space: Workspace) -> tuple[Observed, ...]:
     """The grid's runs, as far as they are there."""
-    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
     store = Store(space.layout.runs(space.name))
-    found = [store.find(name) for name in fingerprints(runs, space.manifest().content_hash)]
+    found = [store.find(name) for name in space.grid().runs]
     records = [record for record in found if record is not None]
     return observe_runs(records, asked_sizes(space.study), lambda record: regime_name(record, space.study))
 

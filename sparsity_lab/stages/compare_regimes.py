@@ -10,8 +10,6 @@ from sparsity_lab.errors import NotReadyError
 from sparsity_lab.report.regimes import compare, regime_tables
 from sparsity_lab.results.regimes import RegimeComparison
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.resolve import grid_runs
-from sparsity_lab.sweep.study import fingerprints
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,8 @@ def compare_study(space: Workspace) -> Compared:
         NotReadyError: the data is not prepared, or no run is there.
         RecordError: a record is damaged.
     """
-    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
     store = Store(space.layout.runs(space.name))
-    found = [store.find(name) for name in fingerprints(runs, space.manifest().content_hash)]
+    found = [store.find(name) for name in space.grid().runs]
     records = [record for record in found if record is not None]
     if not records:
         raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.name}")

@@ -11,6 +11,7 @@ from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.models.count import embedding_shapes, other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zeros_for
+from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
@@ -139,13 +140,12 @@ def _embedding_zeros(run: RunSpec) -> int:
 def _to_do(space: Workspace, runs: Sequence[RunSpec]) -> set[RunSpec] | None:
     """Runs that have to be trained, those included that others start from; None before the data is prepared."""
     try:
-        data_hash = space.manifest().content_hash
+        named = name_runs(runs, space.manifest().content_hash)
     except NotReadyError:
         return None
     store = Store(space.layout.runs(space.name), all_homes(space.layout))
     missing = missing_of(
-        runs,
-        data_hash,
+        named,
         lambda name, with_weights: store.folder(name, with_weights=with_weights) is not None,
         keep_weights=space.study.spec.keep_weights,
     )

@@ -17,14 +17,14 @@ from sparsity_lab.messages.numbers import count, quantity
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
-from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.fingerprint import fingerprint, name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, ground_of, location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.scratch import clear_scratch
-from sparsity_lab.sweep.study import attempt, fingerprints
+from sparsity_lab.sweep.study import complete
 
 
 def search_study(
@@ -107,16 +107,16 @@ class _Search:
 
     def _evaluate(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
         runs = [self.questions.run(ask) for ask in asks]
-        named = zip(fingerprints(runs, self.data_hash), rules, strict=True)
-        return attempt(
-            runs,
-            {name: rule for name, rule in named if rule is not None},
-            self.data_hash,
+        names = [self._name(run) for run in runs]
+        sweep = complete(
+            name_runs(runs, self.data_hash),
             self.space.workplace(self.space.layout.search(self.space.name)),
             title=f"{self.space.name} search",
+            rules={name: rule for name, rule in zip(names, rules, strict=True) if rule is not None},
             workers=self.workers,
             console=self.console,
         )
+        return [sweep.stopped.get(name) or sweep.records[name] for name in names]
 
     def _keep(self, record: RunRecord) -> None:
         """Store a run that another machine has trained; those of this one are there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container
 from typing import Any
 
 from rich.console import Console
@@ -12,9 +12,8 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
 from sparsity_lab.stages.workspace import Workspace, named_records
-from sparsity_lab.sweep.resolve import grid_runs
 from sparsity_lab.sweep.scratch import clear_scratch
-from sparsity_lab.sweep.study import Sweep, complete, fingerprints, origins_of
+from sparsity_lab.sweep.study import Sweep, complete
 
 
 def train_study(space: Workspace, *, workers: int | None = None, console: Console | None = None) -> Sweep:
@@ -26,18 +25,16 @@ def train_study(space: Workspace, *, workers: int | None = None, console: Consol
         SparsityLabError: a run cannot be trained; finished runs are kept.
     """
     console = console or Console(stderr=True)
-    data_hash = space.manifest().content_hash
-    runs = [planned.run for planned in grid_runs(space.study, space.shape())]
+    runs = space.grid()
     home = space.layout.runs(space.name)
     home.mkdir(parents=True, exist_ok=True)
     with locked(space.layout.lock(f"train-{space.name}"), wait=False) as mine:
         if not mine:
             raise MachineError("another process is training this study; wait for it or stop it", where=home)
-        sweep = complete(runs, data_hash, space.workplace(home), title=space.name, workers=workers, console=console)
-        wanted = {*fingerprints(runs, data_hash), *origins_of(runs, data_hash)}
-        moved = Store(home).keep_only(wanted, space.layout.archive)
+        sweep = complete(runs, space.workplace(home), title=space.name, workers=workers, console=console)
+        moved = Store(home).keep_only({*runs.runs, *runs.origin_names.values()}, space.layout.archive)
         clear_scratch(space.layout, home)
-    space.write_metrics("train", _metrics(sweep.records))
+    space.write_metrics("train", _metrics(sweep.records.values()))
     console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)
     return sweep
 
@@ -48,12 +45,11 @@ def grid_records(space: Workspace, regimes: Container[str] | None = None) -> lis
     Raises:
         NotReadyError: a run is missing.
     """
-    runs = [planned.run for planned in grid_runs(space.study, space.shape(), regimes)]
-    names = fingerprints(runs, space.manifest().content_hash)
+    names = space.grid(regimes).runs
     return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.name}")
 
 
-def _metrics(records: Sequence[RunRecord]) -> dict[str, Any]:
+def _metrics(records: Collection[RunRecord]) -> dict[str, Any]:
     finished = [record for record in records if record.finished]
     pretraining = {record.origin: record.pretraining for record in records if record.pretraining}.values()
     return {
@@ -69,13 +65,13 @@ def _metrics(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def _summary(name: str, sweep: Sweep, moved: int) -> str:
-    diverged = sum(not record.finished for record in sweep.records)
+    diverged = sum(not record.finished for record in sweep.records.values())
     parts = [f"{name}: {len(sweep.records)} runs, {sweep.trained} trained now"]
     if sweep.pretrained:
         parts.append(f"{sweep.pretrained} more trained for others to start from")
     if diverged:
         parts.append(f"{diverged} diverged and stay out of fits")
-    longest = max((record.epochs for record in sweep.records), default=0.0)
+    longest = max((record.epochs for record in sweep.records.values()), default=0.0)
     if longest > 1:
         parts.append(f"D exceeds the unique training data: examples repeat up to {longest:.3g} times")
     if moved:

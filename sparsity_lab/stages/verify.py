@@ -63,7 +63,7 @@ def _retrain(space: Workspace, record: RunRecord) -> str:
         return "not trained again: the weights that it starts from are gone"
     make_deterministic(record.machine.threads)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
-    job = started(job_of(record.fingerprint, record.spec), record.data_hash, place, store)
+    job = started(job_of(record.fingerprint, record.spec, record.origin), place, store)
     with TemporaryDirectory() as scratch:
         sitting = RunContext(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
         again = train(record.spec, inputs, sitting)
@@ -83,8 +83,8 @@ def _has_start(record: RunRecord, place: Workplace, store: Store) -> bool:
             return True
         case FileOrigin(sha256=sha256):
             return sha256 in place.start_files
-        case RunOrigin(run=run):
-            return store.weights(fingerprint(run, record.data_hash)) is not None
+        case RunOrigin():
+            return record.origin is not None and store.weights(record.origin) is not None
         case _:
             assert_never(record.spec.origin)
 

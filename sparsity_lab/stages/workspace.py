@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.files import find_named
+from sparsity_lab.specs.fingerprint import NamedRuns, name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.resolve import grid_runs
 from sparsity_lab.sweep.starts import start_files
 
 
@@ -65,6 +67,16 @@ class Workspace:
                 return expected_shape(self.study.dataset, self.study.spec.objective)
             except NotReadyError:
                 raise error from None
+
+    def grid(self, regimes: Container[str] | None = None) -> NamedRuns:
+        """The grid's runs by name; only dense ones and those under `regimes` unless that is None.
+
+        Raises:
+            NotReadyError: the data is not prepared.
+            SpecError: a run cannot be laid out.
+        """
+        data_hash = self.manifest().content_hash
+        return name_runs((one.run for one in grid_runs(self.study, self.shape(), regimes)), data_hash)
 
     def workplace(self, home: Path) -> Workplace:
         """Where workers train this study's runs, writing finished ones to `home`."""
@@ -122,7 +134,7 @@ def study_cost(space: Workspace, name: CostMultiplier, regime: str | None = None
     return study_multiplier(space.study, name, regime, profile_of(space) if name == "measured" else None)
 
 
-def named_records(store: Store, names: Sequence[str], make_it: str) -> list[RunRecord]:
+def named_records(store: Store, names: Iterable[str], make_it: str) -> list[RunRecord]:
     """The records of runs by their fingerprints, in their order.
 
     Raises:

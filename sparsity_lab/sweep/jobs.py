@@ -37,6 +37,8 @@ class Job:
     """FLOPs, for ordering and for the time left"""
     keep_weights: bool = False
     """store the final weights even where the study keeps none: other runs start from them"""
+    origin: str | None = None
+    """the run whose final weights it begins with, by its fingerprint"""
     start: Path | None = None
     """the weights that the run begins with; fresh ones when None"""
     pretraining: Cost | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
@@ -14,7 +14,7 @@ from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError
-from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.sweep.jobs import Event, Job, Workplace
 from sparsity_lab.sweep.local import run_jobs
@@ -24,9 +24,12 @@ from sparsity_lab.training.accounting import run_flops
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found and did: records in the order of the runs asked for."""
+    """What a sweep found and did."""
 
-    records: tuple[RunRecord, ...]
+    records: Mapping[str, RunRecord]
+    """by fingerprint, in the order of the runs asked for; those given up are missing"""
+    stopped: Mapping[str, Stopped]
+    """the runs that were given up, by fingerprint"""
     trained: int
     """how many were trained now; the others were there already"""
     pretrained: int = 0
@@ -54,108 +57,66 @@ Has = Callable[[str, bool], bool]
 """(fingerprint, with its weights) -> whether a store has the run"""
 
 
-def missing_of(runs: Iterable[RunSpec], data_hash: str, has: Has, *, keep_weights: bool) -> Missing:
-    """What has to be trained before every one of `runs` is there; a run's origin only where the run itself is not."""
-    names = {fingerprint(run, data_hash): run for run in runs}
-    asked = {name: run for name, run in names.items() if not has(name, keep_weights)}
-    origins = {name: run for name, run in origins_of(asked.values(), data_hash).items() if not has(name, True)}
-    return Missing(asked, origins)
-
-
-def origins_of(runs: Iterable[RunSpec], data_hash: str) -> dict[str, RunSpec]:
-    """The runs that runs start from, by fingerprint."""
-    starts = dict.fromkeys(run.origin.run for run in runs if isinstance(run.origin, RunOrigin))
-    return {fingerprint(run, data_hash): run for run in starts}
+def missing_of(named: NamedRuns, has: Has, *, keep_weights: bool) -> Missing:
+    """What has to be trained before every run is there; a run's origin only where the run itself is not."""
+    asked = {name: run for name, run in named.runs.items() if not has(name, keep_weights)}
+    return Missing(asked, {name: run for name, run in named.origins(asked).items() if not has(name, True)})
 
 
 def complete(
-    runs: Sequence[RunSpec],
-    data_hash: str,
+    named: NamedRuns,
     place: Workplace,
     *,
     title: str,
+    rules: Mapping[str, StopRule] | None = None,
     workers: int | None = None,
     console: Console | None = None,
 ) -> Sweep:
     """Make sure that every run lies in `place.home`, training only what no store of the project has.
 
-    Runs that others start from are trained first and kept with their weights, in the same store.
+    Runs that others start from are trained first and kept with their weights, in the same store. A run that is given
+    up is in no store and keeps its checkpoint (`scratch.clear_scratch` is told which to leave); one that a store has
+    is taken from there, rule or not.
+
+    Args:
+        named: what is asked for.
+        place: where runs are trained.
+        title: heads the display.
+        rules: when to give runs up, by fingerprint; a run without one is trained to its end, and so is one that others
+            start from.
+        workers: as many as cores when None.
+        console: for the display.
 
     Raises:
         RecordError: a run that others start from diverged, so it has no weights; finished runs are kept.
         SparsityLabError: a run failed for a reason the user can mend; finished runs are kept.
     """
-    missing, _ = _train_missing(runs, {}, data_hash, place, title=title, workers=workers, console=console)
-    store = Store(place.home, all_homes(place.layout))
-    records = tuple(store.get(fingerprint(run, data_hash)) for run in runs)
-    return Sweep(records, len(missing.asked), len({*missing.origins} - {*missing.asked}))
-
-
-def attempt(
-    runs: Sequence[RunSpec],
-    rules: Mapping[str, StopRule],
-    data_hash: str,
-    place: Workplace,
-    *,
-    title: str,
-    workers: int | None = None,
-    console: Console | None = None,
-) -> tuple[RunRecord | Stopped, ...]:
-    """As `complete`, but runs may be given up; in the order of the runs.
-
-    A run that a store has is taken from there, rule or not. One that is given up is in no store and keeps its
-    checkpoint (`scratch.clear_scratch` is told which to leave).
-
-    Args:
-        runs: what is asked for.
-        rules: by fingerprint; a run without one is trained to its end, and so is one that others start from.
-        data_hash: of the study's data.
-        place: where runs are trained.
-        title: heads the display.
-        workers: as many as cores when None.
-        console: for the display.
-
-    Raises:
-        RecordError: as `complete`.
-        SparsityLabError: as `complete`.
-    """
-    _, stopped = _train_missing(runs, rules, data_hash, place, title=title, workers=workers, console=console)
-    store = Store(place.home, all_homes(place.layout))
-    return tuple(stopped.get(name) or store.get(name) for name in fingerprints(runs, data_hash))
-
-
-def _train_missing(
-    runs: Sequence[RunSpec],
-    rules: Mapping[str, StopRule],
-    data_hash: str,
-    place: Workplace,
-    *,
-    title: str,
-    workers: int | None,
-    console: Console | None,
-) -> tuple[Missing, dict[str, Stopped]]:
-    """What was missing, and what of it was given up."""
     store = Store(place.home, all_homes(place.layout))
     stopped: dict[str, Stopped] = {}
     missing = missing_of(
-        runs,
-        data_hash,
+        named,
         lambda name, with_weights: store.adopt(name, with_weights=with_weights),
         keep_weights=place.keep_weights,
     )
-    for name in origins_of(runs, data_hash).keys() - missing.origins.keys():
+    for name in named.origins(named.runs).keys() - missing.origins.keys():
         if not store.adopt(name, with_weights=True):
             store.adopt(name)
-    ruled = {name: rule for name, rule in rules.items() if name not in missing.origins}
+    ruled = {name: rule for name, rule in (rules or {}).items() if name not in missing.origins}
     first, later = (
         {
-            name: replace(job_of(name, run, keep_weights=name in missing.origins), rule=ruled.get(name))
+            name: job_of(
+                name,
+                run,
+                named.origin_names.get(name),
+                keep_weights=name in missing.origins,
+                rule=ruled.get(name),
+            )
             for name, run in wave.items()
         }
         for wave in missing.waves
     )
     if first or later:
-        there = len({*fingerprints(runs, data_hash)} - {*first, *later})
+        there = len(named.runs.keys() - {*first, *later})
         with SweepDisplay(title, first | later, there, console) as display:
 
             def hear(event: Event) -> None:
@@ -164,22 +125,25 @@ def _train_missing(
                     stopped[event.fingerprint] = event
 
             for wave in (first, later):
-                jobs = [started(job, data_hash, place, store) for job in wave.values()]
+                jobs = [started(job, place, store) for job in wave.values()]
                 run_jobs(jobs, place, workers or usable_cores(), hear)
-    return missing, stopped
+    records = {name: store.get(name) for name in named.runs if name not in stopped}
+    return Sweep(records, stopped, len(missing.asked), len(missing.origins.keys() - missing.asked.keys()))
 
 
-def job_of(name: str, run: RunSpec, *, keep_weights: bool = False) -> Job:
-    """The job that trains a run."""
-    return Job(name, run, run_flops(run).dense, keep_weights)
+def job_of(
+    name: str,
+    run: RunSpec,
+    origin: str | None = None,
+    *,
+    keep_weights: bool = False,
+    rule: StopRule | None = None,
+) -> Job:
+    """The job that trains a run, at its cost."""
+    return Job(name, run, run_flops(run).dense, keep_weights=keep_weights, origin=origin, rule=rule)
 
 
-def fingerprints(runs: Iterable[RunSpec], data_hash: str) -> list[str]:
-    """The names of runs in every store."""
-    return [fingerprint(run, data_hash) for run in runs]
-
-
-def started(job: Job, data_hash: str, place: Workplace, store: Store) -> Job:
+def started(job: Job, place: Workplace, store: Store) -> Job:
     """The job with the weights that it begins with.
 
     Raises:
@@ -190,8 +154,9 @@ def started(job: Job, data_hash: str, place: Workplace, store: Store) -> Job:
             return job
         case FileOrigin(sha256=sha256):
             return replace(job, start=place.start_files[sha256])
-        case RunOrigin(run=origin):
-            record = store.get(fingerprint(origin, data_hash))
+        case RunOrigin():
+            assert job.origin is not None, "a run that begins with another's weights knows that run's name"
+            record = store.get(job.origin)
             return replace(job, start=_weights_of(record, store), pretraining=record.cost)
         case _:
             assert_never(job.run.origin)

@@ -8,14 +8,14 @@ from pathlib import Path
 from projects import silent
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.scratch import clear_scratch
-from sparsity_lab.sweep.study import attempt, complete, fingerprints
+from sparsity_lab.sweep.study import complete
 
 MakeRun = Callable[..., RunSpec]
 HARSH = StopRule(
@@ -29,20 +29,21 @@ def test_a_worker_answers_stopped_and_finishes_the_run_when_asked_without_a_rule
 ) -> None:
     place = Workplace(Layout(tmp_path), text_data, tmp_path / "search" / "study")
     runs = [_often(make_run("t5", sparsity, steps=8)) for sparsity in (0.5, 0.0)]
-    data_hash = read_manifest(text_data).content_hash
-    poor, good = fingerprints(runs, data_hash)
-    stopped, finished = attempt(runs, {poor: HARSH}, data_hash, place, title="x", workers=1, console=silent())
-    assert isinstance(stopped, Stopped)
-    assert isinstance(finished, RunRecord)
+    named = name_runs(runs, read_manifest(text_data).content_hash)
+    poor, good = named.runs
+    first = complete(named, place, title="x", rules={poor: HARSH}, workers=1, console=silent())
+    assert (list(first.stopped), list(first.records)) == ([poor], [good])
+    stopped = first.stopped[poor]
     assert (stopped.fingerprint, stopped.step, stopped.steps) == (poor, 7, 8)
     assert [record.fingerprint for record in Store(place.home).records()] == [good]
     assert clear_scratch(place.layout, place.home, keep={poor}) == 0
     assert place.layout.checkpoint(poor).is_file()
-    record = complete(runs, data_hash, place, title="x", workers=1, console=silent()).records[0]
-    assert (record.fingerprint, record.status) == (poor, "finished")
+    second = complete(named, place, title="x", workers=1, console=silent())
+    assert second.records[poor].status == "finished"
     assert not place.layout.checkpoint(poor).exists()
-    from_store = attempt(runs, {poor: HARSH}, data_hash, place, title="x", workers=1, console=silent())
-    assert from_store == (record, finished), "what a store has is not given up"
+    from_store = complete(named, place, title="x", rules={poor: HARSH}, workers=1, console=silent())
+    assert from_store.records == second.records, "what a store has is not given up"
+    assert from_store.records[good] == first.records[good]
 
 
 def _often(run: RunSpec) -> RunSpec:

@@ -17,7 +17,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import RecordError, SparsityLabError
-from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.fingerprint import fingerprint, name_runs
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.sweep import study
 from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
@@ -76,7 +76,12 @@ def name_of(run: RunSpec, place: Workplace) -> str:
 
 
 def sweep(runs: list[RunSpec], place: Workplace) -> Sweep:
-    return complete(runs, read_manifest(place.data).content_hash, place, title="x", workers=1, console=silent())
+    named = name_runs(runs, read_manifest(place.data).content_hash)
+    return complete(named, place, title="x", workers=1, console=silent())
+
+
+def records_of(runs: list[RunSpec], place: Workplace) -> list[RunRecord]:
+    return list(sweep(runs, place).records.values())
 
 
 def numbers(record: RunRecord) -> dict[str, Any]:
@@ -103,12 +108,12 @@ def test_the_dense_run_comes_first_is_trained_once_and_keeps_its_weights(
     weights = place.home / origin.fingerprint / WEIGHTS
     assert list(place.home.glob(f"*/{WEIGHTS}")) == [weights]
     assert {(job.start, job.pretraining) for job in waves.seen[1]} == {(weights, origin.cost)}
-    assert [(record.origin, record.pretraining) for record in done.records] == [
+    assert [(record.origin, record.pretraining) for record in done.records.values()] == [
         (origin.fingerprint, origin.cost),
         (origin.fingerprint, origin.cost),
         (None, None),
     ]
-    assert done.records[0].cost.flops_dense < origin.cost.flops_dense, "pretraining is booked apart"
+    assert next(iter(done.records.values())).cost.flops_dense < origin.cost.flops_dense, "pretraining is booked apart"
 
 
 @pytest.mark.usefixtures("waves")
@@ -135,7 +140,7 @@ def test_a_record_that_is_not_of_the_new_weights_gives_way(
     place: Workplace, dense: RunSpec, pruned: list[RunSpec]
 ) -> None:
     """As after training on a machine with other arithmetic: record and weights must belong together."""
-    (record,) = sweep([dense], place).records
+    (record,) = records_of([dense], place)
     Store(place.home).put(record.model_copy(update={"loss": record.loss + 1e-6}))
     sweep(pruned, place)
     assert numbers(Store(place.home).get(record.fingerprint)) == numbers(record)
@@ -161,7 +166,7 @@ def test_a_dense_run_of_another_store_is_shared(
     other = Workplace(place.layout, place.data, tmp_path / "runs" / "other", checkpoint_seconds=0.0)
     done = sweep(pruned, other)
     assert (done.trained, done.pretrained) == (1, 0)
-    assert done.records[0] == first.records[0]
+    assert first.records.items() <= done.records.items()
     name = f"{name_of(dense, place)}/{WEIGHTS}"
     assert (other.home / name).read_bytes() == (place.home / name).read_bytes()
 
@@ -180,12 +185,12 @@ def test_a_dense_run_that_diverged_has_nothing_to_start_from(place: Workplace, m
 def test_a_run_starts_from_a_file_that_is_known_by_its_content(
     place: Workplace, tmp_path: Path, dense: RunSpec, pruned: list[RunSpec], make_run: MakeRun
 ) -> None:
-    from_run = sweep(pruned[:1], place).records[0]
+    from_run = records_of(pruned[:1], place)[0]
     file = Path(shutil.copy(place.home / name_of(dense, place) / WEIGHTS, tmp_path / "mine.safetensors"))
     sha256 = content_sha256(file, "safetensors")
     run = make_run("t5", 0.5, steps=8, origin=FileOrigin(format="safetensors", sha256=sha256))
     there = Workplace(place.layout, place.data, place.home, start_files={sha256: file})
-    (record,) = sweep([run], there).records
+    (record,) = records_of([run], there)
     assert (record.origin, record.pretraining) == (None, None)
     assert record.curve == from_run.curve, "the same weights, the same run"
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
@@ -218,7 +223,7 @@ def test_killed_while_the_dense_run_is_trained_it_goes_on_with_the_same_bits(
     place: Workplace, tmp_path: Path, pruned: list[RunSpec], waves: Waves
 ) -> None:
     quiet = Workplace(Layout(tmp_path / "quiet"), place.data, tmp_path / "quiet" / "runs")
-    undisturbed = sweep(pruned, quiet).records
+    undisturbed = records_of(pruned, quiet)
     heard: list[int] = []
 
     def kill_at_30(event: Event) -> None:
@@ -233,7 +238,7 @@ def test_killed_while_the_dense_run_is_trained_it_goes_on_with_the_same_bits(
     waves.on_event = lambda event: heard.append(event.step) if isinstance(event, Progressed) else None
     done = sweep(pruned, place)
     assert 25 <= heard[heard.index(30) + 1] < 30, "the dense run went on from its checkpoint"
-    assert [numbers(record) for record in done.records] == [numbers(record) for record in undisturbed]
+    assert [numbers(record) for record in done.records.values()] == [numbers(record) for record in undisturbed]
     assert not list(place.layout.scratch.glob("*"))
 
 
@@ -252,7 +257,7 @@ def test_a_worker_that_is_killed_while_the_dense_run_is_trained_is_replaced(
         run_jobs(jobs, place, workers, kill_once)
 
     monkeypatch.setattr(study, "run_jobs", disturb)
-    done = sweep(pruned[:1], place)
+    (record,) = records_of(pruned[:1], place)
     assert len(killed) == 1
-    assert done.records[0].origin is not None
-    assert Store(place.home).weights(done.records[0].origin) is not None
+    assert record.origin is not None
+    assert Store(place.home).weights(record.origin) is not None
