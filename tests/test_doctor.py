@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -29,6 +31,12 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sys"
 
 
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without torch, which is also diagnosed sooner."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
 def find(checks: tuple[Check, ...], name: str) -> Check:
     return next(check for check in checks if check.name == name)
 
@@ -43,12 +51,12 @@ def test_this_machine_can_run_the_pipeline() -> None:
 def test_measuring_leaves_the_number_of_threads_alone() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
-    assert doctor._gigaflops(torch, seconds=0.01) > 0
+    diagnose()
     assert torch.get_num_threads() == before
 
 
-def test_a_machine_without_torch_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
+@pytest.mark.usefixtures("no_torch")
+def test_a_machine_without_torch_is_told_what_to_do() -> None:
     found = find(diagnose(), "torch")
     assert (found.state, found.hint) == ("fail", "make env")
 
@@ -91,24 +99,26 @@ def test_groups_of_version_1_count_too(groups: Path) -> None:
     assert usable_cores() == 8
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_a_full_and_a_missing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._disk("disk", tmp_path / "none").state == "fail"
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(GIB, GIB, 0))
-    assert doctor._disk("disk", tmp_path).state == "warn"
+    assert find(diagnose(tmp_path / "none"), "disk").state == "fail"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=GIB, used=GIB, free=0))
+    assert find(diagnose(tmp_path), "disk").state == "warn"
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_the_dvc_repository_is_found_from_below_with_its_remotes(tmp_path: Path) -> None:
-    assert doctor._dvc_repository(tmp_path).state == "warn"
+    assert find(diagnose(tmp_path), "DVC repository").state == "warn"
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "runs").mkdir()
-    found = doctor._dvc_repository(tmp_path / "runs")
+    found = find(diagnose(tmp_path / "runs"), "DVC repository")
     assert (found.state, "no remote" in found.value) == ("ok", True)
     (tmp_path / ".dvc" / "config").write_text(
         "[core]\n    remote = shared\n['remote \"shared\"']\n    url = /mnt/100%\n"
     )
-    assert doctor._dvc_repository(tmp_path).value.endswith("remote: shared")
+    assert find(diagnose(tmp_path), "DVC repository").value.endswith("remote: shared")
     (tmp_path / ".dvc" / "config").write_text("no section\n")
-    assert "no remote" in doctor._dvc_repository(tmp_path).value
+    assert "no remote" in find(diagnose(tmp_path), "DVC repository").value
 
 
 def test_a_missing_program_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +127,13 @@ def test_a_missing_program_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.value) == ("ok", "none found")
 
 
-def test_a_missing_package_is_one() -> None:
-    assert doctor._package("no-such-distribution", "something needs it").state == "fail"
+@pytest.mark.usefixtures("no_torch")
+def test_a_missing_package_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert find(diagnose(), "dvc").state == "fail"
 
 
 @given(st.lists(CHECKS, max_size=5))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,10 +46,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "broken_extras.py").write_text(BROKEN)
     names = {"unversioned": "broken_extras:Unversioned", "sparse": "broken_extras:Sparse", "gone": "broken_extras:Gone"}
     install(folder, "broken-extras", {"sparsity_lab.patterns": names, "sparsity_lab.scores": names})
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    yield folder
-    sys.path.remove(str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
 
 
 def install(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
 from sparsity_lab.search.propose import law_sampler
@@ -202,13 +202,12 @@ def test_what_gave_no_loss_is_not_asked_for_again(state: TrialState) -> None:
 
 
 def test_what_waits_counts_as_expected() -> None:
-    alone, crowded = (optuna.create_study(sampler=make()) for _ in range(2))
-    for study in (alone, crowded):
-        play(study, START + 4)
-    wanted = alone.ask(SPACE).params
-    crowded.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": wanted}))
-    known = crowded.sampler._pending(crowded, crowded.trials[0])  # type: ignore[attr-defined]
-    assert known.nonzero.tolist() == [wanted["size"]]
+    study, trial = optuna.create_study(sampler=make()), create_trial(state=TrialState.RUNNING)
+    play(study, START + 4)
+    wanted = study.sampler.sample_relative(study, trial, SPACE)
+    assert study.sampler.sample_relative(study, trial, SPACE) == wanted
+    study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": wanted}))
+    assert study.sampler.sample_relative(study, trial, SPACE) != wanted, "it would tell nothing more"
 
 
 def test_useless_trials_are_passed_over() -> None:

@@ -268,12 +268,12 @@ def test_runs_come_with_what_they_are_held_against(tmp_path: Path) -> None:
     """From the second round of a budget on, and for the sampler's trials only."""
 
     class Curves(Runs):
-        def _one(self, ask: RunRequest) -> RunRecord:
+        def one(self, ask: RunRequest) -> RunRecord:
             run_spec = RunSpec.model_construct(regime=GRADUAL, sparsity=ask.sparsity, steps=100)
-            loss = super()._one(ask).loss
+            loss = super().one(ask).loss
             points = [(k, loss + 0.1 * (100 - k) / 100) for k in (80, 90, 100)]
             curve = tuple(CurvePoint(step=k, loss=v, train_loss=v, sparsity=0.0) for k, v in points)
-            return super()._one(ask).model_copy(update={"curve": curve, "spec": run_spec})
+            return super().one(ask).model_copy(update={"curve": curve, "spec": run_spec})
 
         def __call__(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[Any]:
             made: list[Any] = super().__call__(asks, rules)

@@ -105,7 +105,7 @@ def claim_two(project: Path) -> None:
         assert ledger.claim(waiting[0], Lease(Owner("another machine", 1, "1", "elsewhere", "far")))
         assert ledger.claim(waiting[1], Lease(Owner.here()))
         assert ledger.release(waiting[1])
-        assert claim_without_lease(ledger, waiting[1])
+    assert claim_without_lease(place, waiting[1])
 
 
 class Interrupted(Exception):  # noqa: N818 - it is what happens
@@ -123,10 +123,10 @@ def interrupt(project: Path) -> None:
         search_study(space_of(project), console=silent())
 
 
-def claim_without_lease(ledger: TrialStore, entry: StoredTrial) -> bool:
+def claim_without_lease(place: str, entry: StoredTrial) -> bool:
     """What a process leaves that dies between the two."""
-    with ledger._writing() as storage:
-        return storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{place}")
+    return storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
 
 
 def studies_of(place: str) -> list[str]:

@@ -102,12 +102,12 @@ class Runs:
         self.rules += rules
         if self.fail_at == len(self.calls) - 1:
             raise KeyboardInterrupt
-        return [self._one(ask) for ask in asks]
+        return [self.one(ask) for ask in asks]
 
     def fingerprint(self, ask: RunRequest) -> str:
         return fingerprint(ask, self.identity)
 
-    def _one(self, ask: RunRequest) -> RunRecord:
+    def one(self, ask: RunRequest) -> RunRecord:
         if self.diverges(ask):
             return record(ask, float("nan"), status="diverged", identity=self.identity)
         own = np.random.default_rng([self.seed, round(ask.sparsity * 1e6), ask.data, ask.nonzero, ask.seed])
@@ -139,7 +139,7 @@ def told(storage: str | Path) -> Told:
                 t.state.name,
                 {k: v for k, v in t.user_attrs.items() if k != "lease"},
             )
-            for t in opened.storage.get_all_trials(study._study_id)
+            for t in opened.storage.get_all_trials(opened.storage.get_study_id_from_name(study.study_name))
             if t.state != TrialState.FAIL
         ]
         for study in opened.storage.get_all_studies()

@@ -18,7 +18,7 @@ from sparsity_lab.pruning.statistics import Need, Request, WeightStatistics
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.observe import observe
+from sparsity_lab.training.observe import InputMoments, observe
 
 MakeRun = Callable[..., RunSpec]
 MakeLoop = Callable[[RunSpec], Loop]
@@ -77,7 +77,17 @@ def test_inputs_are_the_root_mean_square_of_what_each_layer_reads(
     for name, (_, width) in prunable_shapes(run.model).items():
         rows = torch.cat([x.reshape(-1, width) for x in read[name]])
         torch.testing.assert_close(evidence.inputs[name].double(), rows.square().mean(0).sqrt(), rtol=1e-4, atol=1e-6)
-    assert not any(layer._forward_pre_hooks for layer in loop.model.modules())
+
+
+def test_what_passes_when_nobody_watches_is_not_counted(make_run: MakeRun, make_loop: MakeLoop) -> None:
+    loop, moments = make_loop(make_run("t5")), InputMoments()
+    with moments.watching(loop.model, list(loop.model.prunable())):
+        loop.passes.forward(5)
+    before = moments.root_mean_squares(loop.passes)
+    loop.passes.forward(6)
+    after = moments.root_mean_squares(loop.passes)
+    assert before
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_nothing_asked_costs_no_pass(make_run: MakeRun) -> None:
