@@ -94,11 +94,11 @@ def compare(
     sparsity-lab compare frantar2024-vit-jft --nonzero 85M --ratio 5 --hardware a100-2-4
     """
     from sparsity_lab.console.compare import comparison_json, comparison_text
-    from sparsity_lab.stages.compare import Question, compare_at_equal_cost
+    from sparsity_lab.stages.compare import ComparisonRequest, compare_at_equal_cost
 
     if data is not None and ratio is not None:
         raise typer.BadParameter("--data or --ratio, not both")
-    question = Question(
+    request = ComparisonRequest(
         nonzero=_one(nonzero, "--nonzero"),
         data=_one(data, "--data"),
         ratio=ratio,
@@ -109,7 +109,7 @@ def compare(
         scenario=scenario,
         confidence=confidence,
     )
-    found = compare_at_equal_cost(name, root, question, regime)
+    found = compare_at_equal_cost(name, root, request, regime)
     typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if plot:
         from sparsity_lab.console.compare import draw_comparison

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sparsity_lab.console.tables import text_table
-from sparsity_lab.cost.comparison import Change, Comparison
+from sparsity_lab.cost.comparison import QuantityComparison, WinnerChange
 from sparsity_lab.cost.observed import Observed
+from sparsity_lab.cost.quantities import LABELS
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.messages.numbers import count
@@ -29,9 +30,9 @@ SHOWN = 3
 
 def comparison_text(comparison: EqualCostComparison) -> str:
     """Who wins, how the advantage goes with sparsity and data, what runs show, and what limits all that."""
-    contest, unit = comparison.contest, comparison.opened.law.data_unit
+    reference, unit = comparison.reference, comparison.opened.law.data_unit
     about = f", {comparison.regime}" if comparison.regime else ""
-    title = f"{comparison.opened.name}{about}: dense N = {count(contest.nonzero)}, D = {count(contest.data)} {unit}"
+    title = f"{comparison.opened.name}{about}: dense N = {count(reference.nonzero)}, D = {count(reference.data)} {unit}"
     parts = [
         f"{title}\n\n{_winners(comparison)}",
         f"dense loss less sparse loss, nats, at each sparsity{_marked(comparison)}\n\n{_levels(comparison)}",
@@ -43,18 +44,18 @@ def comparison_text(comparison: EqualCostComparison) -> str:
 
 def comparison_json(comparison: EqualCostComparison) -> dict[str, Any]:
     """Everything as plain values; None where a number is unknown or infinite."""
-    contest = comparison.contest
+    reference = comparison.reference
     return {
         "law": comparison.opened.name,
         "regime": comparison.regime,
         "data_unit": comparison.opened.law.data_unit,
-        "nonzero": contest.nonzero,
-        "data": contest.data,
-        "compute": FLOPS_PER_WEIGHT * contest.nonzero * contest.data,
-        "confidence": contest.confidence,
+        "nonzero": reference.nonzero,
+        "data": reference.data,
+        "compute": FLOPS_PER_WEIGHT * reference.nonzero * reference.data,
+        "confidence": reference.confidence,
         "intervals": comparison.opened.law.draws is not None,
         "currency": comparison.currency,
-        "equal": [_one_json(one, contest.nonzero) for one in comparison.comparisons],
+        "equal": [_one_json(one, reference.nonzero) for one in comparison.comparisons],
         "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in comparison.observed],
         "notes": list(comparison.notes),
     }
@@ -65,22 +66,28 @@ def _winners(comparison: EqualCostComparison) -> str:
     return text_table(head, [_winner_row(one) for one in comparison.comparisons], left=1)
 
 
-def _winner_row(one: Comparison) -> tuple[str, ...]:
+def _winner_row(one: QuantityComparison) -> tuple[str, ...]:
     if one.best == 0:
-        return one.equal.label, "dense", NOTHING, NOTHING, one.winner
+        return one.quantity.label, "dense", NOTHING, NOTHING, one.winner
     worth = "no limit" if math.isinf(one.worth) else f"{one.worth:.2f}x"
-    return one.equal.label, f"{one.best:.3f}", _interval(one.advantage), worth, one.winner
+    return one.quantity.label, f"{one.best:.3f}", _interval(one.advantage), worth, one.winner
 
 
 def _levels(comparison: EqualCostComparison) -> str:
     """Tables of a few sparsities each; the last one says where the winner changes."""
-    found, places = comparison.comparisons, range(len(comparison.contest.levels))
+    found, levels = comparison.comparisons, comparison.reference.levels
+    places = range(len(levels))
     tables = []
     for some in _few(places):
         last = places[-1] in some
-        head = ("equal", *(f"S={comparison.contest.levels[place]:g}" for place in some), *(["sparse is better"] * last))
+        head = (
+            "equal",
+            *(f"S={levels[place]:g}" for place in some),
+            *(["sparse is better"] * last),
+        )
         rows = [
-            (one.equal.label, *(_cell(one.at_levels, place) for place in some), *([_when(one)] * last)) for one in found
+            (one.quantity.label, *(_cell(one.at_levels, place) for place in some), *([_when(one)] * last))
+            for one in found
         ]
         tables.append(text_table(head, rows, left=1))
     return "\n\n".join(tables)
@@ -97,7 +104,7 @@ def _cell(found: Interval, place: int) -> str:
     return (f"{value:+.4f}" if math.isfinite(value) else "no run") + (CLEAR if clear else "")
 
 
-def _when(one: Comparison) -> str:
+def _when(one: QuantityComparison) -> str:
     """At which D the winner changes."""
     if not one.changes:
         return "at any D" if one.wins else "at no D"
@@ -107,7 +114,7 @@ def _when(one: Comparison) -> str:
     return f"D {'>' if change.to == 'sparse' else '<'} {count(change.data)}{_spread(change)}"
 
 
-def _spread(change: Change) -> str:
+def _spread(change: WinnerChange) -> str:
     if math.isnan(change.low):
         return ""
     return f" [{_bound(change.low)}, {_bound(change.high)}]"
@@ -143,27 +150,19 @@ def _seen(one: Observed) -> str:
     return f"{one.advantage:+.3f} {one.better}-{one.worse} of {one.runs}"
 
 
-LABELS = {
-    "nonzero": "non-zero weights",
-    "sparse_flops": "FLOPs, zeros skipped",
-    "dense_flops": "FLOPs, dense hardware",
-    "seconds": "seconds of training",
-}
-
-
 def _legend(comparison: EqualCostComparison) -> Iterator[str]:
     yield (
         "advantage: dense loss less sparse loss where both use equally much; worth: how many times larger a dense"
         " model must be to do as well on the same D"
     )
     if comparison.opened.law.draws is not None:
-        yield f"intervals: {comparison.contest.confidence:.0%} of the law's draws; a winner has 0 outside"
+        yield f"intervals: {comparison.reference.confidence:.0%} of the law's draws; a winner has 0 outside"
 
 
-def _one_json(one: Comparison, nonzero: float) -> dict[str, Any]:
+def _one_json(one: QuantityComparison, nonzero: float) -> dict[str, Any]:
     return {
-        "name": one.equal.name,
-        "label": one.equal.label,
+        "name": one.quantity.name,
+        "label": one.quantity.label,
         "best_sparsity": one.best,
         **_named("advantage", one.advantage),
         "nonzero": _plain(one.nonzero),
@@ -203,26 +202,26 @@ def draw_comparison(comparison: EqualCostComparison, folder: Path) -> Path:
 
 def figure_info(comparison: EqualCostComparison) -> EqualCostFigure:
     """What the figure shows; of a study's runs those of the law's regime."""
-    contest = comparison.contest
+    reference = comparison.reference
     return EqualCostFigure(
         panels=tuple(_figure_panel(one, comparison) for one in comparison.comparisons),
-        nonzero=contest.nonzero,
-        data=contest.data,
+        nonzero=reference.nonzero,
+        data=reference.data,
         data_unit=comparison.opened.law.data_unit,
         law=comparison.opened.name,
-        confidence=contest.confidence,
-        discrete=contest.only_levels,
+        confidence=reference.confidence,
+        discrete=reference.only_levels,
     )
 
 
-def _figure_panel(one: Comparison, comparison: EqualCostComparison) -> EqualCostPanel:
+def _figure_panel(one: QuantityComparison, comparison: EqualCostComparison) -> EqualCostPanel:
     seen = [
         (run.sparsity, run.advantage)
         for run in comparison.observed
-        if run.runs and (run.name, run.regime) == (one.equal.name, comparison.regime)
+        if run.runs and (run.name, run.regime) == (one.quantity.name, comparison.regime)
     ]
     return EqualCostPanel(
-        title=one.equal.label,
+        title=one.quantity.label,
         sparsity=one.curve,
         advantage=one.on_curve,
         best=one.best,

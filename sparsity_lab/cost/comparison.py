@@ -1,6 +1,6 @@
 """Dense against sparse by a law, where both may use equally much: the best sparsity, who wins, and where that changes.
 
-For a dense run of N weights on D items and each quantity of `equal`, the advantage of sparsity S is
+For a dense run of N weights on D items and each quantity of `quantities`, the advantage of sparsity S is
 
     A(S) = L(0, N, D) − L(S, N_S, D_S)      nats, above 0 where sparse is better
 
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsity_lab.cost.equal import Equal
+from sparsity_lab.cost.quantities import Quantity
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, lowest_sparsity
@@ -37,7 +37,7 @@ SCAN, TRIED = 65, 40
 
 
 @dataclass(frozen=True)
-class Change:
+class WinnerChange:
     """Where the winner changes.
 
     Attributes:
@@ -54,17 +54,17 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class QuantityComparison:
     """Dense against sparse for one quantity at one reference.
 
     Attributes:
-        equal: the quantity.
+        quantity: what both use equally much of.
         best: the best sparsity; 0 where dense is.
         advantage: A there, nats; ends are NaN for a law without draws.
+        winner: as `Reference.best` tells it.
         nonzero: N_S there.
         data: D_S there.
         worth: weights of the dense model that reaches that loss on D items, over N.
-        winner: who is better beyond doubt; by the law alone where it has no draws.
         wins: least and largest sparsity with A > 0, or None.
         changes: where the winner changes with D, rising.
         levels: (k,) sparsities asked for.
@@ -73,15 +73,15 @@ class Comparison:
         on_curve: A there.
     """
 
-    equal: Equal
+    quantity: Quantity
     best: float
     advantage: Interval
+    winner: Winner
     nonzero: float
     data: float
     worth: float
-    winner: Winner
     wins: tuple[float, float] | None
-    changes: tuple[Change, ...]
+    changes: tuple[WinnerChange, ...]
     levels: FloatArray
     at_levels: Interval
     curve: FloatArray
@@ -89,7 +89,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
+class Reference:
     """A law at a reference.
 
     Attributes:
@@ -110,119 +110,124 @@ class Contest:
     only_levels: bool = False
     confidence: float = 0.9
 
-    def compare(self, quantities: Sequence[Equal]) -> tuple[Comparison, ...]:
+    def compare(self, quantities: Sequence[Quantity]) -> tuple[QuantityComparison, ...]:
         """One comparison a quantity, in their order."""
-        return tuple(self.under(equal) for equal in quantities)
+        return tuple(self.under(quantity) for quantity in quantities)
 
-    def under(self, equal: Equal) -> Comparison:
+    def under(self, quantity: Quantity) -> QuantityComparison:
         """The comparison for one quantity."""
-        best = float(self._best(self.law, equal, self.data))
+        best, advantage, winner = self.best(quantity)
         curve = np.array(self.levels) if self.only_levels else np.linspace(0.0, self.highest, CURVE)
-        on_curve = self._interval(equal, curve)
-        N, D = (float(value) for value in np.broadcast_arrays(*self._bought(equal, best)))
+        on_curve = self._interval(quantity, curve)
+        N, D = (float(value) for value in np.broadcast_arrays(*self._bought(quantity, best)))
         winning = curve[(curve > 0) & (on_curve.value > 0)]
-        advantage = self._interval(equal, best)
-        return Comparison(
-            equal=equal,
+        return QuantityComparison(
+            quantity=quantity,
             best=best,
             advantage=advantage,
+            winner=winner,
             nonzero=N,
             data=D,
             worth=float(dense_size_needed(self.law, self.law.predict(best, N, D), self.data)) / self.nonzero,
-            winner=self._winner(equal, best, advantage),
             wins=(float(winning[0]), float(winning[-1])) if winning.size else None,
-            changes=self._changes(equal),
+            changes=self._changes(quantity),
             levels=np.array(self.levels),
-            at_levels=self._interval(equal, self.levels),
+            at_levels=self._interval(quantity, self.levels),
             curve=curve,
             on_curve=on_curve,
         )
 
-    def _bought(self, equal: Equal, sparsity: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        return equal.buys(*(np.asarray(value, np.float64) for value in (sparsity, self.nonzero, self.data)))
+    def best(self, quantity: Quantity) -> tuple[float, Interval, Winner]:
+        """The best sparsity, or 0; A there; and who is better beyond doubt, by the law alone where it has no draws."""
+        best = float(self._best(self.law, quantity, self.data))
+        found = self._interval(quantity, best)
+        return best, found, self._winner(quantity, best, found)
 
-    def _interval(self, equal: Equal, sparsity: ArrayLike) -> Interval:
+    def _bought(self, quantity: Quantity, sparsity: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        return quantity.buys(*(np.asarray(value, np.float64) for value in (sparsity, self.nonzero, self.data)))
+
+    def _interval(self, quantity: Quantity, sparsity: ArrayLike) -> Interval:
         """A at sparsities, for the reference."""
         S = np.asarray(sparsity, dtype=np.float64)
 
         def of(law: Law) -> FloatArray:
-            return advantage(law, equal, S, self.nonzero, self.data)
+            return advantage(law, quantity, S, self.nonzero, self.data)
 
         if self.law.draws is None:
             unknown = np.full(S.shape, np.nan)
             return Interval(of(self.law), unknown, unknown)
         return percentiles(of(self.law), self.law.drawn(of), self.confidence)
 
-    def _best(self, law: Law, equal: Equal, data: ArrayLike) -> FloatArray:
+    def _best(self, law: Law, quantity: Quantity, data: ArrayLike) -> FloatArray:
         """The sparsity with the largest A, of the law's and the data's shape; 0 is dense."""
         wide, D = law.with_axis(), np.asarray(data, dtype=np.float64)[..., None]
 
         def loss(S: FloatArray) -> FloatArray:
-            return -advantage(wide, equal, S, self.nonzero, D)
+            return -advantage(wide, quantity, S, self.nonzero, D)
 
         if not self.only_levels:
             return lowest_sparsity(loss, law.form, self.highest)
         S = np.array([0.0, *self.levels])
         return np.asarray(S[loss(S).argmin(axis=-1)])
 
-    def _winner(self, equal: Equal, best: float, found: Interval) -> Winner:
+    def _winner(self, quantity: Quantity, best: float, found: Interval) -> Winner:
         if self.law.draws is None:
             return "sparse" if best > NO_SPARSITY else "dense"
         if best > NO_SPARSITY:
             return "sparse" if found.low > 0 else "unclear"
         drawn = replace(self.law, params=self.law.draws, draws=None)
-        sparse = float((self._best(drawn, equal, self.data) > NO_SPARSITY).mean())
+        sparse = float((self._best(drawn, quantity, self.data) > NO_SPARSITY).mean())
         return "dense" if sparse <= 1 - self.confidence else "unclear"
 
-    def _changes(self, equal: Equal) -> tuple[Change, ...]:
+    def _changes(self, quantity: Quantity) -> tuple[WinnerChange, ...]:
         """A scan over data, then bisection of every change; a draw's own change is its first one the same way."""
         logs = np.log(self.data) + np.linspace(-1, 1, SCAN) * np.log(WIDEST_DATA)
-        pays = self._pays(self.law, equal, logs)
+        pays = self._pays(self.law, quantity, logs)
         turns = np.flatnonzero(pays[1:] != pays[:-1])
-        found = [self._turn(self.law, equal, logs[turn], logs[turn + 1], bool(pays[turn])) for turn in turns]
+        found = [self._turn(self.law, quantity, logs[turn], logs[turn + 1], bool(pays[turn])) for turn in turns]
         return tuple(
-            Change(
+            WinnerChange(
                 float(np.exp(log)),
-                *self._spread(equal, logs, before=bool(pays[turn])),
+                *self._spread(quantity, logs, before=bool(pays[turn])),
                 "dense" if pays[turn] else "sparse",
             )
             for turn, log in zip(turns, found, strict=True)
         )
 
-    def _spread(self, equal: Equal, logs: FloatArray, *, before: bool) -> tuple[float, float]:
+    def _spread(self, quantity: Quantity, logs: FloatArray, *, before: bool) -> tuple[float, float]:
         """The interval of the first change away from `before`: 0 or infinity for draws that never or always are so."""
         if self.law.draws is None:
             return np.nan, np.nan
         law = replace(self.law, params=self.law.draws, draws=None)
-        pays = self._pays(law.with_axis(), equal, logs)
+        pays = self._pays(law.with_axis(), quantity, logs)
         turning = (pays[:, :-1] == before) & (pays[:, 1:] != before)
         first = turning.argmax(axis=-1)
-        changed = np.exp(self._turn(law, equal, logs[first], logs[first + 1], before))
+        changed = np.exp(self._turn(law, quantity, logs[first], logs[first + 1], before))
         never = np.where(pays[:, 0] == before, np.inf, 0.0)
         drawn = np.where(turning.any(axis=-1), changed, never)
         _, low, high = percentiles(0.0, drawn, self.confidence)
         return float(low), float(high)
 
-    def _turn(self, law: Law, equal: Equal, low: ArrayLike, high: ArrayLike, before: bool) -> FloatArray:
+    def _turn(self, law: Law, quantity: Quantity, low: ArrayLike, high: ArrayLike, before: bool) -> FloatArray:
         """Ln D between `low` and `high` up to which `_pays` is `before`."""
 
         def unchanged(logs: FloatArray) -> NDArray[np.bool_]:
-            return np.asarray(self._pays(law, equal, logs) == before)
+            return np.asarray(self._pays(law, quantity, logs) == before)
 
         return bisect(unchanged, np.shape(low), low, high)
 
-    def _pays(self, law: Law, equal: Equal, logs: FloatArray) -> NDArray[np.bool_]:
+    def _pays(self, law: Law, quantity: Quantity, logs: FloatArray) -> NDArray[np.bool_]:
         """Whether any sparsity worth the name has A > 0 at ln D, of the law's and the data's shape."""
         spread = 1 - np.geomspace(1 - NO_SPARSITY, 1 - self.highest, TRIED)
         S = np.array(self.levels) if self.only_levels else spread
         D = np.exp(logs)[..., None]
-        return np.asarray((advantage(law.with_axis(), equal, S, self.nonzero, D) > 0).any(axis=-1))
+        return np.asarray((advantage(law.with_axis(), quantity, S, self.nonzero, D) > 0).any(axis=-1))
 
 
-def advantage(law: Law, equal: Equal, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
+def advantage(law: Law, quantity: Quantity, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
     """A(S) = L(0, N, D) − L(S, N_S, D_S), nats; −inf where the amount buys no run. All broadcast."""
     S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
-    size, items = equal.buys(S, N, D)
+    size, items = quantity.buys(S, N, D)
     exists = (size > 0) & (items > 0)
     loss = law.predict(S, np.where(exists, size, N), np.where(exists, items, D))
     return np.asarray(np.where(exists, law.predict(0.0, N, D) - loss, -np.inf))

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.cost.equal import Name
+from sparsity_lab.cost.quantities import QuantityName
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.results.places import of_difference, place_of
 
@@ -25,7 +25,7 @@ BEYOND = 1.02
 """a dense run may be asked for at D this factor beyond those trained: steps are whole"""
 CLEAR = 2.0
 """a difference counts as seen above this many of its own standard deviations"""
-USED: Mapping[Name, Callable[[RunRecord], float]] = {
+USED: Mapping[QuantityName, Callable[[RunRecord], float]] = {
     "nonzero": lambda record: float(record.data),
     "sparse_flops": lambda record: record.cost.flops_sparse + record.cost.flops_mask_updates,
     "dense_flops": lambda record: record.cost.flops_dense + record.cost.flops_mask_updates,
@@ -49,7 +49,7 @@ class Observed:
         alone: sparse runs without a partner.
     """
 
-    name: Name
+    name: QuantityName
     regime: str
     sparsity: float
     advantage: float
@@ -86,7 +86,7 @@ def observe_runs(
     )
 
 
-def _observed(name: Name, regime: str, sparsity: float, gained: Sequence[float], margin: float) -> Observed:
+def _observed(name: QuantityName, regime: str, sparsity: float, gained: Sequence[float], margin: float) -> Observed:
     known = [value for value in gained if not math.isnan(value)]
     return Observed(
         name=name,
@@ -100,7 +100,7 @@ def _observed(name: Name, regime: str, sparsity: float, gained: Sequence[float],
     )
 
 
-def _gained(name: Name, dense: Sequence[RunRecord], run: RunRecord) -> float:
+def _gained(name: QuantityName, dense: Sequence[RunRecord], run: RunRecord) -> float:
     """Loss of the dense run that used as much, less that of the run; NaN where there is none."""
     used = USED[name]
     points = defaultdict(list)

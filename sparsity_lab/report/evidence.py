@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.cost.assumptions import study_multiplier
+from sparsity_lab.cost.comparison import NO_SPARSITY, Reference, Winner
+from sparsity_lab.cost.quantities import Quantity, QuantityName
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import Law, LawDocument, Runs, form_named, optimal_sparsity
+from sparsity_lab.laws import Law, LawDocument, Runs, form_named
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.results.noise import SeedNoise, seed_noise
@@ -26,9 +27,13 @@ from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
 
-Winner = Literal["sparse", "dense", "unclear"]
-NO_SPARSITY = 0.02
-"""an optimum below this is no sparsity worth the name"""
+SPENT: Mapping[CostMultiplier, QuantityName] = {
+    "sparse_schedule": "sparse_flops",
+    "dense_hardware": "dense_flops",
+    "free": "nonzero",
+    "measured": "seconds",
+}
+"""what is used equally under each cost"""
 CLEAR = 2.0
 """a difference counts as seen above this many of its own standard deviations"""
 
@@ -183,14 +188,6 @@ def gather(inputs: ReportInputs) -> Evidence:
     )
 
 
-def each_draw(law: Law, dimensions: int) -> Law | None:
-    """All of a law's bootstrap draws as one law, to broadcast over arguments of `dimensions`; None without draws."""
-    if law.draws is None:
-        return None
-    values = {name: np.reshape(draws, (-1, *(1,) * dimensions)) for name, draws in law.draws._asdict().items()}
-    return replace(law, params=law.params._replace(**values), draws=None)
-
-
 def _usable(law: LawDocument) -> bool:
     form = form_named(law.form, law.settings)
     return law.fit.converged and form.sees_sparsity and not form.adapt
@@ -200,44 +197,25 @@ def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) 
     """The law on every size and amount of data that the grid trained, under the study's costs."""
     if law is None or not sees_sparsity(law):
         return []
+    spec = inputs.study.spec.law
     points = sorted({(place.nonzero, place.data) for place in places})
     highest = max((place.sparsity for place in places), default=0.0)
-    costs = dict.fromkeys((inputs.study.spec.law.cost, "sparse_schedule", "dense_hardware"))
     if highest == 0:
         return []
-    return [one for cost in costs for one in _law_under(inputs, law, points, cost, highest)]
-
-
-def _law_under(
-    inputs: ReportInputs, law: Law, points: Sequence[tuple[int, int]], cost: CostMultiplier, highest: float
-) -> list[EqualCost]:
-    N, D = np.array(points, dtype=np.float64).T
-    m, confidence = study_multiplier(inputs.study, cost, profile=inputs.profile), inputs.study.spec.law.confidence
-    best = optimal_sparsity(law, N, D, m, highest=highest)
-    advantage = _advantage(law, best, N, D, m)
-    low = high = np.full(len(points), np.nan)
-    any_sparse = (best > NO_SPARSITY).astype(float)
-    draws = each_draw(law, 1)
-    if draws is not None:
-        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-        low, high = np.quantile(_advantage(draws, best, N, D, m), tails, axis=0)
-        any_sparse = (optimal_sparsity(draws, N, D, m, highest=highest) > NO_SPARSITY).mean(axis=0)
-    columns = (column.tolist() for column in (best, advantage, low, high, any_sparse))
-    return [
-        EqualCost(cost, n, d, "law", S, gained, bottom, top, _winner(S, bottom, share, confidence))
-        for (n, d), S, gained, bottom, top, share in zip(points, *columns, strict=True)
-    ]
-
-
-def _advantage(law: Law, sparsity: FloatArray, N: FloatArray, D: FloatArray, m: Multiplier) -> FloatArray:
-    return law.predict(0.0, N, D) - law.predict(sparsity, N, D / m(sparsity))
-
-
-def _winner(sparsity: float, low: float, share_sparse: float, confidence: float) -> Winner:
-    """Sparse where the interval of its advantage is above zero, dense where hardly a draw wants zeros."""
-    if sparsity > NO_SPARSITY:
-        return "sparse" if low > 0 else "unclear"
-    return "dense" if share_sparse <= 1 - confidence else "unclear"
+    costs: dict[CostMultiplier, Quantity] = {
+        cost: Quantity.of_training(SPENT[cost], study_multiplier(inputs.study, cost, profile=inputs.profile))
+        for cost in (spec.cost, "sparse_schedule", "dense_hardware")
+    }
+    found = []
+    for cost, quantity in costs.items():
+        for N, D in points:
+            reference = Reference(law, N, D, highest=highest, confidence=spec.confidence)
+            best, advantage, winner = reference.best(quantity)
+            if law.draws is None and winner == "sparse":
+                winner = "unclear"  # the page claims nothing that has no interval
+            value, low, high = map(float, advantage)
+            found.append(EqualCost(cost, N, D, "law", best, value, low, high, winner))
+    return found
 
 
 def _by_search(inputs: ReportInputs) -> list[EqualCost]:

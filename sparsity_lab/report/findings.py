@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sparsity_lab.cost.comparison import NO_SPARSITY, Winner
 from sparsity_lab.laws import Law, gain
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent, plural
-from sparsity_lab.report.evidence import NO_SPARSITY, EqualCost, Evidence, Winner
+from sparsity_lab.report.evidence import EqualCost, Evidence
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings_basis import fit_finding, noise_finding, runs_finding
 from sparsity_lab.report.regimes import compare, regimes_finding

@@ -8,11 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sparsity_lab.artifacts.searches import SearchResult, Trend
+from sparsity_lab.cost.comparison import NO_SPARSITY
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.report.evidence import NO_SPARSITY, Evidence, each_draw
+from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
 
 Direction = Literal["rises", "falls", "flat", "unclear"]
@@ -43,7 +44,7 @@ class Reading:
     sentence: str
 
 
-class Question(NamedTuple):
+class TrendPlace(NamedTuple):
     """Where the law is asked for its trend: N, the least and the most data budget, m(S), and the confidence."""
 
     nonzero: int
@@ -74,7 +75,7 @@ def read_search(result: SearchResult, trend: Trend) -> Reading:
     )
 
 
-def read_law(law: Law, question: Question, unit: str) -> Reading:
+def read_law(law: Law, question: TrendPlace, unit: str) -> Reading:
     """The law's trend between the least and the most data budget that was measured."""
     ends = np.array([question.least, question.most], dtype=np.float64)
     low, high = (float(S) for S in optimal_sparsity(law, question.nonzero, ends, question.cost))
@@ -149,7 +150,7 @@ _LAWS_FORM = (
 )
 
 
-def _question(evidence: Evidence) -> Question | None:
+def _question(evidence: Evidence) -> TrendPlace | None:
     study, result = evidence.inputs.study, evidence.inputs.search
     sizes = asked_sizes(study)
     budgets = [budget.data_dense for budget in result.budgets] if result else [place.data for place in evidence.places]
@@ -158,14 +159,13 @@ def _question(evidence: Evidence) -> Question | None:
     nonzero = result.nonzero[-1] if result else sizes[len(sizes) // 2]
     regime = study.spec.search.regimes[0] if study.spec.search else None
     cost = evidence.cost(result.cost if result else study.spec.law.cost, regime)
-    return Question(nonzero, min(budgets), max(budgets), cost, evidence.confidence)
+    return TrendPlace(nonzero, min(budgets), max(budgets), cost, evidence.confidence)
 
 
-def _law_slopes(law: Law, question: Question, ends: FloatArray) -> FloatArray | None:
-    draws = each_draw(law, 1)
-    if draws is None:
+def _law_slopes(law: Law, question: TrendPlace, ends: FloatArray) -> FloatArray | None:
+    if law.draws is None:
         return None
-    optima = optimal_sparsity(draws, question.nonzero, ends, question.cost)
+    optima = law.drawn(lambda each: optimal_sparsity(each, question.nonzero, ends, question.cost))
     return np.asarray((optima[:, 1] - optima[:, 0]) / np.log2(ends[1] / ends[0]))
 
 

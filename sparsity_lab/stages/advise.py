@@ -62,19 +62,17 @@ def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
 
 def open_scenario(scenario: str, root: Path = Path()) -> Asked:
     """A scenario with its law and hardware; arguments and errors as `advise_scenario`."""
-    path = find_named("scenario", scenario, root)
-    spec = load_spec(path, "scenario")
-    assert isinstance(spec, ScenarioSpec)
+    name, spec = read_scenario(scenario, root)
     source = spec.evidence
     if source.study is None:
         assert source.law is not None, "a scenario has one source of evidence"
         opened = open_law(source.law, root)
         profile = load_profile(root, spec.hardware) if spec.hardware else None
-        return asked(path.stem, spec, opened.law, profile, opened.name, document=opened.document)
+        return asked(name, spec, opened.law, profile, opened.name, document=opened.document)
     space = open_workspace(source.study, root)
     opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
     return asked(
-        path.stem,
+        name,
         spec,
         opened.law,
         scenario_profile(space, spec),
@@ -82,6 +80,14 @@ def open_scenario(scenario: str, root: Path = Path()) -> Asked:
         schedule=schedule_of(space.study),
         document=opened.document,
     )
+
+
+def read_scenario(scenario: str, root: Path = Path()) -> tuple[str, ScenarioSpec]:
+    """A scenario, found by its name or file, with its name; errors as `advise_scenario`."""
+    path = find_named("scenario", scenario, root)
+    spec = load_spec(path, "scenario")
+    assert isinstance(spec, ScenarioSpec)
+    return path.stem, spec
 
 
 def asked(

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.assumptions import assumptions, speeds_of
-from sparsity_lab.cost.comparison import Comparison, Contest
-from sparsity_lab.cost.equal import ADAM_BYTES, MASK_BYTES, VALUE_BYTES, Bytes, equals
+from sparsity_lab.cost.comparison import QuantityComparison, Reference
 from sparsity_lab.cost.observed import Observed, observe_runs
+from sparsity_lab.cost.quantities import WeightBytes, quantities
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.hardware.profile import load_profile, training_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -21,12 +19,10 @@ from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_dat
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import regime_name
-from sparsity_lab.specs.files import find_named, known_names, parse, read_spec
+from sparsity_lab.specs.files import known_names, parse
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense, StraightThrough
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.specs.training import AdaFactor
+from sparsity_lab.stages.advise import read_scenario
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 
@@ -39,7 +35,7 @@ SLACK = 1.02
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonRequest:
     """What a comparison is asked.
 
     Attributes:
@@ -72,7 +68,7 @@ class EqualCostComparison:
     Attributes:
         opened: the law.
         regime: that the law and the schedule are about, or empty.
-        contest: the law at its reference.
+        reference: the law at its reference.
         comparisons: one a quantity.
         observed: what a study's runs show, of every regime; empty for a law.
         currency: of the row of money, or empty.
@@ -81,22 +77,22 @@ class EqualCostComparison:
 
     opened: OpenLaw
     regime: str
-    contest: Contest
-    comparisons: tuple[Comparison, ...]
+    reference: Reference
+    comparisons: tuple[QuantityComparison, ...]
     observed: tuple[Observed, ...]
     currency: str
     notes: tuple[str, ...]
 
 
 def compare_at_equal_cost(
-    name: str, root: Path = Path(), asked: Question | None = None, regime: str | None = None
+    name: str, root: Path = Path(), request: ComparisonRequest | None = None, regime: str | None = None
 ) -> EqualCostComparison:
     """Compare dense with sparse by a study's law and runs, or by a law alone.
 
     Args:
         name: of a study or its file, else of a law or its file.
         root: the project's folder.
-        asked: the reference and what else is asked.
+        request: the reference and what else is asked.
         regime: of the study, whose schedule is charged and whose runs are shown; the laws' own, and all, when None.
 
     Raises:
@@ -104,36 +100,36 @@ def compare_at_equal_cost(
         RecordError: nothing has that name, or the law sees no sparsity.
         SpecError: a spec cannot be read.
     """
-    question, path = asked or Question(), Path(name)
+    request, path = request or ComparisonRequest(), Path(name)
     is_file = path.suffix in {".yaml", ".yml"}
     if name in known_names("study", root) or (is_file and parse(path)[0].get("kind") == "study"):
-        return _of_study(open_workspace(name, root), question, regime)
+        return _of_study(open_workspace(name, root), request, regime)
     if regime is not None:
         raise RecordError("goes with a study", field="regime", found=regime, expected="a study's name, or --schedule")
     opened = open_law(name, root)
-    schedule = cost_named("sparse_schedule", question.schedule)
-    profile = load_profile(root, question.hardware) if question.hardware else None
-    return _compared(opened, question, root, profile, schedule=schedule)
+    schedule = cost_named("sparse_schedule", request.schedule)
+    profile = load_profile(root, request.hardware) if request.hardware else None
+    return _compared(opened, request, root, profile, schedule=schedule)
 
 
-def _of_study(space: Workspace, question: Question, regime: str | None) -> EqualCostComparison:
+def _of_study(space: Workspace, request: ComparisonRequest, regime: str | None) -> EqualCostComparison:
     study, root = space.study, space.layout.root
     name = regime or study.law_regime
     if name not in study.regimes:
         raise RecordError("is no regime of the study", field="regime", found=name, expected=", ".join(study.regimes))
-    if question.schedule is not None:
-        raise RecordError("a study has its own schedule", field="schedule", found=question.schedule)
+    if request.schedule is not None:
+        raise RecordError("a study has its own schedule", field="schedule", found=request.schedule)
     if not list(space.layout.laws(space.name).glob("*.json")):
         raise NotReadyError(space.layout.laws(space.name), make_it=f"sparsity-lab fit {space.name}")
-    profile = load_profile(root, question.hardware) if question.hardware else known_profile(space)
+    profile = load_profile(root, request.hardware) if request.hardware else known_profile(space)
     found = _compared(
         open_law(space.name, root),
-        question,
+        request,
         root,
         profile,
         schedule=study_cost(space, "sparse_schedule", name),
         regime=name,
-        memory=_bytes(space, name),
+        memory=WeightBytes.of(study.spec.training.optimizer, study.regimes[name]),
         observed=tuple(one for one in _observed(space) if regime in {None, one.regime}),
     )
     if name == study.law_regime:
@@ -145,18 +141,18 @@ def _of_study(space: Workspace, question: Question, regime: str | None) -> Equal
 
 def _compared(
     opened: OpenLaw,
-    question: Question,
+    request: ComparisonRequest,
     root: Path,
     profile: HardwareProfile | None,
     *,
     schedule: Multiplier,
     regime: str = "",
-    memory: Bytes | None = None,
+    memory: WeightBytes | None = None,
     observed: tuple[Observed, ...] = (),
 ) -> EqualCostComparison:
-    scenario = _scenario(question.scenario, root) if question.scenario else None
-    contest = _contest(opened, question, scenario, memory)
-    measured = _measured(profile, contest.nonzero, regime) if profile else None
+    scenario = read_scenario(request.scenario, root)[1] if request.scenario else None
+    reference = _reference(opened, request, scenario, memory)
+    measured = _measured(profile, reference.nonzero, regime) if profile else None
     money = None
     if scenario is not None:
         hardware = load_profile(root, scenario.hardware) if scenario.hardware else profile
@@ -164,58 +160,46 @@ def _compared(
         if scenario.training.cost == "sparse_schedule":
             speeds = replace(speeds, training=schedule)
         money = assumptions(scenario, hardware), speeds
-    found = contest.compare(equals(schedule, measured, memory, money))
-    notes = (*_notes(opened, contest, profile, scenario), *_at_the_end(found, contest))
-    return EqualCostComparison(opened, regime, contest, found, observed, scenario.currency if scenario else "", notes)
+    found = reference.compare(quantities(schedule, measured, memory, money))
+    notes = (*_notes(opened, reference, profile, scenario), *_at_the_end(found, reference))
+    return EqualCostComparison(opened, regime, reference, found, observed, scenario.currency if scenario else "", notes)
 
 
-def _contest(opened: OpenLaw, question: Question, scenario: ScenarioSpec | None, memory: Bytes | None) -> Contest:
+def _reference(
+    opened: OpenLaw, request: ComparisonRequest, scenario: ScenarioSpec | None, memory: WeightBytes | None
+) -> Reference:
     law, ranges = opened.law, opened.document.provenance.ranges if opened.document else {}
     if not law.form.sees_sparsity:
         raise RecordError("sees no sparsity, so it cannot tell dense from sparse", where=opened.name, field="form")
     own = law.form.settings if law.form.adapt else ()  # such a form knows the levels of its runs only
     trained = tuple(S for S in own if S > 0)
-    highest = question.highest or ranges.get("sparsity", (0.0, HIGHEST_SPARSITY))[1]
-    N = question.nonzero or (scenario.model.nonzero if scenario else ranges.get("nonzero", (0.0, SIZE))[1])
-    levels = question.sparsities or trained or tuple(S for S in LEVELS if highest >= S) or (highest,)
-    return Contest(
+    highest = request.highest or ranges.get("sparsity", (0.0, HIGHEST_SPARSITY))[1]
+    N = request.nonzero or (scenario.model.nonzero if scenario else ranges.get("nonzero", (0.0, SIZE))[1])
+    levels = request.sparsities or trained or tuple(S for S in LEVELS if highest >= S) or (highest,)
+    return Reference(
         law=law,
         nonzero=N,
-        data=_data(opened, question, scenario, N),
+        data=_data(opened, request, scenario, N),
         levels=tuple(sorted(levels)),
         highest=max(highest, *levels),
         only_levels=bool(own) or (memory is not None and memory.group is not None),
-        confidence=question.confidence,
+        confidence=request.confidence,
     )
 
 
-def _data(opened: OpenLaw, question: Question, scenario: ScenarioSpec | None, nonzero: float) -> float:
-    if question.data is not None:
-        return question.data
-    if question.ratio is None and scenario is not None:
+def _data(opened: OpenLaw, request: ComparisonRequest, scenario: ScenarioSpec | None, nonzero: float) -> float:
+    if request.data is not None:
+        return request.data
+    if request.ratio is None and scenario is not None:
         return scenario.model.data
-    if question.ratio is None and opened.document is not None:
+    if request.ratio is None and opened.document is not None:
         return opened.document.provenance.ranges["data"][1]
-    return (question.ratio or 1.0) * float(chinchilla_data(opened.law, nonzero))
+    return (request.ratio or 1.0) * float(chinchilla_data(opened.law, nonzero))
 
 
 def _measured(profile: HardwareProfile, nonzero: float, regime: str) -> Multiplier:
     known = {step.regime for step in profile.training}
     return training_cost(profile, nonzero, regime if regime in known else None)
-
-
-def _scenario(name: str, root: Path) -> ScenarioSpec:
-    spec: ScenarioSpec = read_spec(find_named("scenario", name, root), {"scenario": TypeAdapter(ScenarioSpec)})
-    return spec
-
-
-def _bytes(space: Workspace, regime: str) -> Bytes:
-    """Memory of a weight under the study's optimiser and the regime's method."""
-    spec, optimizer = space.study.regimes[regime], space.study.spec.training.optimizer
-    dense = ADAM_BYTES - VALUE_BYTES * isinstance(optimizer, AdaFactor)  # one moment less
-    sparse = dense + MASK_BYTES + VALUE_BYTES * isinstance(spec, StraightThrough)
-    pattern = None if isinstance(spec, Dense) else spec.pattern
-    return Bytes(dense, sparse, pattern.m if isinstance(pattern, NofM) else None)
 
 
 def _observed(space: Workspace) -> tuple[Observed, ...]:
@@ -226,14 +210,14 @@ def _observed(space: Workspace) -> tuple[Observed, ...]:
     return observe_runs(records, asked_sizes(space.study), lambda record: regime_name(record, space.study))
 
 
-def _at_the_end(found: tuple[Comparison, ...], contest: Contest) -> Iterator[str]:
-    ends = [one.equal.label for one in found if one.best >= contest.highest]
-    if ends and not contest.only_levels:
-        yield f"S = {contest.highest:g} is the end of the search for {', '.join(ends)}: the best may lie beyond"
+def _at_the_end(found: tuple[QuantityComparison, ...], reference: Reference) -> Iterator[str]:
+    ends = [one.quantity.label for one in found if one.best >= reference.highest]
+    if ends and not reference.only_levels:
+        yield f"S = {reference.highest:g} is the end of the search for {', '.join(ends)}: the best may lie beyond"
 
 
 def _notes(
-    opened: OpenLaw, contest: Contest, profile: HardwareProfile | None, scenario: ScenarioSpec | None
+    opened: OpenLaw, reference: Reference, profile: HardwareProfile | None, scenario: ScenarioSpec | None
 ) -> Iterator[str]:
     if opened.law.draws is None:
         yield "no intervals: this law carries no draws, so winners are by its curve alone, whatever its error"
@@ -246,7 +230,7 @@ def _notes(
     if scenario is None:
         yield "no row of money: give --scenario; without one, equal money is equal seconds of training"
     ranges = opened.document.provenance.ranges if opened.document else {}
-    asked = {"nonzero": contest.nonzero, "data": contest.data, "sparsity": contest.highest}
+    asked = {"nonzero": reference.nonzero, "data": reference.data, "sparsity": reference.highest}
     for name, value in asked.items():
         low, high = ranges.get(name, (0.0, math.inf))
         if not low / SLACK <= value <= high * SLACK:

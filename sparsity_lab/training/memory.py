@@ -21,8 +21,9 @@ from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 
-VALUE = 4
-"""bytes of a float32"""
+VALUE_BYTES = 4
+"""of a float32"""
+MASK_BYTES = 1
 ALIGNMENT = 16
 """weights; of the arena"""
 INTEGERS = ((2**15 - 1, 2), (2**31 - 1, 4), (2**63 - 1, 8))
@@ -43,11 +44,11 @@ def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
             allocation may share out otherwise: a few bytes of a CSR file depend on that.
     """
     prunable, other, masked = prunable_shapes(run.model), other_shapes(run.model), _masked(run)
-    vector, prefix = VALUE * _aligned([*prunable.values(), *other.values()]), _aligned(masked.values())
-    moments, working = _optimizer_vectors(run.optimizer)
-    remainder = VALUE * prefix if isinstance(run.regime, StraightThrough) and run.sparsity > 0 else 0
+    vector, prefix = VALUE_BYTES * _aligned([*prunable.values(), *other.values()]), _aligned(masked.values())
+    moments, working = optimizer_vectors(run.optimizer)
+    remainder = VALUE_BYTES * prefix if isinstance(run.regime, StraightThrough) and run.sparsity > 0 else 0
     sizes = [prod(shape) for shape in (*prunable.values(), *other.values())]
-    count, losses = 8, VALUE  # scalars: steps of the optimiser, sum of training losses
+    count, losses = 8, VALUE_BYTES  # scalars: steps of the optimiser, sum of training losses
     state = moments * vector + remainder + count + losses + RANDOM_STATE
     found = planned_zeros(run) if zeros is None else zeros
     return RunMemory(
@@ -55,11 +56,11 @@ def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
         gradients=vector,
         optimizer=moments * vector,
         scratch=working * vector,
-        masks=prefix,
+        masks=MASK_BYTES * prefix,
         remainder=remainder,
         activations=activation_bytes(run.model, run.objective, run.batch),
-        checkpoint=VALUE * sum(sizes) + sum(map(prod, masked.values())) + state,
-        file_dense=VALUE * sum(sizes),
+        checkpoint=VALUE_BYTES * sum(sizes) + MASK_BYTES * sum(map(prod, masked.values())) + state,
+        file_dense=VALUE_BYTES * sum(sizes),
         file_bitmask=_file(run.model, found, bitmask_bytes),
         file_csr=_file(run.model, found, csr_bytes),
         file_n_m=_n_m_file(run, found),
@@ -76,28 +77,49 @@ def planned_zeros(run: RunSpec) -> dict[str, int]:
     return zeros | {name: zeros_for(sparsity, prod(shape)) for name, shape in embeddings.items()}
 
 
-def bitmask_bytes(shape: Shape, zeros: int, value: int = VALUE) -> int:
+def bitmask_bytes(shape: Shape, zeros: int, value: int = VALUE_BYTES) -> int:
     """Bytes of the weights that are not zero, and a bit a weight."""
     return value * (prod(shape) - zeros) + _packed(prod(shape))
 
 
-def csr_bytes(shape: Shape, zeros: int, value: int = VALUE) -> int:
+def csr_bytes(shape: Shape, zeros: int, value: int = VALUE_BYTES) -> int:
     """Bytes of the weights that are not zero, their columns, and where each of the rows begins."""
     (rows, columns), kept = shape, prod(shape) - zeros
-    return kept * (value + _integer(columns - 1)) + (rows + 1) * _integer(kept)
+    return kept * (value + index_bytes(columns - 1)) + (rows + 1) * index_bytes(kept)
 
 
-def n_m_bytes(shape: Shape, n: int, m: int, value: int = VALUE) -> int:
-    """Bytes of n of every m weights, and of their places in ceil(log2 m) bits each."""
+def n_m_bytes(shape: Shape, n: int, m: int, value: int = VALUE_BYTES) -> int:
+    """Bytes of n of every m weights, and of their places."""
     stored = prod(shape) // m * n
-    return value * stored + _packed(stored * (m - 1).bit_length())
+    return value * stored + _packed(stored * place_bits(m))
+
+
+def index_bytes(largest: int) -> int:
+    """Bytes of the smallest signed integer that counts so far."""
+    return next(size for most, size in INTEGERS if largest <= most)
+
+
+def place_bits(m: int) -> int:
+    """Bits that tell which of m weights one is: ceil(log2 m)."""
+    return (m - 1).bit_length()
+
+
+def optimizer_vectors(optimizer: Optimizer) -> tuple[int, int]:
+    """Vectors of a number a weight: those that are state, and those to work in (AdamW's also marks what decays)."""
+    match optimizer:
+        case AdamW():
+            return 2, 1 + (optimizer.weight_decay > 0)
+        case AdaFactor():
+            return 1, 1
+        case _:
+            assert_never(optimizer)
 
 
 def _file(dims: Dims, zeros: Zeros, stored: Callable[[Shape, int], int]) -> int:
     """Prunable tensors as `stored` says, another matrix too where that takes less, the rest dense."""
     total = sum(stored(shape, zeros.get(name, 0)) for name, shape in prunable_shapes(dims).items())
     for name, shape in other_shapes(dims).items():
-        dense = VALUE * prod(shape)
+        dense = VALUE_BYTES * prod(shape)
         total += min(dense, stored(shape, zeros.get(name, 0))) if len(shape) == 2 else dense
     return total
 
@@ -109,9 +131,9 @@ def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
     n, m = run.regime.pattern.n, run.regime.pattern.m
     assert n is not None, "a run's pattern is resolved"
     prunable = prunable_shapes(run.model)
-    whole = VALUE * sum(map(prod, other_shapes(run.model).values()))
+    whole = VALUE_BYTES * sum(map(prod, other_shapes(run.model).values()))
     return whole + sum(
-        n_m_bytes(shape, n, m) if zeros.get(name) else VALUE * prod(shape) for name, shape in prunable.items()
+        n_m_bytes(shape, n, m) if zeros.get(name) else VALUE_BYTES * prod(shape) for name, shape in prunable.items()
     )
 
 
@@ -125,24 +147,9 @@ def _pruned_embeddings(regime: RegimeSpec, dims: Dims) -> Mapping[str, Shape]:
     return dict(embedding_shapes(dims)) if prunes else {}
 
 
-def _optimizer_vectors(optimizer: Optimizer) -> tuple[int, int]:
-    """Vectors of a number a weight: those that are state, and those to work in (AdamW's also marks what decays)."""
-    match optimizer:
-        case AdamW():
-            return 2, 1 + (optimizer.weight_decay > 0)
-        case AdaFactor():
-            return 1, 1
-        case _:
-            assert_never(optimizer)
-
-
 def _aligned(shapes: Iterable[Shape]) -> int:
     return sum(-(-prod(shape) // ALIGNMENT) * ALIGNMENT for shape in shapes)
 
 
 def _packed(bits: int) -> int:
     return -(-bits // 8)
-
-
-def _integer(largest: int) -> int:
-    return next(size for most, size in INTEGERS if largest <= most)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_lab.cost.assumptions import Speeds
-from sparsity_lab.cost.comparison import NO_SPARSITY, Comparison, Contest, advantage
+from sparsity_lab.cost.comparison import NO_SPARSITY, QuantityComparison, Reference, advantage
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
-from sparsity_lab.cost.equal import Bytes, Equal, Name, equals
+from sparsity_lab.cost.quantities import Quantity, QuantityName, WeightBytes, quantities
 from sparsity_lab.hardware.profile import Ratio
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, dense_hardware
@@ -57,12 +57,12 @@ NUMBERS = Assumptions(
 )
 
 
-def named(found: tuple[Equal, ...], name: Name) -> Equal:
-    return next(equal for equal in found if equal.name == name)
+def named(found: tuple[Quantity, ...], name: QuantityName) -> Quantity:
+    return next(quantity for quantity in found if quantity.name == name)
 
 
-def under(law: Law, name: Name, data: float, **options: object) -> Comparison:
-    return Contest(law, SIZE, data, **options).under(named(equals(), name))  # type: ignore[arg-type]
+def under(law: Law, name: QuantityName, data: float, **options: object) -> QuantityComparison:
+    return Reference(law, SIZE, data, **options).under(named(quantities(), name))  # type: ignore[arg-type]
 
 
 def with_draws(law: Law, spread: float, draws: int = 60) -> Law:
@@ -82,9 +82,9 @@ def test_optimal_sparsities_are_the_published_ones(ratio: int, name: str) -> Non
 
 
 def test_skipping_zeros_costs_the_papers_multipliers() -> None:
-    _, data = named(equals(), "sparse_flops").buys(PAPER, np.array(SIZE), np.array(1e9))
+    _, data = named(quantities(), "sparse_flops").buys(PAPER, np.array(SIZE), np.array(1e9))
     assert 1e9 / data == pytest.approx([1.375, 2.125, 3.625])
-    _, data = named(equals(), "dense_flops").buys(PAPER, np.array(SIZE), np.array(1e9))
+    _, data = named(quantities(), "dense_flops").buys(PAPER, np.array(SIZE), np.array(1e9))
     assert 1e9 / data == pytest.approx([2, 4, 8])
 
 
@@ -116,14 +116,14 @@ def test_the_range_of_winners_ends_where_the_advantage_does() -> None:
     one = under(law, "dense_flops", 5 * float(chinchilla_data(law, SIZE)))
     assert one.wins is not None
     step = one.curve[1]
-    equal = one.equal
-    assert advantage(law, equal, one.wins[1], SIZE, 5 * float(chinchilla_data(law, SIZE))) > 0
-    assert advantage(law, equal, one.wins[1] + step, SIZE, 5 * float(chinchilla_data(law, SIZE))) <= 0
+    quantity = one.quantity
+    assert advantage(law, quantity, one.wins[1], SIZE, 5 * float(chinchilla_data(law, SIZE))) > 0
+    assert advantage(law, quantity, one.wins[1] + step, SIZE, 5 * float(chinchilla_data(law, SIZE))) <= 0
     assert one.wins[0] < one.best < one.wins[1]
 
 
 def test_training_a_sparse_network_takes_the_memory_of_its_dense_shape() -> None:
-    size, data = named(equals(), "training_memory").buys(PAPER, np.array(SIZE), np.array(1e9))
+    size, data = named(quantities(), "training_memory").buys(PAPER, np.array(SIZE), np.array(1e9))
     assert size == pytest.approx(SIZE * (1 - PAPER) * 16 / 17)
     assert data == 1e9
     assert under(LAWS["T5"], "training_memory", 1e10).winner == "dense"
@@ -142,7 +142,7 @@ def test_training_a_sparse_network_takes_the_memory_of_its_dense_shape() -> None
     ],
 )
 def test_a_weight_is_stored_in_the_smallest_format(sparsity: float, group: int | None, expected: float) -> None:
-    assert float(Bytes(group=group).stored(sparsity)) == pytest.approx(expected)
+    assert float(WeightBytes(group=group).stored(sparsity)) == pytest.approx(expected)
 
 
 def test_without_draws_there_is_no_interval_and_with_equal_draws_it_is_a_point() -> None:
@@ -170,8 +170,8 @@ def test_draws_make_a_winner_unclear_and_a_change_wide() -> None:
 
 def test_money_of_training_alone_is_seconds() -> None:
     speeds = Speeds(dense_hardware)
-    money = named(equals(money=(NUMBERS, speeds)), "money").buys(PAPER, np.array(SIZE), np.array(1e10))
-    flops = named(equals(), "dense_flops").buys(PAPER, np.array(SIZE), np.array(1e10))
+    money = named(quantities(money=(NUMBERS, speeds)), "money").buys(PAPER, np.array(SIZE), np.array(1e10))
+    flops = named(quantities(), "dense_flops").buys(PAPER, np.array(SIZE), np.array(1e10))
     assert money[1] == pytest.approx(flops[1])
 
 
@@ -181,7 +181,7 @@ def test_equal_money_is_equal_cost(items: float, days: float, sparsity: float, d
     r = Ratio(np.array([0.0, 0.9]), np.array([1.0, 0.5]), np.array([1.0, 0.5]), np.array([1.0, 0.5]))
     speeds = Speeds(Measured(np.array([0.0, 0.99]), np.array([1.0, dear])), inference=r)
     S, N, D = (np.asarray(value) for value in (sparsity, SIZE, 1e11))
-    size, data = named(equals(money=(given_, speeds)), "money").buys(S, N, D)
+    size, data = named(quantities(money=(given_, speeds)), "money").buys(S, N, D)
     here = replace(given_, nonzero=N, data=D)
     option = Option("train-sparse", S, size, data, speeds.training_ratio(S), speeds.inference_ratio(S))
     wanted = float(cost_of(dense(here), here).total)
@@ -190,8 +190,8 @@ def test_equal_money_is_equal_cost(items: float, days: float, sparsity: float, d
 
 def test_what_the_money_does_not_reach_is_no_run() -> None:
     speeds = Speeds(dense_hardware)
-    equal = named(equals(money=(replace(NUMBERS, days=1e6), speeds)), "money")
-    found = Contest(LAWS["T5"], SIZE, 1e10).under(equal)
+    quantity = named(quantities(money=(replace(NUMBERS, days=1e6), speeds)), "money")
+    found = Reference(LAWS["T5"], SIZE, 1e10).under(quantity)
     assert found.winner == "dense"
     assert found.best == 0
     assert np.isneginf(found.at_levels.value).all()
@@ -200,22 +200,22 @@ def test_what_the_money_does_not_reach_is_no_run() -> None:
 @given(st.floats(1, 20), st.floats(0.3, 1), st.floats(0.05, 0.9))
 def test_faster_hardware_never_lowers_the_case_for_sparsity(cost: float, faster: float, sparsity: float) -> None:
     slow, fast = (
-        named(equals(measured=Measured(np.array([0.0, 0.99]), np.array([1.0, value]))), "seconds")
+        named(quantities(measured=Measured(np.array([0.0, 0.99]), np.array([1.0, value]))), "seconds")
         for value in (cost, cost * faster)
     )
-    gained = [advantage(LAWS["T5"], equal, sparsity, SIZE, 1e11) for equal in (slow, fast)]
+    gained = [advantage(LAWS["T5"], quantity, sparsity, SIZE, 1e11) for quantity in (slow, fast)]
     assert gained[1] >= gained[0]
 
 
 @given(st.floats(1e6, 1e10), st.floats(1e8, 1e13))
 def test_equal_is_never_better_than_free(nonzero: float, data: float) -> None:
     law, S = LAWS["T5"], np.linspace(0.05, 0.95, 7)
-    free, *others = (advantage(law, equal, S, nonzero, data) for equal in equals())
+    free, *others = (advantage(law, quantity, S, nonzero, data) for quantity in quantities())
     for other in others:
         assert (other <= free + 1e-12).all()
     assert (free > 0).all()
 
 
 def test_dense_against_itself_is_equal() -> None:
-    for equal in equals(money=(NUMBERS, Speeds(dense_hardware)), measured=dense_hardware):
-        assert float(advantage(LAWS["T5"], equal, 0.0, SIZE, 1e10)) == pytest.approx(0, abs=1e-12)
+    for quantity in quantities(money=(NUMBERS, Speeds(dense_hardware)), measured=dense_hardware):
+        assert float(advantage(LAWS["T5"], quantity, 0.0, SIZE, 1e10)) == pytest.approx(0, abs=1e-12)

@@ -10,7 +10,7 @@ from projects import cli, one_error, space_of, write_spec
 
 from sparsity_lab.console.compare import comparison_json, comparison_text, draw_comparison, figure_info
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.stages.compare import Question, compare_at_equal_cost
+from sparsity_lab.stages.compare import ComparisonRequest, compare_at_equal_cost
 
 LAW = "frantar2024-vit-jft"
 SCENARIO = {
@@ -28,13 +28,13 @@ ROWS = ("nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", 
 
 def test_a_published_law_answers_at_a_glance(tmp_path: Path) -> None:
     write_spec(tmp_path, "scenarios/plain", SCENARIO)
-    asked = Question(hardware="a100-2-4", scenario="plain", sparsities=(0.25, 0.5, 0.75, 0.875))
+    asked = ComparisonRequest(hardware="a100-2-4", scenario="plain", sparsities=(0.25, 0.5, 0.75, 0.875))
     found = compare_at_equal_cost(LAW, tmp_path, asked)
     text = comparison_text(found)
     assert max(map(len, text.splitlines())) <= 80
     assert f"{LAW}: dense N = 85M, D = 5B images" in text
     assert "no intervals: this law carries no draws" in text
-    assert [one.equal.name for one in found.comparisons] == list(ROWS)
+    assert [one.quantity.name for one in found.comparisons] == list(ROWS)
     tree = json.loads(json.dumps(comparison_json(found)))
     assert tree["intervals"] is False
     by_name = {row["name"]: row for row in tree["equal"]}
@@ -45,9 +45,9 @@ def test_a_published_law_answers_at_a_glance(tmp_path: Path) -> None:
 
 
 def test_a_schedule_is_charged_as_it_is_given(tmp_path: Path) -> None:
-    asked = Question(nonzero=85e6, ratio=2.0)
+    asked = ComparisonRequest(nonzero=85e6, ratio=2.0)
     late, never = (
-        compare_at_equal_cost(LAW, tmp_path, Question(nonzero=85e6, ratio=2.0, schedule=text))
+        compare_at_equal_cost(LAW, tmp_path, ComparisonRequest(nonzero=85e6, ratio=2.0, schedule=text))
         for text in ("0.6,0.9", "0,1e-9")
     )
     usual = compare_at_equal_cost(LAW, tmp_path, asked)
@@ -56,9 +56,9 @@ def test_a_schedule_is_charged_as_it_is_given(tmp_path: Path) -> None:
 
 
 def test_the_figure_holds_a_panel_a_quantity(tmp_path: Path) -> None:
-    found = compare_at_equal_cost(LAW, tmp_path, Question(nonzero=85e6, ratio=5.0))
+    found = compare_at_equal_cost(LAW, tmp_path, ComparisonRequest(nonzero=85e6, ratio=5.0))
     info = figure_info(found)
-    assert [panel.title for panel in info.panels] == [one.equal.label for one in found.comparisons]
+    assert [panel.title for panel in info.panels] == [one.quantity.label for one in found.comparisons]
     assert not any(panel.seen.size for panel in info.panels)
     first, again = (draw_comparison(found, tmp_path / name).read_bytes() for name in ("a", "b"))
     assert first == again
@@ -67,13 +67,13 @@ def test_the_figure_holds_a_panel_a_quantity(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "regime", "message"),
     [
-        (Question(hardware="nope"), None, "no such hardware profile"),
-        (Question(schedule="1,0"), None, "is no pruning window"),
-        (Question(), "gradual", "goes with a study"),
+        (ComparisonRequest(hardware="nope"), None, "no such hardware profile"),
+        (ComparisonRequest(schedule="1,0"), None, "is no pruning window"),
+        (ComparisonRequest(), "gradual", "goes with a study"),
     ],
 )
 def test_what_makes_no_sense_for_a_law_is_refused(
-    tmp_path: Path, asked: Question, regime: str | None, message: str
+    tmp_path: Path, asked: ComparisonRequest, regime: str | None, message: str
 ) -> None:
     with pytest.raises(RecordError, match=message):
         compare_at_equal_cost(LAW, tmp_path, asked, regime)

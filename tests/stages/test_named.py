@@ -10,7 +10,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.specs.files import FOLDERS, SHIPPED, find_named, known_names
 from sparsity_lab.stages.advise import advise_scenario
-from sparsity_lab.stages.compare import Question, compare_at_equal_cost
+from sparsity_lab.stages.compare import ComparisonRequest, compare_at_equal_cost
 from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.workspace import open_workspace
 
@@ -25,7 +25,7 @@ def test_every_kind_is_known_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_every_command_takes_a_shipped_name_in_an_empty_folder(tmp_path: Path) -> None:
     assert advise_scenario(SCENARIO, tmp_path).options
-    compared = compare_at_equal_cost(LAW, tmp_path, Question(scenario=SCENARIO, hardware=HARDWARE))
+    compared = compare_at_equal_cost(LAW, tmp_path, ComparisonRequest(scenario=SCENARIO, hardware=HARDWARE))
     assert {"money", "seconds"} <= {one.equal.name for one in compared.comparisons}
     assert open_law(LAW, tmp_path).published
     assert load_profile(tmp_path, HARDWARE).products

@@ -14,7 +14,7 @@ weights and D_S items. Where X is spent on training N is held and D pays; where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,39 +23,60 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
-from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware
+from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware, free
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.regimes.patterns import NofM
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.training import Optimizer
+from sparsity_lab.training.memory import MASK_BYTES, VALUE_BYTES, index_bytes, optimizer_vectors, place_bits
 
-Name = Literal["nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", "inference_memory", "money"]
+QuantityName = Literal[
+    "nonzero", "sparse_flops", "dense_flops", "seconds", "training_memory", "inference_memory", "money"
+]
 Buys = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """(S, N, D) of arrays that broadcast -> N_S and D_S; D_S of 0 or below where the quantity buys no run at all"""
 
-VALUE_BYTES = 4.0
-"""of a float32"""
-INDEX_BYTES = 2.0
-"""of a column in CSR, below 32,768 columns"""
-ADAM_BYTES = 16.0
-"""a weight, its gradient and two moments"""
-MASK_BYTES = 1.0
+LABELS: Mapping[QuantityName, str] = {
+    "nonzero": "non-zero weights",
+    "sparse_flops": "FLOPs, zeros skipped",
+    "dense_flops": "FLOPs, dense hardware",
+    "seconds": "seconds of training",
+    "training_memory": "memory to train",
+    "inference_memory": "memory to run",
+    "money": "money",
+}
+"""in words, for tables and figures"""
+COLUMNS = 2**15
+"""of a matrix: the most for which an index of CSR takes two bytes"""
+ADAM_BYTES = 4 * VALUE_BYTES
+"""of a weight, its gradient and two moments"""
 
 
 @dataclass(frozen=True, eq=False)
-class Equal:
+class Quantity:
     """One quantity.
 
     Attributes:
         name: of it.
-        label: in words, for tables and figures.
         buys: what a sparse run gets for it.
     """
 
-    name: Name
-    label: str
+    name: QuantityName
     buys: Buys
+
+    @classmethod
+    def of_training(cls, name: QuantityName, cost: Multiplier) -> Quantity:
+        """What training spends in proportion to D and m(S)."""
+        return cls(name, lambda S, N, D: (N, D / cost(S)))
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return LABELS[self.name]
 
 
 @dataclass(frozen=True)
-class Bytes:
+class WeightBytes:
     """Memory of a weight.
 
     Attributes:
@@ -68,26 +89,35 @@ class Bytes:
     sparse: float = ADAM_BYTES + MASK_BYTES
     group: int | None = None
 
+    @classmethod
+    def of(cls, optimizer: Optimizer, regime: RegimeSpec) -> WeightBytes:
+        """Under an optimiser and a regime's method: sparse runs hold masks, straight-through ones more."""
+        state, _ = optimizer_vectors(optimizer)
+        dense = VALUE_BYTES * (2 + state)  # the weight and its gradient
+        sparse = dense + MASK_BYTES + VALUE_BYTES * isinstance(regime, StraightThrough)
+        pattern = None if isinstance(regime, Dense) else regime.pattern
+        return cls(dense, sparse, pattern.m if isinstance(pattern, NofM) else None)
+
     def stored(self, sparsity: ArrayLike) -> FloatArray:
         """(…) bytes a non-zero weight in the smallest format: dense, bitmask, CSR, and n:m where there are groups."""
         density = 1 - np.asarray(sparsity, dtype=np.float64)
         formats = [
             VALUE_BYTES / density,
             VALUE_BYTES + 1 / 8 / density,
-            np.full_like(density, VALUE_BYTES + INDEX_BYTES),
+            np.full_like(density, VALUE_BYTES + index_bytes(COLUMNS - 1)),
         ]
         if self.group is not None:
-            n_m = np.full_like(density, VALUE_BYTES + (self.group - 1).bit_length() / 8)
+            n_m = np.full_like(density, VALUE_BYTES + place_bits(self.group) / 8)
             formats.append(np.where(density < 1, n_m, np.inf))
         return np.asarray(np.min(formats, axis=0))
 
 
-def equals(
+def quantities(
     schedule: Multiplier | None = None,
     measured: Multiplier | None = None,
-    memory: Bytes | None = None,
+    memory: WeightBytes | None = None,
     money: tuple[Assumptions, Speeds] | None = None,
-) -> tuple[Equal, ...]:
+) -> tuple[Quantity, ...]:
     """Every quantity that can be told.
 
     Args:
@@ -96,27 +126,19 @@ def equals(
         memory: of a weight; Adam's in float32 when None.
         money: a scenario's numbers, whose model and data give way to N and D, and what its hardware makes of zeros.
     """
-    held = memory or Bytes()
+    held = memory or WeightBytes()
     found = [
-        Equal("nonzero", "non-zero weights", _nothing),
-        Equal("sparse_flops", "FLOPs, zeros skipped", _data(schedule or SparseSchedule())),
-        Equal("dense_flops", "FLOPs, dense hardware", _data(dense_hardware)),
+        Quantity.of_training("nonzero", free),
+        Quantity.of_training("sparse_flops", schedule or SparseSchedule()),
+        Quantity.of_training("dense_flops", dense_hardware),
     ]
     if measured is not None:
-        found.append(Equal("seconds", "seconds of training", _data(measured)))
-    found.append(Equal("training_memory", "memory to train", _size(lambda S: held.sparse / held.dense / (1 - S))))
-    found.append(Equal("inference_memory", "memory to run", _size(lambda S: held.stored(S) / held.stored(0.0))))
+        found.append(Quantity.of_training("seconds", measured))
+    found.append(Quantity("training_memory", _size(lambda S: held.sparse / held.dense / (1 - S))))
+    found.append(Quantity("inference_memory", _size(lambda S: held.stored(S) / held.stored(0.0))))
     if money is not None:
-        found.append(Equal("money", "money", _money(*money)))
+        found.append(Quantity("money", _money(*money)))
     return tuple(found)
-
-
-def _nothing(sparsity: FloatArray, nonzero: FloatArray, data: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: ARG001
-    return nonzero, data
-
-
-def _data(cost: Multiplier) -> Buys:
-    return lambda S, N, D: (N, D / cost(S))
 
 
 def _size(bytes_relative: Callable[[FloatArray], FloatArray]) -> Buys:
