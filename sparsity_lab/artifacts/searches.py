@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import model_validator
 
 from sparsity_lab.artifacts.atomic import replacing, write_text
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.artifacts.records import Value
 from sparsity_lab.errors import NotReadyError
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
 
 TrialState = Literal["finished", "diverged", "stopped"]
@@ -101,8 +103,8 @@ class BudgetResult(Value):
     curve: CurveBand | None
     estimate: Literal["law", "curve"]
     """where the optimum comes from: a law fitted to all trials, or a smooth curve through this budget's"""
-    verdict: str
-    """in words: identified, at an edge, or not identified, and why"""
+    verdict: Message
+    """identified, at an edge, or not identified, and why"""
 
 
 class Trend(Value):
@@ -115,18 +117,18 @@ class Trend(Value):
     slope_high: float | None
     probability_rising: float | None
     """share of resampled searches whose slope is positive"""
-    test: str
-    """name of the test, in words"""
+    test: Message
+    """name of the test"""
     p_value: float | None
     """two-sided, of the hypothesis that the optimum is the same at every budget"""
-    verdict: str
-    """in words"""
+    verdict: Message
+    """whether the optimum rises or falls, or why that cannot be told"""
 
 
 class SearchResult(Value):
     """A finished search."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     study: str
     regimes: tuple[str, ...]
     cost: CostMultiplier
@@ -136,8 +138,8 @@ class SearchResult(Value):
     sampler: str
     noise: float
     """standard deviation of the held-out loss, nats: between seeds, or of the trials about the smooth curve"""
-    noise_source: str
-    """where `noise` comes from, in words"""
+    noise_source: Message
+    """where `noise` comes from"""
     confidence: float
     budgets: tuple[BudgetResult, ...]
     """in order of N, then of the budget"""
@@ -149,6 +151,20 @@ class SearchResult(Value):
     """trials that no other beats in every objective; empty where there is one objective"""
     flops: float
     """training FLOPs of all trials together under the search's cost"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_2(cls, stored: Any) -> Any:
+        """Before version 3 a result held sentences, which are said as they stand."""
+        if not isinstance(stored, dict) or stored.get("version") != 2:
+            return stored
+
+        def said(held: dict[str, Any], *names: str) -> dict[str, Any]:
+            return held | {name: {"key": "search-as-written", "values": {"text": held[name]}} for name in names}
+
+        budgets = [said(budget, "verdict") for budget in stored["budgets"]]
+        trends = [said(trend, "test", "verdict") for trend in stored["trends"]]
+        return said(stored, "noise_source") | {"version": 3, "budgets": budgets, "trends": trends}
 
     @property
     def nonzero(self) -> tuple[int, ...]:

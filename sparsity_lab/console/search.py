@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend
 from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, duration, quantity
 from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.status import SearchStatus
@@ -17,6 +17,7 @@ from sparsity_lab.search.storage.leases import Lease, Timeouts
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search_best import BestRun, BestRuns
 
+SAY = words_in("en")
 WIDTH = 80
 HEADINGS = ("budget", "runs", "dense", "optimum", "interval", "loss", "gained", "flat")
 WIDTHS = (8, 4, 7, 7, 9, 7, 16, 9)
@@ -38,7 +39,7 @@ def answer_text(result: SearchResult | None) -> str:
 
 def status_json(status: SearchStatus) -> dict[str, Any]:
     """Where a search stands, for programs."""
-    fields = {"nonzero", "budget", "data_dense", "optimum", "optimum_low", "optimum_high", "gained", "verdict"}
+    fields = {"nonzero", "budget", "data_dense", "optimum", "optimum_low", "optimum_high", "gained"}
     return {
         "study": status.result.study,
         "storage": status.storage,
@@ -49,7 +50,10 @@ def status_json(status: SearchStatus) -> dict[str, Any]:
             {"nonzero": N, "data_dense": D, **{state: counts.get(state, 0) for state in STATES}}
             for (N, D), counts in status.counts.items()
         ],
-        "optima": [budget.model_dump(mode="json", include=fields) for budget in status.result.budgets],
+        "optima": [
+            {**budget.model_dump(mode="json", include=fields), **_verdict_json(budget.verdict)}
+            for budget in status.result.budgets
+        ],
         "work": [_work_json(trial) for trial in status.work],
     }
 
@@ -74,7 +78,8 @@ def best_json(found: BestRuns) -> dict[str, Any]:
     """The best runs, for programs: with what the losses and costs mean."""
     result = found.result
     meaning = {"study": result.study, "cost": result.cost, "data_unit": result.data_unit, "unit": result.budget_unit}
-    return {**meaning, "confidence": result.confidence, "best": [asdict(run) for run in found.runs]}
+    best = [{**vars(run), **_verdict_json(run.verdict)} for run in found.runs]
+    return {**meaning, "confidence": result.confidence, "best": best}
 
 
 def best_text(found: BestRuns) -> str:
@@ -91,7 +96,7 @@ def _head(result: SearchResult) -> Iterator[str]:
     sizes = " and ".join(map(count, result.nonzero))
     yield from _wrapped(f"{result.study}: optimal sparsity for {sizes} non-zero weights at equal {result.cost} cost")
     budgets = UNITS.get(result.budget_unit, result.data_unit)
-    noise = f"Noise {result.noise:.3g} nats ({result.noise_source})."
+    noise = f"Noise {result.noise:.3g} nats ({SAY(result.noise_source)})."
     yield from _wrapped(f"Budgets in {budgets}, losses and gains in nats. {noise}")
     yield from _wrapped(
         f"Intervals, and flat (what cannot be told from the best), at {result.confidence:.0%}; "
@@ -107,9 +112,9 @@ def _block(result: SearchResult, trend: Trend) -> Iterator[str]:
     yield from (_row(_cells(budget)) for budget in budgets)
     for budget in budgets:
         by_law = " (by the law)" if budget.estimate == "law" else ""
-        yield from _wrapped(f"{count(budget.budget)}: {budget.verdict}{by_law}.")
-    tested = f" [{trend.test}]" if trend.p_value is not None else ""
-    yield from _wrapped(f"Trend: {trend.verdict}{tested}.")
+        yield from _wrapped(f"{count(budget.budget)}: {SAY(budget.verdict)}{by_law}.")
+    tested = f" [{SAY(trend.test)}]" if trend.p_value is not None else ""
+    yield from _wrapped(f"Trend: {SAY(trend.verdict)}{tested}.")
 
 
 def _foot(result: SearchResult) -> Iterator[str]:
@@ -196,13 +201,19 @@ def _work_json(trial: StoredTrial) -> dict[str, Any]:
     }
 
 
+def _verdict_json(verdict: Message) -> dict[str, str]:
+    """A verdict as a key and in words."""
+    return {"verdict_key": verdict.key, "verdict": SAY(verdict)}
+
+
 def _best_run(run: BestRun, result: SearchResult) -> Iterator[str]:
     unit = result.data_unit if result.budget_unit == "data" else result.budget_unit
     interval = "" if run.low is None or run.high is None else f" ({run.low:.2f} to {run.high:.2f})"
     gained = "" if run.gained is None else f", {run.gained:+.4f} nats gained over dense"
+    verdict = SAY(run.verdict)
     yield from _wrapped(
         f"N {count(run.nonzero)}, budget {count(run.budget)} {unit}: sparsity {run.sparsity:.2f}{interval}, "
-        f"loss {run.loss:.4f}{gained}. {run.verdict[:1].upper()}{run.verdict[1:]}."
+        f"loss {run.loss:.4f}{gained}. {verdict[:1].upper()}{verdict[1:]}."
     )
     regime = run.others.get("regime", result.regimes[0])
     yield f"  - {{nonzero: [{run.nonzero}], sparsity: [{run.sparsity:g}], data: [{run.data}], regimes: [{regime}]}}"

@@ -16,6 +16,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, TrialRecord
 from sparsity_lab.laws import Interval, Law, chinchilla_data, optimal_sparsity
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import BudgetUnit, DataUnit, SearchObjective
 
 Multiplier = Callable[[FloatArray], FloatArray]
@@ -55,7 +56,7 @@ class BudgetPanel:
         law_sparsity: (steps,); empty without a law.
         law_loss: (steps,) nats.
         noise: standard deviation of a loss, nats.
-        verdict: the search's, in words.
+        verdict: the search's.
     """
 
     nonzero: int
@@ -72,7 +73,7 @@ class BudgetPanel:
     law_sparsity: FloatArray
     law_loss: FloatArray
     noise: float
-    verdict: str
+    verdict: Message
 
 
 @dataclass(frozen=True, eq=False)

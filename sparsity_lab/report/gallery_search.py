@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots import figures, info_search
 from sparsity_lab.plots.picture import Picture
@@ -52,13 +53,14 @@ def _budgets(evidence: Evidence) -> Iterator[Picture]:
     if result is None or not result.budgets:
         return
     cost = evidence.cost(result.cost, _search_regime(evidence))
-    info = info_search.loss_under_budgets(result, evidence.law, cost)
+    info, said = info_search.loss_under_budgets(result, evidence.law, cost), words_in("en")
     caption = (
         f"Held-out loss against sparsity where every point of a panel costs the same, N = {_sizes(result.nonzero)}: "
         f"a model of sparsity S sees D = budget / m(S), where {cost_words(result.cost)}. Bars: one standard deviation "
-        f"({result.noise_source}). Grey: sparsities that cannot be told from the best at {percent(result.confidence)}."
+        f"({said(result.noise_source)}). Grey: sparsities that cannot be told from the best at "
+        f"{percent(result.confidence)}."
     )
-    verdicts = "; ".join(f"{count(panel.budget)}: {panel.verdict}" for panel in info.panels)
+    verdicts = "; ".join(f"{count(panel.budget)}: {said(panel.verdict)}" for panel in info.panels)
     alt = f"{len(info.panels)} charts of loss against sparsity, one for each data budget. {verdicts}."
     yield Picture("loss-under-budgets", "Loss at equal cost", caption, alt, figures.loss_under_budgets_figure(info))
 

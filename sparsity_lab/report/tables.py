@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
 from sparsity_lab.laws import LawDocument
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.regimes import compare, regime_tables
@@ -191,7 +192,7 @@ def _optimum_row(budget: BudgetResult) -> Row:
         NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
         NOTHING if None in gained else "{:+.4f} ({:+.4f} to {:+.4f})".format(*gained),
         f"{percent(budget.flat_low)} to {percent(budget.flat_high)}",
-        budget.verdict,
+        words_in("en")(budget.verdict),
     )
 
 

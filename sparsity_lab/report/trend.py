@@ -12,6 +12,7 @@ from sparsity_lab.cost.comparison import NO_SPARSITY
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
@@ -59,7 +60,7 @@ def read_search(result: SearchResult, trend: Trend) -> Reading:
     budgets = len(result.of(trend.nonzero))
     if trend.slope is None or trend.slope_low is None or trend.slope_high is None:
         said = f"The search cannot tell whether the optimum moves with data (N = {count(trend.nonzero)})"
-        sentence = f"{said}: {trend.verdict}."
+        sentence = f"{said}: {words_in('en')(trend.verdict)}."
         return Reading("search", "unclear", None, None, None, None, sentence)
     direction = direction_of(trend.slope_low, trend.slope_high)
     share = (
@@ -177,7 +178,7 @@ def _slope(slope: float, low: float, high: float, confidence: float) -> str:
 
 
 def _tested(trend: Trend) -> str:
-    return "" if trend.p_value is None else f"; p = {trend.p_value:.2g} by a {trend.test}"
+    return "" if trend.p_value is None else f"; p = {trend.p_value:.2g} by a {words_in('en')(trend.test)}"
 
 
 def _share(share: float) -> str:

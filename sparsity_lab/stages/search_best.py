@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, read_search
 from sparsity_lab.errors import NotReadyError
+from sparsity_lab.messages import Message
 from sparsity_lab.search.requests import SPARSITY, data_at
 from sparsity_lab.stages.search_setup import RunRequests, ground_of, search_of
 from sparsity_lab.stages.workspace import Workspace
@@ -25,7 +26,7 @@ class BestRun:
         loss: at that sparsity, nats.
         gained: loss of dense less that, nats; None where no dense run finished.
         others: what the best trial was asked for beside its sparsity.
-        verdict: how sure that is, in words.
+        verdict: how sure that is.
     """
 
     nonzero: int
@@ -37,7 +38,7 @@ class BestRun:
     loss: float
     gained: float | None
     others: Params
-    verdict: str
+    verdict: Message
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sparsity_lab.artifacts.searches import (
     write_search,
 )
 from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.messages import message, words_in
 
 DENSE = TrialRecord(
     number=0,
@@ -55,7 +57,7 @@ RESULT = SearchResult(
     objectives=("loss", "training_cost"),
     sampler="tpe",
     noise=math.nan,
-    noise_source="nobody knows",
+    noise_source=message("search-noise-unknown"),
     confidence=0.9,
     budgets=(
         BudgetResult(
@@ -79,7 +81,12 @@ RESULT = SearchResult(
             flat_high=0.5,
             curve=CurveBand(sparsity=(0.0, 0.5), mean=(0.3, 0.4), low=(0.2, 0.3), high=(0.4, 0.5)),
             estimate="curve",
-            verdict="not identified",
+            verdict=message(
+                "search-lost",
+                n=2,
+                lost=(message("search-diverged", diverged=1),),
+                verdict=message("search-too-few", n=1),
+            ),
         ),
     ),
     explored=(ELSEWHERE,),
@@ -90,9 +97,9 @@ RESULT = SearchResult(
             slope_low=None,
             slope_high=None,
             probability_rising=None,
-            test="none",
+            test=message("search-trend-bootstrap"),
             p_value=None,
-            verdict="too few budgets",
+            verdict=message("search-trend-too-few", n=0, all=1),
         ),
     ),
     front=(DENSE,),
@@ -104,6 +111,21 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_search(RESULT, tmp_path / "s.json")
     assert repr(read_search(tmp_path / "s.json")) == repr(RESULT)
     assert '"noise": "NaN"' in (tmp_path / "s.json").read_text()
+
+
+def test_sentences_of_a_result_of_version_2_are_said_as_they_stand(tmp_path: Path) -> None:
+    old = json.loads(RESULT.model_dump_json()) | {"version": 2, "noise_source": "between seeds"}
+    old["budgets"][0]["verdict"] = "(1 diverged of 2 trials) not identified"
+    old["trends"][0] |= {"test": "by hand", "verdict": "nobody knows"}
+    (tmp_path / "s.json").write_text(json.dumps(old))
+    read = read_search(tmp_path / "s.json")
+    assert read is not None
+    assert words_in("ja")(read.budgets[0].verdict) == "(1 diverged of 2 trials) not identified"
+    assert [words_in("en")(said) for said in (read.noise_source, read.trends[0].test, read.trends[0].verdict)] == [
+        "between seeds",
+        "by hand",
+        "nobody knows",
+    ]
 
 
 def test_the_table_has_a_row_for_every_trial(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.console.search import WIDTH, answer_text
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import quantity
 from sparsity_lab.search.answer.conclude import conclude
 
@@ -42,7 +43,7 @@ def test_it_fits_a_terminal_and_names_every_size_budget_and_trend(result: Search
     assert "given up early of 10 trials" in said
     assert "at 90%" in said
     text = " ".join(said.split())
-    assert f"Noise {result.noise:.3g} nats ({result.noise_source})" in text
+    assert f"Noise {result.noise:.3g} nats ({words_in('en')(result.noise_source)})" in text
     # 6 budgets of 9 dense-cost trials, one more and one elsewhere, each 6 N D
     spent = sum(6 * n * b * 9 for n in SIZES for b in BUDGETS) + 6 * 1e6 * 1e8 + 6 * 250_000 * 3e8
     assert f"56 trials, 1 of them at other N and budgets; {quantity(spent, 'FLOPs')} of training" in text

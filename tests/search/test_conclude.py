@@ -23,6 +23,7 @@ from made_trials import (
 from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import CurveBand, SearchResult
+from sparsity_lab.messages import message, words_in
 from sparsity_lab.search.answer.by_law import LawOptimum
 from sparsity_lab.search.answer.conclude import conclude, front
 from sparsity_lab.search.answer.curve import Points, fit_curve, scatter
@@ -79,13 +80,13 @@ def test_intervals_and_flat_regions_shrink_with_the_noise() -> None:
 
 def test_dense_wins_is_said() -> None:
     result = answer(sampled(lambda s: 3 - 0.4 * np.log1p(-s), 0.002))
-    assert result.verdict == "at the edge S=0.00: dense wins"
+    assert words_in("en")(result.verdict) == "at the edge S=0.00: dense wins"
     assert (result.optimum, result.optimum_low, result.gained) == (0.0, 0.0, 0.0)
 
 
 def test_the_upper_edge_is_no_optimum() -> None:
     result = answer(sampled(lambda s: 3 + 0.4 * np.log1p(-s), 0.002))
-    assert result.verdict.startswith("at the upper edge S=0.90: the optimum lies there or beyond")
+    assert words_in("en")(result.verdict).startswith("at the upper edge S=0.90: the optimum lies there or beyond")
     assert result.optimum_high == pytest.approx(0.9)
 
 
@@ -93,13 +94,13 @@ def test_a_curve_that_bends_downwards_has_no_optimum_inside() -> None:
     middle = 0.5 * np.log(0.1)
     result = answer(sampled(lambda s: 3 - 0.3 * (np.log1p(-s) - middle) ** 2, 0.003))
     assert result.optimum is None
-    assert "bends downwards" in result.verdict
+    assert result.verdict.key == "search-bends-downwards"
 
 
 def test_noise_alone_identifies_nothing() -> None:
     result = answer(sampled(lambda _: 3.0, 0.02))
     assert (result.optimum, result.optimum_loss, result.gained) == (None, None, None)
-    assert "flat within noise" in result.verdict
+    assert "flat within noise" in words_in("en")(result.verdict)
     assert result.flat_high - result.flat_low > 0.8
 
 
@@ -107,7 +108,7 @@ def test_diverged_and_stopped_trials_are_counted_and_left_out() -> None:
     losses = sampled(at_equal_cost(), 0.002)
     plain = answer(losses)
     holed = answer([*trials({**losses, 0.9: None}), trial(99, 0.88, None, state="stopped")])
-    assert holed.verdict.startswith("(1 diverged, 1 given up early of 10 trials) identified")
+    assert words_in("en")(holed.verdict).startswith("(1 diverged, 1 given up early of 10 trials) identified")
     assert holed.optimum == pytest.approx(plain.optimum, abs=0.03)
     assert holed.trials[-1].loss is None
 
@@ -116,7 +117,7 @@ def test_diverged_and_stopped_trials_are_counted_and_left_out() -> None:
 def test_too_few_trials_determine_no_curve(finished: int) -> None:
     result = several({BUDGET: trials({s: (3.0 if k < finished else None) for k, s in enumerate(SPARSITIES)})}, 0.01)
     budget = result.budgets[0]
-    assert f"{finished} finished trial" in budget.verdict
+    assert f"{finished} finished trial" in words_in("en")(budget.verdict)
     assert (budget.optimum, budget.curve, budget.gained) == (None, None, None)
     assert (budget.flat_low, budget.flat_high) == (0.0, 0.9)
     assert result.trends[0].slope is None
@@ -126,9 +127,9 @@ def test_too_few_trials_determine_no_curve(finished: int) -> None:
 def test_the_larger_of_measured_noise_and_scatter_counts() -> None:
     cloud = {BUDGET: trials(sampled(at_equal_cost(), 0.01))}
     small, large, none = (several(cloud, noise) for noise in (1e-5, 0.1, None))
-    assert (large.noise, large.noise_source) == (0.1, "measured between seeds")
+    assert (large.noise, large.noise_source) == (0.1, message("search-noise-of-seeds"))
     assert small.noise == none.noise > 1e-3
-    assert "scatter" in small.noise_source
+    assert "scatter" in words_in("en")(small.noise_source)
 
 
 def test_repeats_say_how_large_the_noise_is_where_nothing_else_does() -> None:
@@ -136,7 +137,7 @@ def test_repeats_say_how_large_the_noise_is_where_nothing_else_does() -> None:
     again = [trial(20 + k, 0.55, curve(0.55) + 0.1 * (k - 1), seed=k + 1) for k in range(3)]
     result = several({BUDGET: [*trials(sampled(curve)), *again]})
     assert result.noise == pytest.approx(np.std([0, -0.1, 0, 0.1], ddof=1))  # 0.55 itself and three repeats
-    assert result.noise_source == "between seeds of repeated trials, 3 degrees of freedom"
+    assert words_in("en")(result.noise_source) == "between seeds of repeated trials, 3 degrees of freedom"
     assert result.budgets[0].best_loss == pytest.approx(curve(0.55)), "the mean over seeds, not the luckiest"
 
 
@@ -177,7 +178,7 @@ def test_what_the_law_says_comes_first_and_contradictions_are_told() -> None:
     assert (result.gained, result.flat_low, result.flat_high) == (0.2, 0.65, 0.85)
     alone = true_optimum(BUDGET)
     assert abs(alone - 0.75) > 0.1, "or there is nothing to contradict"
-    assert "the trials of this budget alone say" in result.verdict
+    assert "the trials of this budget alone say" in words_in("en")(result.verdict)
 
 
 def test_only_trials_that_no_other_beats_are_on_the_front() -> None:

@@ -13,6 +13,7 @@ from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, digest, multiplier, op
 
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.console.search import answer_text
+from sparsity_lab.messages import message, words_in
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.study import SearchProgress
@@ -33,7 +34,7 @@ def test_the_optimum_is_found_within_six_percent_points(monkeypatch: pytest.Monk
     for seed in range(20):
         result = run(tmp_path / f"{seed}.journal", Runs(0.002, seed), spec(seed=seed, budgets=BUDGETS))
         misses += [abs(b.optimum - optimum(b.data_dense)) for b in result.budgets if b.optimum is not None]
-        assert "rises" in result.trends[0].verdict
+        assert result.trends[0].verdict.key == "search-trend-rises"
     assert len(misses) >= 57
     assert sum(miss <= 0.06 for miss in misses) >= 54
 
@@ -81,8 +82,8 @@ def test_a_summary_fits_eighty_columns_and_says_everything(
     text = answer_text(reference[0])
     assert max(map(len, text.splitlines())) <= 80
     flowing = " ".join(text.split())
-    assert all(budget.verdict in flowing for budget in reference[0].budgets)
-    assert reference[0].trends[0].verdict in flowing
+    assert all(words_in("en")(budget.verdict) in flowing for budget in reference[0].budgets)
+    assert words_in("en")(reference[0].trends[0].verdict) in flowing
 
 
 @pytest.mark.parametrize("call", [0, 1, 2])
@@ -223,8 +224,8 @@ def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
 
 def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
-    assert all("0 finished trials" in b.verdict for b in result.budgets)
-    assert "0 of 2 budgets have a curve" in result.trends[0].verdict
+    assert all(b.verdict == message("search-too-few", n=0) for b in result.budgets)
+    assert result.trends[0].verdict == message("search-trend-too-few", n=0, all=2)
     assert answer_text(result)
 
 

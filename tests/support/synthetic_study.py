@@ -11,6 +11,7 @@ import numpy as np
 from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, Trend, TrialRecord
 from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compare, document
+from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
@@ -197,6 +198,20 @@ def _best(loss: Loss, nonzero: float, budget: float) -> float:
     return float(min(grid, key=lambda S: loss(S, nonzero, budget / multiplier(S))))
 
 
+def _verdict(best: float | None, center: float) -> Message:
+    """What a search would say of an optimum that is known, or of none."""
+    if best is None:
+        return message("search-flat", low=max(0.0, center - 0.15), high=min(0.9, center + 0.15))
+    return message("search-identified", S=best, low=max(0.0, best - 0.08), high=min(0.9, best + 0.07), confidence=0.9)
+
+
+def _trend_verdict(slope: float | None, budgets: int) -> Message:
+    if slope is None:
+        return message("search-trend-too-few", n=1, all=budgets)
+    figures = message("search-trend-figures", slope=slope, low=slope - 0.02, high=slope + 0.02, confidence=0.9, p=0.04)
+    return message("search-trend-rises", figures=figures)
+
+
 def make_search(
     study: Study,
     *,
@@ -276,7 +291,7 @@ def make_search(
                 flat_high=min(0.9, center + 0.15),
                 curve=_band([t.sparsity for t in trials], [t.loss for t in trials], noise),
                 estimate="curve",
-                verdict="not identified: the curve is flat within noise" if best is None else "identified",
+                verdict=_verdict(best, center),
             )
         )
     known = slope is not None
@@ -286,9 +301,9 @@ def make_search(
         slope_low=slope - 0.02 if known else None,
         slope_high=slope + 0.02 if known else None,
         probability_rising=probability,
-        test="bootstrap of the slope",
+        test=message("search-trend-bootstrap"),
         p_value=0.04 if known else None,
-        verdict="rises" if known else "not identified: fewer than two budgets have an optimum",
+        verdict=_trend_verdict(slope, len(budgets)),
     )
     result = SearchResult(
         study=study.name,
@@ -299,7 +314,7 @@ def make_search(
         objectives=("loss",),
         sampler=search.sampler,
         noise=noise,
-        noise_source="between seeds",
+        noise_source=message("search-noise-of-seeds"),
         confidence=0.9,
         budgets=tuple(budgets),
         trends=(trend,),

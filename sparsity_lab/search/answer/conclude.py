@@ -10,10 +10,11 @@ from types import MappingProxyType
 import numpy as np
 
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
+from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.by_law import LawOptimum
 from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
 from sparsity_lab.search.answer.noise import Noise, noise_of
-from sparsity_lab.search.answer.optimum import Optimum, contradiction, optimum_by, optimum_on
+from sparsity_lab.search.answer.optimum import Optimum, optimum_by, optimum_on, verdict_beside
 from sparsity_lab.search.answer.repeats import candidates
 from sparsity_lab.search.answer.trend import trend_of
 from sparsity_lab.specs.choices import DataUnit
@@ -170,7 +171,7 @@ def _budget(
     gained = optimum.gained if optimum and found else None
     flat_low, flat_high = optimum.flat if optimum else spec.space.sparsity.ends
     finished = sum(trial.finished for trial in trials)
-    verdict = optimum.verdict + contradiction(optimum, alone) if optimum else _too_few(finished)
+    verdict = verdict_beside(optimum, alone) if optimum else message("search-too-few", n=finished)
     return BudgetResult(
         nonzero=asked.nonzero,
         budget=asked.budget,
@@ -192,7 +193,7 @@ def _budget(
         flat_high=flat_high,
         curve=optimum.band if optimum else None,
         estimate=optimum.source if optimum else "curve",
-        verdict=_lost(trials) + verdict,
+        verdict=_beside_lost(verdict, trials),
     )
 
 
@@ -217,15 +218,12 @@ def _kind(trial: TrialRecord) -> tuple[object, ...]:
     return tuple(trial.params.get(name) for name in KINDS)
 
 
-def _too_few(finished: int) -> str:
-    return f"not identified: {finished} finished trial{'' if finished == 1 else 's'} determine no curve"
-
-
-def _lost(trials: Sequence[TrialRecord]) -> str:
-    """How many trials came to nothing, in brackets."""
-    counts = {word: sum(t.state == state for t in trials) for state, word in _WORDS.items()}
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"({told} of {len(trials)} trials) " if told else ""
-
-
-_WORDS = {"diverged": "diverged", "stopped": "given up early"}
+def _beside_lost(verdict: Message, trials: Sequence[TrialRecord]) -> Message:
+    """A verdict; it says so where trials came to nothing."""
+    diverged, given_up = (sum(trial.state == state for trial in trials) for state in ("diverged", "stopped"))
+    if not diverged + given_up:
+        return verdict
+    both = diverged > 0 and given_up > 0
+    key = "search-diverged-and-given-up" if both else "search-diverged" if diverged else "search-given-up"
+    lost = message(key, diverged=diverged, given_up=given_up)
+    return message("search-lost", lost=lost, n=len(trials), verdict=verdict)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.searches import TrialRecord
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import Points, scatter
 from sparsity_lab.search.answer.repeats import seed_spread
 
@@ -27,12 +28,12 @@ class Noise:
 
     Attributes:
         value: nats; NaN if nothing is known of it.
-        source: where it comes from, in words.
+        source: where it comes from.
         scale: (DRAWS,) factors that say how uncertain it is itself.
     """
 
     value: float
-    source: str
+    source: Message
     scale: FloatArray
 
 
@@ -56,16 +57,16 @@ def noise_of(
     spread, freedom = scatter(list(budgets))
     floor = FLOOR * max((float(abs(p.loss).max()) for p in budgets if p.loss.size), default=1.0)
     between, repeats = seed_spread(trials)
-    seeds, how, known = measured, "measured between seeds", math.inf
+    seeds, how, known = measured, message("search-noise-of-seeds"), math.inf
     if measured is None and repeats >= LEAST_REPEATS:
-        seeds, how, known = between, f"between seeds of repeated trials, {repeats} degrees of freedom", repeats
+        seeds, how, known = between, message("search-noise-of-repeats", freedom=repeats), repeats
     if seeds is not None and not spread > seeds:
         return Noise(max(seeds, floor), how, _scale(known, rng))
     if not freedom:
-        return Noise(math.nan, "unknown: too few trials", np.ones(DRAWS))
-    source = f"scatter of the trials about the smooth curves, {freedom:.0f} degrees of freedom"
+        return Noise(math.nan, message("search-noise-unknown"), np.ones(DRAWS))
+    source = message("search-noise-of-scatter", freedom=freedom)
     if seeds is not None:
-        source += f" (between seeds only {seeds:.3g})"
+        source = message("search-noise-above-seeds", source=source, seeds=seeds)
     return Noise(max(spread, floor), source, _scale(freedom, rng))
 
 

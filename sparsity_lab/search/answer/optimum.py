@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.searches import CurveBand
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.by_law import LawOptimum
 from sparsity_lab.search.answer.curve import Curve
 from sparsity_lab.search.propose.variants import RESOLUTION
@@ -55,29 +56,28 @@ class Optimum:
         return self.interval[1] - self.interval[0] <= WIDEST * (self.ends[1] - self.ends[0])
 
     @property
-    def verdict(self) -> str:
-        """In words."""
+    def verdict(self) -> Message:
+        """Identified, at an edge, or not identified, and why."""
         (bottom, top), (low, high), at = self.ends, self.interval, self.sparsity
         if not self.identified:
             return self._unidentified()
         if at - bottom < RESOLUTION:
-            name = f"at the edge S={bottom:.2f}: "
-            name += "dense wins" if bottom < RESOLUTION else "search lower sparsities"
-            return name if high - bottom < RESOLUTION else f"{name}, though optima up to {high:.2f} are not excluded"
+            edge = message("search-dense-wins" if bottom < RESOLUTION else "search-at-lower-edge", S=bottom)
+            return edge if high - bottom < RESOLUTION else message("search-edge-not-alone", verdict=edge, high=high)
         if top - at < RESOLUTION:
-            return f"at the upper edge S={top:.2f}: the optimum lies there or beyond, search higher sparsities"
-        text = f"identified: S={at:.2f}, {low:.2f} to {high:.2f} at {self.confidence:.0%}"
+            return message("search-at-upper-edge", S=top)
+        found = message("search-identified", S=at, low=low, high=high, confidence=self.confidence)
         if low - bottom < RESOLUTION:
-            return text + (", dense not excluded" if bottom < RESOLUTION else ", the lower edge not excluded")
-        return text + (", the upper edge not excluded" if top - high < RESOLUTION else "")
+            lower = "search-dense-not-excluded" if bottom < RESOLUTION else "search-lower-edge-not-excluded"
+            return message(lower, verdict=found)
+        return message("search-upper-edge-not-excluded", verdict=found) if top - high < RESOLUTION else found
 
-    def _unidentified(self) -> str:
+    def _unidentified(self) -> Message:
         if self.flat[0] <= self.interval[0] and self.interval[1] <= self.flat[1]:
-            return f"not identified: the curve is flat within noise from S={self.flat[0]:.2f} to {self.flat[1]:.2f}"
+            return message("search-flat", low=self.flat[0], high=self.flat[1])
         if self.hangs:
-            return "not identified: the curve bends downwards, and its two ends cannot be told apart"
-        low, high = self.interval
-        return f"not identified: the optimum may be anywhere from S={low:.2f} to {high:.2f}"
+            return message("search-bends-downwards")
+        return message("search-anywhere", low=self.interval[0], high=self.interval[1])
 
 
 def optimum_on(curve: Curve, dense: FloatArray | None, confidence: float) -> Optimum:
@@ -132,14 +132,14 @@ def optimum_by(law: LawOptimum, confidence: float) -> Optimum:
     )
 
 
-def contradiction(optimum: Optimum, other: Optimum | None) -> str:
-    """Says so where the optimum lies outside an interval that was got in another way."""
+def verdict_beside(optimum: Optimum, other: Optimum | None) -> Message:
+    """The optimum's verdict; it says so where the optimum lies outside an interval that was got in another way."""
     if other is None or not other.identified:
-        return ""
+        return optimum.verdict
     low, high = other.interval
     if low - RESOLUTION <= optimum.sparsity <= high + RESOLUTION:
-        return ""
-    return f"; the trials of this budget alone say {other.sparsity:.2f}, {low:.2f} to {high:.2f}"
+        return optimum.verdict
+    return message("search-contradicted", verdict=optimum.verdict, S=other.sparsity, low=low, high=high)
 
 
 def _gain(middle: float, draws: FloatArray, tails: FloatArray) -> tuple[float, float, float]:

@@ -16,11 +16,12 @@ import numpy as np
 
 from sparsity_lab.artifacts.searches import Trend
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, message
 from sparsity_lab.search.propose.variants import RESOLUTION
 
 FLOOR = 0.02
 """no optimum is trusted to better than this"""
-TEST = "parametric bootstrap of the weighted least-squares slope, two-sided"
+TEST = message("search-trend-bootstrap")
 SEED = 5
 """of the errors added; they are the same whatever is resampled"""
 
@@ -42,7 +43,6 @@ def trend_of(
         budget counts with the inverse of its optimum's variance.
     """
     if len(optima) < 2:
-        told = f"cannot be told: {len(optima)} of {budgets} budgets have a curve, and a trend needs two"
         return Trend(
             nonzero=nonzero,
             slope=None,
@@ -51,7 +51,7 @@ def trend_of(
             probability_rising=None,
             test=TEST,
             p_value=None,
-            verdict=told,
+            verdict=message("search-trend-too-few", n=len(optima), all=budgets),
         )
     slopes = _slopes(np.log2(np.array(list(optima), dtype=np.float64)), np.stack(list(optima.values())))
     low, high = (float(q) for q in np.quantile(slopes, [(1 - confidence) / 2, (1 + confidence) / 2]))
@@ -65,10 +65,10 @@ def trend_of(
         probability_rising=rising,
         test=TEST,
         p_value=p_value,
-        verdict=_verdict(
-            f"{slope:+.3f} for each doubling of data ({low:+.3f} to {high:+.3f} at {confidence:.0%}; p={p_value:.2g})",
+        verdict=_edge(optima, ends)
+        or _verdict(
+            message("search-trend-figures", slope=slope, low=low, high=high, confidence=confidence, p=p_value),
             rising,
-            _edge(optima, ends),
             significant=p_value < 1 - confidence,
         ),
     )
@@ -82,19 +82,17 @@ def _slopes(doublings: FloatArray, optima: FloatArray) -> FloatArray:
     return np.asarray((weights * centred) @ (optima + errors) / np.sum(weights * centred**2), dtype=np.float64)
 
 
-def _edge(optima: Mapping[int, FloatArray], ends: tuple[float, float]) -> str:
+def _edge(optima: Mapping[int, FloatArray], ends: tuple[float, float]) -> Message | None:
     """Names the end of the space at which all optima lie, if they do."""
     centres = np.array([np.median(draws) for draws in optima.values()])
     if (centres - ends[0] < RESOLUTION).all():
-        return f"the optimum stays at the edge S={ends[0]:.2f} at every budget"
+        return message("search-trend-at-lower-edge", S=ends[0])
     if (ends[1] - centres < RESOLUTION).all():
-        return f"the optimum stays at the upper edge S={ends[1]:.2f} at every budget"
-    return ""
+        return message("search-trend-at-upper-edge", S=ends[1])
+    return None
 
 
-def _verdict(figures: str, rising: float, edge: str, *, significant: bool) -> str:
-    if edge:
-        return f"cannot be told: {edge}"
-    if significant:
-        return f"the optimal sparsity {'rises' if rising > 0.5 else 'falls'} with data: {figures}"
-    return f"cannot be told: {figures}; it rises in {rising:.0%} of resampled searches"
+def _verdict(figures: Message, rising: float, *, significant: bool) -> Message:
+    if not significant:
+        return message("search-trend-unclear", figures=figures, rising=rising)
+    return message("search-trend-rises" if rising > 0.5 else "search-trend-falls", figures=figures)
