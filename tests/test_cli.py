@@ -282,7 +282,7 @@ def test_a_fit_of_a_file_counts_what_it_left_out_and_writes_a_law_that_answers(t
     quick = ("--starts", "8", "--bootstrap", "20")
     done = cli(tmp_path, "fit", str(path), "--columns", COLUMNS, *quick, "--out", "law.json", "--json")
     said = json.loads(done.stdout)
-    assert (said["runs"], said["excluded"]) == (36, {"without a finite loss": 1, "given twice": 1})
+    assert (said["runs"], said["excluded"]) == (36, {"no-loss": 1, "given-twice": 1})
     assert said["laws"]["frantar"]["fit"]["converged"]
     law = json.loads((tmp_path / "law.json").read_text(encoding="utf-8"))
     assert law["provenance"]["excluded"] == said["excluded"]
@@ -291,7 +291,7 @@ def test_a_fit_of_a_file_counts_what_it_left_out_and_writes_a_law_that_answers(t
     ]
     assert row["loss_low"] < row["loss"] < row["loss_high"]
     text = cli(tmp_path, "fit", str(path), "--columns", COLUMNS, *quick, "--where", "zeros < 60").stdout
-    assert "left out: 13 by the filter, 1 without a finite loss" in " ".join(text.split())
+    assert "left out: 13 by the filter; 1 without a finite loss" in " ".join(text.split())
 
 
 def test_a_fit_of_a_study_with_options_leaves_its_laws_alone(trained: Path) -> None:

@@ -164,10 +164,11 @@ def fit(
 
 
 def _study_step(targets: list[str], root: Path) -> None:
-    from sparsity_lab.stages.fit import describe_fit, fit_study
+    from sparsity_lab.console.fit import study_fit_text
+    from sparsity_lab.stages.fit import fit_study
 
     for study in targets:
-        typer.echo(describe_fit(fit_study(open_study(study, root))))
+        typer.echo(study_fit_text(fit_study(open_study(study, root))))
 
 
 def _are_files(targets: list[str]) -> bool:

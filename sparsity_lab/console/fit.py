@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
+from sparsity_lab.console.answers import answer_table
 from sparsity_lab.console.forms import comparison_text
 from sparsity_lab.console.law import law_json, law_text
 from sparsity_lab.console.tables import WIDTH, text_table
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.questions import queries as ask
-from sparsity_lab.laws.questions.against_published import Judgement
+from sparsity_lab.laws.questions.against_published import AgainstPublished
 from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+from sparsity_lab.messages import words_in
 from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, sparsities_of, suggestion
 from sparsity_lab.stages.law import OpenLaw
 
@@ -45,21 +47,29 @@ def fit_json(fitted: RunsFit, suggest: int = 0) -> dict[str, Any]:
         "laws": {name: _law_json(name, one) for name, one in fitted.forms.items()},
         "comparison": comparison_document(fitted.comparison, fitted.source).model_dump(mode="json"),
         "suggestions": {name: answer.as_json() for name, answer in _suggestions(fitted, suggest)},
-        "against": _judged_json(fitted.judged) if fitted.judged else None,
+        "against": _against_json(fitted.against) if fitted.against else None,
     }
 
 
-def judged_text(judged: Judgement) -> str:
+def study_fit_text(fitted: RunsFit) -> str:
+    """The forms side by side, and what to think of each fit."""
+    statuses = (f"{form}: {words_in()(one.fit.status)}" for form, one in fitted.forms.items())
+    return "\n".join((comparison_text(comparison_document(fitted.comparison, fitted.source)), *statuses))
+
+
+def against_text(against: AgainstPublished) -> str:
     """A given law beside the fit: the numbers, then the verdict in words."""
     rows = [
         (name, f"{objective:.5g}", *(f"{error:+.2%}" for error in errors[:MOST_TESTED]))
         for name, objective, errors in (
-            (judged.name, judged.objective, judged.given_errors),
-            (f"fitted {judged.fit.form.name}", judged.fit.objective, judged.fitted_errors),
+            (against.name, against.objective, against.given_errors),
+            (f"fitted {against.fit.form.name}", against.fit.objective, against.fitted_errors),
         )
     ]
     runs = [f"error on test run {number}" for number in range(1, len(rows[0]) - 1)]
-    return "\n".join((text_table(("law", "objective", *runs), rows), *(fill(words, WIDTH) for words in judged.words)))
+    return "\n".join(
+        (text_table(("law", "objective", *runs), rows), *(fill(words_in()(said), WIDTH) for said in against.words))
+    )
 
 
 def _blocks(fitted: RunsFit, suggest: int) -> Iterator[str]:
@@ -67,14 +77,14 @@ def _blocks(fitted: RunsFit, suggest: int) -> Iterator[str]:
     if len(fitted.forms) == 1:
         for name, one in fitted.forms.items():
             yield law_text(_opened(name, one))
-            yield from (answer.as_text() for answer in _derived(one).values())
+            yield from map(answer_table, _derived(one).values())
             yield "\n".join(_remedies(one))
     if len(fitted.forms) > 1 or fitted.comparison.holdouts != (DOCUMENTED,):
         yield comparison_text(comparison_document(fitted.comparison, fitted.source))
     for name, answer in _suggestions(fitted, suggest):
-        yield f"runs to do next, for the {name} law:\n{answer.as_text()}"
-    if fitted.judged:
-        yield judged_text(fitted.judged)
+        yield f"runs to do next, for the {name} law:\n{answer_table(answer)}"
+    if fitted.against:
+        yield against_text(fitted.against)
 
 
 def _suggestions(fitted: RunsFit, count: int) -> Iterator[tuple[str, Answer]]:
@@ -88,9 +98,10 @@ def _remedies(one: FittedForm) -> Iterator[str]:
     """What is not identified, why, and which runs would change it."""
     for verdict in one.diagnostics.verdicts:
         if not verdict.identified:
-            low, high = ("inf" if end is None else f"{end:.4g}" for end in (verdict.low, verdict.high))
-            words = f"{verdict.name} is NOT identified ({low} to {high}): {verdict.reason}."
-            yield fill(f"{words} {verdict.remedy}", WIDTH, subsequent_indent="  ")
+            low, high = f"{verdict.low:.4g}", f"{verdict.high:.4g}"
+            parts = {"name": verdict.name, "low": low, "high": high, "reason": verdict.reason}
+            remedy = words_in()(verdict.remedy) if verdict.remedy else ""
+            yield fill(f"{words_in().say('not-identified', **parts)} {remedy}", WIDTH, subsequent_indent="  ")
 
 
 def _derived(one: FittedForm) -> dict[str, Answer]:
@@ -110,15 +121,15 @@ def _law_json(name: str, one: FittedForm) -> dict[str, Any]:
     return law_json(_opened(name, one)) | derived | {"diagnostics": one.diagnostics.model_dump(mode="json")}
 
 
-def _judged_json(judged: Judgement) -> dict[str, Any]:
+def _against_json(against: AgainstPublished) -> dict[str, Any]:
     return {
-        "law": judged.name,
-        "objective": judged.objective,
-        "fitted_objective": judged.fit.objective,
-        "excess": judged.excess,
-        "test_errors": judged.given_errors.tolist(),
-        "fitted_test_errors": judged.fitted_errors.tolist(),
-        "words": list(judged.words),
+        "law": against.name,
+        "objective": against.objective,
+        "fitted_objective": against.fit.objective,
+        "excess": against.excess,
+        "test_errors": against.given_errors.tolist(),
+        "fitted_test_errors": against.fitted_errors.tolist(),
+        "words": list(map(words_in(), against.words)),
     }
 
 

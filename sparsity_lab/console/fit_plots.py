@@ -30,8 +30,8 @@ def _figures(fitted: RunsFit) -> Iterator[tuple[str, Figure]]:
     for name, one in fitted.forms.items():
         yield from ((f"{kind}-{name}", figure) for kind, figure in _of_form(one, fitted))
     laws = {f"{name}, fitted": one.law for name, one in fitted.forms.items() if _has_gains(one.law)}
-    if fitted.judged and _has_gains(fitted.judged.given):
-        laws[fitted.judged.name] = fitted.judged.given
+    if fitted.against and _has_gains(fitted.against.given):
+        laws[fitted.against.name] = fitted.against.given
     if len(fitted.forms) > 1:
         yield "forms", figures.forms_figure(comparison_document(fitted.comparison, fitted.source))
     if laws:

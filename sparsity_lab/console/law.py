@@ -8,6 +8,7 @@ from typing import Any
 
 from sparsity_lab.console.tables import WIDTH, text_table
 from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.rows.inputs import left_out
 from sparsity_lab.messages import words_in
 from sparsity_lab.stages.law import OpenLaw
 
@@ -40,18 +41,18 @@ def law_text(opened: OpenLaw) -> str:
 def fit_words(document: LawDocument) -> Iterator[str]:
     """What the file of a fitted law says of rows, minimum, uncertainty and held-out error."""
     fit, seen = document.fit, document.provenance
-    left_out = ", ".join(f"{count} {reason}" for reason, count in seen.excluded.items())
-    yield f"{seen.runs} runs from {document.source}" + (f"; left out: {left_out}" if left_out else "")
+    words, said = words_in(), left_out(seen.excluded)
+    yield f"{seen.runs} runs from {document.source}" + (f"; left out: {words.join(said)}" if said else "")
     r2 = "" if fit.r2 is None else f", R2 {fit.r2:.4f}"
     yield f"objective {fit.objective:.6g} (mean Huber loss, {fit.residual} residual, delta {fit.threshold:g}){r2}"
-    yield words_in()(fit.status)
+    yield words(fit.status)
     if document.bootstrap:
         loose = [name for name, interval in document.bootstrap.intervals.items() if not interval.identified]
         yield "not identified: " + ", ".join(loose) if loose else "every parameter is identified"
     if document.heldout:
         held = document.heldout
         yield (
-            f"held out {held.holdout}: mean error {held.mean_relative_error:.2%}, worst "
+            f"held out {words(held.holdout)}: mean error {held.mean_relative_error:.2%}, worst "
             f"{held.worst_relative_error:.2%}, bias {held.bias:+.2%} on {held.rows} runs that a refit did not see"
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias, Union
@@ -31,3 +31,8 @@ class Message:
 def message(key: str, **values: Value) -> Message:
     """A message with its values as keywords."""
     return Message(key, values)
+
+
+def listed(parts: Sequence[Message]) -> Message:
+    """One message for several, said as the language joins a list; a single one is itself."""
+    return parts[0] if len(parts) == 1 else message("listed", parts=tuple(parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,9 +12,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
-from sparsity_lab.laws.documents.diagnostics import ProfileRecord
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_fits import GainCurve, Gains, Residuals
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, log_counts, sparsity_axis, sparsity_colour
@@ -85,12 +86,12 @@ def law_look(number: int) -> tuple[str, Literal["-", "--", "-.", ":"]]:
     return PALETTE[number % len(PALETTE)], STYLES[number % len(STYLES)]
 
 
-def draw_profile(axes: Axes, profile: ProfileRecord, *, identified: bool) -> None:
+def draw_profile(axes: Axes, profile: Profile, *, identified: bool) -> None:
     """One parameter's profile, its limit and the interval between."""
     colour = LAW if identified else GREY
     x, y = _near_the_interval(profile)
-    low = x[0] if profile.low is None else profile.low
-    high = x[-1] if profile.high is None else profile.high
+    low = profile.low if math.isfinite(profile.low) else x[0]
+    high = profile.high if math.isfinite(profile.high) else x[-1]
     wide = low > 0 and x[0] > 0 and x[-1] / x[0] > 20
     axes.set_xscale("log" if wide else "linear")
     axes.axvspan(max(low, x[0]), min(high, x[-1]), color=colour, alpha=0.12, linewidth=0, zorder=0)
@@ -106,7 +107,7 @@ def draw_profile(axes: Axes, profile: ProfileRecord, *, identified: bool) -> Non
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _near_the_interval(profile: ProfileRecord) -> tuple[FloatArray, FloatArray]:
+def _near_the_interval(profile: Profile) -> tuple[FloatArray, FloatArray]:
     """The points up to the first on either side that is far above the limit."""
     x, y = np.array(profile.values), np.array(profile.ratio)
     inside = np.flatnonzero(y <= HEIGHT_SHOWN * profile.threshold)

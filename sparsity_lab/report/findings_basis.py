@@ -9,6 +9,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
+from sparsity_lab.laws.rows.inputs import left_out
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration, percent, plural, quantity
 from sparsity_lab.report.evidence import CLEAR, Evidence
@@ -96,13 +97,14 @@ def _fit_sentence(law: LawDocument) -> str:
     explained = (
         "" if law.fit.r2 is None else f" explains {percent(law.fit.r2, 4)} of the variance (R² = {law.fit.r2:.4f}) and"
     )
+    which = words_in()(law.heldout.holdout).split(",")[0] if law.heldout else ""
     held = (
-        f"misses {plural(law.heldout.rows, 'run')} that a refit did not see ({law.heldout.holdout.split(',')[0]}) by "
+        f"misses {plural(law.heldout.rows, 'run')} that a refit did not see ({which}) by "
         f"{percent(law.heldout.mean_relative_error, 2)} on average"
         if law.heldout
         else "was not tried on runs it had not seen"
     )
-    reasons = ", ".join(f"{count} {reason}" for reason, count in law.provenance.excluded.items())
+    reasons = ", ".join(map(words_in(), left_out(law.provenance.excluded)))
     left = f"; left out: {reasons};" if reasons else ""
     runs = plural(law.provenance.runs, "run")
     return f"{law.form}, fitted to {runs}{left},{explained} {held}. The fit: {words_in()(law.fit.status)}."

@@ -171,7 +171,9 @@ def _profiles(evidence: Evidence) -> Iterator[Picture]:
     record = evidence.inputs.diagnostics.get(evidence.law.form.name) if evidence.law else None
     if record is None or not record.profiles:
         return
-    loose = [f"{one.name} ({one.reason})" for one in record.verdicts if not one.identified]
+    loose = [
+        words_in().say("name-reason", name=one.name, reason=one.reason) for one in record.verdicts if not one.identified
+    ]
     caption = (
         "How much worse the fit becomes when one parameter is held at a value and all others are fitted again. Where "
         f"the curve crosses the dashed line the {percent(record.confidence)} interval ends; a curve that never does "
@@ -234,7 +236,7 @@ def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[Place, tuple[RunRec
 
 def _refit(document: LawDocument) -> Law | None:
     """The law fitted without the runs of the largest D, if those were held out."""
-    if document.heldout is None or not document.heldout.holdout.startswith("the largest data"):
+    if document.heldout is None or document.heldout.holdout.key != "largest-data":
         return None
     form = form_named(document.form, document.settings)
     return Law(form, form.make_params(document.heldout.params), document.data_unit, document.source)

@@ -207,5 +207,5 @@ def _parameter_rows(law: LawDocument) -> Iterator[Row]:
             f"{interval.low:.4g}" if interval else NOTHING,
             f"{interval.high:.4g}" if interval else NOTHING,
             law.units.get(name, ""),
-            NOTHING if interval is None else "yes" if interval.identified else f"no: {interval.reason}",
+            NOTHING if interval is None else "yes" if interval.identified else f"no: {words_in()(interval.reason)}",
         )

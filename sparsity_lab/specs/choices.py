@@ -26,3 +26,8 @@ HuberDelta = Positive | Literal["least-squares"]
 def threshold(delta: HuberDelta) -> float:
     """Huber's delta as a number: infinite for least squares."""
     return math.inf if delta == "least-squares" else float(delta)
+
+
+def delta_of(threshold: float) -> HuberDelta:
+    """A threshold as specs and documents write it."""
+    return threshold if math.isfinite(threshold) else "least-squares"

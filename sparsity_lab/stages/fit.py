@@ -12,15 +12,13 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.artifacts.table import SCHEMA, row_of, write_table
-from sparsity_lab.console.forms import comparison_text
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.documents.diagnostics import Diagnostics
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
-from sparsity_lab.laws.rows.inputs import Input, select_runs
+from sparsity_lab.laws.rows.inputs import Exclusion, Input, select_runs
 from sparsity_lab.laws.rows.tables import Table
-from sparsity_lab.messages import words_in
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
 from sparsity_lab.stages.train import grid_records
@@ -69,7 +67,10 @@ def study_input(space: Workspace, where: str | None = None) -> Input:
     finished = [record for record in records if record.finished]
     names = fitted_names(space)
     wanted = [record for record in finished if record.fingerprint in names]
-    counts = {"diverged": len(records) - len(finished), "of another regime": len(finished) - len(wanted)}
+    counts: dict[Exclusion, int] = {
+        "diverged": len(records) - len(finished),
+        "other-regime": len(finished) - len(wanted),
+    }
     columns = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
     table = Table(
         space.layout.runs(space.name),
@@ -129,12 +130,6 @@ def search_records(space: Workspace) -> list[RunRecord]:
     names = dict.fromkeys(trial.fingerprint for trial in _trials(space))
     store = Store(space.layout.search(space.name), (space.layout.runs(space.name),))
     return named_records(store, list(names), f"sparsity-lab search {space.name}")
-
-
-def describe_fit(fitted: RunsFit) -> str:
-    """The forms side by side, and the verdict on each."""
-    verdicts = (f"{form}: {words_in()(one.document.fit.status)}" for form, one in fitted.forms.items())
-    return "\n".join((comparison_text(comparison_document(fitted.comparison, fitted.source)), *verdicts))
 
 
 def _metrics(space: Workspace, fitted: LawDocument) -> dict[str, Any]:

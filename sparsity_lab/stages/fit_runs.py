@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.documents.diagnostics import FormDiagnostics, form_diagnostics
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.laws.documents.law import LawDocument, document
 from sparsity_lab.laws.fitting.compare import Compared, Comparison, compare
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.against_published import Judgement, judge
+from sparsity_lab.laws.questions.against_published import AgainstPublished, against_published
 from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.questions.identifiability import verdicts
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -28,6 +28,7 @@ from sparsity_lab.laws.rows.inputs import Input
 from sparsity_lab.laws.rows.runs import COLUMNS, Runs
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Resample, bootstrap
 from sparsity_lab.laws.uncertainty.profile import profile
+from sparsity_lab.messages import message
 from sparsity_lab.specs.choices import Holdout
 from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.law import OpenLaw
@@ -68,7 +69,8 @@ class FittedForm:
         if self.fit.failed:
             return FormDiagnostics(confidence=self.confidence, verdicts=(), profiles=())
         judged = verdicts(self.bootstrap, confidence=self.confidence)
-        return form_diagnostics(judged, profile(self.fit, confidence=self.confidence), self.confidence)
+        profiles = profile(self.fit, confidence=self.confidence)
+        return FormDiagnostics(confidence=self.confidence, verdicts=judged, profiles=profiles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class RunsFit:
         settings: of the fits.
         forms: by name, in the order asked.
         comparison: of the forms, criterion by criterion.
-        judged: a given law beside the fit of its own form, or None.
+        against: a given law beside the fit of its own form, or None.
     """
 
     source: str
@@ -89,7 +91,7 @@ class RunsFit:
     settings: LawSpec
     forms: Mapping[str, FittedForm]
     comparison: Comparison
-    judged: Judgement | None = None
+    against: AgainstPublished | None = None
 
 
 SINGLE = LawSpec(forms=("frantar",), holdouts=(DOCUMENTED,))
@@ -129,10 +131,11 @@ def fit_runs(
         seed=settings.seed,
     )
     forms = {one.fit.form.name: _with_uncertainty(one, found, settings, source, resample) for one in compared.forms}
-    judged = None
+    beside = None
     if against:
-        judged = judge(forms[against.law.form.name].fit, against.name, against.law, _joined(tests))
-    return RunsFit(source, found, settings, forms, compared, judged)
+        fitted = forms[against.law.form.name].fit
+        beside = against_published(fitted, against.name, against.law, _joined(tests))
+    return RunsFit(source, found, settings, forms, compared, beside)
 
 
 def _forms(settings: LawSpec, against: OpenLaw | None) -> list[str] | None:
@@ -170,7 +173,7 @@ def suggestion(one: FittedForm, count: int, cost: Multiplier) -> Answer:
     )
     points = proposed.points
     columns = {"sparsity": points.sparsity, "nonzero": points.nonzero, "data": points.data}
-    note = f"interval left: of S_opt at N = {N:.4g} and data budget {D:.4g}, after the runs up to this line"
+    note = message("interval-left", N=N, D=D)
     return Answer({**columns, "flops": proposed.flops, "width": proposed.width}, (note,))
 
 

@@ -8,6 +8,7 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FORMS, Runs, aicc, compare, fit, heldout_error
 from sparsity_lab.laws.documents.comparison import comparison_document, read_comparison
 from sparsity_lab.laws.fitting.aicc import negative_log_likelihood
+from sparsity_lab.messages import message
 
 
 def test_the_largest_data_is_held_out_and_predicted(make_runs):
@@ -15,7 +16,7 @@ def test_the_largest_data_is_held_out_and_predicted(make_runs):
     assert set(heldout.runs.data) == {6.4e10}
     assert heldout.fit.runs.data.max() == 1.6e10
     assert heldout.worst_relative_error < 1e-6
-    assert "largest data" in heldout.holdout
+    assert heldout.holdout.key == "largest-data"
 
 
 @pytest.mark.parametrize("column", ["nonzero", "sparsity"])
@@ -99,7 +100,7 @@ def test_rows_given_as_a_mask(make_runs):
     heldout = compare(runs, ["frantar"], holdouts=(), tests={"small": small}, starts=16).forms[0].heldout["small"]
     assert set(heldout.runs.nonzero) == {1.3e6}
     assert heldout.worst_relative_error < 1e-6
-    assert heldout.holdout == "16 of 64 runs"
+    assert heldout.holdout == message("some-runs", some=16, runs=64)
 
 
 def test_what_cannot_be_held_out_is_said(make_runs):

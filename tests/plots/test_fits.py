@@ -15,7 +15,7 @@ from synthetic_study import SPARSITIES, runs_of, true_law
 
 from sparsity_lab.laws import Runs, bootstrap, fit, gain
 from sparsity_lab.laws.documents.comparison import ComparisonDocument, comparison_document
-from sparsity_lab.laws.documents.diagnostics import form_diagnostics
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.laws.fitting.compare import compare
 from sparsity_lab.laws.questions.identifiability import verdicts
 from sparsity_lab.laws.uncertainty.profile import profile
@@ -117,9 +117,9 @@ def test_contours_draw_without_runs(tmp_path):
 
 def test_profiles_draw_open_ends_too(runs, tmp_path):
     one = fit(runs, "frantar", starts=8)
-    record = form_diagnostics(verdicts(bootstrap(one, 20)), profile(one), 0.9)
+    record = FormDiagnostics(confidence=0.9, verdicts=verdicts(bootstrap(one, 20)), profiles=profile(one))
     assert_draws(figures.profiles_figure(record), tmp_path)
-    opened = record.profiles[0].model_copy(update={"low": None, "high": None, "open_ends": ("low", "high")})
+    opened = record.profiles[0].model_copy(update={"low": -np.inf, "high": np.inf, "open_ends": ("low", "high")})
     assert_draws(figures.profiles_figure(record.model_copy(update={"profiles": (opened,)})), tmp_path)
 
 

@@ -25,12 +25,13 @@ from projects import (
 )
 
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.console.fit import study_fit_text
 from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents.law import read_document
-from sparsity_lab.stages.fit import describe_fit, fit_study, study_input
+from sparsity_lab.stages.fit import fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
@@ -288,12 +289,12 @@ def test_a_form_that_is_asked_for_no_more_leaves_no_law(trained: Path) -> None:
 def test_a_studys_runs_are_chosen_by_any_column_of_its_table(trained: Path) -> None:
     every = study_input(space_of(trained))
     sparse = study_input(space_of(trained), "regime == 'gradual' and steps > 0")
-    assert len(sparse.runs) + sparse.excluded["by the filter"] == len(every.runs)
+    assert len(sparse.runs) + sparse.excluded["filtered"] == len(every.runs)
     assert sparse.runs.sparsity.min() > 0
 
 
 def test_answers_are_readable(trained: Path) -> None:
-    laws = describe_fit(fit_study(space_of(trained)))
+    laws = study_fit_text(fit_study(space_of(trained)))
     assert "frantar" in laws
     assert "starts agree" in laws
     assert "tiny: optimal sparsity" in answer_text(search_study(space_of(trained), console=silent()))

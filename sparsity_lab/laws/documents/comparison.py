@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal
 
 from sparsity_lab.artifacts.reading import read_json
-from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE, Compared, Comparison, HeldOut
+from sparsity_lab.laws.documents.law import HeldOutRecord, heldout_record
+from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE, Column, Compared, Comparison
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
-from sparsity_lab.specs.choices import HuberDelta
-
-
-class HeldOutErrors(Spec):
-    """How a refit did on runs that it did not see."""
-
-    holdout: str
-    """which runs, in words"""
-    rows: Count
-    mean_relative_error: float
-    """mean of |predicted / measured - 1|"""
-    worst_relative_error: float
-    bias: float
-    """mean of predicted / measured - 1"""
-    sound: bool
-    """the refit has converged and is not degenerate"""
-    status: Message
-    """of the refit"""
+from sparsity_lab.specs.choices import HuberDelta, delta_of
 
 
 class ComparedForm(Spec):
@@ -41,18 +24,10 @@ class ComparedForm(Spec):
     degenerate: bool
     status: Message
     """of the fit to all rows"""
-    heldout: dict[str, HeldOutErrors]
+    heldout: dict[str, HeldOutRecord]
     """by name of the holdout"""
     missing: dict[str, str]
     """why, by name, of holdouts that could not be done"""
-
-
-class Criterion(Spec):
-    """One column; lower is better."""
-
-    values: dict[str, float | None]
-    """by form; null where there is none"""
-    winner: str | None
 
 
 class ComparisonDocument(Spec):
@@ -68,7 +43,7 @@ class ComparisonDocument(Spec):
     sha256: str
     """of the fitted rows, whatever their order"""
     forms: dict[str, ComparedForm]
-    criteria: dict[str, Criterion]
+    criteria: dict[str, Column]
     """objective, AICc, then the mean relative error on each holdout"""
     skipped: dict[str, str]
     """why, by form, of forms that the rows cannot carry"""
@@ -87,11 +62,11 @@ def comparison_document(comparison: Comparison, source: str) -> ComparisonDocume
     return ComparisonDocument(
         source=source,
         residual=first.residual,
-        delta=first.delta if math.isfinite(first.delta) else "least-squares",
+        delta=delta_of(first.delta),
         rows=len(first.runs),
         sha256=first.runs.sha256,
         forms={one.fit.form.name: _form(one) for one in comparison.forms},
-        criteria={one.name: Criterion(values=dict(one.values), winner=one.winner) for one in comparison.columns},
+        criteria={one.name: one for one in comparison.columns},
         skipped=dict(comparison.skipped),
     )
 
@@ -112,18 +87,6 @@ def _form(one: Compared) -> ComparedForm:
         converged=one.fit.converged,
         degenerate=one.fit.degenerate,
         status=one.fit.status,
-        heldout={name: _errors(heldout) for name, heldout in one.heldout.items()},
+        heldout={name: heldout_record(heldout) for name, heldout in one.heldout.items()},
         missing=dict(one.missing),
-    )
-
-
-def _errors(heldout: HeldOut) -> HeldOutErrors:
-    return HeldOutErrors(
-        holdout=heldout.holdout,
-        rows=len(heldout.runs),
-        mean_relative_error=heldout.mean_relative_error,
-        worst_relative_error=heldout.worst_relative_error,
-        bias=heldout.bias,
-        sound=not heldout.fit.failed,
-        status=heldout.fit.status,
     )

@@ -6,27 +6,28 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.laws.fitting.compare import HeldOut
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.rows.inputs import Exclusion
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Verdict
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
-from sparsity_lab.specs.choices import DataUnit, HuberDelta, threshold
+from sparsity_lab.specs.choices import DataUnit, HuberDelta, delta_of, threshold
 
 
 class FitRecord(Spec):
     """How the minimum was found and how good it is."""
 
     residual: Residual
-    delta: HuberDelta
+    delta: Annotated[HuberDelta, BeforeValidator(lambda delta: delta_of(delta) if isinstance(delta, float) else delta)]
     """Huber threshold, in units of the residual"""
     objective: float
     """mean Huber loss at the parameters"""
@@ -48,7 +49,7 @@ class FitRecord(Spec):
     """the objective has more than one lowest point"""
     status: Message
     """both, with what else weakens the fit"""
-    r2: float | None
+    r2: Annotated[float | None, BeforeValidator(lambda r2: None if r2 is None or math.isnan(r2) else r2)]
     """share of the losses' variance explained; null when all losses are equal"""
     seed: int
 
@@ -56,15 +57,6 @@ class FitRecord(Spec):
     def threshold(self) -> float:
         """Huber's delta as a number: infinite for least squares."""
         return threshold(self.delta)
-
-
-class ParameterInterval(Spec):
-    """A parameter's interval over the bootstrap's draws, raw units."""
-
-    low: float
-    high: float
-    identified: bool
-    reason: str
 
 
 class BootstrapRecord(Spec):
@@ -75,7 +67,8 @@ class BootstrapRecord(Spec):
     unconverged: int
     """replicates whose gradient did not reach zero"""
     seed: int
-    intervals: dict[str, ParameterInterval]
+    intervals: dict[str, Verdict]
+    """of each parameter, and whether the runs identify it"""
     draws: dict[str, tuple[float, ...]]
     """by parameter, raw units"""
 
@@ -83,8 +76,8 @@ class BootstrapRecord(Spec):
 class HeldOutRecord(Spec):
     """The error on runs that a refit did not see."""
 
-    holdout: str
-    """which runs were held out, in words"""
+    holdout: Message
+    """which runs were held out; its key is the rule they follow"""
     rows: Count
     objective: float
     """mean Huber loss on them"""
@@ -95,6 +88,8 @@ class HeldOutRecord(Spec):
     """mean of predicted / measured - 1"""
     params: dict[str, float]
     """of the refit, raw units"""
+    sound: bool
+    """the refit has converged and is not degenerate"""
     status: Message
     """of the refit"""
 
@@ -103,7 +98,7 @@ class InputRecord(Spec):
     """What was fitted."""
 
     runs: Count
-    excluded: dict[str, int] = Field(default_factory=dict)
+    excluded: dict[Exclusion, int] = Field(default_factory=dict)
     """rows left out, by reason; reasons that apply to no row are not listed"""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """least and largest sparsity, nonzero and data of the fitted rows: beyond them the law extrapolates"""
@@ -152,7 +147,7 @@ def document(
     bootstrap: Bootstrap | None = None,
     heldout: HeldOut | None = None,
     confidence: float = 0.9,
-    excluded: Mapping[str, int] = MappingProxyType({}),
+    excluded: Mapping[Exclusion, int] = MappingProxyType({}),
 ) -> LawDocument:
     """Write a fit down.
 
@@ -172,9 +167,9 @@ def document(
         data_unit=fit.runs.data_unit,
         params={name: float(value) for name, value in fit.params._asdict().items()},
         units={parameter.name: parameter.unit.replace("data", fit.runs.data_unit) for parameter in fit.form.parameters},
-        fit=_fit_record(fit),
+        fit=FitRecord.model_validate(fit, from_attributes=True),
         bootstrap=_bootstrap_record(bootstrap, confidence) if bootstrap else None,
-        heldout=_heldout_record(heldout) if heldout else None,
+        heldout=heldout_record(heldout) if heldout else None,
         provenance=InputRecord(
             runs=len(fit.runs),
             excluded=dict(excluded),
@@ -198,43 +193,19 @@ def _range(column: FloatArray) -> tuple[float, float]:
     return float(column.min()), float(column.max())
 
 
-def _fit_record(fit: Fit) -> FitRecord:
-    return FitRecord(
-        residual=fit.residual,
-        delta=fit.delta if math.isfinite(fit.delta) else "least-squares",
-        objective=fit.objective,
-        gradient_norm=fit.gradient_norm,
-        starts=fit.starts,
-        agreeing=fit.agreeing,
-        condition=fit.condition,
-        undetermined=fit.undetermined,
-        rivals=fit.rivals,
-        at_bounds=fit.at_bounds,
-        converged=fit.converged,
-        degenerate=fit.degenerate,
-        status=fit.status,
-        r2=fit.r2 if math.isfinite(fit.r2) else None,
-        seed=fit.seed,
-    )
-
-
 def _bootstrap_record(bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
     return BootstrapRecord(
         confidence=confidence,
         replicates=len(bootstrap),
         unconverged=bootstrap.unconverged,
         seed=bootstrap.seed,
-        intervals={
-            verdict.name: ParameterInterval(
-                low=verdict.low, high=verdict.high, identified=verdict.identified, reason=verdict.reason
-            )
-            for verdict in bootstrap.verdicts(confidence)
-        },
+        intervals={str(verdict.name): verdict for verdict in bootstrap.verdicts(confidence)},
         draws={name: tuple(values.tolist()) for name, values in bootstrap.draws._asdict().items()},
     )
 
 
-def _heldout_record(heldout: HeldOut) -> HeldOutRecord:
+def heldout_record(heldout: HeldOut) -> HeldOutRecord:
+    """Write a refit and its error on what it did not see down."""
     return HeldOutRecord(
         holdout=heldout.holdout,
         rows=len(heldout.runs),
@@ -243,5 +214,6 @@ def _heldout_record(heldout: HeldOut) -> HeldOutRecord:
         worst_relative_error=heldout.worst_relative_error,
         bias=heldout.bias,
         params={name: float(value) for name, value in heldout.fit.params._asdict().items()},
+        sound=not heldout.fit.failed,
         status=heldout.fit.status,
     )

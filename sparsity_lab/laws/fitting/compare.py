@@ -19,6 +19,8 @@ from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import FORMS, form_named
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.messages import Message, message
+from sparsity_lab.specs.base import Spec
 from sparsity_lab.specs.choices import Holdout
 
 Rows = Runs | NDArray[np.bool_]
@@ -33,13 +35,13 @@ class HeldOut:
     """A refit without some runs, and its error on them.
 
     Attributes:
-        holdout: which runs were held out, in words.
+        holdout: which runs were held out: under the name of the column's rule, or that they are others.
         fit: the refit to the others.
         runs: the runs held out.
         predicted: (held-out rows,) predicted losses, nats.
     """
 
-    holdout: str
+    holdout: Message
     fit: Fit
     runs: Runs
     predicted: FloatArray
@@ -77,7 +79,7 @@ class Compared:
 
     Attributes:
         fit: to all runs.
-        aicc: `information.aicc` of it.
+        aicc: `aicc.aicc` of it.
         heldout: by name of the holdout; those that could not be done are missing.
         missing: why, by name of the holdout.
     """
@@ -93,19 +95,15 @@ class Compared:
         return next(iter(self.heldout.values()), None)
 
 
-@dataclass(frozen=True)
-class Column:
-    """One criterion over all forms; lower is better.
-
-    Attributes:
-        name: 'objective', 'AICc' or the name of a holdout, whose criterion is the mean relative error.
-        values: by form, in the order of the comparison; None where there is none.
-        winner: the form with the lowest value among those that may win, the first of equals, or None.
-    """
+class Column(Spec):
+    """One criterion over all forms; lower is better."""
 
     name: str
-    values: Mapping[str, float | None]
+    """'objective', 'AICc' or the name of a holdout, whose criterion is the mean relative error"""
+    values: dict[str, float | None]
+    """by form, in the order of the comparison; None where there is none"""
     winner: str | None
+    """the form with the lowest value among those that may win, the first of equals, or None"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +176,8 @@ def heldout_error(
     Raises:
         RecordError: nothing remains to fit, or what remains cannot carry the form or says nothing of what is held out.
     """
-    name, seen, unseen = _split(runs, holdout)
-    return _judged(name, fit(seen, form, residual=residual, delta=delta, starts=starts, seed=seed), unseen)
+    which, seen, unseen = _split(runs, holdout)
+    return _predicted(which, fit(seen, form, residual=residual, delta=delta, starts=starts, seed=seed), unseen)
 
 
 def compare(
@@ -230,8 +228,8 @@ def _compared(whole: Fit, named: Mapping[str, Holdout | Rows]) -> Compared:
     heldout, missing = {}, {}
     for name, holdout in named.items():
         try:
-            words, seen, unseen = _split(whole.runs, holdout)
-            heldout[name] = _judged(words, whole if seen is whole.runs else _refit(whole, seen), unseen)
+            which, seen, unseen = _split(whole.runs, holdout)
+            heldout[name] = _predicted(which, whole if seen is whole.runs else _refit(whole, seen), unseen)
         except RecordError as error:
             missing[name] = str(error)
     return Compared(whole, aicc(whole), MappingProxyType(heldout), MappingProxyType(missing))
@@ -241,28 +239,28 @@ def _refit(whole: Fit, runs: Runs) -> Fit:
     return fit(runs, whole.form, residual=whole.residual, delta=whole.delta, starts=whole.starts, seed=whole.seed)
 
 
-def _judged(name: str, fit: Fit, unseen: Runs) -> HeldOut:
+def _predicted(which: Message, fit: Fit, unseen: Runs) -> HeldOut:
     predicted = fit.form.predict(fit.params, unseen.sparsity, unseen.nonzero, unseen.data)
-    return HeldOut(name, fit, unseen, predicted)
+    return HeldOut(which, fit, unseen, predicted)
 
 
 def _column(name: str, values: Mapping[str, float | None], may_win: Mapping[str, bool]) -> Column:
     running = {form: value for form, value in values.items() if value is not None and may_win[form]}
     lowest = min(running.values(), default=0.0)
     level = lowest + AGREEMENT * abs(lowest)
-    return Column(
-        name, MappingProxyType(dict(values)), next((form for form in running if running[form] <= level), None)
-    )
+    winner = next((form for form in running if running[form] <= level), None)
+    return Column(name=name, values=dict(values), winner=winner)
 
 
-def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[str, Runs, Runs]:
-    """The holdout in words, the runs to fit (the same object where none of them is held out), and those held out."""
+def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:
+    """Which runs are held out, the runs to fit (the same object where none of them is held out), and those held out."""
     if isinstance(holdout, Runs):
         if holdout.data_unit != runs.data_unit:
             raise RecordError("held-out runs count other data", found=holdout.data_unit, expected=runs.data_unit)
-        return f"{len(holdout)} other runs", runs, holdout
+        return message("other-runs", runs=len(holdout)), runs, holdout
     if isinstance(holdout, np.ndarray):
-        return f"{int(holdout.sum())} of {len(runs)} runs", runs.select(~holdout), runs.select(holdout)
+        which = message("some-runs", some=int(holdout.sum()), runs=len(runs))
+        return which, runs.select(~holdout), runs.select(holdout)
     match holdout:
         case "largest-data" | "largest-nonzero" | "largest-sparsity":
             column = holdout.removeprefix("largest-")
@@ -273,7 +271,7 @@ def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[str, Runs, Runs]:
         raise RecordError(
             "never changes, so nothing can be held out", field=column, found=float(runs.column(column)[0])
         )
-    return f"the largest {column}, {runs.column(column).max():.6g}", runs.select(~unseen), runs.select(unseen)
+    return message(holdout, value=float(runs.column(column).max())), runs.select(~unseen), runs.select(unseen)
 
 
 def _is_largest(column: FloatArray, tolerance: float = 0.02) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.forms.terms import Units
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
-from sparsity_lab.messages import Message, message
+from sparsity_lab.messages import Message, listed, message
 
 WARM_UP = 12
 """steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""
@@ -105,7 +105,7 @@ class Fit:
             parts.append(message("fit-degenerate", names=names, condition=self.condition))
         if self.at_bounds:
             parts.append(message("fit-at-bounds", names=", ".join(self.at_bounds)))
-        return message("listed", parts=tuple(parts))
+        return listed(parts)
 
     @property
     def predicted(self) -> FloatArray:

@@ -14,13 +14,14 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.fit import Fit, evaluate
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.messages import Message, message
 
 SAME = 1e-4
 """objectives that differ by less, relative to the fitted one, are one minimum to the digits that papers print"""
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class AgainstPublished:
     """A given law against the fit.
 
     Attributes:
@@ -53,42 +54,37 @@ class Judgement:
         return _errors(Law.from_fit(self.fit), self.test)
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> tuple[Message, ...]:
         """The verdict, a sentence each: on the minimum, then on the test runs."""
         return (self._of_minimum, *((self._of_test,) if self.test else ()))
 
     @property
-    def _of_minimum(self) -> str:
-        same_form = self.given.form.name == self.fit.form.name
-        what = "the minimum of its own objective" if same_form else f"as low as the fitted {self.fit.form.name} law"
-        numbers = (
-            f"{self.objective:.5g} on these {len(self.fit.runs)} runs, the fitted minimum {self.fit.objective:.5g}"
-        )
+    def _of_minimum(self) -> Message:
+        form = self.fit.form.name
+        what = message("against-own") if self.given.form.name == form else message("against-form", form=form)
+        runs, fitted = len(self.fit.runs), self.fit.objective
+        numbers = message("against-numbers", objective=self.objective, runs=runs, fitted=fitted)
         if not self.fit.converged:
-            return f"{self.name}: {numbers}; the fit has not converged, so nothing can be said of the minimum"
+            return message("against-unknown", name=self.name, numbers=numbers)
         if self.excess > SAME:
-            return f"{self.name} is NOT {what}: {numbers}, {self.excess:.0%} above it"
+            return message("against-above", name=self.name, what=what, numbers=numbers, excess=self.excess)
         if self.excess < -SAME:
-            return f"{self.name} lies below the fitted {self.fit.form.name} law: {numbers}"
-        return f"{self.name} is {what}: {numbers}"
+            return message("against-below", name=self.name, form=form, numbers=numbers)
+        return message("against-same", name=self.name, what=what, numbers=numbers)
 
     @property
-    def _of_test(self) -> str:
+    def _of_test(self) -> Message:
         given, fitted = (float(np.abs(errors).mean()) for errors in (self.given_errors, self.fitted_errors))
-        numbers = f"mean error {fitted:.2%} against {given:.2%} of {self.name}"
-        runs = f"{len(self.given_errors)} test run" + ("s" if len(self.given_errors) > 1 else "")
-        if fitted == given:
-            return f"both predict the {runs} equally well: {numbers}"
-        better = "better" if fitted < given else "WORSE"
-        return f"the fitted minimum extrapolates {better} to the {runs}: {numbers}"
+        key = "against-test-" + ("better" if fitted < given else "equal" if fitted == given else "worse")
+        return message(key, runs=len(self.given_errors), name=self.name, given=given, fitted=fitted)
 
 
-def judge(fit: Fit, name: str, given: Law, test: Runs | None = None) -> Judgement:
+def against_published(fit: Fit, name: str, given: Law, test: Runs | None = None) -> AgainstPublished:
     """Put a given law beside a fit.
 
     Args:
         fit: to the rows at hand.
-        name: of the given law, for the sentences.
+        name: of the given law.
         given: the law.
         test: runs that neither was fitted to.
 
@@ -99,7 +95,7 @@ def judge(fit: Fit, name: str, given: Law, test: Runs | None = None) -> Judgemen
         if unit != fit.runs.data_unit:
             raise RecordError("counts other data", where=what, found=unit, expected=fit.runs.data_unit)
     objective = evaluate(fit.runs, given.form, given.params, residual=fit.residual, delta=fit.delta)
-    return Judgement(name, given, fit, objective, test)
+    return AgainstPublished(name, given, fit, objective, test)
 
 
 def _errors(law: Law, test: Runs | None) -> FloatArray:

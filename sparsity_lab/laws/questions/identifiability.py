@@ -9,7 +9,7 @@ not identified gets a remedy: the fewest further runs after which its interval w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
@@ -32,6 +32,7 @@ from sparsity_lab.laws.questions.optimum import (
 )
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.laws.uncertainty.bootstrap import WIDEST, Bootstrap, Verdict, sizes_of
+from sparsity_lab.messages import Message, listed, message
 
 WIDEST_LOSS, WIDEST_SPARSITY = 0.05, 0.2
 MOST_RUNS = 8
@@ -43,13 +44,13 @@ class Quantity:
     """One number derived from a law, and how well it must be known.
 
     Attributes:
-        name: in words.
+        name: what it is.
         of: the number; must broadcast over the law's parameters.
         widest: width of an interval that still identifies it, relative to the value, or absolute.
         measure: which of the two.
     """
 
-    name: str
+    name: str | Message
     of: Callable[[Law], ArrayLike]
     widest: float = WIDEST
     measure: Literal["relative", "absolute"] = "relative"
@@ -88,16 +89,16 @@ def verdict_on(law: Law, quantity: Quantity, confidence: float = 0.9, candidates
     value, low, high = (float(part) for part in law.interval(quantity.of, confidence))
     width = quantity.width(value, low, high)
     if not np.isfinite([value, low, high]).all():
-        reason = "part of its interval is out of reach: no finite amount is enough"
+        reason = message("interval-endless")
+    elif width > 1 and quantity.measure == "absolute":
+        reason = message("interval-wide", width=high - low, most=quantity.widest)
     elif width > 1:
-        size = (
-            f"{high - low:.3g} wide" if quantity.measure == "absolute" else f"{(high - low) / abs(value):.3g} times it"
-        )
-        reason = f"its interval is {size}, more than {quantity.widest:g}"
+        reason = message("interval-times-most", times=(high - low) / abs(value), most=quantity.widest)
     else:
-        return Verdict(quantity.name, value, low, high, True, "its interval is narrow enough")
-    remedy = _remedy(law, law.drawn(quantity.of), width, candidates) if candidates else ""
-    return Verdict(quantity.name, value, low, high, False, reason, remedy)
+        reason = message("interval-enough")
+        return Verdict(name=quantity.name, value=value, low=low, high=high, identified=True, reason=reason)
+    remedy = _remedy(law, law.drawn(quantity.of), width, candidates) if candidates else None
+    return Verdict(name=quantity.name, value=value, low=low, high=high, identified=False, reason=reason, remedy=remedy)
 
 
 def usual_quantities(
@@ -118,24 +119,22 @@ def usual_quantities(
         return optimal_sparsity(law, N, dense_data(C, N), cost, highest=highest)
 
     return (
+        Quantity(message("loss-at", S=S, N=N, D=D), lambda law: law.predict(S, N, D), widest=WIDEST_LOSS),
+        Quantity(message("gain-at", S=S), lambda law: dense_equivalent_size(law, S, N, D) / N),
+        Quantity(message("optimum-at", N=N, C=C), best, WIDEST_SPARSITY, "absolute"),
         Quantity(
-            f"loss at S = {S:.3g}, N = {N:.3g}, D = {D:.3g}", lambda law: law.predict(S, N, D), widest=WIDEST_LOSS
-        ),
-        Quantity(f"gain at S = {S:.3g}", lambda law: dense_equivalent_size(law, S, N, D) / N),
-        Quantity(f"S_opt at N = {N:.3g}, C = {C:.3g}", best, WIDEST_SPARSITY, "absolute"),
-        Quantity(
-            f"S_opt with N free at C = {C:.3g}",
+            message("joint-optimum-at", C=C),
             lambda law: joint_optimum(law, C, cost, highest=highest).sparsity,
             WIDEST_SPARSITY,
             "absolute",
         ),
-        Quantity(f"C / C_chin at N = {N:.3g}, C = {C:.3g}", lambda law: chinchilla_ratio(law, N, dense_data(C, N))),
+        Quantity(message("chinchilla-at", N=N, C=C), lambda law: chinchilla_ratio(law, N, dense_data(C, N))),
         Quantity(
-            f"D with which dense N = {N:.3g} equals S = {S:.3g} at D = {D:.3g}",
+            message("equal-data", S=S, N=N, D=D),
             lambda law: data_needed(law, law.predict(S, N, D), 0.0, N),
         ),
         Quantity(
-            f"N with which S = {S:.3g} equals dense N = {N:.3g} at D = {D:.3g}",
+            message("equal-size", S=S, N=N, D=D),
             lambda law: size_needed(law, law.predict(0.0, N, D), S, D),
         ),
     )
@@ -143,12 +142,13 @@ def usual_quantities(
 
 def _of_parameter(verdict: Verdict, law: Law, runs: Runs, candidates: Points) -> Verdict:
     """A parameter's verdict with its remedy: what its variables span, and the runs that would do."""
-    if verdict.identified:
+    if verdict.identified or not isinstance(verdict.name, str):
         return verdict
     draws = np.asarray(getattr(law.draws, verdict.name))
     width = (verdict.high - verdict.low) / (WIDEST * abs(verdict.value)) if verdict.value else float("inf")
-    spans = ", ".join(_span(name, runs.column(name)) for name in _columns(law.form, verdict.name))
-    return replace(verdict, remedy=f"{spans}; {_remedy(law, draws, width, candidates)}")
+    spans = (_span(name, runs.column(name)) for name in _columns(law.form, verdict.name))
+    remedy = listed((*spans, _remedy(law, draws, width, candidates)))
+    return verdict.model_copy(update={"remedy": remedy})
 
 
 def _columns(form: Form, name: str) -> tuple[str, ...]:
@@ -160,31 +160,29 @@ def _columns(form: Form, name: str) -> tuple[str, ...]:
     return tuple(column for column in every if column in (own or around or every))
 
 
-def _span(name: str, column: FloatArray) -> str:
-    symbol = {"sparsity": "S", "nonzero": "N", "data": "D"}[name]
+def _span(name: str, column: FloatArray) -> Message:
     if name == "sparsity":
         values = np.unique(column.round(3))
-        return f"S goes from {values[0]:.3g} to {values[-1]:.3g} in {len(values)} values"
-    return f"{symbol} spans {column.max() / column.min():.3g}x in {sizes_of(column).max() + 1} values"
+        return message("span-sparsity", low=float(values[0]), high=float(values[-1]), values=len(values))
+    symbol, ratio = {"nonzero": "N", "data": "D"}[name], float(column.max() / column.min())
+    return message("span", symbol=symbol, ratio=ratio, values=int(sizes_of(column).max()) + 1)
 
 
-def _remedy(law: Law, draws: FloatArray, width: float, candidates: Points) -> str:
-    """The fewest runs that would narrow an interval which is `width` times too wide, in words."""
+def _remedy(law: Law, draws: FloatArray, width: float, candidates: Points) -> Message:
+    """The fewest runs that would narrow an interval which is `width` times too wide."""
     if law.noise is None or not len(candidates):
-        return "nothing is known of further runs"
-    points = candidates.sparsity, candidates.nonzero, candidates.data
-    losses, noise = law.drawn(lambda one: one.predict(*points)), law.noise.nats(law.predict(*points))
+        return message("remedy-unknown")
+    columns = candidates.sparsity, candidates.nonzero, candidates.data
+    losses, noise = law.drawn(lambda one: one.predict(*columns)), law.noise.nats(law.predict(*columns))
     count = min(MOST_RUNS, len(candidates))
     chosen, left = choose(_scores(draws), losses, noise, np.ones(len(candidates)), count)
     enough = np.flatnonzero(left * width <= 1)
     runs = chosen[: int(enough[0]) + 1] if len(enough) else chosen[:1]
-    places = "; ".join(
-        f"S = {candidates.sparsity[run]:.3g}, N = {candidates.nonzero[run]:.3g}, D = {candidates.data[run]:.3g}"
-        for run in runs
-    )
+    points = np.stack(columns, axis=1)[runs].tolist()
+    places = tuple(message("place", S=S, N=N, D=D) for S, N, D in points)
     if len(enough):
-        return f"{len(runs)} further run{'s' * (len(runs) > 1)} would identify it: {places}"
-    return f"{count} further runs would leave {left[-1]:.0%} of its interval; the best first one: {places}"
+        return message("remedy-enough", runs=len(runs), places=places)
+    return message("remedy-part", runs=count, left=float(left[-1]), places=places)
 
 
 def _scores(draws: FloatArray) -> FloatArray:

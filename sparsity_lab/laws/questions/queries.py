@@ -27,6 +27,7 @@ from sparsity_lab.laws.questions.optimum import (
     optimal_sparsity,
 )
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, message
 
 CONFIDENCE = 0.9
 WIDEST_RATIO = 40.0
@@ -176,7 +177,7 @@ def contours(
     ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
     ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
     compute = np.exp(chinchilla) * ratio
-    notes = ("nan: no compute makes this sparsity the optimal one",) if np.isnan(ratio).any() else ()
+    notes = (message("no-compute"),) if np.isnan(ratio).any() else ()
     return Answer({**at, "compute_ratio": ratio, "compute": compute, "data_dense": dense_data(compute, N)}, notes)
 
 
@@ -185,14 +186,12 @@ def _known(law: Law, quantity: Callable[[Law], FloatArray], confidence: float) -
     return quantity(law) if law.draws is None else law.interval(quantity, confidence)
 
 
-def _unreachable(needed: Any) -> tuple[str, ...]:
+def _unreachable(needed: Any) -> tuple[Message, ...]:
     """Whether an answer is that no amount is enough."""
     values = needed if isinstance(needed, np.ndarray) else np.stack(needed)
-    return ("inf: by this law no amount is enough",) if np.isinf(values).any() else ()
+    return (message("no-amount"),) if np.isinf(values).any() else ()
 
 
-def _at_the_end(best: FloatArray, highest: float) -> tuple[str, ...]:
+def _at_the_end(best: FloatArray, highest: float) -> tuple[Message, ...]:
     """Whether the search for an optimum ended at its own limit."""
-    if not (best >= highest).any():
-        return ()
-    return (f"S_opt = {highest:g} is the end of the search: the optimum lies beyond, where no law was measured",)
+    return (message("end-of-search", highest=highest),) if (best >= highest).any() else ()

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,11 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
 from sparsity_lab.laws.rows.tables import Cell, Table, common_names, read_table
+from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.specs.choices import DataUnit
 
-NO_LOSS, TWICE, FILTERED = "without a finite loss", "given twice", "by the filter"
+Exclusion = Literal["filtered", "no-loss", "given-twice", "diverged", "other-regime"]
+"""why a row is left out; the last two are a study's own"""
 PLAIN: Mapping[str, str] = MappingProxyType({})
 
 
@@ -40,7 +43,7 @@ class Input:
     """
 
     runs: Runs
-    excluded: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[Exclusion, int] = field(default_factory=dict)
 
     @property
     def repeats(self) -> int:
@@ -92,18 +95,23 @@ def select_runs(
     first = _first_of_equals(parts)
     use = chosen & finished & first
     _check(rows, use, places)
-    counts = {
-        FILTERED: int((~chosen).sum()),
-        NO_LOSS: int((chosen & ~finished).sum()),
-        TWICE: int((chosen & finished & ~first).sum()),
+    counts: Mapping[Exclusion, int] = {
+        "filtered": int((~chosen).sum()),
+        "no-loss": int((chosen & ~finished).sum()),
+        "given-twice": int((chosen & finished & ~first).sum()),
     }
     excluded = {reason: count for reason, count in counts.items() if count}
     if not use.any():
-        found = ", ".join(f"{count} {reason}" for reason, count in excluded.items()) or "no rows"
+        found = words_in("en").join(left_out(excluded)) or "no rows"
         raise RecordError("holds no run", where=", ".join(str(part.path) for part in parts), found=found)
     labels = tuple(place for place, used in zip(places, use, strict=True) if used)
     S, N, D, loss = rows[use].T
     return Input(Runs(S, N, D, loss, data_unit, labels), excluded)
+
+
+def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
+    """What to say of rows that were left out."""
+    return tuple(message(f"excluded-{reason}", rows=rows) for reason, rows in excluded.items())
 
 
 def _named(table: Table, columns: Mapping[str, str]) -> Table:

@@ -11,11 +11,13 @@ as often as they say (docs/laws.md has the counts).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.fit import Fit
@@ -23,6 +25,8 @@ from sparsity_lab.laws.fitting.objective import Objective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, listed, message
+from sparsity_lab.specs.base import Spec
 
 Resample = Literal["rows", "sizes"]
 SAME_SIZE = 0.02
@@ -36,6 +40,15 @@ WIDEST = 1.0
 """an interval wider than this, relative to the value, does not identify the parameter"""
 
 
+Reached = Annotated[
+    float,
+    Field(allow_inf_nan=True),
+    BeforeValidator(lambda value: math.inf if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json"),
+]
+"""a number that may be out of reach, infinite then, and null in a file"""
+
+
 class Interval(NamedTuple):
     """A value and the interval around it; arrays of the quantity's shape."""
 
@@ -44,27 +57,20 @@ class Interval(NamedTuple):
     high: FloatArray
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the runs identify a parameter or a derived quantity, and if not why.
+class Verdict(Spec):
+    """Whether the runs identify a parameter or a derived quantity, and if not why."""
 
-    Attributes:
-        name: of what.
-        value: at the minimum.
-        low: lower end of its interval.
-        high: upper end of its interval.
-        identified: the verdict.
-        reason: for it, in words.
-        remedy: what data would identify it, in words; empty where it is identified or nobody asked.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
+    name: str | Message
+    """of the parameter, or what the quantity is"""
+    value: Reached
+    """at the minimum"""
+    low: Reached
+    high: Reached
+    """ends of its interval; infinite where no finite amount is enough"""
     identified: bool
-    reason: str
-    remedy: str = ""
+    reason: Message
+    remedy: Message | None = None
+    """what data would identify it; nothing where it is identified or nobody asked"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +186,10 @@ def _verdict(fit: Fit, name: str, interval: Interval) -> Verdict:
     value, low, high = (float(part) for part in interval)
     reasons = []
     if name in fit.at_bounds:
-        reasons.append("it stands at a bound")
+        reasons.append(message("parameter-at-bound"))
     if name in fit.undetermined:
-        reasons.append("other parameters can make up for it: the runs have too few different values")
+        reasons.append(message("parameter-replaceable"))
     if high - low > WIDEST * abs(value):
-        reasons.append(f"its interval is {(high - low) / abs(value):.3g} times its value")
-    return Verdict(name, value, low, high, not reasons, "; ".join(reasons) or "its interval is narrower than its value")
+        reasons.append(message("interval-times-value", times=(high - low) / abs(value)))
+    reason = listed(reasons) if reasons else message("interval-narrow")
+    return Verdict(name=name, value=value, low=low, high=high, identified=not reasons, reason=reason)

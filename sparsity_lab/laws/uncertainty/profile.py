@@ -9,49 +9,41 @@ threshold, no value on that side is excluded by the runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Reached
 from sparsity_lab.laws.uncertainty.covariance import freedom, student_quantile
 from sparsity_lab.laws.uncertainty.profile_paths import Path, Paths
+from sparsity_lab.specs.base import Spec
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """The profile of one parameter.
-
-    Attributes:
-        name: of the parameter.
-        best: its value at the minimum.
-        values: (k,) increasing, raw units.
-        ratio: (k,) likelihood ratio at them; 0 at the minimum.
-        threshold: square of Student's quantile: the ratio at the ends of the interval.
-        scale: tau, in the unit of the residual: what sqrt(2 n (F − F_min)) is divided by.
-        confidence: of the interval.
-        low: lower end, or the least that the parameter may be where that side is open.
-        high: upper end, or infinity where that side is open.
-    """
+class Profile(Spec):
+    """The profile of one parameter."""
 
     name: str
     best: float
-    values: FloatArray
-    ratio: FloatArray
+    """value at the minimum"""
+    values: tuple[float, ...]
+    """at which the parameter was held: increasing, raw units"""
+    ratio: tuple[float, ...]
+    """likelihood ratio there; 0 at the minimum"""
     threshold: float
+    """square of Student's quantile: the ratio at the ends of the interval"""
     scale: float
-    confidence: float
-    low: float
-    high: float
-
-    @property
-    def open_ends(self) -> tuple[str, ...]:
-        """Sides on which the runs exclude no value: 'low', 'high', both or none."""
-        return tuple(
-            side for side, reached in (("low", self.ratio[0]), ("high", self.ratio[-1])) if reached < self.threshold
-        )
+    """tau, in the unit of the residual: what sqrt(2 n (F − F_min)) is divided by"""
+    low: Annotated[Reached, BeforeValidator(lambda value: -math.inf if value is None else value)]
+    """lower end, or the least that the parameter may be where that side is open"""
+    high: Reached
+    """upper end, or infinity where that side is open"""
+    open_ends: tuple[str, ...]
+    """sides on which the runs exclude no value: 'low', 'high', both or none"""
 
 
 def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float = 0.9) -> tuple[Profile, ...]:
@@ -72,22 +64,23 @@ def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float
     paths = Paths(fit, np.repeat([fit.form.names.index(name) for name in names], 2), root)
     walked, rows = paths.walk(), range(len(names))
     sides = [(walked[2 * row], walked[2 * row + 1]) for row in rows]
-    return tuple(_joined(paths, name, *side, confidence) for name, side in zip(names, sides, strict=True))
+    return tuple(_joined(paths, name, *side) for name, side in zip(names, sides, strict=True))
 
 
-def _joined(paths: Paths, name: str, down: Path, up: Path, confidence: float) -> Profile:
+def _joined(paths: Paths, name: str, down: Path, up: Path) -> Profile:
     parameter, root = paths.fit.form.parameters[paths.fit.form.names.index(name)], paths.threshold
     raw = _identity if parameter.signed else np.exp
+    ratio = np.concatenate([down.root[:0:-1], up.root]) ** 2
     return Profile(
         name=name,
         best=float(getattr(paths.fit.params, name)),
-        values=np.asarray(raw(np.concatenate([down.target[:0:-1], up.target]))),
-        ratio=np.concatenate([down.root[:0:-1], up.root]) ** 2,
+        values=raw(np.concatenate([down.target[:0:-1], up.target])).tolist(),
+        ratio=ratio.tolist(),
         threshold=root**2,
         scale=paths.scale,
-        confidence=confidence,
         low=_end(down, root, raw, parameter.lower),
         high=_end(up, root, raw, np.inf),
+        open_ends=tuple(side for side, end in (("low", 0), ("high", -1)) if ratio[end] < root**2),
     )
 
 
