@@ -178,7 +178,7 @@ def gain(
         answer = ask.equivalents(opened[0].law, sparsities(sparsity), sized, amounts, confidence=confidence)
         _say(answer, opened, as_json)
     if plot:
-        from sparsity_lab.console.law_plots import draw_gains
+        from sparsity_lab.console.law import draw_gains
 
         typer.echo(draw_gains(opened, plot, confidence), err=True)
 
@@ -207,7 +207,7 @@ def contours(
     answer = ask.contours(opened.law, sparsities(sparsity), sizes(nonzero), cost=m, highest=highest)
     _say(answer, [opened], as_json)
     if plot:
-        from sparsity_lab.console.law_plots import draw_contours
+        from sparsity_lab.console.law import draw_contours
 
         typer.echo(draw_contours(opened, sizes(nonzero), m, plot), err=True)
 

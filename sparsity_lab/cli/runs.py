@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,11 @@ app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show,
 @app.command("list")
 def list_(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
     """List a study's finished and diverged runs, grid and search."""
-    from sparsity_lab.stages.runs import list_runs, run_rows
+    from sparsity_lab.console.runs import runs_text
+    from sparsity_lab.stages.runs import list_runs
 
     records = list_runs(open_study(study, root))
-    typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else run_rows(records))
+    typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else runs_text(records))
 
 
 @app.command("show")
@@ -35,13 +37,12 @@ def show(
 @app.command("compare")
 def compare(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
     """Compare a study's regimes: loss at equal N and D, n:m with unstructured, scratch with trained start."""
-    import json
-
+    from sparsity_lab.console.runs import regimes_text
     from sparsity_lab.report.regimes import comparison_json
-    from sparsity_lab.stages.compare_regimes import compare_study, compared_text
+    from sparsity_lab.stages.runs import compare_study
 
     compared = compare_study(open_study(study, root))
-    typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else compared_text(compared))
+    typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else regimes_text(compared))
 
 
 @app.command("verify")
@@ -54,6 +55,7 @@ def verify(
     ] = 0,
 ) -> None:
     """Check every record's identity, say which were made where, and train some again to compare."""
-    from sparsity_lab.stages.verify import verify_study
+    from sparsity_lab.console.runs import verified_text
+    from sparsity_lab.stages.runs import verify_study
 
-    typer.echo(verify_study(open_study(study, root), retrain=retrain))
+    typer.echo(verified_text(verify_study(open_study(study, root), retrain=retrain)))

@@ -21,10 +21,10 @@ def check(
     root: RootOption = Path(),
 ) -> None:
     """Check spec files, and for studies that all they name fits together."""
-    from sparsity_lab.stages.runs import check_specs
+    from sparsity_lab.specs.bundle import check_specs
 
-    for line in check_specs(files, root):
-        typer.echo(line)
+    for path, what in check_specs(files, root):
+        typer.echo(f"ok  {path}  ({what})")
 
 
 @app.command("show")

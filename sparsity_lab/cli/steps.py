@@ -59,9 +59,10 @@ def train(study: StudyArgument, root: RootOption = Path(), workers: WorkersOptio
 
 def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:
     """Step 5: draw the plots and write reports/STUDY: index.html, index.md, report.json."""
-    from sparsity_lab.stages.report import describe_report, report_study
+    from sparsity_lab.stages.report import report_study
 
-    typer.echo(describe_report(report_study(open_study(study, root), language)))
+    written = report_study(open_study(study, root), language)
+    typer.echo(f"{written.headline}\n{written.index}")
 
 
 def run(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:

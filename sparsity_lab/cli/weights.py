@@ -35,9 +35,10 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write a run's final weights: compressed, or as a folder that transformers loads."""
-    from sparsity_lab.stages.weights import describe_export, export_run
+    from sparsity_lab.console.weights import export_text
+    from sparsity_lab.stages.weights import export_run
 
-    typer.echo(describe_export(export_run(run, form, to, root, force=force)))
+    typer.echo(export_text(export_run(run, form, to, root, force=force)))
 
 
 def inspect(
@@ -46,7 +47,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show the true sparsity of every tensor of a file, and the patterns that hold."""
-    from sparsity_lab.console.weights import inspect_weights, weights_json, weights_text
+    from sparsity_lab.console.weights import weights_json, weights_text
+    from sparsity_lab.stages.weights import inspect_weights
 
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from sparsity_lab.console.tables import WIDTH, text_table
 from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.inputs import left_out
 from sparsity_lab.messages import words_in
 from sparsity_lab.stages.law import OpenLaw
@@ -71,3 +73,27 @@ def _parameters(opened: OpenLaw) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         verdict = "yes" if interval.identified else "NO"
         rows.append((name, f"{value:.6g}", f"{interval.low:.4g}", f"{interval.high:.4g}", verdict, units[name]))
     return ("parameter", "value", f"{said} low", f"{said} high", "identified", "unit"), rows
+
+
+def draw_gains(laws: Sequence[OpenLaw], folder: Path, confidence: float) -> Path:
+    """Write `gains.png` and `.svg`: gain against sparsity, a curve a law; gives the PNG's path."""
+    from sparsity_lab.plots import figures, info_fits  # noqa: PLC0415 - words need no Matplotlib
+    from sparsity_lab.plots.style import save  # noqa: PLC0415
+
+    trained = [one.document.provenance.ranges["sparsity"][1] for one in laws if one.document]
+    info = info_fits.gains(
+        {one.name: one.law for one in laws}, trained=max(trained, default=None), confidence=confidence
+    )
+    return save(figures.gains_figure(info), folder, "gains")[0]
+
+
+def draw_contours(opened: OpenLaw, nonzero: Sequence[float], cost: Multiplier, folder: Path) -> Path:
+    """Write `contours.png` and `.svg`: optimal sparsity over size and compute; gives the PNG's path."""
+    from sparsity_lab.plots import figures, info_laws  # noqa: PLC0415 - words need no Matplotlib
+    from sparsity_lab.plots.style import save  # noqa: PLC0415
+
+    least, largest = min(nonzero), max(nonzero)
+    if least == largest:
+        least, largest = least / 10, largest * 10
+    info = info_laws.optimum_contours(opened.law, cost, nonzero=(least, largest))
+    return save(figures.optimum_contours_figure(info), folder, "contours")[0]

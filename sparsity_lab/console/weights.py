@@ -1,38 +1,42 @@
-"""What a file of weights holds, as text and as JSON."""
+"""What `export` wrote, and what a file of weights holds: as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from sparsity_lab.artifacts.paths import RECORD, WEIGHTS
-from sparsity_lab.artifacts.records import read_record
-from sparsity_lab.checkpoints.survey import Survey, TensorSurvey, survey
+from sparsity_lab.checkpoints.survey import Survey, TensorSurvey
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import storage
-from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.stages.weights import HUGGING_FACE, Export
 
 HEAD = ("tensor", "shape", "type", "bytes", "zeros", "S", "patterns")
 SHORTEST_NAME = 16
 
 
-def inspect_weights(path: Path) -> Survey:
-    """The zeros of a safetensors file or Hugging Face folder; a run's weights are held against its record.
+def export_text(export: Export) -> str:
+    """What was written, and a table of the formats' sizes."""
+    record, dense = export.record, export.sizes["dense"]
+    assert dense
+    rows = [
+        (name, storage(count), f"{count / dense:.1%}") if count else (name, "-", "lacks the pattern")
+        for name, count in export.sizes.items()
+    ]
+    return "\n".join(
+        (
+            f"wrote {export.path}: {storage(export.bytes)}",
+            f"run {record.fingerprint[:12]}: {record.nonzero:,} of {record.dense:,} prunable weights are not zero",
+            *_about_tokenizer(export),
+            "",
+            text_table(("format", "tensors", "of dense"), rows),
+        )
+    )
 
-    Raises:
-        CheckpointError: a file is missing or damaged.
-        RecordError: the record beside a run's weights is damaged.
-    """
-    found = survey(path)
-    record_file = path.with_name(RECORD)
-    if path.name != WEIGHTS or not record_file.is_file():
-        return found
-    record = read_record(record_file)
-    prunable = prunable_shapes(record.spec.model)
-    tensors = tuple(replace(tensor, prunable=tensor.name in prunable) for tensor in found.tensors)
-    return replace(found, run=record.fingerprint, tensors=tensors)
+
+def _about_tokenizer(export: Export) -> Iterator[str]:
+    if export.format == HUGGING_FACE and export.record.spec.model.family != "vit" and not export.tokenizer:
+        yield "without a tokenizer: the data that the run was trained on are no longer below data/"
 
 
 def weights_text(found: Survey, width: int | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -84,6 +84,29 @@ def load_study(path: Path) -> Study:
     _check_fit(study)
     _check_scenario(study)
     return study
+
+
+def check_specs(files: Sequence[Path] | None, root: Path) -> Iterator[tuple[Path, str]]:
+    """Check spec files (all below `specs/` when none are named); yields each good one, and what it is.
+
+    Raises:
+        SpecError: every problem of every file, one a line.
+    """
+    paths = list(files or sorted((root / "specs").glob("**/*.yaml")))
+    if not paths:
+        raise SpecError("no spec files", where=root / "specs")
+    problems = []
+    for path in paths:
+        try:
+            spec = load_spec(path)
+            if isinstance(spec, StudySpec):
+                yield path, f"study: {load_study(path).model.family} on {spec.dataset}"
+            else:
+                yield path, spec.kind
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError("\n       ".join(problems))
 
 
 def _check_fit(study: Study) -> None:

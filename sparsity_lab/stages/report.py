@@ -52,11 +52,6 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
     return build_report(inputs, space.layout.report(space.name), counsel=counsel, language=language)
 
 
-def describe_report(summary: ReportSummary) -> str:
-    """What to do, and where to read more."""
-    return f"{summary.headline}\n{summary.index}"
-
-
 def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:
     """Optuna's figures of the search; none where its storage is a database that is out of reach now."""
     if result is not None:

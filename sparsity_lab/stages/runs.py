@@ -1,42 +1,25 @@
-"""Looking at what is there: specs and records."""
+"""Looking at runs: list and find records, compare regimes, verify that records say what they are and repeat here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from tempfile import TemporaryDirectory
+from typing import Literal, assert_never
 
-from sparsity_lab.artifacts.paths import RECORD, Layout
-from sparsity_lab.artifacts.records import RunRecord, read_record
+from sparsity_lab.artifacts.paths import CHECKPOINT, RECORD, Layout
+from sparsity_lab.artifacts.records import Machine, RunRecord, read_record
 from sparsity_lab.artifacts.store import Store, all_homes
-from sparsity_lab.artifacts.wording import in_words
-from sparsity_lab.console.tables import text_table
-from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.messages.numbers import count
-from sparsity_lab.specs.bundle import load_study
-from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.report.regimes import compare
+from sparsity_lab.results.regimes import RegimeComparison
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
-from sparsity_lab.specs.studies import StudySpec
 from sparsity_lab.stages.workspace import Workspace
-
-
-def check_specs(files: Sequence[Path] | None, root: Path) -> Iterator[str]:
-    """Check spec files (all below `specs/` when none are named); yields a line for each good one.
-
-    Raises:
-        SpecError: every problem of every file, one a line.
-    """
-    paths = list(files or sorted(Layout(root).specs.glob("**/*.yaml")))
-    if not paths:
-        raise SpecError("no spec files", where=Layout(root).specs)
-    problems = []
-    for path in paths:
-        try:
-            yield f"ok  {path}  ({_check(path)})"
-        except SpecError as error:
-            problems.append(str(error))
-    if problems:
-        raise SpecError("\n       ".join(problems))
+from sparsity_lab.sweep.jobs import Workplace
+from sparsity_lab.sweep.study import job_of, started
 
 
 def list_runs(space: Workspace) -> list[RunRecord]:
@@ -44,40 +27,6 @@ def list_runs(space: Workspace) -> list[RunRecord]:
     homes = (space.layout.runs(space.name), space.layout.search(space.name))
     records = {record.fingerprint: record for home in homes for record in Store(home).records()}
     return sorted(records.values(), key=lambda r: (r.nonzero, r.data, r.sparsity, r.spec.seed))
-
-
-def run_rows(records: Sequence[RunRecord]) -> str:
-    """Records as a table."""
-    head = ("run", "non-zero", "S", "D", "seed", "loss", "FLOPs", "seconds", "regime", "starts from", "status")
-    rows = [
-        (
-            record.fingerprint[:12],
-            f"{record.nonzero:,}",
-            f"{record.sparsity:.4g}",
-            count(record.data),
-            str(record.spec.seed),
-            f"{record.loss:.4f}",
-            count(record.cost.flops_dense),
-            f"{record.cost.seconds:.1f}",
-            in_words(record.spec.regime),
-            _start(record),
-            record.status,
-        )
-        for record in records
-    ]
-    return text_table(head, rows) if rows else "no runs yet"
-
-
-def _start(record: RunRecord) -> str:
-    match record.spec.origin:
-        case None:
-            return "scratch"
-        case FileOrigin(sha256=sha256):
-            return f"file {sha256[:12]}"
-        case RunOrigin():
-            return f"run {(record.origin or '')[:12]}"
-        case _:
-            assert_never(record.spec.origin)
 
 
 def find_run(prefix: str, root: Path) -> RunRecord:
@@ -96,9 +45,126 @@ def find_run(prefix: str, root: Path) -> RunRecord:
     return read_record(matches[0] / RECORD)
 
 
-def _check(path: Path) -> str:
-    spec = load_spec(path)
-    if isinstance(spec, StudySpec):
-        study = load_study(path)
-        return f"study: {study.model.family} on {study.spec.dataset}"
-    return spec.kind
+@dataclass(frozen=True)
+class ComparedRegimes:
+    """A comparison, and how many runs of the grid it rests on."""
+
+    info: RegimeComparison
+    runs: int
+    missing: int
+
+
+def compare_study(space: Workspace) -> ComparedRegimes:
+    """Compare the regimes of a study's grid, as far as it is trained.
+
+    Raises:
+        NotReadyError: the data is not prepared, or no run is there.
+        RecordError: a record is damaged.
+    """
+    store = Store(space.layout.runs(space.name))
+    found = [store.find(name) for name in space.grid().runs]
+    records = [record for record in found if record is not None]
+    if not records:
+        raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.name}")
+    return ComparedRegimes(compare(records, space.study), len(records), len(found) - len(records))
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A run that was to be trained again.
+
+    Attributes:
+        record: of the run.
+        outcome: the same bits, another loss on another kind of machine, or why it was not trained.
+        loss: of the second training, if there was one.
+    """
+
+    record: RunRecord
+    outcome: Literal["same bits", "other machine", "other data or engine", "start is gone"]
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a study's records are.
+
+    Attributes:
+        study: its name.
+        records: how many there are, each with the fingerprint of its spec and data.
+        makers: how many each machine and engine made, most first.
+        retrained: the cheapest, trained again.
+    """
+
+    study: str
+    records: int
+    makers: Mapping[tuple[Machine, int], int]
+    retrained: tuple[Retrained, ...]
+
+
+def verify_study(space: Workspace, *, retrain: int = 0) -> Verification:
+    """Check every record of a study; train the `retrain` cheapest again and compare losses and bits.
+
+    Raises:
+        RecordError: a record's fingerprint is not that of its contents, or a retrained run differs although the
+            machine, the torch version and the thread count are the same.
+    """
+    records = list_runs(space)
+    for record in records:
+        expected = fingerprint(record.spec, record.data_hash, record.engine)
+        if expected != record.fingerprint:
+            raise RecordError("spec and data do not have this fingerprint", found=record.fingerprint, expected=expected)
+    makers = dict(Counter((record.machine, record.engine) for record in records).most_common())
+    cheapest = sorted(records, key=lambda record: record.cost.flops_dense)[:retrain]
+    return Verification(space.name, len(records), makers, tuple(_retrain(space, record) for record in cheapest))
+
+
+def _retrain(space: Workspace, record: RunRecord) -> Retrained:
+    from sparsity_lab.training.determinism import (  # noqa: PLC0415 - looks need no torch
+        best_device,
+        make_deterministic,
+        this_machine,
+    )
+    from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
+    from sparsity_lab.training.run import RunContext, train  # noqa: PLC0415
+
+    if (record.data_hash, record.engine) != (space.manifest().content_hash, ENGINE_VERSION):
+        return Retrained(record, "other data or engine")
+    place = space.workplace(space.layout.runs(space.name))
+    store = Store(place.home, all_homes(space.layout))
+    if not _has_start(record, place, store):
+        return Retrained(record, "start is gone")
+    make_deterministic(record.machine.threads)
+    inputs = Inputs(space.layout.data(space.name), space.layout.cache)
+    job = started(job_of(record.fingerprint, record.spec, record.origin), place, store)
+    with TemporaryDirectory() as scratch:
+        context = RunContext(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
+        again = train(record.spec, inputs, context)
+    if again.losses() == record.losses():
+        return Retrained(record, "same bits", again.loss)
+    if same_bits_expected(record.machine, this_machine(best_device())):
+        name = record.fingerprint[:12]
+        difference = f"loss {again.loss!r}, recorded {record.loss!r}"
+        raise RecordError(f"run {name} trained again on the same kind of machine differs: {difference}")
+    return Retrained(record, "other machine", again.loss)
+
+
+def _has_start(record: RunRecord, place: Workplace, store: Store) -> bool:
+    match record.spec.origin:
+        case None:
+            return True
+        case FileOrigin(sha256=sha256):
+            return sha256 in place.start_files
+        case RunOrigin():
+            return record.origin is not None and store.weights(record.origin) is not None
+        case _:
+            assert_never(record.spec.origin)
+
+
+def same_bits_expected(one: Machine, other: Machine) -> bool:
+    """Whether two machines should give the same bits: same torch, device, instruction set and thread count."""
+    return (one.torch, one.device, one.instruction_set, one.threads) == (
+        other.torch,
+        other.device,
+        other.instruction_set,
+        other.threads,
+    )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import RunRecord, read_record
 from sparsity_lab.artifacts.store import all_homes
 from sparsity_lab.checkpoints.encodings import encoding
 from sparsity_lab.checkpoints.files import Weights, read_weights, stored_bytes, write_weights
 from sparsity_lab.checkpoints.folder import FILES, write_folder
+from sparsity_lab.checkpoints.survey import Survey, survey
 from sparsity_lab.checkpoints.tokenizer import tokenizer_files
-from sparsity_lab.console.tables import text_table
 from sparsity_lab.data.manifest import Manifest, read_manifest, sentinels
 from sparsity_lab.data.prepare import TOKENIZER
 from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
-from sparsity_lab.messages.numbers import storage
 from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.regimes.patterns import NofM
@@ -74,28 +73,21 @@ def export_run(run: str, form: str, to: Path, root: Path = Path(), *, force: boo
     return Export(record, to, form, written, _sizes(record, weights, prunable), bool(tokenizer))
 
 
-def describe_export(export: Export) -> str:
-    """What was written, and a table of the formats' sizes."""
-    record, dense = export.record, export.sizes["dense"]
-    assert dense
-    rows = [
-        (name, storage(count), f"{count / dense:.1%}") if count else (name, "-", "lacks the pattern")
-        for name, count in export.sizes.items()
-    ]
-    return "\n".join(
-        (
-            f"wrote {export.path}: {storage(export.bytes)}",
-            f"run {record.fingerprint[:12]}: {record.nonzero:,} of {record.dense:,} prunable weights are not zero",
-            *_about_tokenizer(export),
-            "",
-            text_table(("format", "tensors", "of dense"), rows),
-        )
-    )
+def inspect_weights(path: Path) -> Survey:
+    """The zeros of a safetensors file or Hugging Face folder; a run's weights are held against its record.
 
-
-def _about_tokenizer(export: Export) -> Iterator[str]:
-    if export.format == HUGGING_FACE and export.record.spec.model.family != "vit" and not export.tokenizer:
-        yield "without a tokenizer: the data that the run was trained on are no longer below data/"
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        RecordError: the record beside a run's weights is damaged.
+    """
+    found = survey(path)
+    record_file = path.with_name(RECORD)
+    if path.name != WEIGHTS or not record_file.is_file():
+        return found
+    record = read_record(record_file)
+    prunable = prunable_shapes(record.spec.model)
+    tensors = tuple(replace(tensor, prunable=tensor.name in prunable) for tensor in found.tensors)
+    return replace(found, run=record.fingerprint, tensors=tensors)
 
 
 def _check_format(form: str) -> None:

@@ -16,14 +16,14 @@ from torch import Tensor
 from sparsity_lab.artifacts.records import Cost, Machine, RunRecord, write_record
 from sparsity_lab.checkpoints import read_weights
 from sparsity_lab.cli import main
-from sparsity_lab.console.weights import inspect_weights, weights_json, weights_text
+from sparsity_lab.console.weights import export_text, weights_json, weights_text
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import CheckpointError, NotReadyError, RecordError
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.models.huggingface import read_weights as read_folder
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.stages.weights import describe_export, export_run
+from sparsity_lab.stages.weights import export_run, inspect_weights
 
 RUN = "ab12" * 16
 FORMATS = ("dense", "two-four", "bitmask", "csr", "huggingface")
@@ -85,9 +85,7 @@ def test_every_format_holds_the_runs_weights(form: str, project: Path, make_run:
     found = read_folder(project / "out", dims) if form == "huggingface" else read_weights(project / "out")
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert f"{export.record.nonzero:,} of {export.record.dense:,} prunable weights are not zero" in describe_export(
-        export
-    )
+    assert f"{export.record.nonzero:,} of {export.record.dense:,} prunable weights are not zero" in export_text(export)
 
 
 def test_the_sizes_are_those_of_the_definition(project: Path) -> None:
@@ -118,7 +116,7 @@ def test_a_run_of_another_pattern_is_told_its_tensor_and_group(project: Path) ->
         export_run(RUN, "two-four", project / "out", project)
     assert not (project / "out").exists()
     assert export_run(RUN, "bitmask", project / "out", project).sizes["two-four"] is None
-    assert "lacks the pattern" in describe_export(export_run(RUN, "3:4", project / "other", project))
+    assert "lacks the pattern" in export_text(export_run(RUN, "3:4", project / "other", project))
 
 
 @pytest.mark.parametrize("form", ["dense", "huggingface"])
@@ -188,14 +186,14 @@ def test_weights_that_are_not_the_runs_are_refused(project: Path) -> None:
 
 
 def test_without_its_data_a_folder_has_no_tokenizer(project: Path) -> None:
-    assert "without a tokenizer" in describe_export(export_run(RUN, "huggingface", project / "out", project))
+    assert "without a tokenizer" in export_text(export_run(RUN, "huggingface", project / "out", project))
 
 
 def test_the_tokenizer_is_that_of_the_runs_data(project: Path, text_data: Path, make_run: MakeRun) -> None:
     shutil.copytree(text_data, project / "data/tiny")
     hashed = read_manifest(text_data).content_hash
     write_record(record_of(make_run("t5", 0.5), data_hash=hashed), project / "runs/tiny" / RUN / "record.json")
-    assert "without a tokenizer" not in describe_export(export_run(RUN, "huggingface", project / "out", project))
+    assert "without a tokenizer" not in export_text(export_run(RUN, "huggingface", project / "out", project))
     vocabulary = json.loads((project / "out/tokenizer.json").read_bytes())["model"]["vocab"]
     assert (vocabulary["<pad>"], vocabulary["</s>"], vocabulary["a"], vocabulary["<extra_id_0>"]) == (0, 1, 99, 258)
 

@@ -11,10 +11,11 @@ import pytest
 from projects import GRID_RUNS, edit, records, silent, space_of, write_spec
 
 from sparsity_lab.artifacts.records import Machine
+from sparsity_lab.console.runs import runs_text, verified_text
 from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.specs.bundle import check_specs
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.runs import check_specs, find_run, list_runs, run_rows
-from sparsity_lab.stages.verify import same_bits_expected, verify_study
+from sparsity_lab.stages.runs import find_run, list_runs, same_bits_expected, verify_study
 
 
 def tamper(root: Path, name: str, **changes: Any) -> None:
@@ -34,14 +35,14 @@ def test_the_list_holds_grid_and_search_once_each_in_order(finished: Path) -> No
     assert len(listed) == len({record.fingerprint for record in listed}) > GRID_RUNS
     keys = [(record.nonzero, record.data, record.sparsity) for record in listed]
     assert keys == sorted(keys)
-    lines = run_rows(listed).splitlines()
+    lines = runs_text(listed).splitlines()
     assert len(lines) == len(listed) + 2
     assert lines[2].split()[0] == listed[0].fingerprint[:12]
     assert lines[2].split()[-1] == "finished"
 
 
 def test_a_study_without_runs_says_so(bare: Path) -> None:
-    assert run_rows(list_runs(space_of(bare))) == "no runs yet"
+    assert runs_text(list_runs(space_of(bare))) == "no runs yet"
 
 
 def test_a_run_is_found_by_the_beginning_of_its_name(trained: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_name_that_is_no_name_is_refused(finished: Path, prefix: str) -> None:
 
 
 def test_a_sound_study_is_verified_and_its_cheapest_run_repeats_bit_for_bit(finished: Path) -> None:
-    said = verify_study(space_of(finished), retrain=1)
+    said = verified_text(verify_study(space_of(finished), retrain=1))
     count = len({*records(finished), *records(finished, "search/tiny")})
     assert said.startswith(f"tiny: {count} records, every fingerprint is that of its spec and data\n")
     assert f"\n  {count} made with torch " in said
@@ -91,14 +92,14 @@ def test_a_diverged_run_whose_loss_is_no_number_repeats_too(trained: Path, monke
     name = cheapest(trained)
     tamper(trained, name, loss="NaN", status="diverged")
     record = find_run(name, trained)
-    monkeypatch.setattr("sparsity_lab.stages.verify.train", lambda *_: record)
-    assert "the same bits" in verify_study(space_of(trained), retrain=1)
+    monkeypatch.setattr("sparsity_lab.training.run.train", lambda *_: record)
+    assert "the same bits" in verified_text(verify_study(space_of(trained), retrain=1))
 
 
 def test_a_run_made_from_other_data_is_not_compared(trained: Path) -> None:
     edit(trained, "datasets/words", tokenizer={"kind": "bpe", "vocabulary": 270})
     prepare_study(space_of(trained), silent())
-    assert "not trained again: it was made from other data" in verify_study(space_of(trained), retrain=1)
+    assert "not trained again: it was made from other data" in verified_text(verify_study(space_of(trained), retrain=1))
 
 
 def test_a_record_under_another_name_and_a_damaged_one_are_found(trained: Path) -> None:
@@ -122,8 +123,9 @@ def test_bits_are_expected_to_repeat_only_on_a_machine_that_computes_alike() -> 
 
 
 def test_every_spec_is_checked_and_every_problem_is_told(bare: Path) -> None:
-    assert all(line.startswith("ok  ") for line in check_specs(None, bare))
-    assert sum("study: t5 on words" in line for line in check_specs(None, bare)) == 1
+    checked = dict(check_specs(None, bare))
+    assert set(checked) == set((bare / "specs").glob("*/*.yaml"))
+    assert checked[bare / "specs/studies/tiny.yaml"] == "study: t5 on words"
     edit(bare, "regimes/gradual", schedule__start=2)
     write_spec(bare, "models/tiny", {"version": 1, "kind": "model", "family": "resnet"})
     told = []
@@ -135,8 +137,8 @@ def test_every_spec_is_checked_and_every_problem_is_told(bare: Path) -> None:
 
 def test_named_files_alone_are_checked(bare: Path) -> None:
     edit(bare, "regimes/gradual", nonsense=1)
-    (line,) = check_specs([bare / "specs/models/tiny.yaml"], bare)
-    assert line.endswith("(model)")
+    tiny = bare / "specs/models/tiny.yaml"
+    assert list(check_specs([tiny], bare)) == [(tiny, "model")]
     with pytest.raises(SpecError, match="nonsense"):
         list(check_specs([bare / "specs/regimes/gradual.yaml"], bare))
 

@@ -26,7 +26,7 @@ def test_every_kind_is_known_in_an_empty_folder(tmp_path: Path) -> None:
 def test_every_command_takes_a_shipped_name_in_an_empty_folder(tmp_path: Path) -> None:
     assert advise_scenario(SCENARIO, tmp_path).options
     compared = compare_at_equal_cost(LAW, tmp_path, ComparisonRequest(scenario=SCENARIO, hardware=HARDWARE))
-    assert {"money", "seconds"} <= {one.equal.name for one in compared.comparisons}
+    assert {"money", "seconds"} <= {one.quantity.name for one in compared.comparisons}
     assert open_law(LAW, tmp_path).published
     assert load_profile(tmp_path, HARDWARE).products
     assert open_workspace(STUDY, tmp_path).name == STUDY

@@ -14,12 +14,12 @@ from projects import GRID_RUNS, edit, once, records, run_all, silent, space_of, 
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.searches import read_search
 from sparsity_lab.console.plan import plan_json, plan_text
+from sparsity_lab.console.runs import runs_text, verified_text
 from sparsity_lab.stages.plan import plan_study
 from sparsity_lab.stages.report import report_study
-from sparsity_lab.stages.runs import list_runs, run_rows
+from sparsity_lab.stages.runs import list_runs, verify_study
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import grid_records, train_study
-from sparsity_lab.stages.verify import verify_study
 from sparsity_lab.sweep.scratch import claim
 
 BLOCK = {"regimes": ["pretrained"], "dense": [6144], "sparsity": [0.5, 0.75], "data": [1024]}
@@ -159,7 +159,7 @@ def test_records_of_one_regime_come_with_the_dense_ones(several_trained: Path) -
 
 
 def test_the_list_tells_regimes_and_starts(several_trained: Path) -> None:
-    lines = run_rows(list_runs(space_of(several_trained))).splitlines()[2:]
+    lines = runs_text(list_runs(space_of(several_trained))).splitlines()[2:]
     (origin,) = {record["origin"] for record in pruned_from_dense(several_trained)}
     assert len(lines) == 9
     assert sum(f"masked unstructured, magnitude, global, cubic  run {origin[:12]}" in line for line in lines) == 2
@@ -168,10 +168,10 @@ def test_the_list_tells_regimes_and_starts(several_trained: Path) -> None:
 
 
 def test_a_run_from_a_dense_run_repeats_bit_for_bit(project: Path) -> None:
-    assert verify_study(space_of(project), retrain=9).count("trained again: the same bits") == 9
+    assert verified_text(verify_study(space_of(project), retrain=9)).count("trained again: the same bits") == 9
     (origin,) = {record["origin"] for record in pruned_from_dense(project)}
     (project / "runs/tiny" / origin / WEIGHTS).unlink()
-    said = verify_study(space_of(project), retrain=9)
+    said = verified_text(verify_study(space_of(project), retrain=9))
     assert said.count("not trained again: the weights that it starts from are gone") == 2
 
 

@@ -1,0 +1,90 @@
+"""What `sparsity-lab runs` prints: records, regimes against one another, and what verifying them showed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.wording import in_words
+from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.report.regimes import regime_tables
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin
+from sparsity_lab.stages.runs import ComparedRegimes, Retrained, Verification
+
+
+def runs_text(records: Sequence[RunRecord]) -> str:
+    """Records as a table."""
+    head = ("run", "non-zero", "S", "D", "seed", "loss", "FLOPs", "seconds", "regime", "starts from", "status")
+    rows = [
+        (
+            record.fingerprint[:12],
+            f"{record.nonzero:,}",
+            f"{record.sparsity:.4g}",
+            count(record.data),
+            str(record.spec.seed),
+            f"{record.loss:.4f}",
+            count(record.cost.flops_dense),
+            f"{record.cost.seconds:.1f}",
+            in_words(record.spec.regime),
+            _start(record),
+            record.status,
+        )
+        for record in records
+    ]
+    return text_table(head, rows) if rows else "no runs yet"
+
+
+def _start(record: RunRecord) -> str:
+    match record.spec.origin:
+        case None:
+            return "scratch"
+        case FileOrigin(sha256=sha256):
+            return f"file {sha256[:12]}"
+        case RunOrigin():
+            return f"run {(record.origin or '')[:12]}"
+        case _:
+            assert_never(record.spec.origin)
+
+
+def regimes_text(compared: ComparedRegimes) -> str:
+    """The comparison as tables for a terminal."""
+    tables = regime_tables(compared.info)
+    parts = [f"{table.caption}\n\n{text_table(table.head, table.rows)}" for table in tables]
+    if not tables:
+        parts.append(f"nothing to compare: no other regime has the N, D and S of {compared.info.reference}")
+    if compared.missing:
+        parts.append(f"{compared.missing} of {compared.runs + compared.missing} runs are not trained yet")
+    return "\n\n".join(parts)
+
+
+def verified_text(found: Verification) -> str:
+    """How many records there are, who made them, and what came of training some again."""
+    head = f"{found.study}: {found.records} records, every fingerprint is that of its spec and data"
+    again = (f"  {one.record.fingerprint[:12]} {_outcome(one)}" for one in found.retrained)
+    return "\n".join((head, *_makers(found), *again))
+
+
+def _makers(found: Verification) -> Iterator[str]:
+    for (machine, engine), runs in found.makers.items():
+        older = "" if engine == ENGINE_VERSION else " (older than this one)"
+        yield (
+            f"  {runs} made with torch {machine.torch}, {machine.instruction_set}, {machine.threads} thread(s), "
+            f"{machine.processor}, engine {engine}{older}"
+        )
+
+
+def _outcome(one: Retrained) -> str:
+    match one.outcome:
+        case "same bits":
+            return "trained again: the same bits"
+        case "other machine":
+            return f"trained again on another kind of machine: loss {one.loss!r}, recorded {one.record.loss!r}"
+        case "other data or engine":
+            return "not trained again: it was made from other data or by another engine"
+        case "start is gone":
+            return "not trained again: the weights that it starts from are gone"
+        case _:
+            assert_never(one.outcome)
