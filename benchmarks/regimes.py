@@ -25,7 +25,7 @@ from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.specs.datasets import DataShape, SpanCorruption
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.models import Dims, T5Spec
-from sparsity_lab.specs.regimes.regime import Dense, Masked, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Dense, Masked, RegimeSpec, SparseRegime
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation
 from sparsity_lab.training.determinism import make_deterministic
@@ -82,10 +82,10 @@ def contestants(dims: Dims) -> dict[str, Advance]:
     return ours | {"bare loop": bare(dims, updates=frozenset()), "torch prune": bare(dims, updates=their_updates())}
 
 
-def named(name: str) -> Pruning:
+def named(name: str) -> SparseRegime:
     """One of the shipped regimes."""
     regime = load_spec(SPECS / "regimes" / f"{name}.yaml", "regime")
-    assert isinstance(regime, Pruning)
+    assert isinstance(regime, SparseRegime)
     return regime
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.wording import in_words
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.report.regimes import regime_tables
+from sparsity_lab.results.table import regime_words
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
 from sparsity_lab.stages.runs import ComparedRegimes, Retrained, Verification
@@ -28,7 +28,7 @@ def runs_text(records: Sequence[RunRecord]) -> str:
             f"{record.loss:.4f}",
             count(record.cost.flops_dense),
             f"{record.cost.seconds:.1f}",
-            in_words(record.spec.regime),
+            regime_words(record.spec.regime),
             _start(record),
             record.status,
         )

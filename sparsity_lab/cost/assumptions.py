@@ -33,7 +33,6 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import Accelerator, Checkpoint, ScenarioSpec
 
@@ -130,9 +129,9 @@ def study_multiplier(
         RecordError: it is to be the measured one, and there is no profile.
     """
     names = (regime,) if regime else study.spec.grid.regimes
-    pruning = (spec for spec in (study.regimes[each] for each in names) if not isinstance(spec, Dense))
+    schedule = next((study.sparse_regimes[each].schedule for each in names if each in study.sparse_regimes), None)
     table = _measured_on(profile, regime) if profile and name == "measured" else None
-    return multiplier(name, next((spec.schedule for spec in pruning), None), table)
+    return multiplier(name, schedule, table)
 
 
 def _measured_on(profile: HardwareProfile, regime: str | None) -> Measured:

@@ -26,7 +26,7 @@ from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware, free
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import RegimeSpec, StraightThrough, sparse
 from sparsity_lab.specs.training import Optimizer
 from sparsity_lab.training.memory import MASK_BYTES, VALUE_BYTES, index_bytes, optimizer_vectors, place_bits
 
@@ -94,9 +94,9 @@ class WeightBytes:
         """Under an optimiser and a regime's method: sparse runs hold masks, straight-through ones more."""
         state, _ = optimizer_vectors(optimizer)
         dense = VALUE_BYTES * (2 + state)  # the weight and its gradient
-        sparse = dense + MASK_BYTES + VALUE_BYTES * isinstance(regime, StraightThrough)
-        pattern = None if isinstance(regime, Dense) else regime.pattern
-        return cls(dense, sparse, pattern.m if isinstance(pattern, NofM) else None)
+        masked = dense + MASK_BYTES + VALUE_BYTES * isinstance(regime, StraightThrough)
+        rule = sparse(regime)
+        return cls(dense, masked, rule.pattern.m if rule and isinstance(rule.pattern, NofM) else None)
 
     def stored(self, sparsity: ArrayLike) -> FloatArray:
         """(…) bytes a non-zero weight in the smallest format: dense, bitmask, CSR, and n:m where there are groups."""

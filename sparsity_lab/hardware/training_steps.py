@@ -16,6 +16,7 @@ import torch
 from sparsity_lab.hardware.paired import Clock, Paired, check_fits, time_in_turn
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.models.count import prunable_count, step_flops
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.hardware import TrainingStep
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.training.inputs import Inputs
@@ -85,11 +86,11 @@ class _Steps:
         run = timed.run
         stream = inputs.stream(run)
         self.loop = Loop(run, _repeated([stream.batch_at(number) for number in range(BATCHES)]), device)
-        due = self.loop.pruner.due
-        chosen = [step for step in range(1, run.steps + 1) if due(step)]
+        chosen = [step for step in ramp_of(run).changes if step > 0]
+        due = frozenset(chosen)
         self.share = len(chosen) / run.steps
         """of steps, after which masks are chosen"""
-        plain = (step for step in range(run.steps - 1, -1, -1) if not due(step + 1))
+        plain = (step for step in range(run.steps - 1, -1, -1) if step + 1 not in due)
         self._plain = next(plain, run.steps - 1)
         self._last_choice = chosen[-1] - 1 if chosen else self._plain
         self.loop.advance()  # masks that are there from the first step on are chosen before it

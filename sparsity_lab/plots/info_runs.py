@@ -16,7 +16,6 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.results.places import Place, sparsities_of
 from sparsity_lab.specs.choices import DataUnit
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.schedules import OneShot, Static
 
 Predict = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
@@ -135,6 +134,5 @@ def _curve(run: RunRecord) -> Curve:
 
 def _window(runs: Iterable[RunRecord]) -> tuple[float, float] | None:
     """None where weights are pruned all at once."""
-    schedules = (run.spec.regime.schedule for run in runs if not isinstance(run.spec.regime, Dense))
-    schedule = next(schedules, None)
+    schedule = next((run.spec.pruning.schedule for run in runs if run.spec.pruning), None)
     return None if schedule is None or isinstance(schedule, OneShot | Static) else (schedule.start, schedule.end)

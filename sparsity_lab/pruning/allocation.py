@@ -19,7 +19,7 @@ from sparsity_lab.pruning.units import Shape, unit_size
 from sparsity_lab.specs.regimes.allocations import Allocation, ErdosRenyiKernel, Global, Layers, Uniform
 from sparsity_lab.specs.regimes.patterns import Pattern
 from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
-from sparsity_lab.specs.regimes.regime import Dense, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.regime import SparseRegime
 
 TOLERANCE = 1e-6
 """how closely a map of all layers must give the asked sparsity"""
@@ -73,7 +73,7 @@ class Shares:
         return zeros_for(level * self.rates[name], self.sizes[name] // unit) * unit
 
 
-def share_out(regime: Pruning, sparsity: float, shapes: Mapping[str, Shape]) -> Shares:
+def share_out(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> Shares:
     """The shares of a regime that ends on `sparsity` > 0 over tensors of these shapes; a global one has equal rates.
 
     Raises:
@@ -96,10 +96,8 @@ def share_out(regime: Pruning, sparsity: float, shapes: Mapping[str, Shape]) -> 
     return Shares(sparsity, sizes, units, rates, final, nearest)
 
 
-def final_zeros(regime: RegimeSpec, sparsity: float, shapes: Mapping[str, Shape]) -> int:
+def final_zeros(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> int:
     """Zeros of all tensors at the end of a run; channels under the global ranking come as near as they can."""
-    if isinstance(regime, Dense) or sparsity == 0:
-        return 0
     shares = share_out(regime, sparsity, shapes)
     if isinstance(regime.allocation, Global):
         return shares.together(sparsity)

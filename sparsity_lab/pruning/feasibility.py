@@ -11,16 +11,16 @@ from sparsity_lab.pruning.units import Shape, unit_shape
 from sparsity_lab.specs.regimes.allocations import Global, Uniform
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Pruning, RegimeSpec
-from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Schedule, Static
-from sparsity_lab.specs.regimes.scores import Score, Wanda
+from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
+from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Static
+from sparsity_lab.specs.regimes.scores import Wanda
 from sparsity_lab.specs.regimes.starts import Scratch
 
 CLOSE = 1e-9
 """how closely a sparsity must fit a pattern's own"""
 
 
-def resolve_regime(regime: RegimeSpec, sparsity: float, *, where: object | None = None) -> RegimeSpec:
+def resolve_regime(regime: SparseRegime, sparsity: float) -> SparseRegime:
     """The regime of a run that ends on `sparsity`: n of an n:m filled in, plug-ins pinned, start moved out.
 
     The start becomes `Scratch()`, because a run names the truth about it in its `origin`.
@@ -28,29 +28,22 @@ def resolve_regime(regime: RegimeSpec, sparsity: float, *, where: object | None 
     Raises:
         SpecError: (1 - S) m is no whole number from 1, or a plug-in cannot be used.
     """
-    if isinstance(regime, Dense):
-        return regime
-    try:
-        chosen = {
-            "pattern": _resolved_pattern(regime.pattern, sparsity),
-            "score": _pinned_score(regime.score),
-            "schedule": _pinned_schedule(regime.schedule),
-            "start": Scratch(),
-        }
-    except SpecError as error:
-        raise _at(error, where) from None
+    score, schedule = regime.score, regime.schedule
+    chosen = {
+        "pattern": _resolved_pattern(regime.pattern, sparsity),
+        "score": score.pinned(SCORES) if isinstance(score, Plugin) else score,
+        "schedule": schedule.pinned(SCHEDULES) if isinstance(schedule, PluginSchedule) else schedule,
+        "start": Scratch(),
+    }
     return regime.model_copy(update=chosen)
 
 
-def check_feasible(
-    regime: RegimeSpec, sparsity: float, shapes: Mapping[str, Shape], *, where: object | None = None
-) -> None:
-    """Refuse a regime that cannot end on `sparsity` for weights of these shapes (out, in).
+def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+    """Refuse a regime that cannot end on `sparsity` > 0 for weights of these shapes (out, in).
 
     Raises:
         SpecError: with the reason, for
 
-            - a dense regime with S > 0;
             - n:m with another sparsity than its own, with m that does not divide an input dimension, with an
               allocation that gives tensors different sparsities, or dynamic;
             - blocks that do not divide a matrix; blocks or channels so large that rounding to whole ones leaves
@@ -63,24 +56,16 @@ def check_feasible(
             - excluded or named tensors that do not exist, that are named twice, or that leave the others more to
               give up than they have.
     """
-    if sparsity == 0:
-        return
-    try:
-        resolved = resolve_regime(regime, sparsity)
-        if isinstance(resolved, Dense):
-            _refuse("a dense regime cannot prune", "sparsity", sparsity, "0")
-        else:
-            _check_combination(resolved)
-            _check_weights(resolved, sparsity, shapes)
-    except SpecError as error:
-        raise _at(error, where) from None
+    resolved = resolve_regime(regime, sparsity)
+    _check_combination(resolved)
+    _check_weights(resolved, sparsity, shapes)
 
 
 def _resolved_pattern(pattern: Pattern, sparsity: float) -> Pattern:
     match pattern:
         case Plugin():
             return pattern.pinned(PATTERNS)
-        case NofM(n=None, m=m) if sparsity > 0:
+        case NofM(n=None, m=m):
             stay = (1 - sparsity) * m
             if not math.isclose(stay, round(stay), abs_tol=CLOSE) or round(stay) < 1:
                 message = f"no whole number of every {m} weights stays at this sparsity"
@@ -90,15 +75,7 @@ def _resolved_pattern(pattern: Pattern, sparsity: float) -> Pattern:
             return pattern
 
 
-def _pinned_score(score: Score) -> Score:
-    return score.pinned(SCORES) if isinstance(score, Plugin) else score
-
-
-def _pinned_schedule(schedule: Schedule) -> Schedule:
-    return schedule.pinned(SCHEDULES) if isinstance(schedule, PluginSchedule) else schedule
-
-
-def _check_combination(regime: Pruning) -> None:
+def _check_combination(regime: SparseRegime) -> None:
     """What needs neither sparsity nor shapes to be wrong."""
     pattern, allocation = regime.pattern, regime.allocation
     if isinstance(pattern, NofM) and not isinstance(allocation, Uniform):
@@ -135,7 +112,7 @@ def _check_dynamic(regime: Dynamic) -> None:
         _refuse("masks settle before the first are chosen", "refresh.until", regime.refresh.until, f"over {begins:g}")
 
 
-def _check_weights(regime: Pruning, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+def _check_weights(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> None:
     shares = share_out(regime, sparsity, shapes)
     pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
     match regime.pattern:
@@ -184,8 +161,3 @@ def _check_outside(pattern: Plugin, shares: Shares) -> None:
 
 def _refuse(reason: str, field: str, found: object, expected: str) -> None:
     raise SpecError(reason, field=field, found=found, expected=expected)
-
-
-def _at(error: SpecError, where: object | None) -> SpecError:
-    """The same error with the place it was found at."""
-    return error if where is None else SpecError(str(error), where=where)

@@ -19,7 +19,7 @@ from sparsity_lab.pruning.statistics import Request, WeightStatistics
 from sparsity_lab.pruning.units import unit_size
 from sparsity_lab.specs.regimes.allocations import Global
 from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Random
 
@@ -41,16 +41,11 @@ class Pruner:
     chosen depends on masks, weights, evidence and step alone: there is no other state.
     """
 
-    regime: RegimeSpec
+    regime: SparseRegime
     ramp: Ramp
     masks: Mapping[str, Tensor]
     seed: int
     embeddings: frozenset[str] = frozenset()
-
-    @property
-    def prunes(self) -> bool:
-        """Whether any weight is pruned at any time."""
-        return bool(self.ramp.updates)
 
     def due(self, step: int) -> bool:
         """Whether masks are chosen once `step` optimiser steps are done."""
@@ -123,7 +118,6 @@ class Pruner:
 
     def _contests(self, level: float) -> Iterator[Contest]:
         """All contests at a level."""
-        assert not isinstance(self.regime, Dense)
         names = tuple(name for name, rate in self._shares.rates.items() if rate)
         if isinstance(self.regime.allocation, Global):
             yield Contest(names, self.regime.pattern, self._shares.together(level))
@@ -152,19 +146,16 @@ class Pruner:
         return unit_size(contest.pattern, (rows, columns))
 
     def _rule(self, step: int) -> ScoreRule:
-        assert not isinstance(self.regime, Dense)
         if isinstance(self.regime, Dynamic) and isinstance(self.regime.schedule, Static) and step == 0:
             return rule_of(Random(kind="random") if self.regime.initial == "random" else self.regime.score)
         return self._score
 
     @cached_property
     def _score(self) -> ScoreRule:
-        assert not isinstance(self.regime, Dense)
         return rule_of(self.regime.score)
 
     @cached_property
     def _shares(self) -> Shares:
-        assert not isinstance(self.regime, Dense)
         shapes = {name: (mask.shape[0], mask.shape[1]) for name, mask in sorted(self.masks.items())}
         prunable = {name: shape for name, shape in shapes.items() if name not in self.embeddings}
         return share_out(self.regime, self.ramp.levels[-1], prunable)
@@ -174,17 +165,13 @@ class Pruner:
         return frozenset(self.ramp.changes)
 
     @cached_property
-    def _updates(self) -> frozenset[int]:
-        return frozenset(self.ramp.updates)
-
-    @cached_property
     def _moves(self) -> frozenset[int]:
         """Steps at which weights are dropped and grown."""
         return frozenset(self.ramp.refreshes if isinstance(self.regime, Dynamic) else ())
 
 
 def make_pruner(  # noqa: PLR0917
-    regime: RegimeSpec,
+    regime: SparseRegime,
     sparsity: float,
     masks: Mapping[str, Tensor],
     steps: int,
@@ -195,7 +182,7 @@ def make_pruner(  # noqa: PLR0917
 
     Args:
         regime: resolved (`feasibility.resolve_regime`).
-        sparsity: final sparsity of the prunable weights.
+        sparsity: final sparsity of the prunable weights, above 0.
         masks: bool (out, in) by name, all ones at the start, written in place.
         steps: optimiser steps of the run.
         seed: of the run; decides every random choice.

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, Refresh, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import Dynamic, Masked, Refresh, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import (
     Cubic,
     Cyclic,
@@ -20,6 +20,7 @@ from sparsity_lab.specs.regimes.schedules import (
     Ramped,
     Static,
 )
+from sparsity_lab.specs.runs import RunSpec
 
 
 class ScheduleRule(Protocol):
@@ -64,7 +65,7 @@ class Ramp:
         return tuple(sorted({*self.updates, *self.refreshes}))
 
     @property
-    def settled(self) -> int:
+    def last_change(self) -> int:
         """The step after which masks never change again; 0 where they never do."""
         return max((*self.updates, *self.refreshes), default=0)
 
@@ -76,15 +77,18 @@ class Ramp:
         return 1 - sum(level * (end - start) for start, end, level in spans) / self.steps
 
 
-def lay_out(regime: RegimeSpec, sparsity: float, steps: int) -> Ramp:
-    """The ramp of a regime that ends on `sparsity` in a run of `steps` steps.
+def ramp_of(run: RunSpec) -> Ramp:
+    """The ramp of a run; one without a mask where nothing is pruned."""
+    return Ramp(run.steps) if run.pruning is None else lay_out(run.pruning, run.sparsity, run.steps)
+
+
+def lay_out(regime: SparseRegime, sparsity: float, steps: int) -> Ramp:
+    """The ramp of a regime that ends on `sparsity` > 0 in a run of `steps` steps.
 
     Ramped schedules update every `every` steps, or more often so that the window sees `minimum_updates`; the last
     update falls on the window's end and reaches the asked sparsity exactly. Static masks are chosen before the
     first step. Refreshes begin after the first update and skip dense phases.
     """
-    if isinstance(regime, Dense) or sparsity == 0:
-        return Ramp(steps)
     match regime.schedule:
         case Static():
             updates: dict[int, float] = {0: sparsity}

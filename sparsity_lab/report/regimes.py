@@ -16,7 +16,6 @@ from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regime
 from sparsity_lab.results.regimes import Table as Place
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense
 
 MARK = "*"
 """follows a difference beyond the noise of seeds"""
@@ -148,10 +147,9 @@ def _difference(contrast: Contrast) -> str:
 
 
 def _pattern(entry: Entry) -> str:
-    regime = entry.run.regime
-    assert not isinstance(regime, Dense)
-    assert isinstance(regime.pattern, NofM)
-    return f"{regime.pattern.n}:{regime.pattern.m}"
+    pattern = entry.run.pruning and entry.run.pruning.pattern
+    assert isinstance(pattern, NofM)
+    return f"{pattern.n}:{pattern.m}"
 
 
 def _at_equal_data(match: Match) -> str:

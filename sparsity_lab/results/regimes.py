@@ -22,7 +22,7 @@ from sparsity_lab.results.places import Place, place_of
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes.patterns import NofM, Unstructured
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.regime import SparseRegime
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
@@ -140,9 +140,9 @@ def compare_regimes(
 def regime_name(record: RunRecord, study: Study) -> str:
     """The name under which the study knows a run's regime; the method's where it knows none."""
     run = record.spec
-    if isinstance(run.regime, Dense):
+    if run.pruning is None:
         return "dense"
-    return next((name for name, regime in study.regimes.items() if _is(regime, run)), run.regime.method)
+    return next((name for name, regime in study.sparse_regimes.items() if _is(regime, run)), run.regime.method)
 
 
 def data_needed(data: FloatArray, losses: FloatArray, level: float) -> float:
@@ -190,9 +190,9 @@ def _unseeded(run: RunSpec) -> RunSpec:
 
 def _unstructured(run: RunSpec) -> RunSpec | None:
     """The run that differs from an n:m run in its pattern only; None for any other run."""
-    if isinstance(run.regime, Dense) or not isinstance(run.regime.pattern, NofM):
+    if run.pruning is None or not isinstance(run.pruning.pattern, NofM):
         return None
-    return _unseeded(run).model_copy(update={"regime": run.regime.model_copy(update={"pattern": Unstructured()})})
+    return _unseeded(run).model_copy(update={"regime": run.pruning.model_copy(update={"pattern": Unstructured()})})
 
 
 def _match(entry: Entry, entries: Iterable[Entry], reference: str, noise: Noise) -> Match | None:
@@ -230,9 +230,9 @@ def ranked(entries: Iterable[Entry]) -> Mapping[float, tuple[Entry, ...]]:
     return {level: tuple(sorted(found[level], key=lambda entry: entry.mean)) for level in sorted(found)}
 
 
-def _is(regime: RegimeSpec, run: RunSpec) -> bool:
+def _is(regime: SparseRegime, run: RunSpec) -> bool:
     """Whether a run was laid out from a regime: the same choices once resolved, and the same start."""
-    if isinstance(regime, Dense) or not _starts_so(regime.start, run):
+    if not _starts_so(regime.start, run):
         return False
     try:
         return resolve_regime(regime, run.sparsity) == run.regime

@@ -24,7 +24,7 @@ from sparsity_lab.search.propose.space import Choice, Feasible, Space
 from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunRequest
 from sparsity_lab.search.stopping import STOPPABLE, rule_from
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.regime import RegimeSpec
 from sparsity_lab.specs.searches import SearchSpec
 
 Fingerprint = Callable[[RunRequest], str]
@@ -195,7 +195,7 @@ class OptunaStudy:
     def _usual(self, one: PriorRun) -> Params:
         """What a run of the grid has of parameters that a search asks for and a grid does not."""
         rule = self.ground.regimes.get(str(one.params.get("regime", self.spec.regimes[0])))
-        schedule = None if rule is None or isinstance(rule, Dense) else rule.schedule
+        schedule = getattr(rule, "schedule", None)
         window = {name: float(getattr(schedule, name)) for name in ("start", "end") if hasattr(schedule, name)}
         return {**window, "learning_rate_factor": 1.0}
 

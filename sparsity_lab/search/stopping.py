@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import Source
 from sparsity_lab.artifacts.stopping import TOLERANCE, Recovery, StopRule
-from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.searches import StoppingSpec
 
 STOPPABLE: frozenset[Source] = frozenset(("sampler",))
@@ -43,7 +43,7 @@ def rule_from(
 def recovery_of(record: RunRecord) -> Recovery:
     """How far a finished run fell after its mask had settled."""
     spec, end = record.spec, record.curve[-1].loss
-    settled = lay_out(spec.regime, spec.sparsity, spec.steps).settled / spec.steps
+    settled = ramp_of(spec).last_change / spec.steps
     after = [(point.step / spec.steps, point.loss - end) for point in record.curve]
     after = [(fraction, drop) for fraction, drop in after if fraction > settled + TOLERANCE]
     return Recovery(settled=settled, fractions=tuple(f for f, _ in after), drops=tuple(d for _, d in after))

@@ -12,7 +12,7 @@ from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDatase
 from sparsity_lab.specs.files import file_of
 from sparsity_lab.specs.loading import load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 
@@ -33,6 +33,11 @@ class Study:
     def project(self) -> Path:
         """The project folder, which holds `specs/`: paths of files that regimes start from are relative to it."""
         return self.path.resolve().parents[2]
+
+    @property
+    def sparse_regimes(self) -> dict[str, SparseRegime]:
+        """The regimes under which weights become zero."""
+        return {name: rule for name, regime in self.regimes.items() if (rule := sparse(regime)) is not None}
 
     @property
     def law_regime(self) -> str:
@@ -68,7 +73,7 @@ def load_study(path: Path) -> Study:
     if spec.search:
         for number, name in enumerate(spec.search.regimes):
             regimes[name] = load_named(root, "regime", name, path, f"search.regimes.{number}")
-            if isinstance(regimes[name], Dense):
+            if sparse(regimes[name]) is None:
                 field = f"search.regimes.{number}"
                 message = "a search needs regimes that prune; it tries dense runs by itself"
                 raise SpecError(message, where=place(path, field), field=field, found=name)

@@ -16,7 +16,7 @@ from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.problems import line_of
-from sparsity_lab.specs.regimes.regime import Dense, Pruning, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, SparseRegime
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 
@@ -27,7 +27,7 @@ AnySpec = (
     | TextDataset
     | ImageDataset
     | Dense
-    | Pruning
+    | SparseRegime
     | StudySpec
     | PublishedLaw
     | HardwareProfile

@@ -10,7 +10,7 @@ from sparsity_lab.specs.base import Count, Positive, Seed, Sparsity, Spec
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
-from sparsity_lab.specs.regimes.regime import RegimeSpec
+from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
 from sparsity_lab.specs.training import Evaluation, Optimizer, RateSchedule
 
 
@@ -53,6 +53,11 @@ class RunSpec(Spec):
     evaluation: Evaluation
     seed: Seed
     """decides initial weights and the order of examples"""
+
+    @property
+    def pruning(self) -> SparseRegime | None:
+        """How the run's weights become zero; None where none do."""
+        return sparse(self.regime) if self.sparsity > 0 else None
 
     @property
     def data_unit(self) -> DataUnit:

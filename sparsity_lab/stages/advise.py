@@ -16,7 +16,7 @@ from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.loading import load_spec
-from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.regimes.regime import sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import open_law
@@ -120,5 +120,5 @@ def scenario_profile(space: Workspace, spec: ScenarioSpec) -> HardwareProfile | 
 
 def schedule_of(study: Study) -> Schedule | None:
     """Of the regime that the study's laws are about."""
-    regime = study.regimes[study.law_regime]
-    return None if isinstance(regime, Dense) else regime.schedule
+    regime = sparse(study.regimes[study.law_regime])
+    return None if regime is None else regime.schedule

@@ -11,7 +11,6 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.artifacts.table import SCHEMA, row_of, write_table
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.documents.diagnostics import Diagnostics
 from sparsity_lab.laws.documents.law import LawDocument
@@ -20,6 +19,7 @@ from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.rows.inputs import Exclusion, Input, select_runs
 from sparsity_lab.laws.rows.tables import Table
 from sparsity_lab.results.regimes import regime_name
+from sparsity_lab.results.table import SCHEMA, row_of, write_table
 from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records, study_cost

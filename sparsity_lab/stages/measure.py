@@ -24,7 +24,7 @@ from sparsity_lab.hardware.training_steps import time_training
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
 from sparsity_lab.stages.measure_plan import LLM, Family, MeasureRequest, Pass, Plan, plan_of_shapes, plan_of_study
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.training.determinism import Device, best_device, one_thread, settled, this_machine
+from sparsity_lab.training.determinism import Device, best_device, deterministic, one_thread, this_machine
 from sparsity_lab.training.inputs import Inputs, to_device
 
 Timed = TrainingStep | InferenceStep | Product
@@ -128,7 +128,7 @@ class _Job:
         assert inputs is not None, "whole steps are those of a study"
 
         def work(seconds: float) -> Sequence[Timed]:
-            with settled():  # as the workers train
+            with deterministic():  # as the workers train
                 return time_training(
                     family.dense, family.sparse, inputs, device=self.device, seconds=seconds, clock=self.clock
                 )
@@ -168,7 +168,7 @@ def _measured(
             return Measurement(kept, path, kept=True)
         if (elsewhere := _elsewhere(path, machine)) is not None:
             console.print(elsewhere, highlight=False, soft_wrap=True)
-        with settled():  # loads a good part of torch the first time: not in the time that is shared out
+        with deterministic():  # loads a good part of torch the first time: not in the time that is shared out
             pass
         with console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
             timed, skipped = carry_out(

@@ -12,7 +12,6 @@ from sparsity_lab.hardware.products import ProductCase, Shape, asks
 from sparsity_lab.hardware.training_steps import TimedRun
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point
@@ -160,8 +159,7 @@ def _nearest(runs: Sequence[RunSpec], sparsity: float) -> RunSpec:
 def _families(space: Workspace) -> tuple[Family, ...]:
     """By rising N."""
     study, shape = space.study, space.shape()
-    pruning = [name for name, spec in study.regimes.items() if not isinstance(spec, Dense)]
-    regime = study.spec.law.regime or next(iter(pruning), None)
+    regime = study.spec.law.regime or next(iter(study.sparse_regimes), None)
     planned = grid_runs(study, shape)
     by_size: dict[int, dict[float, PlannedRun]] = {}
     for one in sorted(planned, key=lambda one: one.point.data):

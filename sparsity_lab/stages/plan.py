@@ -12,7 +12,6 @@ from sparsity_lab.errors import NotReadyError
 from sparsity_lab.models.count import embedding_shapes, other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zeros_for
 from sparsity_lab.specs.fingerprint import name_runs
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed
@@ -119,7 +118,7 @@ def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
     return PlannedRow(
         planned=planned,
         dense=dense,
-        nonzero=dense - final_zeros(run.regime, run.sparsity, prunable_shapes(run.model)),
+        nonzero=dense - (final_zeros(run.pruning, run.sparsity, prunable_shapes(run.model)) if run.pruning else 0),
         other=other_count(run.model),
         embedding_zeros=_embedding_zeros(run),
         paper_nonzero=round(paper_count(run.model) * (1 - run.sparsity)),
@@ -131,7 +130,7 @@ def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
 
 
 def _embedding_zeros(run: RunSpec) -> int:
-    if isinstance(run.regime, Dense) or run.regime.allocation.embeddings == "dense":
+    if run.pruning is None or run.pruning.allocation.embeddings == "dense":
         return 0
     sparsity = embedding_sparsity(run.sparsity)
     return sum(zeros_for(sparsity, rows * columns) for rows, columns in embedding_shapes(run.model).values())

@@ -22,7 +22,6 @@ from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunReques
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec, label
 from sparsity_lab.stages.workspace import Workspace, profile_of
@@ -84,7 +83,7 @@ class RunRequests:
                 assert profile is not None, "looked up before the search"
                 known = {step.regime for step in profile.training}
                 table = training_cost(profile, nonzero, regime if regime in known else None)
-            curve = multiplier(self.spec.cost, None if isinstance(rule, Dense) else rule.schedule, table)
+            curve = multiplier(self.spec.cost, rule.schedule, table)
             return lambda sparsity: float(curve(np.array(sparsity)))
 
         return lambda nonzero, params: of(nonzero, self._regime(params), params.get("start"), params.get("end"))(
@@ -96,15 +95,14 @@ class RunRequests:
         point = planned.point
         if point.sparsity == 0:
             return {SPARSITY: 0.0}
-        rule = self.study.regimes[point.regime]
-        if point.regime not in self.spec.regimes or isinstance(rule, Dense):
+        if point.regime not in self.spec.regimes:
             return None
         found: dict[str, Value] = {SPARSITY: point.sparsity}
         if len(self.spec.regimes) > 1:
             found["regime"] = point.regime
         for name, options in (("pattern", self.spec.space.patterns), ("allocation", self.spec.space.allocations)):
             if options is not None:
-                own = label(getattr(rule, name))
+                own = label(getattr(self.study.regimes[point.regime], name))
                 if own not in [label(one) for one in options]:
                     return None
                 found[name] = own

@@ -20,7 +20,6 @@ from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
 from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.stages.runs import find_run
 
 HUGGING_FACE = "huggingface"
@@ -158,8 +157,8 @@ def _not_kept(record: RunRecord, places: list[Path], root: Path) -> Exception:
 
 def _sizes(record: RunRecord, weights: Weights, prunable: set[str]) -> dict[str, int | None]:
     """Bytes by format, the run's own n:m pattern among them."""
-    regime = record.spec.regime
-    pattern = None if isinstance(regime, Dense) else regime.pattern
+    pruning = record.spec.pruning
+    pattern = pruning and pruning.pattern
     own = [f"{pattern.n}:{pattern.m}"] if isinstance(pattern, NofM) and (pattern.n, pattern.m) != (2, 4) else []
     sizes: dict[str, int | None] = {}
     for name in ("dense", "two-four", *own, "bitmask", "csr"):

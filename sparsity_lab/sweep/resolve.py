@@ -19,7 +19,7 @@ from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.allocations import Allocation
 from sparsity_lab.specs.regimes.patterns import Pattern
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Dense, SparseRegime, sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
@@ -90,33 +90,40 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
 
 def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
     """The run of one point; errors as `grid_runs`."""
-    regime = regime_of(study, point)
     target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
         dims = resolve_dims(study.model, target, shape, study.spec.objective)
     except SpecError as error:
         size = f"{point.field}.{'nonzero' if point.dense is None else 'dense'}"
         raise SpecError(str(error), where=place(study.path, size)) from None
-    try:
-        check_feasible(regime, point.sparsity, prunable_shapes(dims))
-        resolved = resolve_regime(regime, point.sparsity)
-    except SpecError as error:
-        where = f"{place(study.path, f'{point.field}.regimes')}: regime {point.regime}"
-        raise SpecError(str(error), where=where) from None
-    origin = _origin(study, dims, regime, point)
+    resolved, origin = None, None
+    if point.sparsity > 0:
+        regime = regime_of(study, point)
+        try:
+            check_feasible(regime, point.sparsity, prunable_shapes(dims))
+            resolved = resolve_regime(regime, point.sparsity)
+        except SpecError as error:
+            raise _refused(study, point, error) from None
+        origin = _origin(study, dims, regime, point)
     run = _lay_out(study, dims, resolved, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin)
     return PlannedRun(point, _at_rate(run, point.change.learning_rate_factor))
 
 
-def regime_of(study: Study, point: Point) -> RegimeSpec:
-    """The regime of one point with its changes; the dense one at S = 0.
+def _refused(study: Study, point: Point, error: SpecError) -> SpecError:
+    """The error of a regime, with the place in the study's spec that asks for it."""
+    return SpecError(str(error), where=f"{place(study.path, f'{point.field}.regimes')}: regime {point.regime}")
+
+
+def regime_of(study: Study, point: Point) -> SparseRegime:
+    """The regime of one sparse point with its changes.
 
     Raises:
-        SpecError: a window is asked of a schedule that has none, or one that ends before it starts.
+        SpecError: it is dense, a window is asked of a schedule that has none, or of one that ends before it starts.
     """
-    regime: RegimeSpec = DENSE if point.sparsity == 0 else study.regimes[point.regime]
-    if isinstance(regime, Dense):
-        return regime
+    regime = sparse(study.regimes[point.regime])
+    if regime is None:
+        error = SpecError("a dense regime cannot prune", field="sparsity", found=point.sparsity, expected="0")
+        raise _refused(study, point, error)
     window = {"start": point.change.start, "end": point.change.end}
     parts: dict[str, object] = {"pattern": point.change.pattern, "allocation": point.change.allocation}
     parts["schedule"] = _moved(regime.schedule, {name: at for name, at in window.items() if at is not None})
@@ -152,14 +159,12 @@ def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
     )
 
 
-def _origin(study: Study, dims: Dims, regime: RegimeSpec, point: Point) -> Origin | None:
-    if isinstance(regime, Dense):
-        return None
+def _origin(study: Study, dims: Dims, regime: SparseRegime, point: Point) -> Origin | None:
     match regime.start:
         case Scratch():
             return None
         case DenseRun(data=data, times=times, seed=seed):
-            return RunOrigin(run=_lay_out(study, dims, DENSE, data=data or times * point.data, seed=seed))
+            return RunOrigin(run=_lay_out(study, dims, None, data=data or times * point.data, seed=seed))
         case WeightsFile() | HuggingFace() as start:
             return file_origin(study, point.regime, start)
         case _:
@@ -169,7 +174,7 @@ def _origin(study: Study, dims: Dims, regime: RegimeSpec, point: Point) -> Origi
 def _lay_out(
     study: Study,
     dims: Dims,
-    regime: RegimeSpec,
+    regime: SparseRegime | None,
     *,
     data: float,
     seed: int,
@@ -182,7 +187,7 @@ def _lay_out(
     return RunSpec(
         model=dims,
         objective=objective,
-        regime=regime,
+        regime=regime or DENSE,
         origin=origin,
         sparsity=sparsity,
         batch=training.batch,

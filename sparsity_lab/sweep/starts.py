@@ -9,7 +9,6 @@ from typing import Literal
 from sparsity_lab.errors import CheckpointError, SpecError
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.loading import place
-from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.regimes.starts import HuggingFace, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin
 from sparsity_lab.training.origin import content_sha256
@@ -36,9 +35,12 @@ def file_origin(study: Study, regime: str, start: WeightsFile | HuggingFace) -> 
 
 def start_files(study: Study) -> dict[str, Path]:
     """Every file or folder that the study's regimes start from, by the SHA-256 of its content; errors as above."""
-    pruning = {name: regime for name, regime in study.regimes.items() if not isinstance(regime, Dense)}
-    starts = {name: r.start for name, r in pruning.items() if isinstance(r.start, WeightsFile | HuggingFace)}
-    return {file_origin(study, name, start).sha256: study.project / start.path for name, start in starts.items()}
+    starts = {name: regime.start for name, regime in study.sparse_regimes.items()}
+    return {
+        file_origin(study, name, start).sha256: study.project / start.path
+        for name, start in starts.items()
+        if isinstance(start, WeightsFile | HuggingFace)
+    }
 
 
 def _state(path: Path) -> tuple[tuple[int, int], ...]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from sparsity_lab.models.count import Flops, StepFlops, other_count, prunable_count, step_flops
-from sparsity_lab.pruning.schedules import Ramp, lay_out
+from sparsity_lab.pruning.schedules import Ramp, ramp_of
 from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, Pruning, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import Dynamic, Masked, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 from sparsity_lab.specs.runs import RunSpec
@@ -41,7 +41,7 @@ def run_flops(run: RunSpec) -> RunFlops:
     (`_observation_flops`).
     """
     step = step_flops(run.model, run.objective, run.batch)
-    ramp = lay_out(run.regime, run.sparsity, run.steps)
+    ramp = ramp_of(run)
     prunable, other = prunable_count(run.model), other_count(run.model)
     optimizer = optimizer_flops(run.optimizer)
     both = (step.forward, step.backward)
@@ -49,12 +49,12 @@ def run_flops(run: RunSpec) -> RunFlops:
     scales = float(sum(flops.projections for flops in both) + optimizer * prunable)
     stays = float(sum(flops.attention + flops.embeddings_and_head for flops in both) + optimizer * other)
     dense = run.steps * (scales + stays)
-    if isinstance(run.regime, StraightThrough):
+    if isinstance(run.pruning, StraightThrough):
         scales, stays = scales - of_weights, stays + of_weights
     return RunFlops(
         dense=dense,
         sparse=run.steps * (scales * ramp.mean_density + stays),
-        mask_updates=_mask_flops(run.regime, ramp, prunable) + _observation_flops(run.regime, ramp, step),
+        mask_updates=0.0 if run.pruning is None else _mask_flops(run.pruning, ramp, prunable, step),
     )
 
 
@@ -73,19 +73,16 @@ def optimizer_flops(optimizer: Optimizer) -> int:
             assert_never(optimizer)
 
 
-def _mask_flops(regime: RegimeSpec, ramp: Ramp, prunable: int) -> float:
-    """Scores, ranking and masking."""
-    if not ramp.updates:
-        return 0.0
+def _mask_flops(regime: SparseRegime, ramp: Ramp, prunable: int, step: StepFlops) -> float:
+    """Scores, ranking and masking, and what scores observe."""
     one_choice = prunable * (1 + SELECT_FLOPS + MASK_FLOPS)
-    return float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * prunable)
+    masking = float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * prunable)
+    return masking + _observation_flops(regime, ramp, step)
 
 
-def _masking(regime: RegimeSpec) -> int:
+def _masking(regime: SparseRegime) -> int:
     """Operations a weight and step: masking the gradient; with straight-through, joining and parting (3) and decay."""
     match regime:
-        case Dense():
-            return 0
         case Masked() | Dynamic():
             return MASK_FLOPS * (2 if regime.optimizer_state == "kept" else 1)
         case StraightThrough():
@@ -94,13 +91,11 @@ def _masking(regime: RegimeSpec) -> int:
             assert_never(regime)
 
 
-def _observation_flops(regime: RegimeSpec, ramp: Ramp, step: StepFlops) -> float:
+def _observation_flops(regime: SparseRegime, ramp: Ramp, step: StepFlops) -> float:
     """Passes that scores and growth ask for: the model sparse, but the gradient of every weight.
 
     A gradient taken from the step just done costs what sparse training would have saved of it.
     """
-    if isinstance(regime, Dense):
-        return 0.0
     total = 0.0
     of_weights = step.backward.projections / 2
     for change in ramp.changes:
@@ -120,7 +115,7 @@ def _at_density(flops: Flops, density: float) -> float:
     return flops.total - (1 - density) * flops.projections
 
 
-def _request(regime: Pruning, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:
+def _request(regime: SparseRegime, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:
     """What a choice of masks has to be told, as `Pruner.request` says, and from how many batches."""
     if ramp.sparsity_after(change) == 0:
         return frozenset(), 1

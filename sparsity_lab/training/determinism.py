@@ -24,7 +24,7 @@ def make_deterministic(threads: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def settled(threads: int = 1) -> Iterator[None]:
+def deterministic(threads: int = 1) -> Iterator[None]:
     """As `make_deterministic`, until the block ends."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     make_deterministic(threads)

@@ -11,11 +11,11 @@ from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
 from sparsity_lab.pruning.pruner import make_pruner
 from sparsity_lab.pruning.statistics import WeightStatistics
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.distributed import current_ranks
 from sparsity_lab.training.flat_parameters import flatten_parameters
-from sparsity_lab.training.methods import Method, make_method
+from sparsity_lab.training.methods import make_method
 from sparsity_lab.training.observe import observe
 from sparsity_lab.training.optim import make_optimizer
 from sparsity_lab.training.passes import BatchAt, Passes
@@ -34,13 +34,15 @@ class Loop:
         self.run = run
         self.model = build_model(run.model, run.seed).to(device)
         prunable = self.model.prunable()
-        embeddings = self.model.embeddings() if _prunes_embeddings(run.regime) else {}
+        rule = run.pruning
+        embeddings = self.model.embeddings() if rule and rule.allocation.embeddings == "balanced" else {}
         self.arena = flatten_parameters(self.model, prunable | embeddings)
         masks = self.arena.named_masks()
-        self.pruner = make_pruner(run.regime, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings))
-        moves_masked = isinstance(run.regime, StraightThrough)
-        self.optimizer = make_optimizer(run.optimizer, self.arena, moves_masked=moves_masked)
-        self.method = make_method(run.regime, self.arena, self.optimizer) if self.pruner.prunes else Method()
+        self.pruner = (
+            make_pruner(rule, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings)) if rule else None
+        )
+        self.optimizer = make_optimizer(run.optimizer, self.arena, moves_masked=isinstance(rule, StraightThrough))
+        self.method = make_method(rule, self.arena, self.optimizer)
         self.passes = Passes(
             self.model, self.arena, batch_at, device, current_ranks(), bfloat16=run.precision == "bfloat16"
         )
@@ -53,33 +55,38 @@ class Loop:
 
     def advance(self) -> None:
         """One optimiser step, and the choice of masks that is due after it, or before the first."""
-        if self.step == 0 and self.pruner.due(0):
+        if self.step == 0:
             self._choose_masks()
         self._loss_sum += self.passes.backward(self.step)
         self._losses += 1
-        observed = self._observed_in_passing() if self.pruner.due(self.step + 1) else None
+        observed = self._observed_in_passing()
         self.method.before_step()
         self.optimizer.step(self.run.peak_learning_rate * relative_rate(self.run.schedule, self.step, self.run.steps))
         self.method.after_step()
         self.step += 1
-        if self.pruner.due(self.step):
-            self._choose_masks(observed)
+        self._choose_masks(observed)
 
     def _observed_in_passing(self) -> WeightStatistics | None:
         """The gradient of the step under way, where that is all that the choice of masks after it asks for."""
+        if self.pruner is None or not self.pruner.due(self.step + 1):
+            return None
         request = self.pruner.request(self.step + 1)
         if request.needs != {"gradient"} or request.batches > 1:
             return None
         return WeightStatistics(gradient=self.arena.named_prefix(self.arena.prefix(self.arena.gradients).clone()))
 
     def _choose_masks(self, observed: WeightStatistics | None = None) -> None:
+        """Choose masks where that is due after `step` steps."""
+        if self.pruner is None or not self.pruner.due(self.step):
+            return
         evidence = observed if observed is not None else observe(self.passes, self.pruner.request(self.step), self.step)
         with self.method.choosing_masks():
             self.pruner.update(self.step, self.arena.named_prefix(self.arena.weights), evidence)
 
     def masks_changed_since(self, step: int) -> bool:
         """Whether masks were chosen after `step`, or before the first step where that is 0."""
-        return any(self.pruner.due(passed) for passed in range(step + (step > 0), self.step + 1))
+        passed = range(step + (step > 0), self.step + 1)
+        return self.pruner is not None and any(map(self.pruner.due, passed))
 
     def zeros(self) -> dict[str, int]:
         """Weights that are exactly zero now, in each tensor that pruning may touch."""
@@ -129,7 +136,3 @@ class Loop:
         self.step, self._losses = facts["step"], facts["losses"]
         self.first_loss = facts["first_loss"]
         self.curve = [CurvePoint.model_validate(point) for point in facts["curve"]]
-
-
-def _prunes_embeddings(regime: RegimeSpec) -> bool:
-    return not isinstance(regime, Dense) and regime.allocation.embeddings == "balanced"

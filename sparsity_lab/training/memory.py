@@ -17,7 +17,7 @@ from sparsity_lab.models.count import embedding_shapes, other_shapes, prunable_s
 from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import Dense, RegimeSpec, StraightThrough
+from sparsity_lab.specs.regimes.regime import StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 
@@ -46,7 +46,7 @@ def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
     prunable, other, masked = prunable_shapes(run.model), other_shapes(run.model), _masked(run)
     vector, prefix = VALUE_BYTES * _aligned([*prunable.values(), *other.values()]), _aligned(masked.values())
     moments, working = optimizer_vectors(run.optimizer)
-    remainder = VALUE_BYTES * prefix if isinstance(run.regime, StraightThrough) and run.sparsity > 0 else 0
+    remainder = VALUE_BYTES * prefix if isinstance(run.pruning, StraightThrough) else 0
     sizes = [prod(shape) for shape in (*prunable.values(), *other.values())]
     count, losses = 8, VALUE_BYTES  # scalars: steps of the optimiser, sum of training losses
     state = moments * vector + remainder + count + losses + RANDOM_STATE
@@ -69,10 +69,10 @@ def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
 
 def planned_zeros(run: RunSpec) -> dict[str, int]:
     """Zeros that a run is to end with, of every prunable tensor and pruned embedding."""
-    if isinstance(run.regime, Dense) or run.sparsity == 0:
+    if run.pruning is None:
         return {}
-    zeros = share_out(run.regime, run.sparsity, prunable_shapes(run.model)).at(run.sparsity)
-    embeddings = _pruned_embeddings(run.regime, run.model)
+    zeros = share_out(run.pruning, run.sparsity, prunable_shapes(run.model)).at(run.sparsity)
+    embeddings = _pruned_embeddings(run)
     sparsity = embedding_sparsity(run.sparsity)
     return zeros | {name: zeros_for(sparsity, prod(shape)) for name, shape in embeddings.items()}
 
@@ -126,9 +126,9 @@ def _file(dims: Dims, zeros: Zeros, stored: Callable[[Shape, int], int]) -> int:
 
 def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
     """As n:m, but for tensors that pruning left alone; None where no n:m was asked for."""
-    if isinstance(run.regime, Dense) or not isinstance(run.regime.pattern, NofM) or run.sparsity == 0:
+    if run.pruning is None or not isinstance(run.pruning.pattern, NofM):
         return None
-    n, m = run.regime.pattern.n, run.regime.pattern.m
+    n, m = run.pruning.pattern.n, run.pruning.pattern.m
     assert n is not None, "a run's pattern is resolved"
     prunable = prunable_shapes(run.model)
     whole = VALUE_BYTES * sum(map(prod, other_shapes(run.model).values()))
@@ -139,12 +139,12 @@ def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
 
 def _masked(run: RunSpec) -> Mapping[str, Shape]:
     """Tensors that have a mask, whether or not anything is pruned."""
-    return {**prunable_shapes(run.model), **_pruned_embeddings(run.regime, run.model)}
+    return {**prunable_shapes(run.model), **_pruned_embeddings(run)}
 
 
-def _pruned_embeddings(regime: RegimeSpec, dims: Dims) -> Mapping[str, Shape]:
-    prunes = not isinstance(regime, Dense) and regime.allocation.embeddings == "balanced"
-    return dict(embedding_shapes(dims)) if prunes else {}
+def _pruned_embeddings(run: RunSpec) -> Mapping[str, Shape]:
+    prunes = run.pruning is not None and run.pruning.allocation.embeddings == "balanced"
+    return dict(embedding_shapes(run.model)) if prunes else {}
 
 
 def _aligned(shapes: Iterable[Shape]) -> int:

@@ -12,12 +12,12 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, StateOfPruned, StraightThrough
+from sparsity_lab.specs.regimes.regime import Dynamic, Masked, SparseRegime, StateOfPruned, StraightThrough
 from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.optim import Stepper
 
 
-class Method:
+class TrainingMethod:
     """Dense training: nothing is masked. The others say what differs.
 
     `before_step` and `after_step` stand around every optimiser step, `choosing_masks` around every choice of masks.
@@ -39,7 +39,7 @@ class Method:
         return {}
 
 
-class MaskedWeights(Method):
+class MaskedWeights(TrainingMethod):
     """Pruned weights are zero and stay so: their gradient is, and what the optimiser remembers of them does no harm."""
 
     def __init__(self, arena: FlatParameters, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
@@ -72,7 +72,7 @@ class MaskedWeights(Method):
                 assert_never(self._state_of_pruned)
 
 
-class StraightThroughWeights(Method):
+class StraightThroughWeights(TrainingMethod):
     """The model sees masked weights, the optimiser moves dense ones, with the gradient at the masked ones.
 
     Dense weights are w = masked + remainder, exactly, for one of the two is always zero. Between steps the arena
@@ -114,11 +114,11 @@ class StraightThroughWeights(Method):
         weights.sub_(self._remainder)
 
 
-def make_method(regime: RegimeSpec, arena: FlatParameters, optimizer: Stepper) -> Method:
-    """The method of a regime at work on an arena."""
+def make_method(regime: SparseRegime | None, arena: FlatParameters, optimizer: Stepper) -> TrainingMethod:
+    """The method of a regime at work on parameters; that of dense training without one."""
     match regime:
-        case Dense():
-            return Method()
+        case None:
+            return TrainingMethod()
         case Masked() | Dynamic():
             return MaskedWeights(arena, optimizer, regime.optimizer_state)
         case StraightThrough():

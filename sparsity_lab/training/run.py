@@ -13,6 +13,7 @@ import torch
 from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
@@ -139,7 +140,7 @@ class _Training:
     def _given_up(self) -> Stopped | None:
         """The first point of the curve at which the rule gives the run up, if it does."""
         steps = self.run.steps
-        found = self.rule.given_up(self.loop.curve, steps, self.loop.pruner.ramp.settled) if self.rule else None
+        found = self.rule.given_up(self.loop.curve, steps, ramp_of(self.run).last_change) if self.rule else None
         if found is None:
             return None
         point, limit = found

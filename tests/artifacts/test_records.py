@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, read_record, write_record
-from sparsity_lab.artifacts.table import SCHEMA, write_table
 from sparsity_lab.errors import RecordError
+from sparsity_lab.results.table import SCHEMA, write_table
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
 MakeRecord = Callable[..., RunRecord]

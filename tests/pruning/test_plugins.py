@@ -139,6 +139,5 @@ def test_laid_out_regimes_name_the_installed_versions(extras: Any) -> None:
 @pytest.mark.usefixtures("installed")
 def test_plug_ins_that_cannot_be_used_are_refused(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(SpecError) as caught:
-        check_feasible(regime(**fields), 0.5, SHAPES, where="study.yaml")
-    assert str(caught.value).startswith("study.yaml: ")
+        check_feasible(regime(**fields), 0.5, SHAPES)
     assert reason in str(caught.value)

@@ -25,9 +25,7 @@ from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros
 from sparsity_lab.pruning.patterns import unit_mask
 from sparsity_lab.pruning.statistics import Request, WeightStatistics
 from sparsity_lab.pruning.units import unit_size
-from sparsity_lab.specs.regimes.regime import Dense
 
-DENSE = Dense(version=1, method="dense")
 SHAPES: Shapes = {"a": (8, 12), "b": (4, 4), "c.w": (5, 24)}
 
 grids, scores, allocations = st.sampled_from(GRIDS), st.sampled_from(SCORES), st.sampled_from(ALLOCATIONS)
@@ -246,13 +244,6 @@ def test_evidence_is_asked_for_where_it_is_used(score: dict[str, Any], method: s
     assert training.pruner.request(12).needs == needs | ({"gradient"} if method == "dynamic" else set())
     for step, _ in training.changes():
         check_counts(training, step)
-
-
-@pytest.mark.parametrize(("asked", "sparsity"), [(DENSE, 0.0), (regime(), 0.0)])
-def test_a_dense_run_is_never_due(asked: Any, sparsity: float) -> None:
-    pruner = Training(asked, sparsity, SHAPES, 20).pruner
-    assert not pruner.prunes
-    assert not any(pruner.due(step) for step in range(25))
 
 
 @pytest.mark.parametrize("pattern", [{"kind": "unstructured"}, {"kind": "n:m", "n": 2, "m": 4}])

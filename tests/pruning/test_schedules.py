@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from regime_cases import regime
 from scipy.integrate import quad
 
-from sparsity_lab.pruning.schedules import Ramp, lay_out
+from sparsity_lab.pruning.schedules import Ramp, lay_out, ramp_of
 from sparsity_lab.specs.regimes.regime import Dense
+from sparsity_lab.specs.runs import RunSpec
 
 DENSE = Dense(version=1, method="dense")
 sparsities = st.floats(0.001, 0.999)
@@ -69,7 +71,7 @@ def test_the_mean_density_is_that_of_the_steps(regime: Any, sparsity: float, ste
     density = [1 - ramp.sparsity_after(step) for step in range(steps)]
     assert ramp.mean_density == pytest.approx(np.mean(density))
     assert ramp.sparsity_after(steps) == sparsity
-    assert ramp.settled == ramp.updates[-1]
+    assert ramp.last_change == ramp.updates[-1]
 
 
 @given(any_schedule(), sparsities)
@@ -163,7 +165,7 @@ def test_masks_are_refreshed_while_they_are_sparse(refresh: dict[str, Any], step
     expected -= {step for step in expected if step <= ramp.updates[0] or not ramp.sparsity_after(step)}
     assert set(ramp.refreshes) == expected - set(ramp.updates), "an update chooses masks already"
     assert ramp.changes == tuple(sorted({*ramp.updates, *ramp.refreshes}))
-    assert ramp.settled == max(ramp.changes)
+    assert ramp.last_change == max(ramp.changes)
     if kind != "cyclic":
         dynamic = lay_out(regime("dynamic", schedule={"kind": kind}, refresh=refresh), 0.5, steps)
         assert set(dynamic.refreshes) == expected, "weights move at updates as well"
@@ -175,11 +177,12 @@ def test_rigl_moves_weights_every_hundred_steps_for_three_quarters_of_training()
     assert ramp.refreshes == tuple(range(100, 7500, 100))
 
 
-@pytest.mark.parametrize(
-    "ramp", [lay_out(DENSE, 0.0, 50), lay_out(masked(), 0.0, 50), lay_out(regime("dynamic"), 0, 50)]
-)
-def test_without_sparsity_nothing_is_pruned(ramp: Ramp) -> None:
+@pytest.mark.parametrize("asked", [DENSE, masked(), regime("dynamic")])
+def test_without_sparsity_nothing_is_pruned(make_run: Callable[..., RunSpec], asked: Any) -> None:
+    run = make_run("t5", 0.0, regime=asked, steps=50)
+    assert run.pruning is None
+    ramp = ramp_of(run)
     assert ramp == Ramp(50)
     assert ramp.sparsity_after(50) == 0
     assert ramp.mean_density == 1
-    assert ramp.settled == 0
+    assert ramp.last_change == 0

@@ -42,7 +42,7 @@ class Simulated:
 
     @property
     def settled(self) -> int:
-        return lay_out(REGIME, self.sparsity, self.steps).settled
+        return lay_out(REGIME, self.sparsity, self.steps).last_change
 
     def end(self) -> float:
         """The final loss: lowest at `BEST`."""

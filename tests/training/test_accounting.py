@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from sparsity_lab.models.count import prunable_count, prunable_shapes, step_flops
 from sparsity_lab.pruning.pruner import make_pruner
-from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.pruning.statistics import Request
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
@@ -54,7 +54,7 @@ def test_straight_through_saves_neither_weight_gradients_nor_optimiser(make_run:
     projections, _, _ = parts(run)
     flops = run_flops(run)
     assert flops.sparse == pytest.approx(flops.dense - 0.75 * STEPS * 2 * projections)
-    choices = len(lay_out(run.regime, run.sparsity, STEPS).changes)
+    choices = len(ramp_of(run).changes)
     assert choices > 1
     assert flops.mask_updates == (choices * CHOICE + STEPS * 5) * prunable_count(run.model)
 
@@ -62,7 +62,7 @@ def test_straight_through_saves_neither_weight_gradients_nor_optimiser(make_run:
 @pytest.mark.parametrize("name", ["ac/dc", "magnitude"])
 def test_a_schedule_is_charged_moment_by_moment(make_run: MakeRun, name: str) -> None:
     run = make_run("vit", 0.5, "adafactor", regime=regime(name), steps=STEPS)
-    ramp = lay_out(run.regime, run.sparsity, STEPS)
+    ramp = ramp_of(run)
     projections, _, _ = parts(run)
     scales = 3 * projections + optimizer_flops(run.optimizer) * prunable_count(run.model)
     saved = sum(ramp.sparsity_after(step) * scales for step in range(STEPS))
@@ -76,7 +76,7 @@ def test_growth_by_gradient_costs_the_gradients_that_sparse_training_saves(make_
     )
     run = make_run("t5", 0.75, regime=regime("rigl"), steps=STEPS)
     projections, _, _ = parts(run)
-    moves = len(lay_out(run.regime, run.sparsity, STEPS).refreshes)
+    moves = len(ramp_of(run).refreshes)
     assert grown - random == pytest.approx(moves * 0.75 * projections)
 
 
@@ -95,7 +95,7 @@ def test_passes_of_a_sparse_model_are_sparse_but_for_the_weight_gradients(make_r
     run = make_run("decoder", 0.75, regime=spec, steps=STEPS)
     plain = run_flops(make_run("decoder", 0.75, regime=regime("sr-ste"), steps=STEPS)).mask_updates
     projections, forward, backward = parts(run)
-    later = len(lay_out(run.regime, run.sparsity, STEPS).changes) - 1
+    later = len(ramp_of(run).changes) - 1
     first = 3 * projections + forward + backward
     sparse = (0.25 + 0.25 + 1) * projections + forward + backward
     assert run_flops(run).mask_updates - plain == pytest.approx(2 * (first + later * sparse))
@@ -116,8 +116,10 @@ def test_what_is_charged_is_what_the_pruner_asks_for(make_run: MakeRun, name: st
     sparsity = 0.0 if name == "plain" else 0.5
     run = make_run("t5", sparsity, regime=spec, steps=STEPS)
     masks = {tensor: torch.ones(shape, dtype=torch.bool) for tensor, shape in prunable_shapes(run.model).items()}
-    pruner = make_pruner(run.regime, sparsity, masks, STEPS, 0)
-    ramp = lay_out(run.regime, sparsity, STEPS)
+    if run.pruning is None:
+        assert run_flops(run).mask_updates == 0
+        return
+    pruner, ramp = make_pruner(run.pruning, sparsity, masks, STEPS, 0), ramp_of(run)
     assert {step for step in range(STEPS + 1) if pruner.due(step)} == set(ramp.changes)
     asked = {step: pruner.request(step) for step in ramp.changes}
     passes = sum(observing(run, request, step, 1 - ramp.sparsity_after(step - 1)) for step, request in asked.items())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_shapes
-from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.inputs import Inputs
@@ -49,7 +49,7 @@ def test_counts_are_exact_and_zeros_zero_after_every_step(
     make_run: MakeRun, make_loop: MakeLoop, name: str, optimizer: str
 ) -> None:
     run = run_of(make_run, name, optimizer)
-    loop, ramp = make_loop(run), lay_out(run.regime, run.sparsity, run.steps)
+    loop, ramp = make_loop(run), ramp_of(run)
     sizes = {tensor: rows * columns for tensor, (rows, columns) in prunable_shapes(run.model).items()}
     while loop.step < run.steps:
         loop.advance()
@@ -72,7 +72,7 @@ def test_the_state_of_pruned_weights_is_what_the_regime_asks_for(
     make_run: MakeRun, make_loop: MakeLoop, name: str, optimizer: str
 ) -> None:
     run = run_of(make_run, name, optimizer)
-    loop, ramp = make_loop(run), lay_out(run.regime, run.sparsity, run.steps)
+    loop, ramp = make_loop(run), ramp_of(run)
     kept_some = False
     while loop.step < run.steps:
         before = [state.clone() for state in moments(loop)]
@@ -202,7 +202,7 @@ def test_balanced_embeddings_are_pruned_once_and_counted_apart(
     loop = make_loop(run)
     while loop.step < run.steps:
         loop.advance()
-        level = lay_out(run.regime, run.sparsity, run.steps).sparsity_after(loop.step)
+        level = ramp_of(run).sparsity_after(loop.step)
         (embedding,) = loop.model.embeddings().values()
         assert loop.embedding_zeros() == rounded(1 - (1 - level) ** 0.5, embedding.numel())
         assert loop.embedding_zeros() == int((embedding == 0).sum())

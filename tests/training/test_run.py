@@ -14,7 +14,7 @@ from sparsity_lab.errors import DataError
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import zeros_for
-from sparsity_lab.pruning.schedules import lay_out
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import run as run_module
@@ -71,7 +71,7 @@ def test_the_curve_is_measured_where_it_should_be(make_run: MakeRun, trained: Tr
     run = make_run("t5", 0.75)
     record = trained(run)
     assert [point.step for point in record.curve] == [5, 10, 15, 20, 24]
-    ramp = lay_out(run.regime, run.sparsity, run.steps)
+    ramp = ramp_of(run)
     assert [point.sparsity for point in record.curve] == pytest.approx(
         [ramp.sparsity_after(point.step) for point in record.curve], abs=1e-3
     )
@@ -242,7 +242,9 @@ def test_flops_follow_the_mean_density(make_run: MakeRun, optimizer: str) -> Non
     assert of_pruned.dense == run_flops(dense.model_copy(update={"steps": 400})).dense
     assert 0 < of_pruned.mask_updates < 0.1 * of_pruned.dense
     halfway = run_flops(pruned.model_copy(update={"sparsity": 0.375}))
-    density, half_density = (lay_out(pruned.regime, s, 400).mean_density for s in (0.75, 0.375))
+    density, half_density = (
+        ramp_of(run).mean_density for run in (pruned, pruned.model_copy(update={"sparsity": 0.375}))
+    )
     saved, half_saved = of_pruned.dense - of_pruned.sparse, halfway.dense - halfway.sparse
     assert saved / half_saved == pytest.approx((1 - density) / (1 - half_density))
     assert 0 < saved < (1 - density) * of_pruned.dense, "embeddings, head and attention scores stay dense"

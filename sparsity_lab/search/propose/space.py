@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.propose.variants import GAP, RESOLUTION, Method, methods
 from sparsity_lab.search.requests import SPARSITY, Params, Value
-from sparsity_lab.specs.regimes.regime import Dense, Masked, RegimeSpec
+from sparsity_lab.specs.regimes.regime import Masked, RegimeSpec, sparse
 from sparsity_lab.specs.searches import SearchSpec, SpaceSpec
 
 GRID_LEVELS = 4
@@ -105,7 +105,7 @@ class Space:
             SpecError: nothing is left to search.
         """
         known = {name: regimes.get(name, Masked(version=1, method="masked")) for name in spec.regimes}
-        rules = {name: rule for name, rule in known.items() if not isinstance(rule, Dense)}
+        rules = {name: rule for name, regime in known.items() if (rule := sparse(regime)) is not None}
         every = methods(spec.space, rules, coarse=spec.sampler == "grid")
         sizes, data = (tuple(sorted(set(column))) for column in zip(*targets, *smaller, strict=True))
         whole = cls(spec.space, every, feasible, sizes, data)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from sparsity_lab.search.requests import SPARSITY, Params, Value
 from sparsity_lab.specs.regimes.patterns import NofM, Pattern
-from sparsity_lab.specs.regimes.regime import Dynamic, Pruning
+from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, Linear, PluginSchedule
 from sparsity_lab.specs.searches import SpaceSpec, label
 
@@ -37,7 +37,7 @@ class Method:
     """
 
     regime: str
-    rule: Pruning
+    rule: SparseRegime
     pattern: str | None
     allocation: str | None
     space: SpaceSpec
@@ -106,7 +106,7 @@ class Method:
                 return (on_grid(k * RESOLUTION) for k in range(round(1 / RESOLUTION)))
 
 
-def methods(space: SpaceSpec, regimes: Mapping[str, Pruning], *, coarse: bool) -> tuple[Method, ...]:
+def methods(space: SpaceSpec, regimes: Mapping[str, SparseRegime], *, coarse: bool) -> tuple[Method, ...]:
     """Every combination that has a sparsity and a window, if nothing is said of the weights."""
     patterns = [label(one) for one in space.patterns] if space.patterns else [None]
     allocations = [label(one) for one in space.allocations] if space.allocations else [None]

@@ -18,13 +18,13 @@ StateOfPruned = Literal["zeroed", "kept", "reset"]
 
 
 class Dense(SpecFile):
-    """No pruning."""
+    """No pruning: what a run without a sparse regime says of itself."""
 
     kind: Literal["regime"] = "regime"
     method: Literal["dense"]
 
 
-class _Pruning(SpecFile):
+class _SparseRegime(SpecFile):
     kind: Literal["regime"] = "regime"
     pattern: Pattern = Unstructured()
     score: Score = Magnitude()
@@ -33,7 +33,7 @@ class _Pruning(SpecFile):
     start: Start = Scratch()
 
 
-class Masked(_Pruning):
+class Masked(_SparseRegime):
     """Masks are chosen on schedule; pruned weights are zero and get no update."""
 
     method: Literal["masked"]
@@ -51,7 +51,7 @@ class Refresh(Spec):
     """fraction of training after which masks stay"""
 
 
-class StraightThrough(_Pruning):
+class StraightThrough(_SparseRegime):
     """The forward pass sees masked weights, gradients reach all of them (Bengio et al. 2013; SR-STE, Zhou et al. 2021).
 
     Weights under the mask live on and may come back at any choice of masks.
@@ -63,7 +63,7 @@ class StraightThrough(_Pruning):
     refresh: Refresh = Refresh(until=1.0)
 
 
-class Dynamic(_Pruning):
+class Dynamic(_SparseRegime):
     """Dynamic sparse training: at a fixed sparsity the lowest scores are dropped and as many weights grown.
 
     SET grows at random (Mocanu et al. 2018), RigL where the gradient is largest (Evci et al. 2020). The share that
@@ -80,5 +80,10 @@ class Dynamic(_Pruning):
     optimizer_state: StateOfPruned = "zeroed"
 
 
-Pruning = Masked | StraightThrough | Dynamic
-RegimeSpec = Annotated[Dense | Pruning, Field(discriminator="method")]
+SparseRegime = Masked | StraightThrough | Dynamic
+RegimeSpec = Annotated[Dense | SparseRegime, Field(discriminator="method")]
+
+
+def sparse(regime: RegimeSpec) -> SparseRegime | None:
+    """The regime, where it makes weights zero."""
+    return None if isinstance(regime, Dense) else regime

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from sparsity_lab.artifacts.wording import in_words, pattern_of
+from sparsity_lab.results.table import pattern_words, regime_words
+from sparsity_lab.specs.regimes.patterns import Pattern
 from sparsity_lab.specs.regimes.regime import RegimeSpec
 
 
@@ -30,7 +31,7 @@ def regime(method: str = "masked", **fields: Any) -> RegimeSpec:
     ],
 )
 def test_patterns(pattern: dict[str, Any], words: str) -> None:
-    assert pattern_of(regime(pattern=pattern)) == words
+    assert pattern_words(TypeAdapter(Pattern).validate_python(pattern)) == words
 
 
 @pytest.mark.parametrize(
@@ -51,4 +52,4 @@ def test_patterns(pattern: dict[str, Any], words: str) -> None:
     ],
 )
 def test_regimes(found: RegimeSpec, words: str) -> None:
-    assert in_words(found) == words
+    assert regime_words(found) == words

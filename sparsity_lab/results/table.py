@@ -1,17 +1,22 @@
-"""All runs of a study as one Parquet table, for people with pandas, DuckDB or a plotting tool."""
+"""All runs of a study as one Parquet table, for people with pandas, DuckDB or a plotting tool.
+
+A run's regime is told by what its record knows: names of files are not part of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.wording import allocation_of, pattern_of, schedule_of, score_of
+from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.plugins import Plugin
+from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, SparseRegime, StraightThrough, sparse
 from sparsity_lab.specs.runs import FileOrigin
 
 SCHEMA = pa.schema(
@@ -52,6 +57,7 @@ SCHEMA = pa.schema(
         ("data_hash", pa.string()),
     ]
 )
+CHOICES = ("pattern", "score", "allocation", "schedule")
 
 
 def write_table(records: Sequence[RunRecord], path: Path) -> None:
@@ -63,14 +69,11 @@ def write_table(records: Sequence[RunRecord], path: Path) -> None:
 
 def row_of(record: RunRecord) -> dict[str, Any]:
     """A run as one row: its value in every column of the table."""
-    spec, cost, machine = record.spec, record.cost, record.machine
+    spec, cost, machine, regime = record.spec, record.cost, record.machine, sparse(record.spec.regime)
     known = {
         "family": spec.model.family,
         "method": spec.regime.method,
-        "pattern": pattern_of(spec.regime),
-        "score": score_of(spec.regime),
-        "allocation": allocation_of(spec.regime),
-        "schedule": schedule_of(spec.regime),
+        **(dict.fromkeys(CHOICES, "") if regime is None else _choices(regime)),
         "origin": spec.origin.sha256 if isinstance(spec.origin, FileOrigin) else record.origin,
         "seed": spec.seed,
         "width": spec.model.width,
@@ -84,3 +87,49 @@ def row_of(record: RunRecord) -> dict[str, Any]:
         "torch": machine.torch,
     }
     return {name: known.get(name, getattr(record, name, None)) for name in SCHEMA.names}
+
+
+def pattern_words(pattern: Pattern) -> str:
+    """The pattern: `unstructured`, `2:4`, `4x4 blocks`, `rows`."""
+    match pattern:
+        case Unstructured(within=within):
+            return "unstructured" if within == "tensor" else "unstructured in rows"
+        case NofM(n=n, m=m):
+            return f"{'n' if n is None else n}:{m}"
+        case Block(height=height, width=width):
+            return f"{height}x{width} blocks"
+        case Channel(axis=axis):
+            return axis
+        case Plugin(name=name):
+            return name
+        case _:
+            assert_never(pattern)
+
+
+def regime_words(regime: RegimeSpec) -> str:
+    """All five choices that matter most in one line, such as `dynamic (gradient) unstructured, magnitude, static`."""
+    match regime:
+        case Dense():
+            return "dense"
+        case Dynamic(grow=grow):
+            method = f"dynamic ({grow})"
+        case Masked() | StraightThrough():
+            method = regime.method
+        case _:
+            assert_never(regime)
+    pattern, *rest = _choices(regime).values()
+    return ", ".join((f"{method} {pattern}", *rest))
+
+
+def _choices(regime: SparseRegime) -> dict[str, str]:
+    """Pattern, score, allocation and schedule: their kinds, or a plug-in's name."""
+    return {
+        "pattern": pattern_words(regime.pattern),
+        "score": _kind(regime.score.kind, regime.score),
+        "allocation": regime.allocation.kind,
+        "schedule": _kind(regime.schedule.kind, regime.schedule),
+    }
+
+
+def _kind(kind: str, spec: object) -> str:
+    return spec.name if isinstance(spec, Plugin) else kind
