@@ -24,24 +24,28 @@ from projects import (
     finished,
     one_error,
     prepared,
+    program,
     records,
     shared,
     trained,
     under_way,
     until,
     until_gone,
+    without_workers,
     workers_of,
 )
 
-__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]
+__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained", "without_workers"]
+
+pytestmark = pytest.mark.usefixtures("without_workers")
 
 STEPS = ("prepare", "train", "search", "fit", "report", "run")
 ABOUT_A_STUDY = (*STEPS, "plan", "runs list", "runs verify")
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    assert "prepare" in cli(tmp_path, "--help").stdout
-    assert cli(tmp_path, "--version").stdout.strip().count(".") == 2
+    assert "prepare" in program(tmp_path, "--help").stdout
+    assert program(tmp_path, "--version").stdout.strip().count(".") == 2
 
 
 def test_help_starts_without_torch_and_the_like(tmp_path: Path) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from projects import bare, documents, finished, prepared, shared, trained
+import pytest
+from projects import bare, documents, finished, prepared, shared, trained, without_workers
 
-__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]
+__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained", "without_workers"]
+
+
+@pytest.fixture(autouse=True)
+def _without_workers(without_workers: None) -> None:
+    """Commands that a test starts as processes have workers all the same."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ import pytest
 from rich.console import Console
 
 from sparsity_lab.artifacts.paths import RECORD
+from sparsity_lab.cli.main import main
+from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.stages.fit import fit_study
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.sweep.jobs import Event, Failed, Job, Workplace
+from sparsity_lab.sweep.worker import serve
+from sparsity_lab.training.determinism import settled
 
 WORDS = ("sparse", "dense", "mask", "weight", "layer", "prune", "the", "of", "a", "is", "loss", "law")
+RUN_JOBS = "sparsity_lab.sweep.study.run_jobs"
 GRID_RUNS = 19
 """distinct runs of the tiny study's grid, replicates included"""
 
@@ -107,6 +114,35 @@ def edit(root: Path, name: str, **changes: Any) -> None:
     write_spec(root, name, tree)
 
 
+class Here:
+    """What a worker hears and says when it is this process."""
+
+    def __init__(self, jobs: Iterable[Job], on_event: Callable[[Event], None]) -> None:
+        self.jobs, self.on_event = iter(sorted(jobs, key=lambda job: (-job.cost, job.fingerprint))), on_event
+
+    def recv(self) -> Job | None:
+        """The next job; None when there are no more."""
+        return next(self.jobs, None)
+
+    def send(self, event: Event) -> None:
+        """Pass on what the worker tells.
+
+        Raises:
+            SparsityLabError: it tells of a failure that the user can mend.
+            RuntimeError: it tells of another.
+        """
+        self.on_event(event)
+        if isinstance(event, Failed):
+            raise SparsityLabError(event.message) if event.user_error else RuntimeError(event.message)
+
+
+def train_here(jobs: Iterable[Job], place: Workplace, workers: int, on_event: Callable[[Event], None]) -> None:
+    """`run_jobs` with this process as its only worker."""
+    del workers
+    with settled(place.threads):
+        serve(Here(jobs, on_event), place)
+
+
 def space_of(root: Path, study: str = "tiny") -> Workspace:
     """The study as it is written now."""
     return open_workspace(study, root)
@@ -120,8 +156,8 @@ def silent() -> Console:
 def run_all(root: Path, study: str = "tiny") -> None:
     """Every step up to the fit."""
     prepare_study(space_of(root, study), silent())
-    train_study(space_of(root, study), workers=2, console=silent())
-    search_study(space_of(root, study), workers=2, console=silent())
+    train_study(space_of(root, study), workers=1, console=silent())
+    search_study(space_of(root, study), workers=1, console=silent())
     fit_study(space_of(root, study))
 
 
@@ -167,7 +203,21 @@ def command(*arguments: str) -> list[str]:
 
 
 def cli(root: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `sparsity-lab` in a project and expect an exit code."""
+    """Run `sparsity-lab` in a project, in this process, and expect an exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(root)
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "argv", ["sparsity-lab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    done = subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    assert done.returncode == code, f"exit code {done.returncode}, expected {code}:\n{done.stdout}{done.stderr}"
+    return done
+
+
+def program(root: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """As `cli`, in a process of its own."""
     done = subprocess.run(
         command(*arguments), cwd=root, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
@@ -255,7 +305,19 @@ def documents(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished(shared: Path, documents: Path) -> Path:
     """The tiny project with every step up to the fit done; for reading only."""
-    return once(shared / "finished", lambda root: run_all(new_project(root, documents)))
+
+    def make(root: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RUN_JOBS, train_here)
+            run_all(new_project(root, documents))
+
+    return once(shared / "finished", make)
+
+
+@pytest.fixture
+def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains in this process: a worker takes longer to start than a tiny run to train."""
+    monkeypatch.setattr(RUN_JOBS, train_here)
 
 
 @pytest.fixture
