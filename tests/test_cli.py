@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import typer
 from projects import (
     GRID_RUNS,
     bare,
@@ -34,18 +35,37 @@ from projects import (
     without_workers,
     workers_of,
 )
+from ruamel.yaml import YAML
+
+from sparsity_lab.artifacts.paths import STEPS
+from sparsity_lab.cli.main import app
 
 __all__ = ["bare", "documents", "finished", "prepared", "shared", "trained", "without_workers"]
 
 pytestmark = pytest.mark.usefixtures("without_workers")
 
-STEPS = ("prepare", "train", "search", "fit", "report", "run")
-ABOUT_A_STUDY = (*STEPS, "plan", "runs list", "runs verify")
+ROOT = Path(__file__).parents[1]
+ABOUT_A_STUDY = (*STEPS, "run", "plan", "runs list", "runs verify")
 
 
 def test_help_and_version(tmp_path: Path) -> None:
     assert "prepare" in program(tmp_path, "--help").stdout
     assert program(tmp_path, "--version").stdout.strip().count(".") == 2
+
+
+def test_help_dvc_and_run_name_the_same_steps_in_the_same_order(trained: Path) -> None:
+    helps = [typer.main.get_command(app).commands[step].help for step in STEPS]  # type: ignore[attr-defined]
+    assert [told.partition(":")[0] for told in helps] == [f"Step {number}" for number in range(1, len(STEPS) + 1)]
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert {name: stage["do"]["desc"] for name, stage in stages.items()} == dict(STEPS)
+    assert list(stages) == list(STEPS)
+    seconds = {"measure": " --seconds 30"}
+    commands = [f"sparsity-lab {step} ${{key}}{seconds.get(step, '')}" for step in STEPS]
+    assert [stage["do"]["cmd"] for stage in stages.values()] == commands
+    cli(trained, "run", "tiny", "--seconds", "1")
+    told = json.loads((trained / "reports/tiny/report.json").read_bytes())
+    assert told["commands"] == ["make repro", *(f"sparsity-lab {step} tiny" for step in STEPS)]
+    assert (trained / "hardware/tiny.json").is_file()
 
 
 def test_help_starts_without_torch_and_the_like(tmp_path: Path) -> None:
@@ -79,7 +99,7 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(bare: Path, what
     assert "tiny" in message
 
 
-@pytest.mark.parametrize("what", ["train", "search", "fit", "report"])
+@pytest.mark.parametrize("what", [step for step in STEPS if step != "prepare"])
 def test_a_step_before_its_data_names_the_command(bare: Path, what: str) -> None:
     message = one_error(cli(bare, what, "tiny", code=2))
     assert message.endswith("does not exist yet; make it with: sparsity-lab prepare tiny")

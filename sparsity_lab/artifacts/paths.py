@@ -1,9 +1,23 @@
-"""Every file and folder name of the project, as pure functions of a root and a study's name."""
+"""The steps of a study, and every file and folder name of the project as a pure function of a root and its name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+STEPS: Mapping[str, str] = MappingProxyType(
+    {
+        "prepare": "source -> tokens or images -> Parquet shards and manifest",
+        "measure": "seconds of dense and sparse arithmetic on this machine, for the study's models",
+        "train": "the runs of the grid that no store has",
+        "search": "Optuna looks for the optimal sparsity of each data budget",
+        "fit": "scaling laws with their uncertainty and held-out error",
+        "report": "figures and the page that a manager can read",
+    }
+)
+"""what a study goes through, in order, and what each is about: the stages of dvc.yaml, and a command each"""
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"

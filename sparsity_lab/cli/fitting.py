@@ -109,7 +109,7 @@ def fit(
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Step 4: fit scaling laws to all finished runs of a study, or to runs from anywhere.
+    """Step 5: fit scaling laws to all finished runs of a study, or to runs from anywhere.
 
     A study without further options does the study's own step: it fits the forms that its spec names, and writes them
     below laws/. With options, or for files, nothing is written but what --out and --plots ask for.

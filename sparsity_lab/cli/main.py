@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from sparsity_lab import __version__
-from sparsity_lab.cli import advise, compare, law, measure, runs, search, specs, steps, weights
-from sparsity_lab.cli.options import LOOK, ORDER, STEPS, JsonOption
+from sparsity_lab.artifacts.paths import STEPS
+from sparsity_lab.cli import advise, compare, law, runs, search, specs, steps, weights
+from sparsity_lab.cli.options import LOOK, OF_STEPS, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
 
@@ -21,8 +22,9 @@ class _InOrder(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Names for `--help`."""
         names = super().list_commands(ctx)
-        steps = iter(name for name in ORDER if name in names)
-        return [next(steps) if name in ORDER else name for name in names]
+        ordered = (*STEPS, "run")
+        steps = iter(ordered)
+        return [next(steps) if name in ordered else name for name in names]
 
 
 app = typer.Typer(
@@ -31,17 +33,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="When does weight sparsity pay? From specs to runs, law and report.\n\n"
-    "A study goes through five steps, each of which does only what is missing: "
-    "[b]prepare[/b] → [b]train[/b] → [b]search[/b] → [b]fit[/b] → [b]report[/b]. "
-    "[b]dvc repro[/b] runs them all for the studies in params.yaml. "
-    "[b]measure[/b], [b]compare[/b] and [b]advise[/b] say what sparsity costs here, and whether it pays.",
+    f"A study goes through steps, each of which does only what is missing: {' → '.join(f'[b]{s}[/b]' for s in STEPS)}. "
+    "[b]run[/b] takes them all, and [b]dvc repro[/b] does so for the studies in params.yaml. "
+    "[b]compare[/b] and [b]advise[/b] say whether sparsity pays.",
 )
 app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
 app.add_typer(law.app, name="law", rich_help_panel=LOOK)
 app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
-app.add_typer(search.app, name="search", rich_help_panel=STEPS)
+app.add_typer(search.app, name="search", rich_help_panel=OF_STEPS)
 steps.add_to(app)
-measure.add_to(app)
 compare.add_to(app)
 weights.add_to(app)
 advise.add_to(app)

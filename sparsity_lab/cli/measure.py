@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 import typer
 
 from sparsity_lab.cli import numbers
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, open_study
+from sparsity_lab.cli.options import JsonOption, RootOption, open_study
 
 if TYPE_CHECKING:
     from sparsity_lab.specs.hardware import ProductFormat
 
 Name = TypeVar("Name", bound=str)
 SPARSE: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(rich_help_panel=LOOK)(measure)
 
 
 def measure(
@@ -54,7 +49,7 @@ def measure(
     again: Annotated[bool, typer.Option("--again", help="Measure even where this was measured here before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
+    """Step 2: time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
     from sparsity_lab.console.measure import draw_profile, profile_text
     from sparsity_lab.specs.hardware import ProductType
     from sparsity_lab.stages.measure import measure_shapes, measure_study

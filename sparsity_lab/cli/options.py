@@ -21,9 +21,7 @@ WorkersOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the texts: en or ja.")]
 
-ORDER = ("prepare", "train", "search", "fit", "report", "run")
-"""steps, as a study goes through them"""
-STEPS = "The steps of a study"
+OF_STEPS = "The steps of a study"
 LOOK = "Look"
 
 

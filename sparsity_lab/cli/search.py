@@ -1,4 +1,4 @@
-"""`sparsity-lab search …`: step 3 of a study, and looks at a search that runs or has ended.
+"""`sparsity-lab search …`: step 4 of a study, and looks at a search that runs or has ended.
 
 The type of a context is click's or typer's own, by typer's version: `Any` here.
 """
@@ -29,7 +29,7 @@ class _RunsByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunsByDefault,
     no_args_is_help=True,
-    help="Step 3: find the optimal sparsity of each budget with Optuna; look at a search.\n\n"
+    help="Step 4: find the optimal sparsity of each budget with Optuna; look at a search.\n\n"
     "[b]sparsity-lab search STUDY[/b] is short for [b]search run STUDY[/b]; a study called run, status or best needs "
     "the long form.",
 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import search
 from sparsity_lab.cli.fitting import fit
+from sparsity_lab.cli.measure import measure
 from sparsity_lab.cli.options import (
     LOOK,
-    STEPS,
+    OF_STEPS,
     JsonOption,
     LanguageOption,
     RootOption,
@@ -24,8 +27,8 @@ from sparsity_lab.cli.options import (
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(rich_help_panel=LOOK)(plan)
-    for step in (prepare, train, fit, report, run):
-        app.command(rich_help_panel=STEPS)(step)
+    for step in (prepare, measure, train, fit, report, run):
+        app.command(rich_help_panel=OF_STEPS)(step)
 
 
 def plan(
@@ -51,24 +54,34 @@ def prepare(study: StudyArgument, root: RootOption = Path()) -> None:
 
 
 def train(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
-    """Step 2: train the runs of the grid that no store has."""
+    """Step 3: train the runs of the grid that no store has."""
     from sparsity_lab.stages.train import train_study
 
     train_study(open_study(study, root), workers=workers)
 
 
 def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:
-    """Step 5: draw the plots and write reports/STUDY: index.html, index.md, report.json."""
+    """Step 6: draw the plots and write reports/STUDY: index.html, index.md, report.json."""
     from sparsity_lab.stages.report import report_study
 
     written = report_study(open_study(study, root), language)
     typer.echo(f"{written.headline}\n{written.index}")
 
 
-def run(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
-    """All five steps in order, without DVC."""
-    prepare(study, root)
-    train(study, root, workers)
-    search.run(study, root, workers)
-    fit([study], root=root)
-    report(study, root)
+def run(
+    study: StudyArgument,
+    root: RootOption = Path(),
+    workers: WorkersOption = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="That measuring may take.")] = 30.0,
+) -> None:
+    """All steps in order, without DVC."""
+    take = {
+        "prepare": lambda: prepare(study, root),
+        "measure": lambda: measure(study, root, seconds=seconds),
+        "train": lambda: train(study, root, workers),
+        "search": lambda: search.run(study, root, workers),
+        "fit": lambda: fit([study], root=root),
+        "report": lambda: report(study, root),
+    }
+    for step in STEPS:
+        take[step]()

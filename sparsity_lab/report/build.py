@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.plots.style import save
@@ -117,8 +118,7 @@ def _draw(drawn: Sequence[Picture], folder: Path, words: Words) -> tuple[list[Pl
 
 def _commands(study: str) -> tuple[str, ...]:
     name = shlex.quote(study)
-    steps = ("prepare", "train", "search", "fit", "measure", "report")
-    return ("make repro", *(f"sparsity-lab {step} {name}" for step in steps))
+    return ("make repro", *(f"sparsity-lab {step} {name}" for step in STEPS))
 
 
 def _facts(evidence: Evidence) -> dict[str, tuple[tuple[str, str], ...]]:

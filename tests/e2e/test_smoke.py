@@ -11,19 +11,19 @@ import pytest
 from checkouts import checkout, commit, dvc, run
 from projects import contents, once, results
 
+from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.studies import StudySpec
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("prepare", "train", "search", "fit", "report")
 RESULTS = ("data", "runs", "search", "laws", "reports", "metrics")
 
 
 def run_smoke(root: Path) -> None:
     checkout(root, "smoke")
     said = dvc(root, "repro")
-    for stage in STAGES:
+    for stage in STEPS:
         assert f"Running stage '{stage}@smoke'" in said
     commit(root, "results")
 
