@@ -12,10 +12,10 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test check smoke bench doctor clean
+.PHONY: help env repro test test-fast check smoke bench doctor clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: ## create or repair .venv; nothing to do while pyproject.toml and constraints.txt stay the same
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 $(BIN)/python); do \
@@ -32,8 +32,11 @@ env: ## create or repair .venv; nothing to do while pyproject.toml and constrain
 repro: env ## run every study of params.yaml: specs -> runs -> law, plots, report
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
 
-test: env ## run all tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+test: env ## run all tests, two at a time, and name the twenty slowest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations=20 $(ARGS)
+
+test-fast: env ## run the tests that are not marked slow: for between two edits
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
 check: env ## lint, format, types, floors and changelog; changes nothing
 	$(BIN)/ruff check .

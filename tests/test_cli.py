@@ -233,6 +233,7 @@ def test_a_tampered_record_is_found(trained: Path) -> None:
     assert name in one_error(cli(trained, "runs", "verify", "tiny", code=2))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
     edit(prepared, "studies/tiny", grid__data=[30_000_000])
     sweep = subprocess.Popen(

@@ -107,6 +107,7 @@ def test_unpacking_the_data(disk: Disk, project: Path) -> None:
     assert "2 trained now" in cli(project, "train", "tiny", "--workers", "1").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["search", "fit"])
 def test_later_steps(disk: Disk, finished: Path, step: str) -> None:
     project = shutil.copytree(finished, disk.root / "project")
@@ -137,6 +138,7 @@ def test_the_searchs_storage(disk: Disk, finished: Path) -> None:
     assert (project / "search/tiny.json").read_bytes() == (finished / "search/tiny.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_checkpoints(disk: Disk, tmp_path: Path, text_data: Path, make_run: Callable[..., RunSpec]) -> None:
     run = make_run("t5", sparsity=0.5, steps=60)
     job = job_of(fingerprint(run, read_manifest(text_data).content_hash), run)

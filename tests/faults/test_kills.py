@@ -25,6 +25,8 @@ from projects import (
     write_spec,
 )
 
+pytestmark = pytest.mark.slow
+
 SEED = 20
 
 
@@ -93,7 +95,6 @@ def test_a_sweep_that_is_killed_when_the_dense_run_is_there_that_others_start_fr
     assert not list((prepared / ".sparsity-lab").glob("scratch/*"))
 
 
-@pytest.mark.slow
 def test_dvc_that_is_killed_again_and_again(tmp_path: Path, documents: Path, finished: Path) -> None:
     root = checkout(new_project(tmp_path / "project", documents), "tiny")
     seen: dict[str, tuple[bytes, int]] = {}

@@ -17,6 +17,8 @@ from sparsity_lab.laws import (
 )
 from sparsity_lab.laws.questions.next_runs import choose
 
+pytestmark = pytest.mark.slow
+
 NOISE = 0.004
 
 

@@ -23,6 +23,8 @@ from sparsity_lab.report.language import words_in
 from sparsity_lab.report.render import Page, Plate, render_html
 from sparsity_lab.report.whatif import what_if
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 PROCESSOR = "Some CPU"
 LOADERS = {"link", "iframe", "object", "embed", "base", "audio", "video", "source"}

@@ -12,6 +12,8 @@ from decided import counsel
 
 from sparsity_lab.report.build import build_report
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '</script><script>document.title = "pwned"</script><img src=x onerror=alert(1)>'
 
 

@@ -20,6 +20,8 @@ from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
 from sparsity_lab.report.language import words_in
 from sparsity_lab.report.whatif import law_terms, what_if
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "frantar": setting("frantar", profile()),
     "frantar, measured steps, little data": setting(

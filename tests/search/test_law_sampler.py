@@ -59,6 +59,7 @@ def play(study: optuna.Study, trials: int, space: dict[str, BaseDistribution] = 
     return [trial.params for trial in study.trials]
 
 
+@pytest.mark.slow
 class TestAsASampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     """Optuna's own conformance tests, with parameters that the law knows and others."""
 

@@ -23,6 +23,8 @@ from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Outcome, Proposal
 
+pytestmark = pytest.mark.slow
+
 STUDY = "a study"
 SMALL = {"budgets": ONE, "trials": 6}
 

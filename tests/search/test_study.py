@@ -18,6 +18,8 @@ from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.study import SearchProgress
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).parents[1] / "support"
 
 

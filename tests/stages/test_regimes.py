@@ -22,6 +22,8 @@ from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import grid_records, train_study
 from sparsity_lab.sweep.scratch import claim
 
+pytestmark = pytest.mark.slow
+
 BLOCK = {"regimes": ["pretrained"], "dense": [6144], "sparsity": [0.5, 0.75], "data": [1024]}
 GRID = {"nonzero": [1536], "data": [1024, 2048], "regimes": ["gradual", "rigl"], "replicates": []}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from projects import silent
 
 from sparsity_lab.artifacts.paths import Layout
@@ -16,6 +17,8 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.scratch import clear_scratch
 from sparsity_lab.sweep.study import complete
+
+pytestmark = pytest.mark.slow
 
 MakeRun = Callable[..., RunSpec]
 HARSH = StopRule(

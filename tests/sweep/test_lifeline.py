@@ -13,7 +13,7 @@ import pytest
 from projects import alive, command, edit, environment, under_way, until, until_gone, workers_of
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
-pytestmark = LINUX
+pytestmark = [pytest.mark.slow, LINUX]
 
 
 def start(root: Path) -> subprocess.Popen[bytes]:

@@ -25,6 +25,8 @@ from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.local import MAXIMUM_DEATHS, run_jobs
 from sparsity_lab.sweep.study import job_of
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., RunSpec]
 
 

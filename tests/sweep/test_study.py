@@ -19,6 +19,8 @@ from sparsity_lab.stages.train import train_study
 from sparsity_lab.sweep.jobs import Workplace
 from sparsity_lab.sweep.study import complete
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., RunSpec]
 
 
