@@ -30,7 +30,7 @@ from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.jobs import Event, Failed, Job, Workplace
 from sparsity_lab.sweep.worker import serve
-from sparsity_lab.training.determinism import settled
+from sparsity_lab.training.determinism import deterministic
 
 WORDS = ("sparse", "dense", "mask", "weight", "layer", "prune", "the", "of", "a", "is", "loss", "law")
 RUN_JOBS = "sparsity_lab.sweep.study.run_jobs"
@@ -139,7 +139,7 @@ class Here:
 def train_here(jobs: Iterable[Job], place: Workplace, workers: int, on_event: Callable[[Event], None]) -> None:
     """`run_jobs` with this process as its only worker."""
     del workers
-    with settled(place.threads):
+    with deterministic(place.threads):
         serve(Here(jobs, on_event), place)
 
 
