@@ -37,7 +37,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, form_named, optimal_sparsity, training_flops
-from sparsity_lab.search.answer.curve import Points, fit_curve, scatter
+from sparsity_lab.search.answer.curve import LossPoints, fit_curve, scatter
 from sparsity_lab.search.propose.law_sampler import LawSampler
 from sparsity_lab.search.propose.targets import Targets
 
@@ -149,7 +149,7 @@ def curve_optima(studies: Sequence[optuna.Study], rng: np.random.Generator) -> n
     points = []
     for study in studies:
         rows = np.array([(trial.params["sparsity"], trial.value) for trial in study.get_trials(deepcopy=False)])
-        points.append(Points(*rows[np.argsort(rows[:, 0])].T))
+        points.append(LossPoints(*rows[np.argsort(rows[:, 0])].T))
     noise, _ = scatter(points)
     return np.array([fit_curve(one, noise, np.ones(2), rng).optimum for one in points])
 

@@ -21,7 +21,7 @@ from optuna.distributions import FloatDistribution
 
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
-from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
+from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
@@ -102,9 +102,9 @@ def proposal(slot: int) -> Proposal:
     return Proposal(slot, "sampler", {"sparsity": 0.5}, SPACE)
 
 
-def nothing(entries: Sequence[StoredTrial]) -> list[Outcome]:
+def nothing(entries: Sequence[StoredTrial]) -> list[TrialOutcome]:
     """The objective."""
-    return [Outcome((0.0,), {}) for _ in entries]
+    return [TrialOutcome((0.0,), {}) for _ in entries]
 
 
 if __name__ == "__main__":

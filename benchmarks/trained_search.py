@@ -31,7 +31,7 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.laws import Law, Runs, fit, optimal_sparsity, training_flops
 from sparsity_lab.results.noise import seed_noise
-from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
+from sparsity_lab.search.answer.curve import LossCurve, LossPoints, fit_curve
 from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
@@ -102,7 +102,7 @@ class Reference:
         noise: nats.
     """
 
-    curves: tuple[Curve, ...]
+    curves: tuple[LossCurve, ...]
     noise: float
 
     def told(self, optima: Sequence[float]) -> tuple[float, float]:
@@ -130,7 +130,7 @@ def reference_of(study: Trained, seeds: int) -> Reference:
         ]
         rows = [(one.sparsity, one.loss) for one in study.made(asks) if isinstance(one, RunRecord) and one.finished]
         S, losses = np.array(sorted(rows)).T
-        curve = fit_curve(Points(S, losses), study.noise, np.ones(2000), np.random.default_rng(0))
+        curve = fit_curve(LossPoints(S, losses), study.noise, np.ones(2000), np.random.default_rng(0))
         bottom, top = np.quantile(curve.optima, TAILS)
         print(f"reference, budget {budget:g}: S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})", flush=True)
         curves.append(curve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sparsity_lab.artifacts.records import RunRecord
@@ -29,7 +29,12 @@ def seed_noise(records: Iterable[RunRecord]) -> SeedNoise | None:
     for record in records:
         if record.finished:
             groups[record.spec.model_copy(update={"seed": 0})].append(record.loss)
-    repeated = [losses for losses in groups.values() if len(losses) > 1]
+    return pooled_noise(groups.values())
+
+
+def pooled_noise(groups: Iterable[Sequence[float]]) -> SeedNoise | None:
+    """Pool the variance within groups of losses; None where no group has two."""
+    repeated = [losses for losses in groups if len(losses) > 1]
     degrees = sum(len(losses) - 1 for losses in repeated)
     if not degrees:
         return None
@@ -37,6 +42,6 @@ def seed_noise(records: Iterable[RunRecord]) -> SeedNoise | None:
     return SeedNoise(math.sqrt(squares / degrees), len(repeated), degrees)
 
 
-def _squares(losses: list[float]) -> float:
+def _squares(losses: Sequence[float]) -> float:
     mean = sum(losses) / len(losses)
     return sum((loss - mean) ** 2 for loss in losses)

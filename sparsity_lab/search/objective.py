@@ -8,9 +8,9 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import TrialRecord
-from sparsity_lab.search.requests import Multiplier, RunRequest
+from sparsity_lab.search.requests import RunMultiplier, RunRequest
 from sparsity_lab.search.stopping import recovery_of
-from sparsity_lab.search.storage.trials import Outcome, StoredTrial
+from sparsity_lab.search.storage.trials import StoredTrial, TrialOutcome
 from sparsity_lab.specs.choices import SearchObjective
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -30,25 +30,25 @@ class Judge:
     """
 
     spec: SearchSpec
-    multiplier: Multiplier
+    multiplier: RunMultiplier
     seconds_per_item: PerItem | None = None
-    inference: Multiplier | None = None
+    inference: RunMultiplier | None = None
 
-    def outcome(self, ask: RunRequest, made: RunRecord | Stopped) -> Outcome:
+    def outcome(self, ask: RunRequest, made: RunRecord | Stopped) -> TrialOutcome:
         """What is remembered of a run that was asked for."""
         known: dict[str, object] = {"flops": self.flops(ask)}
         if isinstance(made, Stopped):
             share = {"flops": self.flops(ask) * made.step / made.steps, "reason": made.reason}
             measured = {"sparsity": ask.sparsity, "nonzero": ask.nonzero, "data": ask.data}
-            return Outcome(None, {**measured, "state": "stopped", "loss": None, **share})
+            return TrialOutcome(None, {**measured, "state": "stopped", "loss": None, **share})
         known |= {"sparsity": made.sparsity, "nonzero": made.nonzero, "data": made.data}
         if not made.finished:
             failed = {"state": "diverged", "loss": None, "reason": made.reason}
-            return Outcome(None, {**known, **failed}, made.model_dump_json())
+            return TrialOutcome(None, {**known, **failed}, made.model_dump_json())
         if self.spec.stopping and made.curve:
             known |= {"end": made.curve[-1].loss, "recovery": recovery_of(made).model_dump(mode="json")}
         values = tuple(self._value(objective, ask, made.loss) for objective in self.spec.objectives)
-        return Outcome(values, {**known, "state": "finished", "loss": made.loss}, made.model_dump_json())
+        return TrialOutcome(values, {**known, "state": "finished", "loss": made.loss}, made.model_dump_json())
 
     def flops(self, ask: RunRequest) -> float:
         """Training FLOPs of a whole run under the search's cost: 6 N D m(S)."""

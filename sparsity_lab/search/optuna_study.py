@@ -16,12 +16,12 @@ from typing import Any
 
 from sparsity_lab.artifacts.searches import Source
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
-from sparsity_lab.search.answer.conclude import Target
 from sparsity_lab.search.answer.training_set import PriorRun, observations, relative, runs_of, targets_of
 from sparsity_lab.search.objective import PerItem, request_of
 from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
-from sparsity_lab.search.propose.space import Choice, Feasible, Space
-from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunRequest
+from sparsity_lab.search.propose.space import Feasible, Space, TrialChoice
+from sparsity_lab.search.propose.targets import Target
+from sparsity_lab.search.requests import SPARSITY, Params, RunMultiplier, RunRequest
 from sparsity_lab.search.stopping import STOPPABLE, rule_from
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial
 from sparsity_lab.specs.regimes.regime import RegimeSpec
@@ -51,7 +51,7 @@ class SearchContext:
     feasible: Feasible = lambda _, __: True
     earlier: tuple[PriorRun, ...] = ()
     seconds_per_item: PerItem | None = None
-    inference: Multiplier | None = None
+    inference: RunMultiplier | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class OptunaStudy:
     spec: SearchSpec
     asked: tuple[Target, ...]
     ground: SearchContext
-    multiplier: Multiplier
+    multiplier: RunMultiplier
     fingerprint: Fingerprint
     noise: float | None
     played: list[list[StoredTrial]] = field(default_factory=list)
@@ -137,7 +137,7 @@ class OptunaStudy:
             planned.append(self.proposal(slot, "sampler", choice, self._seed(choice, planned)))
         return planned
 
-    def proposal(self, slot: int, source: Source, choice: Choice, seed: int = 0) -> Proposal:
+    def proposal(self, slot: int, source: Source, choice: TrialChoice, seed: int = 0) -> Proposal:
         """A trial with all that decides its run."""
         ask = RunRequest.of(choice.nonzero, choice.data_dense, choice.params, self.multiplier, seed)
         rule = self._rule(ask) if source in STOPPABLE else None
@@ -148,7 +148,7 @@ class OptunaStudy:
         }
         return Proposal(slot, source, choice.asked, choice.distributions, facts)
 
-    def _seed(self, choice: Choice, planned: Sequence[Proposal]) -> int:
+    def _seed(self, choice: TrialChoice, planned: Sequence[Proposal]) -> int:
         """0; for the law sampler, which asks for a point again to know its loss better, the first that is new."""
         if self.spec.sampler != "law":
             return 0
@@ -174,14 +174,14 @@ class OptunaStudy:
         return "/".join(f"{one.nonzero}x{one.data_dense}" for one in self.asked)
 
     @cached_property
-    def _anchors(self) -> list[tuple[Source, Choice, int]]:
+    def _anchors(self) -> list[tuple[Source, TrialChoice, int]]:
         """The dense run of every N and budget."""
         return [("dense", given(self.space, one.nonzero, one.data_dense, {SPARSITY: 0.0}), 0) for one in self.asked]
 
     @cached_property
-    def _grid(self) -> list[tuple[Source, Choice, int]]:
+    def _grid(self) -> list[tuple[Source, TrialChoice, int]]:
         """The grid's runs that are runs of the search too, dense ones of the first seed apart."""
-        found: dict[str, tuple[Source, Choice, int]] = {}
+        found: dict[str, tuple[Source, TrialChoice, int]] = {}
         for target in self.asked:
             for one in self.ground.earlier:
                 if one.nonzero != target.nonzero or (one.params[SPARSITY], one.seed) == (0.0, 0):

@@ -10,10 +10,10 @@ from typing import Any
 SPARSITY = "sparsity"
 """name of the parameter that every trial has"""
 
-Value = float | str
-Params = Mapping[str, Value]
+ParameterValue = float | str
+Params = Mapping[str, ParameterValue]
 """what a run is asked for, by name: sparsity, regime, pattern, allocation, start, end, learning_rate_factor"""
-Multiplier = Callable[[int, Params], float]
+RunMultiplier = Callable[[int, Params], float]
 """m: cost of a training step of N non-zero weights relative to a dense model with as many (SCIENCE.md, section 4)"""
 
 
@@ -27,11 +27,11 @@ class RunRequest:
     """the budget as data: what a dense model of N weights sees for the same cost"""
     data: int
     """D_S = D_dense / m(S), what this run is given"""
-    settings: tuple[tuple[str, Value], ...]
+    settings: tuple[tuple[str, ParameterValue], ...]
     seed: int = 0
 
     @classmethod
-    def of(cls, nonzero: int, data_dense: int, params: Params, multiplier: Multiplier, seed: int = 0) -> RunRequest:
+    def of(cls, nonzero: int, data_dense: int, params: Params, multiplier: RunMultiplier, seed: int = 0) -> RunRequest:
         """The run of these parameters that costs as much as the budget.
 
         Raises:
@@ -40,7 +40,7 @@ class RunRequest:
         return cls(nonzero, data_dense, data_at(nonzero, data_dense, params, multiplier), tuple(params.items()), seed)
 
     @property
-    def params(self) -> dict[str, Value]:
+    def params(self) -> dict[str, ParameterValue]:
         """What is asked for, by name."""
         return dict(self.settings)
 
@@ -59,7 +59,7 @@ class RunRequest:
         return cls(**{**stored, "settings": tuple(stored["settings"].items())})
 
 
-def data_at(nonzero: int, data_dense: int, params: Params, multiplier: Multiplier) -> int:
+def data_at(nonzero: int, data_dense: int, params: Params, multiplier: RunMultiplier) -> int:
     """D_S = D_dense / m(S), at least 1: the training tokens or images that a pruned run gets at the budget's cost.
 
     Raises:

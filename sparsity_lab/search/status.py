@@ -12,7 +12,7 @@ from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
-from sparsity_lab.search.requests import Multiplier, RunRequest
+from sparsity_lab.search.requests import RunMultiplier, RunRequest
 from sparsity_lab.search.storage.backends import place_of
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
@@ -46,7 +46,7 @@ def read_status(
     study: str,
     spec: SearchSpec,
     data_unit: DataUnit,
-    multiplier: Multiplier,
+    multiplier: RunMultiplier,
     storage: str | Path,
     *,
     fingerprint: Fingerprint,

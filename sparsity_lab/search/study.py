@@ -15,17 +15,18 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.answer.conclude import Target, conclude
+from sparsity_lab.search.answer.conclude import conclude
 from sparsity_lab.search.answer.repeats import repeats_wanted
 from sparsity_lab.search.answer.training_set import answers, observations, targets_of
 from sparsity_lab.search.objective import Judge, record_of, report, request_of
 from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
-from sparsity_lab.search.propose.space import Choice
-from sparsity_lab.search.requests import SPARSITY, Multiplier, RunRequest
+from sparsity_lab.search.propose.space import TrialChoice
+from sparsity_lab.search.propose.targets import Target
+from sparsity_lab.search.requests import SPARSITY, RunMultiplier, RunRequest
 from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
-from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
+from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -57,7 +58,7 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     study: str,
     spec: SearchSpec,
     data_unit: DataUnit,
-    multiplier: Multiplier,
+    multiplier: RunMultiplier,
     evaluate: Evaluate,
     storage: str | Path,
     *,
@@ -156,7 +157,7 @@ class Search:
         cls,
         study: str,
         spec: SearchSpec,
-        multiplier: Multiplier,
+        multiplier: RunMultiplier,
         evaluate: Evaluate,
         fingerprint: Fingerprint,
         ground: SearchContext,
@@ -185,7 +186,7 @@ class Search:
         if self.spec.repeats is not None:
             yield from self._repeat(player, turns)
 
-    def run(self, entries: Sequence[StoredTrial]) -> list[Outcome]:
+    def run(self, entries: Sequence[StoredTrial]) -> list[TrialOutcome]:
         """The outcomes of trials; each run is evaluated once, all in one call."""
         made = self._made(entries)
         return [self.judge.outcome(request_of(entry), one) for entry, one in zip(entries, made, strict=True)]
@@ -261,7 +262,7 @@ class Search:
             course.proposal(
                 len(done) + number,
                 "repeat",
-                Choice(one.nonzero, one.data_dense, params, {SPARSITY: params[SPARSITY]}, {}),
+                TrialChoice(one.nonzero, one.data_dense, params, {SPARSITY: params[SPARSITY]}, {}),
                 seed,
             )
             for number, (one, params, seed) in enumerate(found)

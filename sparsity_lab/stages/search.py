@@ -56,7 +56,7 @@ def search_study(
     with present(space.layout.lock(f"search-{space.name}")) as alone:
         spec = space.study.spec.search
         place = location(space, storage)
-        result = None if spec is None else _Search(space, spec, place, workers, share, console).run()
+        result = None if spec is None else _StudySearch(space, spec, place, workers, share, console).run()
         if alone():  # the last process of the search to leave tidies up
             Store(home).keep_only(_wanted(result, home), space.layout.archive)
             clear_scratch(space.layout, home, _given_up(result))
@@ -65,7 +65,7 @@ def search_study(
     return result
 
 
-class _Search:
+class _StudySearch:
     """What joins the search to the store and the workers."""
 
     def __init__(  # noqa: PLR0917

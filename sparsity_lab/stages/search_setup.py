@@ -18,7 +18,7 @@ from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, tra
 from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import SearchContext
-from sparsity_lab.search.requests import SPARSITY, Multiplier, Params, RunRequest, Value
+from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params, RunMultiplier, RunRequest
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.hardware import HardwareProfile
@@ -71,11 +71,13 @@ class RunRequests:
             return False
         return True
 
-    def cost(self, profile: HardwareProfile | None) -> Multiplier:
+    def cost(self, profile: HardwareProfile | None) -> RunMultiplier:
         """The multiplier of the search's cost, by N and parameters: the schedule is that of the trial."""
 
         @cache
-        def of(nonzero: int, regime: str, start: Value | None, end: Value | None) -> Callable[[float], float]:
+        def of(
+            nonzero: int, regime: str, start: ParameterValue | None, end: ParameterValue | None
+        ) -> Callable[[float], float]:
             window = {name: at for name, at in (("start", start), ("end", end)) if at is not None}
             rule = regime_of(self.study, self.point(nonzero, {SPARSITY: 0.5, "regime": regime, **window}, 1))
             table = None
@@ -90,14 +92,14 @@ class RunRequests:
             float(params[SPARSITY])
         )
 
-    def params(self, planned: PlannedRun) -> dict[str, Value] | None:
+    def params(self, planned: PlannedRun) -> dict[str, ParameterValue] | None:
         """How the search would ask for a run of the grid; None where its space has no such run."""
         point = planned.point
         if point.sparsity == 0:
             return {SPARSITY: 0.0}
         if point.regime not in self.spec.regimes:
             return None
-        found: dict[str, Value] = {SPARSITY: point.sparsity}
+        found: dict[str, ParameterValue] = {SPARSITY: point.sparsity}
         if len(self.spec.regimes) > 1:
             found["regime"] = point.regime
         for name, options in (("pattern", self.spec.space.patterns), ("allocation", self.spec.space.allocations)):
@@ -114,7 +116,7 @@ class RunRequests:
 
 def ground_of(
     space: Workspace, questions: RunRequests, records: dict[str, RunRecord], name: Callable[[RunSpec], str]
-) -> tuple[SearchContext, Multiplier]:
+) -> tuple[SearchContext, RunMultiplier]:
     """What the search stands on, and m.
 
     Args:
@@ -154,7 +156,7 @@ def _earlier(
     return found
 
 
-def _inference(profile: HardwareProfile) -> Multiplier:
+def _inference(profile: HardwareProfile) -> RunMultiplier:
     """Seconds a token or image: those of the dense model of the same shapes, times what sparsity makes of them.
 
     Raises:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
-from sparsity_lab.search.answer.by_law import LawOptimum, optima
+from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Targets
 
@@ -30,33 +30,33 @@ def surface(noise: float = 0.003) -> Surface:
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[LawOptimum]:
-    return optima(surface(), TARGETS, 0.9)
+def answers() -> list[Optimum]:
+    return optima_by_law(surface(), TARGETS, 0.9)
 
 
-def test_one_answer_for_each_budget_and_it_is_right(answers: list[LawOptimum]) -> None:
+def test_one_answer_for_each_budget_and_it_is_right(answers: list[Optimum]) -> None:
     truth = optimal_sparsity(T5, N, BUDGETS, COST, highest=0.9)
-    assert [answer.optimum for answer in answers] == pytest.approx(truth.tolist(), abs=0.05)
+    assert [answer.sparsity for answer in answers] == pytest.approx(truth.tolist(), abs=0.05)
     for answer, budget, S in zip(answers, BUDGETS, truth, strict=True):
-        assert answer.low <= answer.optimum <= answer.high
+        assert answer.interval[0] <= answer.sparsity <= answer.interval[1]
         assert answer.loss == pytest.approx(float(T5.predict(S, N, budget / COST(S))), rel=0.005)
 
 
-def test_the_curve_covers_the_space_and_its_lowest_point_is_the_answer(answers: list[LawOptimum]) -> None:
+def test_the_curve_covers_the_space_and_its_lowest_point_is_the_answer(answers: list[Optimum]) -> None:
     for answer, budget in zip(answers, BUDGETS, strict=True):
-        S, mean, low, high = (np.array(getattr(answer.curve, name)) for name in ("sparsity", "mean", "low", "high"))
+        S, mean, low, high = (np.array(getattr(answer.band, name)) for name in ("sparsity", "mean", "low", "high"))
         assert (S[0], S[-1]) == (0.0, 0.9)
         assert ((low <= mean) & (mean <= high)).all()
         assert mean == pytest.approx(T5.predict(S, N, budget / COST(S)), rel=0.02)
-        assert S[mean.argmin()] == pytest.approx(answer.optimum, abs=0.05)
+        assert S[mean.argmin()] == pytest.approx(answer.sparsity, abs=0.05)
         assert answer.loss == pytest.approx(mean.min(), rel=1e-3)
 
 
-def test_the_flat_stretch_holds_the_optimum_and_the_gain_is_that_of_the_law(answers: list[LawOptimum]) -> None:
+def test_the_flat_stretch_holds_the_optimum_and_the_gain_is_that_of_the_law(answers: list[Optimum]) -> None:
     for answer, budget in zip(answers, BUDGETS, strict=True):
-        assert answer.flat[0] <= answer.optimum <= answer.flat[1]
+        assert answer.flat[0] <= answer.sparsity <= answer.flat[1]
         assert 0 < answer.flat[0] < answer.flat[1] < 0.9
-        dense, best = (float(T5.predict(S, N, budget / COST(np.array(S)))) for S in (0.0, answer.optimum))
+        dense, best = (float(T5.predict(S, N, budget / COST(np.array(S)))) for S in (0.0, answer.sparsity))
         assert answer.gained is not None
         gained, low, high = answer.gained
         assert low < gained < high
@@ -64,19 +64,19 @@ def test_the_flat_stretch_holds_the_optimum_and_the_gain_is_that_of_the_law(answ
 
 
 def test_without_a_dense_level_nothing_is_gained() -> None:
-    assert all(one.gained is None for one in optima(surface(), Targets.of(N, BUDGETS, COST, lowest=0.2), 0.9))
+    assert all(one.gained is None for one in optima_by_law(surface(), Targets.of(N, BUDGETS, COST, lowest=0.2), 0.9))
 
 
-def test_more_confidence_is_a_wider_interval_and_more_noise_too(answers: list[LawOptimum]) -> None:
-    wider, noisier = optima(surface(), TARGETS, 0.99), optima(surface(0.02), TARGETS, 0.9)
+def test_more_confidence_is_a_wider_interval_and_more_noise_too(answers: list[Optimum]) -> None:
+    wider, noisier = optima_by_law(surface(), TARGETS, 0.99), optima_by_law(surface(0.02), TARGETS, 0.9)
     for here, *others in zip(answers, wider, noisier, strict=True):
-        assert all(other.high - other.low > here.high - here.low for other in others)
+        assert all(np.diff(other.interval) > np.diff(here.interval) for other in others)
 
 
 def test_the_same_question_has_the_same_answer() -> None:
-    assert optima(surface(), TARGETS, 0.8) == optima(surface(), TARGETS, 0.8)
+    assert optima_by_law(surface(), TARGETS, 0.8) == optima_by_law(surface(), TARGETS, 0.8)
 
 
 def test_an_optimum_at_an_edge_is_said_to_be_there() -> None:
-    answers = optima(surface(), Targets.of(N, BUDGETS, COST, lowest=0.8, highest=0.9), 0.9)
-    assert [answer.optimum for answer in answers] == [0.8, 0.8]
+    answers = optima_by_law(surface(), Targets.of(N, BUDGETS, COST, lowest=0.8, highest=0.9), 0.9)
+    assert [answer.sparsity for answer in answers] == [0.8, 0.8]

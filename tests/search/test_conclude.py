@@ -24,9 +24,9 @@ from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import CurveBand, SearchResult
 from sparsity_lab.messages import message, words_in
-from sparsity_lab.search.answer.by_law import LawOptimum
 from sparsity_lab.search.answer.conclude import conclude, front
-from sparsity_lab.search.answer.curve import Points, fit_curve, scatter
+from sparsity_lab.search.answer.curve import LossPoints, fit_curve, scatter
+from sparsity_lab.search.answer.optimum import Optimum
 
 
 def laws(seed: int, noise: float, budgets: Sequence[int], *, flip: bool = False) -> SearchResult:
@@ -163,7 +163,18 @@ def test_each_regime_has_a_curve_and_the_better_one_is_drawn() -> None:
 def test_what_the_law_says_comes_first_and_contradictions_are_told() -> None:
     S, mean = (0.0, 0.3, 0.75, 0.9), (3.0, 2.9, 2.8, 3.0)
     band = CurveBand(sparsity=S, mean=mean, low=mean, high=mean)
-    law = LawOptimum(0.75, 0.7, 0.8, 2.8, band, (0.65, 0.85), (0.2, 0.1, 0.3))
+    law = Optimum(
+        source="law",
+        sparsity=0.75,
+        interval=(0.7, 0.8),
+        loss=2.8,
+        gained=(0.2, 0.1, 0.3),
+        flat=(0.65, 0.85),
+        ends=(0.0, 0.9),
+        hangs=False,
+        band=band,
+        confidence=0.9,
+    )
     cloud = trials(sampled(at_equal_cost(), 0.002))
     result = conclude(
         "s",
@@ -203,9 +214,9 @@ def test_optimum_interval_and_flat_region_lie_in_the_space_around_one_another(
 ) -> None:
     rng = np.random.default_rng(seed)
     sparsity = np.sort(rng.uniform(0, 0.95, count))
-    points = Points(sparsity, 3 + rng.normal(scale=noise, size=count))
+    points = LossPoints(sparsity, 3 + rng.normal(scale=noise, size=count))
     curve = fit_curve(points, noise, np.ones(200), rng)
-    low, high = curve.flat(0.9)
+    low, high = curve.flat(curve.optimum, 0.9)
     assert sparsity[0] <= low <= curve.optimum <= high <= sparsity[-1]
     assert curve.mean.min() == np.interp(curve.optimum, curve.grid, curve.mean)
     assert np.all((curve.optima >= sparsity[0]) & (curve.optima <= sparsity[-1]))
@@ -213,7 +224,7 @@ def test_optimum_interval_and_flat_region_lie_in_the_space_around_one_another(
 
 def test_scatter_finds_the_noise_it_was_given() -> None:
     rng, s = np.random.default_rng(0), np.linspace(0, 0.9, 12)
-    clouds = [Points(s, 3 + 0.2 * (np.log1p(-s) + 1) ** 2 + rng.normal(scale=0.01, size=12)) for _ in range(20)]
+    clouds = [LossPoints(s, 3 + 0.2 * (np.log1p(-s) + 1) ** 2 + rng.normal(scale=0.01, size=12)) for _ in range(20)]
     spread, freedom = scatter(clouds)
     assert spread == pytest.approx(0.01, rel=0.15)
     assert 60 < freedom < 200
@@ -221,4 +232,4 @@ def test_scatter_finds_the_noise_it_was_given() -> None:
 
 def test_curves_refuse_too_few_points() -> None:
     with pytest.raises(ValueError, match="needs 4 different sparsities"):
-        fit_curve(Points(np.array([0.1, 0.1, 0.2]), np.zeros(3)), 0.1, np.ones(3), np.random.default_rng(0))
+        fit_curve(LossPoints(np.array([0.1, 0.1, 0.2]), np.zeros(3)), 0.1, np.ones(3), np.random.default_rng(0))

@@ -16,7 +16,7 @@ from simulated import HASTE
 from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, heartbeat
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
-from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
+from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
 STUDY = "a study"
 ELSEWHERE = Owner("another machine", 1, "1", "elsewhere")
@@ -27,8 +27,8 @@ def propose(_: str) -> list[Proposal]:
     return [Proposal(slot, "sampler", {"sparsity": slot / 10}, space) for slot in range(4)]
 
 
-def outcomes(entries: list[StoredTrial]) -> list[Outcome]:
-    return [Outcome((entry.proposal.params["sparsity"],), {}) for entry in entries]
+def outcomes(entries: list[StoredTrial]) -> list[TrialOutcome]:
+    return [TrialOutcome((entry.proposal.params["sparsity"],), {}) for entry in entries]
 
 
 def abandoned(storage: Path, owner: Owner) -> None:
@@ -134,7 +134,7 @@ def test_living_processes_keep_their_trials(tmp_path: Path) -> None:
     storage, began = tmp_path / "search.journal", threading.Event()
     patience = replace(HASTE, beat=0.1, grace=0.5)
 
-    def slowly(entries: list[StoredTrial]) -> list[Outcome]:
+    def slowly(entries: list[StoredTrial]) -> list[TrialOutcome]:
         began.set()
         time.sleep(3 * patience.grace)
         return outcomes(entries)
@@ -143,7 +143,7 @@ def test_living_processes_keep_their_trials(tmp_path: Path) -> None:
         with TrialStore(storage) as own:
             RoundWorker(own, slowly, patience=patience).play({STUDY: range(4)}, propose)
 
-    def never(_: object) -> list[Outcome]:
+    def never(_: object) -> list[TrialOutcome]:
         raise AssertionError
 
     worker = threading.Thread(target=work)
@@ -160,7 +160,7 @@ def test_several_take_over_each_abandoned_trial_once(tmp_path: Path) -> None:
     abandoned(storage, dead())
     together = threading.Barrier(3)
 
-    def note(entries: list[StoredTrial]) -> list[Outcome]:
+    def note(entries: list[StoredTrial]) -> list[TrialOutcome]:
         ran.extend(entry.slot for entry in entries)
         return outcomes(entries)
 
@@ -181,11 +181,11 @@ def test_who_slept_through_its_lease_changes_nothing(tmp_path: Path) -> None:
     storage = tmp_path / "search.journal"
     patience = replace(HASTE, beat=1e5, grace=2e5)
 
-    def overtaken(entries: list[StoredTrial]) -> list[Outcome]:
+    def overtaken(entries: list[StoredTrial]) -> list[TrialOutcome]:
         with TrialStore(storage) as other:
             for entry in other.read([STUDY])[STUDY].real.values():
                 assert other.renew(entry, Lease(ELSEWHERE))
-                assert other.finish(entry, Outcome((9.0,), {}))
+                assert other.finish(entry, TrialOutcome((9.0,), {}))
         return outcomes(entries)
 
     with TrialStore(storage) as ledger:
@@ -194,7 +194,7 @@ def test_who_slept_through_its_lease_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> None:
-    def interrupted(_: object) -> list[Outcome]:
+    def interrupted(_: object) -> list[TrialOutcome]:
         raise KeyboardInterrupt
 
     with TrialStore(tmp_path / "search.journal") as ledger:
@@ -208,7 +208,7 @@ def test_an_interrupted_process_lets_its_trials_go_at_once(tmp_path: Path) -> No
 def test_no_more_trials_are_claimed_than_asked_for(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def count(entries: list[StoredTrial]) -> list[Outcome]:
+    def count(entries: list[StoredTrial]) -> list[TrialOutcome]:
         calls.append(len(entries))
         return outcomes(entries)
 
@@ -220,7 +220,7 @@ def test_no_more_trials_are_claimed_than_asked_for(tmp_path: Path) -> None:
 def test_a_double_left_by_a_dead_planner_is_never_run(tmp_path: Path) -> None:
     ran: list[int] = []
 
-    def note(entries: list[StoredTrial]) -> list[Outcome]:
+    def note(entries: list[StoredTrial]) -> list[TrialOutcome]:
         ran.extend(entry.slot for entry in entries)
         return outcomes(entries)
 

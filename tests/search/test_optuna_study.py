@@ -18,9 +18,9 @@ from simulated import BUDGETS, HASTE, ONE, N, Runs, cost, fingerprint, record, s
 from sparsity_lab.artifacts.records import CurvePoint, RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.search.answer.conclude import Target
 from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
+from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.search.requests import Params, RunRequest
 from sparsity_lab.search.study import search
 from sparsity_lab.specs.regimes.regime import Masked

@@ -9,7 +9,8 @@ import pytest
 from made_trials import trial
 
 from sparsity_lab.artifacts.searches import TrialRecord
-from sparsity_lab.search.answer.repeats import candidates, optima, repeats_wanted, seed_spread, told_apart
+from sparsity_lab.results.noise import pooled_noise
+from sparsity_lab.search.answer.repeats import optima, repeats_wanted, told_apart, tried_points
 
 SD = 0.01
 
@@ -71,10 +72,11 @@ def test_nothing_finished_wants_nothing() -> None:
 
 def test_the_spread_between_seeds_is_pooled_within_points() -> None:
     known = [trial(0, 0.5, 3.0), trial(1, 0.5, 3.02, seed=1), trial(2, 0.9, 5.0), trial(3, 0.9, 5.04, seed=1)]
-    spread, freedom = seed_spread([known])
-    assert freedom == 2
-    assert spread == pytest.approx(math.sqrt((0.0002 + 0.0008) / 2))
-    assert [c.mean for c in candidates(known)] == pytest.approx([3.01, 5.02])
+    noise = pooled_noise(candidate.losses for candidate in tried_points(known))
+    assert noise is not None
+    assert noise.degrees == 2
+    assert noise.deviation == pytest.approx(math.sqrt((0.0002 + 0.0008) / 2))
+    assert [c.mean for c in tried_points(known)] == pytest.approx([3.01, 5.02])
 
 
 def test_repeated_rounds_find_the_better_one_more_often() -> None:

@@ -13,10 +13,10 @@ from simulated import BUDGETS, N, cost, spec, vit
 
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.laws import Runs
-from sparsity_lab.search.answer.conclude import Target
 from sparsity_lab.search.answer.training_set import targets_of
 from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
-from sparsity_lab.search.propose.space import Choice, Space
+from sparsity_lab.search.propose.space import Space, TrialChoice
+from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 
@@ -41,7 +41,7 @@ def loss(params: Mapping[str, Any]) -> float:
     return 1 + (float(params["sparsity"]) - 0.6) ** 2
 
 
-def told(choice: Choice, objectives: int = 1, fails: Callable[[float], bool] = lambda S: S > 0.85) -> FrozenTrial:
+def told(choice: TrialChoice, objectives: int = 1, fails: Callable[[float], bool] = lambda S: S > 0.85) -> FrozenTrial:
     """The finished trial; what lies beyond 0.85 diverges."""
     fixed: dict[str, Any] = {
         "params": {name: choice.asked[name] for name in choice.distributions},
@@ -53,10 +53,10 @@ def told(choice: Choice, objectives: int = 1, fails: Callable[[float], bool] = l
     return create_trial(**fixed, values=[loss(choice.params), 1 / (1 - S)][:objectives])
 
 
-def played(settings: SearchSpec, rounds: int) -> list[Choice]:
+def played(settings: SearchSpec, rounds: int) -> list[TrialChoice]:
     space = space_of(settings)
     law = LawKnowledge(targets_of(settings, [Target(N, BUDGET, BUDGET)], cost), None, trials_too=True)
-    before: list[Sequence[Choice]] = [design(settings, space, "key")]
+    before: list[Sequence[TrialChoice]] = [design(settings, space, "key")]
     for _ in range(rounds):
         known = [[told(choice, len(settings.objectives)) for choice in batch] for batch in before]
         before.append(propose(settings, space, "key", known, law if settings.sampler == "law" else None))

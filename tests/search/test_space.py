@@ -19,7 +19,7 @@ from simulated import cost, multiplier, spec
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.propose.samplers import design
-from sparsity_lab.search.propose.space import Choice, Space
+from sparsity_lab.search.propose.space import Space, TrialChoice
 from sparsity_lab.search.propose.variants import GAP, RESOLUTION, on_grid
 from sparsity_lab.search.requests import Params, RunRequest, data_at
 from sparsity_lab.specs.regimes.regime import Dynamic, Masked, RegimeSpec, StraightThrough
@@ -42,7 +42,7 @@ def space_of(regimes: Mapping[str, RegimeSpec] | None = None, **parts: Any) -> S
     return Space.of(spec(regimes=names, space=parts), [TARGET], regimes or {})
 
 
-def drawn(space: Space, count: int = 40, seed: int = 0) -> list[Choice]:
+def drawn(space: Space, count: int = 40, seed: int = 0) -> list[TrialChoice]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed))
     return [space.choose(study.ask()) for _ in range(count)]

@@ -21,7 +21,7 @@ from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.search.storage.backends import Database, JournalFile, SqliteFile, place_of
 from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
-from sparsity_lab.search.storage.trials import Outcome, Proposal
+from sparsity_lab.search.storage.trials import Proposal, TrialOutcome
 
 pytestmark = pytest.mark.slow
 
@@ -104,12 +104,12 @@ def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
         assert ledger.claim(entry, lease)
         (entry,) = ledger.read([study])[study].real.values()
         assert (entry.state, entry.lease) == ("running", lease)
-        outcome = Outcome((4.25,), {"loss": 4.25}, '{"a record": "of 4 kB, say"}')
+        outcome = TrialOutcome((4.25,), {"loss": 4.25}, '{"a record": "of 4 kB, say"}')
         assert ledger.finish(entry, outcome)
         with TrialStore(storage) as other:
             (entry,) = other.read([study])[study].real.values()
         assert (entry.state, entry.proposal, entry.outcome) == ("finished", proposal(3, 0.25), outcome)
-        assert not ledger.finish(entry, Outcome((1.0,), {})), "told once"
+        assert not ledger.finish(entry, TrialOutcome((1.0,), {})), "told once"
         assert not ledger.release(entry)
         assert not ledger.renew(entry, lease.renewed())
         assert ledger.read([study])[study].real[3].outcome == outcome

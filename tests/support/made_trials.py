@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord
-from sparsity_lab.search.answer.conclude import Target, conclude
+from sparsity_lab.search.answer.conclude import conclude
+from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.specs.searches import SearchSpec
 
 N = 1_000_000

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
 from sparsity_lab.messages import Message, message
-from sparsity_lab.search.answer.by_law import LawOptimum
-from sparsity_lab.search.answer.curve import Curve, Points, fit_curve
-from sparsity_lab.search.answer.noise import Noise, noise_of
-from sparsity_lab.search.answer.optimum import Optimum, optimum_by, optimum_on, verdict_beside
-from sparsity_lab.search.answer.repeats import candidates
+from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, fit_curve, noise_of
+from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
+from sparsity_lab.search.answer.repeats import tried_points
 from sparsity_lab.search.answer.trend import trend_of
+from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -24,22 +22,7 @@ KINDS = ("regime", "pattern", "allocation")
 """parameters of which every value has a curve of its own"""
 
 
-@dataclass(frozen=True, order=True)
-class Target:
-    """One N and budget that is asked about.
-
-    Attributes:
-        nonzero: N.
-        budget: in the search's budget unit.
-        data_dense: the budget as data.
-    """
-
-    nonzero: int
-    budget: float
-    data_dense: int
-
-
-NOTHING: Mapping[Target, LawOptimum] = MappingProxyType({})
+NOTHING: Mapping[Target, Optimum] = MappingProxyType({})
 
 
 def conclude(
@@ -51,7 +34,7 @@ def conclude(
     noise: float | None,
     confidence: float,
     explored: Sequence[TrialRecord] = (),
-    by_law: Mapping[Target, LawOptimum] = NOTHING,
+    by_law: Mapping[Target, Optimum] = NOTHING,
 ) -> SearchResult:
     """The search's answer.
 
@@ -92,7 +75,7 @@ def conclude(
                 asked,
                 trials[asked],
                 _alone(trials[asked], curves[asked], level, confidence) if asked in curves else None,
-                optimum_by(by_law[asked], confidence) if asked in by_law else None,
+                by_law.get(asked),
             )
             for asked in order
         ),
@@ -116,12 +99,12 @@ def conclude(
     )
 
 
-def points_of(spec: SearchSpec, trials: Sequence[TrialRecord]) -> Points:
+def points_of(spec: SearchSpec, trials: Sequence[TrialRecord]) -> LossPoints:
     """The finished trials inside the space; a dense anchor below it is compared with, not fitted."""
     lowest = spec.space.sparsity.ends[0]
     pairs = [(t.sparsity, t.loss) for t in trials if t.loss is not None and (lowest == 0 or not _is_dense(t))]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return Points(table[:, 0], table[:, 1])
+    return LossPoints(table[:, 0], table[:, 1])
 
 
 def of_best_kind(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -146,7 +129,7 @@ def front(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
     return tuple(trial for trial, _ in kept)
 
 
-def _alone(trials: Sequence[TrialRecord], curve: Curve, noise: Noise, confidence: float) -> Optimum:
+def _alone(trials: Sequence[TrialRecord], curve: LossCurve, noise: NoiseEstimate, confidence: float) -> Optimum:
     """What the trials of one budget say by themselves."""
     dense = _dense_losses(trials)
     if not dense:
@@ -199,7 +182,7 @@ def _budget(
 
 def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, Params]:
     """Loss, trained sparsity and parameters of the best point, by its mean over seeds."""
-    found = [(c.mean, k, c) for k, c in enumerate(candidates(trials))]
+    found = [(c.mean, k, c) for k, c in enumerate(tried_points(trials))]
     if not found:
         return math.nan, math.nan, {}
     loss, _, best = min(found)

@@ -14,11 +14,17 @@ downwards has its lowest point at an end, and that is what it is called.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sparsity_lab.artifacts.searches import TrialRecord
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.messages import Message, message
+from sparsity_lab.results.noise import pooled_noise
+from sparsity_lab.search.answer.repeats import tried_points
 
 MISFIT = 0.2
 """how wrong the polynomials may be, as a share of the height above the lowest loss"""
@@ -30,10 +36,16 @@ LEAST_FREEDOM = 3.0
 """degrees of freedom that adapted weights must leave for the scatter to be read from them"""
 PASSES = 3
 """refits that adapt the weights to the curve"""
+DRAWS = 2000
+"""resampled searches behind every interval"""
+FLOOR = 1e-9
+"""noise below this share of the loss is taken for rounding"""
+LEAST_REPEATS = 2
+"""degrees of freedom from which the search's own repeats say how large the noise is"""
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class LossPoints:
     """Finished trials of one budget.
 
     Attributes:
@@ -56,6 +68,21 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
+class NoiseEstimate:
+    """The standard deviation of a held-out loss.
+
+    Attributes:
+        value: nats; NaN if nothing is known of it.
+        source: where it comes from.
+        scale: (DRAWS,) factors that say how uncertain it is itself.
+    """
+
+    value: float
+    source: Message
+    scale: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class _Polynomial:
     """A weighted fit. `basis` is on the grid (GRID, p); `root` (p, p) times its transpose is the unit covariance."""
 
@@ -72,13 +99,13 @@ class _Polynomial:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """The smooth curve of one budget.
+class LossCurve:
+    """Loss against sparsity at one budget: by the polynomials through its trials, or by a law.
 
     Attributes:
-        grid: (GRID,) sparsities from the lowest to the highest finished trial.
-        mean: (GRID,) loss.
-        draws: (draws, GRID) curves that the trials allow.
+        grid: (points,) sparsities, rising: of polynomials from the lowest to the highest finished trial.
+        mean: (points,) loss.
+        draws: (draws, points) curves that the trials allow.
     """
 
     grid: FloatArray
@@ -95,21 +122,25 @@ class Curve:
         """(draws,) the same for every drawn curve."""
         return np.asarray(self.grid[self.draws.argmin(axis=1)], dtype=np.float64)
 
-    def flat(self, confidence: float) -> tuple[float, float]:
-        """Ends of the stretch around the optimum that cannot be told from it.
+    def flat(self, sparsity: float, confidence: float) -> tuple[float, float]:
+        """Ends of the stretch around a sparsity, an optimum, that cannot be told from it.
 
-        A sparsity is told from it where its loss is the higher one in at least `confidence` of the draws.
+        Another is told from it where its loss is the higher one in at least `confidence` of the draws.
         """
-        best = int(self.mean.argmin())
+        best = self.nearest(sparsity)
         higher = (self.draws > self.draws[:, [best]]).mean(axis=0)
         outside = np.flatnonzero(higher >= confidence)
         below, above = outside[outside < best], outside[outside > best]
-        low = below[-1] + 1 if below.size else 0
-        high = above[0] - 1 if above.size else len(self.grid) - 1
-        return float(self.grid[low]), float(self.grid[high])
+        low = self.grid[below[-1] + 1 if below.size else 0]
+        high = self.grid[above[0] - 1 if above.size else -1]
+        return min(sparsity, float(low)), max(sparsity, float(high))
+
+    def nearest(self, sparsity: float) -> int:
+        """Place on the grid of the point nearest to a sparsity."""
+        return int(np.abs(self.grid - sparsity).argmin())
 
 
-def fit_curve(points: Points, noise: float, scale: FloatArray, rng: np.random.Generator) -> Curve:
+def fit_curve(points: LossPoints, noise: float, scale: FloatArray, rng: np.random.Generator) -> LossCurve:
     """The smooth curve and its draws.
 
     Args:
@@ -131,10 +162,44 @@ def fit_curve(points: Points, noise: float, scale: FloatArray, rng: np.random.Ge
         normal = rng.normal(size=(int(rows.sum()), len(fit.coefficients))) * (noise * scale[rows])[:, None]
         draws[rows] = (fit.coefficients + normal @ fit.root.T) @ fit.basis.T
     mean = sum((w * fit.mean for w, fit in zip(weights, fits, strict=True)), start=np.zeros(GRID))
-    return Curve(_grid(points), mean, draws)
+    return LossCurve(_grid(points), mean, draws)
 
 
-def scatter(budgets: list[Points]) -> tuple[float, float]:
+def noise_of(
+    budgets: Sequence[LossPoints],
+    trials: Sequence[Sequence[TrialRecord]],
+    measured: float | None,
+    rng: np.random.Generator,
+) -> NoiseEstimate:
+    """What was measured between seeds, or the scatter of the trials where that is larger.
+
+    The scatter holds what seeds do not: sizes and steps that were rounded, parameters beside sparsity that were varied,
+    and what the polynomials cannot follow.
+
+    Args:
+        budgets: the points of every curve.
+        trials: of every budget, among which repeats are looked for.
+        measured: standard deviation between seeds, nats, where the study's grid measured it.
+        rng: source of the draws.
+    """
+    spread, freedom = scatter(budgets)
+    floor = FLOOR * max((float(abs(p.loss).max()) for p in budgets if p.loss.size), default=1.0)
+    repeats = pooled_noise(point.losses for found in trials for point in tried_points(found))
+    seeds, how, known = measured, message("search-noise-of-seeds"), math.inf
+    if measured is None and repeats and repeats.degrees >= LEAST_REPEATS:
+        seeds, known = repeats.deviation, repeats.degrees
+        how = message("search-noise-of-repeats", freedom=repeats.degrees)
+    if seeds is not None and not spread > seeds:
+        return NoiseEstimate(max(seeds, floor), how, _scale(known, rng))
+    if not freedom:
+        return NoiseEstimate(math.nan, message("search-noise-unknown"), np.ones(DRAWS))
+    source = message("search-noise-of-scatter", freedom=freedom)
+    if seeds is not None:
+        source = message("search-noise-above-seeds", source=source, seeds=seeds)
+    return NoiseEstimate(max(spread, floor), source, _scale(freedom, rng))
+
+
+def scatter(budgets: Sequence[LossPoints]) -> tuple[float, float]:
     """Standard deviation of the losses about the budgets' smooth curves, and its degrees of freedom.
 
     The best polynomial of each budget counts, with squares and freedom weighted as in the fit: Σ w_i (1 − h_i) is what
@@ -153,17 +218,17 @@ def scatter(budgets: list[Points]) -> tuple[float, float]:
     return noise, freedom
 
 
-def _pooled(budgets: list[Points], noise: float) -> tuple[float, float]:
+def _pooled(budgets: list[LossPoints], noise: float) -> tuple[float, float]:
     best = [min(_fits(points, noise), key=lambda fit: fit.press) for points in budgets]
     freedom = sum(fit.freedom for fit in best)
     return max(float(np.sqrt(sum(fit.squares for fit in best) / freedom)), np.finfo(float).tiny), freedom
 
 
-def _fits(points: Points, noise: float) -> list[_Polynomial]:
+def _fits(points: LossPoints, noise: float) -> list[_Polynomial]:
     return [_adapted(points, noise, degree) for degree, needed in DEGREES.items() if points.distinct >= needed]
 
 
-def _adapted(points: Points, noise: float, degree: int) -> _Polynomial:
+def _adapted(points: LossPoints, noise: float, degree: int) -> _Polynomial:
     weights = np.ones(len(points.loss))
     for _ in range(PASSES):
         fit = _polynomial(points, weights, degree)
@@ -172,7 +237,7 @@ def _adapted(points: Points, noise: float, degree: int) -> _Polynomial:
     return fit
 
 
-def _polynomial(points: Points, weights: FloatArray, degree: int) -> _Polynomial:
+def _polynomial(points: LossPoints, weights: FloatArray, degree: int) -> _Polynomial:
     grid, root_weights = _grid(points), np.sqrt(weights)
     basis, on_grid = (_basis(s, grid[[0, -1]], degree) for s in (points.sparsity, grid))
     q, r = np.linalg.qr(basis * root_weights[:, None])
@@ -190,5 +255,10 @@ def _basis(sparsity: FloatArray, ends: FloatArray, degree: int) -> FloatArray:
     return np.polynomial.legendre.legvander(2 * (np.log1p(-sparsity) - low) / (high - low) - 1, degree)
 
 
-def _grid(points: Points) -> FloatArray:
+def _grid(points: LossPoints) -> FloatArray:
     return np.linspace(points.sparsity.min(), points.sparsity.max(), GRID)
+
+
+def _scale(freedom: float, rng: np.random.Generator) -> FloatArray:
+    """What the true standard deviation may be relative to the one estimated: √(f / χ²_f)."""
+    return np.sqrt(freedom / rng.chisquare(freedom, size=DRAWS)) if math.isfinite(freedom) else np.ones(DRAWS)

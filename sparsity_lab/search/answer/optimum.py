@@ -10,16 +10,15 @@ import numpy as np
 from sparsity_lab.artifacts.searches import CurveBand
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, message
-from sparsity_lab.search.answer.by_law import LawOptimum
-from sparsity_lab.search.answer.curve import Curve
+from sparsity_lab.search.answer.curve import DRAWS, LossCurve
+from sparsity_lab.search.propose.loss_surface import Surface
+from sparsity_lab.search.propose.targets import Targets, lowest
 from sparsity_lab.search.propose.variants import RESOLUTION
 
 WIDEST = 0.5
 """an interval wider than this share of the space does not identify the optimum"""
-DRAWN = 6
-"""every so many points of a curve are kept for drawing"""
-
-Span = tuple[float, float]
+DRAWN = 60
+"""about so many points of a curve are kept for drawing"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +40,11 @@ class Optimum:
 
     source: Literal["law", "curve"]
     sparsity: float
-    interval: Span
+    interval: tuple[float, float]
     loss: float
     gained: tuple[float, float, float] | None
-    flat: Span
-    ends: Span
+    flat: tuple[float, float]
+    ends: tuple[float, float]
     hangs: bool
     band: CurveBand
     confidence: float
@@ -80,56 +79,33 @@ class Optimum:
         return message("search-anywhere", low=self.interval[0], high=self.interval[1])
 
 
-def optimum_on(curve: Curve, dense: FloatArray | None, confidence: float) -> Optimum:
-    """Read off the smooth curve and its draws.
-
-    A sparsity is told from the best where its loss is the higher one in at least `confidence` of the draws; the flat
-    stretch goes from the optimum to the first such sparsity on either side. The gain is that of the sparsity named
-    optimal, so it may turn out negative: the lowest of every draw would always seem to gain. The dense loss is the one
-    measured or the curve's at S = 0, whichever leaves the narrower interval: far from the optimum the curve is trusted
-    less than the measurement, close to it the two vary together.
+def optimum_on(curve: LossCurve, dense: FloatArray | None, confidence: float) -> Optimum:
+    """Read off the smooth curve through a budget's trials.
 
     Args:
         curve: through the budget's trials.
         dense: (draws,) what the measured dense loss may truly be; None if it was not measured.
         confidence: of all intervals.
     """
-    best = int(curve.mean.argmin())
-    tails = _tails(confidence)
-    denses = [] if dense is None else [(float(np.mean(dense)), dense)]
-    if curve.grid[0] == 0:
-        denses.append((float(curve.mean[0]), curve.draws[:, 0]))
-    gains = [_gain(middle - float(curve.mean[best]), draws - curve.draws[:, best], tails) for middle, draws in denses]
-    interval = np.quantile(curve.optima, tails)
-    return Optimum(
-        source="curve",
-        sparsity=curve.optimum,
-        interval=(float(interval[0]), float(interval[1])),
-        loss=float(curve.mean[best]),
-        gained=min(gains, key=lambda gain: gain[2] - gain[1], default=None),
-        flat=curve.flat(confidence),
-        ends=(float(curve.grid[0]), float(curve.grid[-1])),
-        hangs=curve.mean.argmax() not in {0, len(curve.grid) - 1},
-        band=_band(curve, tails),
-        confidence=confidence,
-    )
+    return _read_off("curve", curve, curve.optimum, curve.optima, dense=dense, confidence=confidence)
 
 
-def optimum_by(law: LawOptimum, confidence: float) -> Optimum:
-    """What a law's posterior says."""
-    S, mean = law.curve.sparsity, law.curve.mean
-    return Optimum(
-        source="law",
-        sparsity=law.optimum,
-        interval=(law.low, law.high),
-        loss=law.loss,
-        gained=law.gained,
-        flat=law.flat,
-        ends=(S[0], S[-1]),
-        hangs=max(mean) not in {mean[0], mean[-1]},
-        band=law.curve,
-        confidence=confidence,
-    )
+def optima_by_law(surface: Surface, targets: Targets, confidence: float) -> list[Optimum]:
+    """The optimum of each of the targets' budgets, in their order; `Surface.usable` says whether to believe it.
+
+    All figures are read off one set of curves drawn from the posterior: the optimum is the median of their own optima.
+
+    Args:
+        surface: what the runs leave possible.
+        targets: N, budgets and sparsities asked.
+        confidence: of the intervals, 0 < confidence < 1.
+    """
+    losses, S = surface.curve_draws(targets, DRAWS, np.random.default_rng(0)), targets.sparsities
+    answers = []
+    for draws in np.moveaxis(losses, 1, 0):
+        optima, curve = lowest(S, draws), LossCurve(S, draws.mean(axis=0), draws)
+        answers.append(_read_off("law", curve, float(np.median(optima)), optima, dense=None, confidence=confidence))
+    return answers
 
 
 def verdict_beside(optimum: Optimum, other: Optimum | None) -> Message:
@@ -142,18 +118,50 @@ def verdict_beside(optimum: Optimum, other: Optimum | None) -> Message:
     return message("search-contradicted", verdict=optimum.verdict, S=other.sparsity, low=low, high=high)
 
 
+def _read_off(
+    source: Literal["law", "curve"],
+    curve: LossCurve,
+    sparsity: float,
+    optima: FloatArray,
+    *,
+    dense: FloatArray | None,
+    confidence: float,
+) -> Optimum:
+    """What a curve and its draws say of the optimum at a sparsity, which has a value in each draw.
+
+    The gain is that of the sparsity named optimal, so it may turn out negative: the lowest of every draw would always
+    seem to gain. The dense loss is the one measured or the curve's at S = 0, whichever leaves the narrower interval:
+    far from the optimum the curve is trusted less than the measurement, close to it the two vary together.
+    """
+    tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    best = curve.nearest(sparsity)
+    denses = [] if dense is None else [(float(np.mean(dense)), dense)]
+    if curve.grid[0] == 0:
+        denses.append((float(curve.mean[0]), curve.draws[:, 0]))
+    gains = [_gain(middle - float(curve.mean[best]), draws - curve.draws[:, best], tails) for middle, draws in denses]
+    low, high = np.quantile(optima, tails).tolist()
+    return Optimum(
+        source=source,
+        sparsity=sparsity,
+        interval=(low, high),
+        loss=float(np.interp(sparsity, curve.grid, curve.mean)),
+        gained=min(gains, key=lambda gain: gain[2] - gain[1], default=None),
+        flat=curve.flat(sparsity, confidence),
+        ends=(float(curve.grid[0]), float(curve.grid[-1])),
+        hangs=curve.mean.argmax() not in {0, len(curve.grid) - 1},
+        band=_band(curve, tails),
+        confidence=confidence,
+    )
+
+
 def _gain(middle: float, draws: FloatArray, tails: FloatArray) -> tuple[float, float, float]:
     low, high = np.quantile(draws, tails)
     return middle, min(float(low), middle), max(float(high), middle)
 
 
-def _band(curve: Curve, tails: FloatArray) -> CurveBand:
-    low, high = np.quantile(curve.draws[:, ::DRAWN], tails, axis=0)
-    mean = curve.mean[::DRAWN]
-    columns = (curve.grid[::DRAWN], mean, np.minimum(low, mean), np.maximum(high, mean))
-    sparsity, mean_, low_, high_ = (tuple(column.tolist()) for column in columns)
-    return CurveBand(sparsity=sparsity, mean=mean_, low=low_, high=high_)
-
-
-def _tails(confidence: float) -> FloatArray:
-    return np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+def _band(curve: LossCurve, tails: FloatArray) -> CurveBand:
+    step = max(1, len(curve.grid) // DRAWN)
+    mean, (low, high) = curve.mean[::step], np.quantile(curve.draws[:, ::step], tails, axis=0)
+    columns = (curve.grid[::step], mean, np.minimum(low, mean), np.maximum(high, mean))
+    names = ("sparsity", "mean", "low", "high")
+    return CurveBand(**{name: tuple(column.tolist()) for name, column in zip(names, columns, strict=True)})

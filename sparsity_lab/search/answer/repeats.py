@@ -22,7 +22,7 @@ APART = 0.05
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedPoint:
     """A point and its losses.
 
     Attributes:
@@ -40,7 +40,7 @@ class Candidate:
         """Over seeds, nats."""
         return fmean(self.losses)
 
-    def near(self, other: Candidate) -> bool:
+    def near(self, other: TriedPoint) -> bool:
         """Whether the two are the same optimum."""
         mine, theirs = ({k: v for k, v in c.params.items() if k != "sparsity"} for c in (self, other))
         return mine == theirs and abs(_sparsity(self) - _sparsity(other)) < APART - 1e-9
@@ -71,28 +71,28 @@ def repeats_wanted(
     return [(point.params, point.next_seed()) for point in contested if len(point.seeds) < most]
 
 
-def optima(trials: Sequence[TrialRecord]) -> list[Candidate]:
+def optima(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
     """The best point of each neighbourhood, by mean loss over seeds, the lowest first."""
-    kept: list[Candidate] = []
-    for candidate in sorted(candidates(trials), key=lambda each: (each.mean, _sparsity(each))):
-        if not any(candidate.near(other) for other in kept):
-            kept.append(candidate)
+    kept: list[TriedPoint] = []
+    for point in sorted(tried_points(trials), key=lambda each: (each.mean, _sparsity(each))):
+        if not any(point.near(other) for other in kept):
+            kept.append(point)
     return kept
 
 
-def candidates(trials: Sequence[TrialRecord]) -> list[Candidate]:
+def tried_points(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
     """Every point with a loss, in order of its first trial."""
     groups: dict[tuple[tuple[str, float | str], ...], list[TrialRecord]] = {}
     for trial in trials:
         groups.setdefault(tuple(sorted(trial.params.items())), []).append(trial)
-    found = (
-        Candidate(group[0].params, tuple(t.loss for t in group if t.loss is not None), frozenset(t.seed for t in group))
-        for group in groups.values()
-    )
-    return [candidate for candidate in found if candidate.losses]
+    found = []
+    for group in groups.values():
+        if losses := tuple(trial.loss for trial in group if trial.loss is not None):
+            found.append(TriedPoint(group[0].params, losses, frozenset(trial.seed for trial in group)))
+    return found
 
 
-def told_apart(best: Candidate, other: Candidate, noise: float | None, confidence: float) -> bool:
+def told_apart(best: TriedPoint, other: TriedPoint, noise: float | None, confidence: float) -> bool:
     """Whether the other is worse beyond doubt, one-sided at `confidence`.
 
     With a measured noise σ: z = difference / (σ √(1/n + 1/m)). Without: Welch's t-test, which needs two seeds of each.
@@ -109,13 +109,5 @@ def told_apart(best: Candidate, other: Candidate, noise: float | None, confidenc
     return bool(difference > student.ppf(confidence, freedom) * math.sqrt(a + b))
 
 
-def seed_spread(budgets: Sequence[Sequence[TrialRecord]]) -> tuple[float, int]:
-    """Standard deviation between seeds of the repeated points of all budgets, and its degrees of freedom."""
-    groups = [each.losses for trials in budgets for each in candidates(trials) if len(each.losses) > 1]
-    freedom = sum(len(losses) - 1 for losses in groups)
-    squares = sum(variance(losses) * (len(losses) - 1) for losses in groups)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
-
-
-def _sparsity(candidate: Candidate) -> float:
-    return float(candidate.params.get("sparsity", 0.0))
+def _sparsity(point: TriedPoint) -> float:
+    return float(point.params.get("sparsity", 0.0))

@@ -11,13 +11,12 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord
 from sparsity_lab.laws import Runs
-from sparsity_lab.laws.questions.multipliers import Multiplier as Curve
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.search.answer.by_law import LawOptimum, optima
-from sparsity_lab.search.answer.conclude import KINDS, Target
+from sparsity_lab.search.answer.conclude import KINDS
+from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
-from sparsity_lab.search.propose.targets import Targets
-from sparsity_lab.search.requests import SPARSITY, Multiplier, Params
+from sparsity_lab.search.propose.targets import Target, Targets
+from sparsity_lab.search.requests import SPARSITY, Params, RunMultiplier
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -37,7 +36,7 @@ class PriorRun:
 
 
 @dataclass(frozen=True)
-class Observation:
+class ObservedRun:
     """One finished run."""
 
     sparsity: float
@@ -48,19 +47,19 @@ class Observation:
     """None for a dense run"""
 
 
-def observations(earlier: Sequence[PriorRun], entries: Sequence[StoredTrial]) -> list[Observation]:
+def observations(earlier: Sequence[PriorRun], entries: Sequence[StoredTrial]) -> list[ObservedRun]:
     """Every finished run once, with the sparsity, N and data that it really had."""
-    found: dict[str, Observation] = {}
+    found: dict[str, ObservedRun] = {}
     for one in earlier:
         if one.record.finished:
             run = one.record
-            found[run.fingerprint] = Observation(run.sparsity, run.nonzero, run.data, run.loss, kind_of(one.params))
+            found[run.fingerprint] = ObservedRun(run.sparsity, run.nonzero, run.data, run.loss, kind_of(one.params))
     for entry in entries:
         assert entry.outcome is not None, "a round is over"
         known = entry.outcome.facts
         if known["loss"] is not None:
             facts = entry.proposal.facts
-            found[facts["fingerprint"]] = Observation(
+            found[facts["fingerprint"]] = ObservedRun(
                 known["sparsity"], known["nonzero"], known["data"], known["loss"], kind_of(facts["ask"]["settings"])
             )
     return list(found.values())
@@ -71,7 +70,7 @@ def kind_of(params: Params) -> Kind | None:
     return tuple(params.get(name) for name in KINDS) if params[SPARSITY] else None
 
 
-def runs_of(known: Sequence[Observation], kind: Kind | None = None) -> Runs | None:
+def runs_of(known: Sequence[ObservedRun], kind: Kind | None = None) -> Runs | None:
     """As a law wants them; only dense ones and those of a kind where one is given."""
     rows = [
         (one.sparsity, one.nonzero, one.data, one.loss) for one in known if kind is None or one.kind in {None, kind}
@@ -87,7 +86,7 @@ def relative(noise: float | None, runs: Runs | None) -> float | None:
     return noise / float(np.median(runs.loss)) if noise and runs else None
 
 
-def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: Multiplier) -> Targets:
+def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: RunMultiplier) -> Targets:
     """What is asked of a law: the optimum of every N and budget, at the cost of the first regime."""
     named = {"regime": spec.regimes[0]} if len(spec.regimes) > 1 else {}
     nonzero = max(one.nonzero for one in asked)
@@ -97,20 +96,19 @@ def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: Multiplier
         values = [multiplier(nonzero, {SPARSITY: float(S), **named}) for S in flat]
         return np.reshape(np.array(values, dtype=np.float64), np.shape(sparsity))
 
-    curve: Curve = cost
     low, high = spec.space.sparsity.ends
     return Targets.of(
-        [one.nonzero for one in asked], [one.data_dense for one in asked], curve, low, max(high, low + 0.1)
+        [one.nonzero for one in asked], [one.data_dense for one in asked], cost, low, max(high, low + 0.1)
     )
 
 
 def answers(
     targets: Targets,
     trials: Mapping[Target, Sequence[TrialRecord]],
-    known: Sequence[Observation],
+    known: Sequence[ObservedRun],
     confidence: float,
     noise: float | None = None,
-) -> dict[Target, LawOptimum]:
+) -> dict[Target, Optimum]:
     """What the law says of each N and budget, of the kind that is best at most of them; nothing where it cannot.
 
     Args:
@@ -127,7 +125,7 @@ def answers(
     surface = None if runs is None else Surface.learn(runs, noise=relative(noise, runs))
     if surface is None or not surface.usable:
         return {}
-    told = zip(trials, optima(surface, targets, confidence), strict=True)
+    told = zip(trials, optima_by_law(surface, targets, confidence), strict=True)
     return {asked: answer for asked, answer in told if best[asked] in {None, kind}}
 
 

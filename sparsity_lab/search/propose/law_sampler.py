@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
@@ -49,7 +49,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sparsity_lab.laws import Form, Points, Runs, form_named, training_flops
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.search.propose.levels import levels_of
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Targets
 
@@ -61,12 +60,14 @@ START = 8
 PRICE_POWER = 0.6
 """a run is worth what it tells divided by its FLOPs to this power: with 1 the cheapest runs always win, though each
 trial has costs besides FLOPs, and the law may not reach from there"""
+LEVELS, SPARSITY_LEVELS = 6, 13
+"""that are tried along a continuous size or budget, and along a continuous sparsity"""
 STRIDES = (0.8191725134, 0.6710436067, 0.5497004779)
 """of the space-filling start: powers of 1 / 1.2207, the root of x⁴ = x + 1 (Roberts 2018)"""
 UNMEASURED = (TrialState.WAITING, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL)
 
 
-class Place(NamedTuple):
+class LawPoint(NamedTuple):
     """A trial as the law sees it: sparsity, non-zero weights N and data budget D_dense."""
 
     sparsity: float
@@ -124,12 +125,10 @@ class LawSampler(BaseSampler):
         """The earlier runs and the study's finished trials; None if there are none."""
         rows = [(place, loss) for _, place, loss in self._finished(study, self._loss)]
         at, losses = self._points([place for place, _ in rows]), np.array([loss for _, loss in rows], dtype=np.float64)
-        columns = (at.sparsity, at.nonzero, at.data, losses)
-        if self._earlier is not None:
-            old = self._earlier
+        columns = [at.sparsity, at.nonzero, at.data, losses]
+        if (old := self._earlier) is not None:
             both = zip((old.sparsity, old.nonzero, old.data, old.loss), columns, strict=True)
-            S, N, D, losses = (np.concatenate(pair) for pair in both)
-            columns = (S, N, D, losses)
+            columns = [np.concatenate(pair) for pair in both]
         return Runs(*columns) if len(columns[0]) else None
 
     def surface(self, study: Study) -> Surface | None:
@@ -163,7 +162,7 @@ class LawSampler(BaseSampler):
     def _proposal(self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
         """Values of those of our parameters that are in the space; nothing where the law has nothing to say."""
         rng = np.random.default_rng(self._seed_of(trial))
-        levels = {name: levels_of(one, rng, sparsity=name == self._sources[0]) for name, one in space.items()}
+        levels = {name: _levels(one, rng, sparsity=name == self._sources[0]) for name, one in space.items()}
         if not levels or not all(levels.values()):
             return {}
         known = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
@@ -193,10 +192,7 @@ class LawSampler(BaseSampler):
         shift = np.random.default_rng(self._seed).random(len(STRIDES))
         parts = (shift + (1 + trial.number) * np.array(STRIDES)) % 1
         parts[1:] **= 3
-        chosen = {}
-        for name, values in levels.items():
-            chosen[name] = values[int(parts[self._sources.index(name)] * len(values))]
-        return chosen
+        return {name: some[int(parts[self._sources.index(name)] * len(some))] for name, some in levels.items()}
 
     def _judged(self, study: Study) -> Study:
         """The study as TPE is told of it: how much better or worse than by the law each trial was.
@@ -215,7 +211,7 @@ class LawSampler(BaseSampler):
             judged.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=surplus))
         return judged
 
-    def _finished(self, study: Study, read: Loss) -> list[tuple[FrozenTrial, Place, float]]:
+    def _finished(self, study: Study, read: Loss) -> list[tuple[FrozenTrial, LawPoint, float]]:
         """Finished trials with a place and a positive loss."""
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         rows = ((trial, self._place(trial.params), read(trial)) for trial in done)
@@ -231,17 +227,17 @@ class LawSampler(BaseSampler):
         )
         return self._points([place for place in map(self._place, known) if place])
 
-    def _points(self, places: Sequence[Place]) -> Points:
+    def _points(self, places: Sequence[LawPoint]) -> Points:
         S, N, D_dense = np.array(places, dtype=np.float64).reshape(-1, 3).T
         return Points(S, N, D_dense / self._targets.cost(S))
 
-    def _place(self, params: Mapping[str, Any]) -> Place | None:
+    def _place(self, params: Mapping[str, Any]) -> LawPoint | None:
         """Where a trial with these parameters stands; None where the law knows no such place."""
         found = (params.get(source) if isinstance(source, str) else source for source in self._sources)
         values = [float(value) for value in found if isinstance(value, int | float)]
         if len(values) < len(self._sources):
             return None
-        place = Place(*values)
+        place = LawPoint(*values)
         return place if 0 <= place.sparsity < 1 and place.nonzero > 0 and place.data_dense > 0 else None
 
     def _fallback(self, trial: FrozenTrial) -> TPESampler:
@@ -273,3 +269,31 @@ def _distinct(runs: Runs) -> int:
     """Number of different points."""
     points = np.stack([runs.sparsity, np.log(runs.nonzero), np.log(runs.data)])
     return int(np.unique(points.round(3), axis=1).shape[1])
+
+
+def _levels(distribution: BaseDistribution, rng: np.random.Generator, *, sparsity: bool) -> list[Any]:
+    """Values of a parameter that are tried: all that the law understands, or evenly spaced ones."""
+    match distribution:
+        case CategoricalDistribution():
+            values: Sequence[float] = [value for value in distribution.choices if isinstance(value, int | float)]
+        case FloatDistribution() | IntDistribution():
+            values = _spaced(distribution, rng, sparsity=sparsity)
+        case _:
+            return []
+    inside = [value for value in values if (0 <= value < 1 if sparsity else value > 0)]
+    return list(dict.fromkeys(inside))
+
+
+def _spaced(
+    distribution: FloatDistribution | IntDistribution, rng: np.random.Generator, *, sparsity: bool
+) -> list[float]:
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if sparsity:
+        inner = low + (high - low) * (np.arange(SPARSITY_LEVELS) + rng.random()) / SPARSITY_LEVELS
+        values = np.array([low, *inner, high])
+    else:
+        values = np.geomspace(low, high, LEVELS) if low > 0 else np.linspace(low, high, LEVELS)
+    if step is not None:
+        values = low + np.round((values - low) / step) * step
+    inside: list[float] = np.clip(values, low, high).tolist()
+    return [round(value) for value in inside] if isinstance(distribution, IntDistribution) else inside

@@ -38,7 +38,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import Runs
 from sparsity_lab.search.propose.law_sampler import LawSampler, first_value
-from sparsity_lab.search.propose.space import DATA_DENSE, NONZERO, Choice, Space
+from sparsity_lab.search.propose.space import DATA_DENSE, NONZERO, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Targets
 from sparsity_lab.search.propose.variants import on_grid
 from sparsity_lab.search.requests import SPARSITY, Params
@@ -84,7 +84,7 @@ def propose(
     key: str,
     rounds: Sequence[Sequence[FrozenTrial]],
     law: LawKnowledge | None = None,
-) -> list[Choice]:
+) -> list[TrialChoice]:
     """The `spec.batch` choices of the next round.
 
     Args:
@@ -109,7 +109,7 @@ def propose(
     return [space.choose(study.ask()) for _ in range(spec.batch)]
 
 
-def design(spec: SearchSpec, space: Space, key: str) -> list[Choice]:
+def design(spec: SearchSpec, space: Space, key: str) -> list[TrialChoice]:
     """The space-filling start: at most `spec.trials` sparsities, evenly spaced in log density once all are there.
 
     Log density, because the loss bends most where few weights are left. All else is drawn at random.
@@ -124,7 +124,7 @@ def design(spec: SearchSpec, space: Space, key: str) -> list[Choice]:
     return [space.choose(study.ask()) for _ in DESIGN[: spec.trials]]
 
 
-def given(space: Space, nonzero: int, data_dense: int, params: Params, usual: Params = NOTHING) -> Choice:
+def given(space: Space, nonzero: int, data_dense: int, params: Params, usual: Params = NOTHING) -> TrialChoice:
     """A choice that was made elsewhere: a sampler is told of it where all of it lies in the space.
 
     Args:
@@ -135,7 +135,7 @@ def given(space: Space, nonzero: int, data_dense: int, params: Params, usual: Pa
         usual: what the run has of parameters that it was not asked for.
     """
     fixed = FixedTrial({NONZERO: nonzero, DATA_DENSE: data_dense, **usual, **params})
-    outside = Choice(nonzero, data_dense, params, {SPARSITY: params[SPARSITY]}, {})
+    outside = TrialChoice(nonzero, data_dense, params, {SPARSITY: params[SPARSITY]}, {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns of values outside their ranges, which are sorted out below
         try:
@@ -147,7 +147,7 @@ def given(space: Space, nonzero: int, data_dense: int, params: Params, usual: Pa
         except ValueError:
             return outside
     same = chosen.params[SPARSITY] == params[SPARSITY]
-    return Choice(nonzero, data_dense, params, chosen.asked, chosen.distributions) if inside and same else outside
+    return TrialChoice(nonzero, data_dense, params, chosen.asked, chosen.distributions) if inside and same else outside
 
 
 def make_sampler(  # noqa: PLR0911 - one for each name

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.propose.variants import GAP, RESOLUTION, Method, methods
-from sparsity_lab.search.requests import SPARSITY, Params, Value
+from sparsity_lab.search.propose.variants import GAP, RESOLUTION, Variant, variants
+from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params
 from sparsity_lab.specs.regimes.regime import Masked, RegimeSpec, sparse
 from sparsity_lab.specs.searches import SearchSpec, SpaceSpec
 
@@ -50,7 +50,7 @@ class Trial(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class TrialChoice:
     """What a trial chose."""
 
     nonzero: int
@@ -69,18 +69,18 @@ class Space:
 
     Attributes:
         spec: what may be chosen.
-        every: all methods that any N can be trained by.
+        every: all variants that any N can be trained by.
         feasible: what can be trained.
         sizes: N that may be tried.
         data: D_dense that may be tried.
     """
 
     spec: SpaceSpec
-    every: tuple[Method, ...]
+    every: tuple[Variant, ...]
     feasible: Feasible
     sizes: tuple[int, ...]
     data: tuple[int, ...]
-    _known: dict[tuple[int, tuple[tuple[str, Value], ...]], bool] = field(default_factory=dict)
+    _known: dict[tuple[int, tuple[tuple[str, ParameterValue], ...]], bool] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -106,19 +106,19 @@ class Space:
         """
         known = {name: regimes.get(name, Masked(version=1, method="masked")) for name in spec.regimes}
         rules = {name: rule for name, regime in known.items() if (rule := sparse(regime)) is not None}
-        every = methods(spec.space, rules, coarse=spec.sampler == "grid")
+        every = variants(spec.space, rules, coarse=spec.sampler == "grid")
         sizes, data = (tuple(sorted(set(column))) for column in zip(*targets, *smaller, strict=True))
         whole = cls(spec.space, every, feasible, sizes, data)
         for nonzero, _ in targets:
-            if not whole.methods(nonzero):
+            if not whole.variants(nonzero):
                 raise SpecError(
                     f"leaves nothing to search at {nonzero:,} non-zero weights",
                     where="search.space",
                     found=spec.space.sparsity.levels or spec.space.sparsity.ends,
                     expected="sparsities that one of the regimes can end on",
                 )
-        possible = tuple(size for size in sizes if whole.methods(size))
-        used = [method for method in every if any(method in whole.methods(size) for size in possible)]
+        possible = tuple(size for size in sizes if whole.variants(size))
+        used = [variant for variant in every if any(variant in whole.variants(size) for size in possible)]
         return replace(whole, every=tuple(used), sizes=possible)
 
     @property
@@ -128,70 +128,70 @@ class Space:
 
     @cached_property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest sparsity that any method has."""
-        levels = [level for method in self.every for level in method.levels]
+        """The lowest and the highest sparsity that any variant has."""
+        levels = [level for variant in self.every for level in variant.levels]
         return min(levels), max(levels)
 
     @cached_property
     def levels(self) -> tuple[float, ...] | None:
-        """The sparsities, where all methods have the same few; None where they are continuous or differ."""
-        shared = {method.levels for method in self.every}
-        return shared.pop() if len(shared) == 1 and all(method.discrete for method in self.every) else None
+        """The sparsities, where all variants have the same few; None where they are continuous or differ."""
+        shared = {variant.levels for variant in self.every}
+        return shared.pop() if len(shared) == 1 and all(variant.discrete for variant in self.every) else None
 
-    def methods(self, nonzero: int) -> tuple[Method, ...]:
+    def variants(self, nonzero: int) -> tuple[Variant, ...]:
         """Those that can be trained with N non-zero weights, at one sparsity or more."""
-        return tuple(method for method in self.every if self._place(nonzero, method, {}))
+        return tuple(variant for variant in self.every if self._trainable(nonzero, variant, {}))
 
     def examples(self) -> list[tuple[int, Params]]:
-        """A run of each method at each size, sparse where it can be: a search is known by them."""
-        found = ((size, self._place(size, method, {})) for size in self.sizes for method in self.every)
+        """A run of each variant at each size, sparse where it can be: a search is known by them."""
+        found = ((size, self._trainable(size, variant, {})) for size in self.sizes for variant in self.every)
         return [(size, params) for size, params in found if params]
 
-    def choose(self, trial: Trial) -> Choice:
+    def choose(self, trial: Trial) -> TrialChoice:
         """Have a trial choose everything."""
         nonzero = int(_one_of(trial, NONZERO, self.sizes))
         data_dense = int(_one_of(trial, DATA_DENSE, self.data))
-        method = self._method(trial, nonzero)
-        name, wished = self._sparsity(trial, method)
-        rest = self._window(trial, method) | self._factor(trial)
-        params = self._place(nonzero, method, rest, wished) or self._place(nonzero, method, {}, wished)
-        assert params is not None, "the methods of a size can be trained at it"
+        variant = self._variant(trial, nonzero)
+        name, wished = self._sparsity(trial, variant)
+        rest = self._window(trial, variant) | self._factor(trial)
+        params = self._trainable(nonzero, variant, rest, wished) or self._trainable(nonzero, variant, {}, wished)
+        assert params is not None, "the variants of a size can be trained at it"
         known = {**params, name: params[SPARSITY]}
         asked = {name: known.get(name, value) for name, value in trial.params.items()}
-        return Choice(nonzero, data_dense, params, asked, dict(trial.distributions))
+        return TrialChoice(nonzero, data_dense, params, asked, dict(trial.distributions))
 
-    def _method(self, trial: Trial, nonzero: int) -> Method:
-        left, condition = list(self.methods(nonzero)), f"N={nonzero}"
+    def _variant(self, trial: Trial, nonzero: int) -> Variant:
+        left, condition = list(self.variants(nonzero)), f"N={nonzero}"
         for name in ("regime", "pattern", "allocation"):
-            options = tuple(dict.fromkeys(getattr(method, name) for method in left))
-            narrowed = len(options) < len({getattr(method, name) for method in self.every})
+            options = tuple(dict.fromkeys(getattr(variant, name) for variant in left))
+            narrowed = len(options) < len({getattr(variant, name) for variant in self.every})
             chosen = _one_of(trial, f"{name} under {condition}" if narrowed else name, options)
-            left = [method for method in left if getattr(method, name) == chosen]
+            left = [variant for variant in left if getattr(variant, name) == chosen]
             condition += f", {chosen}"
         return left[0]
 
-    def _sparsity(self, trial: Trial, method: Method) -> tuple[str, float]:
-        """A wish, and the name of the parameter: one for all methods, but in a grid, where intervals are not known."""
+    def _sparsity(self, trial: Trial, variant: Variant) -> tuple[str, float]:
+        """A wish, and the name of the parameter: one for all variants, but in a grid, where intervals are not known."""
         if self.levels is not None:
             return SPARSITY, float(_one_of(trial, SPARSITY, self.levels))
-        if method.coarse:
-            name = f"{SPARSITY} under {method.regime}, {method.pattern}"
-            return name, float(_one_of(trial, name, method.levels))
+        if variant.coarse:
+            name = f"{SPARSITY} under {variant.regime}, {variant.pattern}"
+            return name, float(_one_of(trial, name, variant.levels))
         low, high = self.ends
         if low == high:
             return SPARSITY, low
-        stepped = not any(method.discrete for method in self.every)
+        stepped = not any(variant.discrete for variant in self.every)
         return SPARSITY, trial.suggest_float(SPARSITY, low, high, step=RESOLUTION if stepped else None)
 
-    def _window(self, trial: Trial, method: Method) -> dict[str, float]:
+    def _window(self, trial: Trial, variant: Variant) -> dict[str, float]:
         """Start and end, where the schedule has them and the space asks."""
-        if method.window is None:
+        if variant.window is None:
             return {}
         chosen: dict[str, float] = {}
-        start = method.window[0]
+        start = variant.window[0]
         if self.spec.start:
             low, high = self.spec.start.low, self.spec.start.high
-            start = chosen["start"] = self._number(trial, "start", low, min(high, method.latest_start), high)
+            start = chosen["start"] = self._number(trial, "start", low, min(high, variant.latest_start), high)
         if self.spec.end:
             low, high = self.spec.end.low, self.spec.end.high
             chosen["end"] = self._number(trial, "end", max(low, start + GAP), high, low)
@@ -213,11 +213,11 @@ class Space:
         name = f"{name} from {low:g} to {high:g}" if narrowed else name
         return float(trial.suggest_categorical(name, [_short(value, low, high) for value in spread]))
 
-    def _place(self, nonzero: int, method: Method, rest: Params, wished: float | None = None) -> Params | None:
+    def _trainable(self, nonzero: int, variant: Variant, rest: Params, wished: float | None = None) -> Params | None:
         """Parameters with the sparsity nearest to the one wished for that can be trained; None if there is none."""
-        aim = method.levels[len(method.levels) // 2] if wished is None else wished
-        for level in sorted(method.levels, key=lambda level: (abs(level - aim), level)):
-            params = method.params(level, rest)
+        aim = variant.levels[len(variant.levels) // 2] if wished is None else wished
+        for level in sorted(variant.levels, key=lambda level: (abs(level - aim), level)):
+            params = variant.params(level, rest)
             if self._can(nonzero, params):
                 return params
         return None

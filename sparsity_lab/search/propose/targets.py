@@ -14,6 +14,21 @@ STEP = 0.025
 """of the sparsities on which curves are drawn"""
 
 
+@dataclass(frozen=True, order=True)
+class Target:
+    """One N and budget that is asked about.
+
+    Attributes:
+        nonzero: N.
+        budget: in the search's budget unit.
+        data_dense: the budget as data.
+    """
+
+    nonzero: int
+    budget: float
+    data_dense: int
+
+
 @dataclass(frozen=True, eq=False)
 class Targets:
     """What is asked: the optimal sparsity of each data budget.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sparsity_lab.search.requests import SPARSITY, Params, Value
+from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params
 from sparsity_lab.specs.regimes.patterns import NofM, Pattern
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, Linear, PluginSchedule
@@ -23,7 +23,7 @@ CLOSE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Method:
+class Variant:
     """A way to prune.
 
     Attributes:
@@ -80,7 +80,7 @@ class Method:
         start = self.space.start.low if self.space.start else self.window[0]
         return bool(self.levels) and start <= self.latest_start + CLOSE
 
-    def params(self, sparsity: float, rest: Params) -> dict[str, Value]:
+    def params(self, sparsity: float, rest: Params) -> dict[str, ParameterValue]:
         """What a run of it is asked for; a dense one has a sparsity only."""
         if sparsity == 0:
             return {SPARSITY: 0.0}
@@ -106,17 +106,17 @@ class Method:
                 return (on_grid(k * RESOLUTION) for k in range(round(1 / RESOLUTION)))
 
 
-def methods(space: SpaceSpec, regimes: Mapping[str, SparseRegime], *, coarse: bool) -> tuple[Method, ...]:
+def variants(space: SpaceSpec, regimes: Mapping[str, SparseRegime], *, coarse: bool) -> tuple[Variant, ...]:
     """Every combination that has a sparsity and a window, if nothing is said of the weights."""
     patterns = [label(one) for one in space.patterns] if space.patterns else [None]
     allocations = [label(one) for one in space.allocations] if space.allocations else [None]
     every = (
-        Method(name, rule, pattern, allocation, space, len(regimes) > 1, coarse)
+        Variant(name, rule, pattern, allocation, space, len(regimes) > 1, coarse)
         for name, rule in regimes.items()
         for pattern in patterns
         for allocation in allocations
     )
-    return tuple(method for method in every if method.fits)
+    return tuple(variant for variant in every if variant.fits)
 
 
 def on_grid(sparsity: float) -> float:

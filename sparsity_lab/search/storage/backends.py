@@ -79,10 +79,10 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
 
-Place = SqliteFile | JournalFile | Database
+StoragePlace = SqliteFile | JournalFile | Database
 
 
-def place_of(location: str | Path) -> Place:
+def place_of(location: str | Path) -> StoragePlace:
     """What a location names: a URL a database, a path ending in .journal or .log a journal, any other path SQLite.
 
     Raises:
@@ -121,7 +121,7 @@ class Opened:
             self.engine.dispose()
 
 
-def open_reader(place: Place) -> Opened | None:
+def open_reader(place: StoragePlace) -> Opened | None:
     """A storage that is only read from; None where there is nothing yet.
 
     Raises:
@@ -139,7 +139,7 @@ def open_reader(place: Place) -> Opened | None:
             assert_never(place)
 
 
-def open_writer(place: Place) -> Opened:
+def open_writer(place: StoragePlace) -> Opened:
     """A storage to write to, with what is missing of it created; raises as `open_reader`."""
     match place:
         case SqliteFile(path):

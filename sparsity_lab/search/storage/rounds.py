@@ -17,9 +17,9 @@ from secrets import SystemRandom
 from sparsity_lab.errors import InputError
 from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, heartbeat
 from sparsity_lab.search.storage.trial_store import TrialStore
-from sparsity_lab.search.storage.trials import Outcome, Proposal, StoredTrial
+from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
-Run = Callable[[Sequence[StoredTrial]], Sequence[Outcome]]
+Run = Callable[[Sequence[StoredTrial]], Sequence[TrialOutcome]]
 """runs the trials claimed, and returns their outcomes in the same order"""
 Propose = Callable[[str], Iterable[Proposal]]
 """a round's trials of one study: a pure function of the finished rounds before"""

@@ -24,8 +24,8 @@ from sparsity_lab.search.storage.backends import (
     TROUBLE,
     Database,
     Opened,
-    Place,
     SqliteFile,
+    StoragePlace,
     explained,
     open_reader,
     open_writer,
@@ -33,7 +33,7 @@ from sparsity_lab.search.storage.backends import (
     roll_back,
 )
 from sparsity_lab.search.storage.leases import Lease
-from sparsity_lab.search.storage.trials import LEASE, RECORD, RUN, Outcome, Proposal, StoredTrial, StudyTrials
+from sparsity_lab.search.storage.trials import LEASE, RECORD, RUN, Proposal, StoredTrial, StudyTrials, TrialOutcome
 
 
 class TrialStore:
@@ -47,7 +47,7 @@ class TrialStore:
     """
 
     def __init__(self, location: str | Path) -> None:
-        self.place: Place = place_of(location)
+        self.place: StoragePlace = place_of(location)
         self._reader: Opened | None = None
         self._studies: dict[str, Study] = {}
         """studies that have been read; they remember finished trials"""
@@ -110,7 +110,7 @@ class TrialStore:
 
         return self._unless_finished(let_go)
 
-    def finish(self, entry: StoredTrial, outcome: Outcome) -> bool:
+    def finish(self, entry: StoredTrial, outcome: TrialOutcome) -> bool:
         """Tell a trial's outcome; False when another process has told it."""
 
         def tell(storage: BaseStorage) -> bool:

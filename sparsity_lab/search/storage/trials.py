@@ -37,7 +37,7 @@ class Proposal:
     distributions: Mapping[str, BaseDistribution]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def trial(self, state: TrialState, outcome: Outcome | None = None) -> FrozenTrial:
+    def trial(self, state: TrialState, outcome: TrialOutcome | None = None) -> FrozenTrial:
         """As Optuna knows it."""
         result = {} if outcome is None else {RUN: dict(outcome.facts)}
         return create_trial(
@@ -50,7 +50,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What a trial brought.
 
     Attributes:
@@ -90,7 +90,7 @@ class StoredTrial:
     state: Literal["waiting", "running", "finished"]
     proposal: Proposal
     lease: Lease | None
-    outcome: Outcome | None
+    outcome: TrialOutcome | None
     ended: datetime | None
 
     @property
@@ -140,7 +140,7 @@ def _entry(study: str, trial: FrozenTrial) -> StoredTrial | None:
         state,
         Proposal(known[SLOT], known[SOURCE], known[ASKED], trial.distributions, facts),
         Lease.of(known.get(LEASE)),
-        Outcome(values, known[RUN], trial.system_attrs.get(RECORD)) if state == "finished" else None,
+        TrialOutcome(values, known[RUN], trial.system_attrs.get(RECORD)) if state == "finished" else None,
         trial.datetime_complete,
     )
 
