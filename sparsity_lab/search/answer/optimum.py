@@ -21,7 +21,7 @@ DRAWN = 60
 """about so many points of a curve are kept for drawing"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Optimum:
     """Where one budget's loss is lowest.
 

@@ -85,11 +85,11 @@ def tried_points(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
     groups: dict[tuple[tuple[str, float | str], ...], list[TrialRecord]] = {}
     for trial in trials:
         groups.setdefault(tuple(sorted(trial.params.items())), []).append(trial)
-    found = []
-    for group in groups.values():
-        if losses := tuple(trial.loss for trial in group if trial.loss is not None):
-            found.append(TriedPoint(group[0].params, losses, frozenset(trial.seed for trial in group)))
-    return found
+    return [
+        TriedPoint(group[0].params, losses, frozenset(trial.seed for trial in group))
+        for group in groups.values()
+        if (losses := tuple(trial.loss for trial in group if trial.loss is not None))
+    ]
 
 
 def told_apart(best: TriedPoint, other: TriedPoint, noise: float | None, confidence: float) -> bool:

@@ -125,11 +125,12 @@ class LawSampler(BaseSampler):
         """The earlier runs and the study's finished trials; None if there are none."""
         rows = [(place, loss) for _, place, loss in self._finished(study, self._loss)]
         at, losses = self._points([place for place, _ in rows]), np.array([loss for _, loss in rows], dtype=np.float64)
-        columns = [at.sparsity, at.nonzero, at.data, losses]
-        if (old := self._earlier) is not None:
-            both = zip((old.sparsity, old.nonzero, old.data, old.loss), columns, strict=True)
-            columns = [np.concatenate(pair) for pair in both]
-        return Runs(*columns) if len(columns[0]) else None
+        own, old = Runs(at.sparsity, at.nonzero, at.data, losses) if rows else None, self._earlier
+        if own is None or old is None:
+            return own or old or None
+        columns = ("sparsity", "nonzero", "data", "loss")
+        S, N, D, losses = (np.append(getattr(old, name), getattr(own, name)) for name in columns)
+        return Runs(S, N, D, losses)
 
     def surface(self, study: Study) -> Surface | None:
         """What is known after the study's finished trials; None before the first."""
