@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.laws import (
-    Law,
-    Runs,
-    chinchilla_compute,
-    optimal_sparsity,
-)
+from sparsity_lab.laws import Law, Multiplier, Runs, chinchilla_compute, optimal_sparsity
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.rows.runs import FloatArray
 
-Multiplier = Callable[[FloatArray], FloatArray]
 STEPS = 60
 """points of a curve, and of each axis of the contours"""
 

@@ -6,7 +6,7 @@ the same cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, TrialRecord
-from sparsity_lab.laws import Interval, Law, chinchilla_data, optimal_sparsity
+from sparsity_lab.laws import Interval, Law, Multiplier, chinchilla_data, optimal_sparsity
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import BudgetUnit, DataUnit, SearchObjective
 
-Multiplier = Callable[[FloatArray], FloatArray]
 STEPS = 60
 """points of a curve"""
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtr
 
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.covariance import student_tail
 from sparsity_lab.results.places import Place
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 
@@ -120,7 +120,7 @@ class Noise:
         deviation, degrees = self.of_difference(entry, against)
         if not degrees or deviation == 0:
             return Contrast(entry, against, difference, deviation, math.nan if not degrees else float(difference == 0))
-        return Contrast(entry, against, difference, deviation, float(2 * stdtr(degrees, -abs(difference) / deviation)))
+        return Contrast(entry, against, difference, deviation, 2 * student_tail(abs(difference) / deviation, degrees))
 
 
 def _cell(entry: Entry) -> _Cell:

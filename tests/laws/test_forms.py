@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Form, Parameter, Power, Runs, Term, exponent, fit, form_named
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.forms.features import DATA, NONZERO, Feature, levels_of
 from sparsity_lab.laws.forms.named import ChinchillaParams, FrantarParams
 from sparsity_lab.laws.forms.terms import Units
@@ -179,7 +179,7 @@ def test_design_predicts_what_the_form_predicts(form, params):
     S, N, D = GRID
     runs = Runs(S, N, D, np.ones_like(S))
     units = Units.of(runs)
-    objective = Objective(form.design(runs, units), runs.loss, "log", 1.0, np.ones((1, len(runs))))
+    objective = HuberObjective(form.design(runs, units), runs.loss, "log", 1.0, np.ones((1, len(runs))))
     theta = form.to_coordinates(params, units)
     np.testing.assert_allclose(objective.predict(theta[None])[0], form.predict(params, S, N, D), rtol=1e-12)
 
@@ -193,7 +193,7 @@ def test_derivatives_of_the_objective(form, params, delta, residual):
     runs = Runs(S, N, D, form.predict(params, S, N, D) * np.exp(rng.normal(scale=0.01, size=len(S))))
     units = Units.of(runs)
     weights = rng.dirichlet(np.ones(len(S)))[None]
-    objective = Objective(form.design(runs, units), runs.loss, residual, delta, weights)
+    objective = HuberObjective(form.design(runs, units), runs.loss, residual, delta, weights)
     theta, steps = form.to_coordinates(params, units), 1e-6 * np.eye(len(form.names))
     exact = objective.derivatives(theta[None])
     gradient = (objective.value(theta + steps) - objective.value(theta - steps)) / 2e-6

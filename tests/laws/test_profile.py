@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sparsity_lab.laws import FORMS, Runs, bootstrap, covariance, fit, noise, profile
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import Box, minimise
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.uncertainty.covariance import student_quantile
@@ -11,7 +11,7 @@ from sparsity_lab.laws.uncertainty.covariance import student_quantile
 def lowest_with(fitted, name, value):
     """The objective's minimum over the other coordinates, from 24 random starts; `name` must be a coordinate."""
     runs, form = fitted.runs, fitted.form
-    objective = Objective(
+    objective = HuberObjective(
         form.design(runs, fitted.units),
         runs.loss,
         fitted.residual,

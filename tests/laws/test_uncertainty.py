@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FRANTAR, Law, Runs, bootstrap, fit, gain, optimal_sparsity
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.uncertainty.bootstrap import percentiles, sizes_of
@@ -19,12 +19,12 @@ def test_replicates_reach_the_minimum_of_their_resample(paper_runs):
     rows = len(paper_runs)
     weights = np.random.default_rng(4).multinomial(rows, np.full(rows, 1 / rows), size=8) / rows
     design = FRANTAR.design(paper_runs, fitted.units)
-    reached = Objective(design, paper_runs.loss, "log", 1e-3, weights).value(
+    reached = HuberObjective(design, paper_runs.loss, "log", 1e-3, weights).value(
         FRANTAR.to_coordinates(boot.draws, fitted.units)
     )
     rng = np.random.default_rng(0)
     for replicate in range(8):
-        objective = Objective(design, paper_runs.loss, "log", 1e-3, weights[[replicate]])
+        objective = HuberObjective(design, paper_runs.loss, "log", 1e-3, weights[[replicate]])
         starts = fitted.coordinates + rng.normal(size=(16, 7))
         lowest = minimise(objective, starts, box_for(FRANTAR, paper_runs)).value.min()
         assert reached[replicate] <= lowest * (1 + 1e-6)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as, determination, pick_minimum, points
-from sparsity_lab.laws.fitting.objective import Objective, Residual
+from sparsity_lab.laws.fitting.objective import HuberObjective, Residual
 from sparsity_lab.laws.fitting.solver import TOLERANCE, Box, Solution, minimise
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
 from sparsity_lab.laws.forms.form import Form
@@ -201,11 +201,11 @@ def huber(errors: FloatArray, delta: float) -> float:
     return float((inside * (size - inside / 2)).mean())
 
 
-def _objective(form: Form, units: Units, residual: Residual, delta: float, runs: Runs) -> Objective:
-    return Objective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
+def _objective(form: Form, units: Units, residual: Residual, delta: float, runs: Runs) -> HuberObjective:
+    return HuberObjective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
 
 
-def _walks(objective: Callable[[Runs], Objective], runs: Runs, starts: FloatArray, box: Box) -> Solution:
+def _walks(objective: Callable[[Runs], HuberObjective], runs: Runs, starts: FloatArray, box: Box) -> Solution:
     """Where every start leads: a few steps of least squares, then under the objective.
 
     Walks that have met are one from there. With many rows they go over a sample of them, and only the lowest ends go on

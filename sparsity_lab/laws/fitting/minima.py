@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import PERFECT, Box, Solution, minimise, polish
 from sparsity_lab.laws.rows.runs import FloatArray
 
@@ -46,7 +46,7 @@ class Minimum:
     higher: FloatArray
 
 
-def pick_minimum(objective: Objective, solution: Solution, box: Box) -> Minimum:
+def pick_minimum(objective: HuberObjective, solution: Solution, box: Box) -> Minimum:
     """The minimum among the ends of walks: the same one for every seed, even where several points are as low.
 
     On a flat bottom every walk ends elsewhere; there, a fixed path leads to one of its points. Of rivals, points apart
@@ -82,7 +82,7 @@ def as_low_as(value: float) -> float:
     return value * (1 + AGREEMENT) + PERFECT**2
 
 
-def determination(objective: Objective, found: Minimum) -> tuple[float, NDArray[np.intp]]:
+def determination(objective: HuberObjective, found: Minimum) -> tuple[float, NDArray[np.intp]]:
     """Condition number of the Hessian over the free coordinates, each in units of its own sensitivity.
 
     Returns:
@@ -97,7 +97,7 @@ def determination(objective: Objective, found: Minimum) -> tuple[float, NDArray[
     return float(condition), np.union1d(loose, differ)
 
 
-def _central(objective: Objective, best: Solution, box: Box) -> Solution:
+def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
     """The point of a flat bottom to which the minimum moves while the threshold shrinks from least squares to delta."""
     typical, design = np.median(objective.loss), objective.design
     centre = np.array([typical / design.terms] * design.terms + [CENTRAL_EXPONENT] * design.exponents)
@@ -109,14 +109,14 @@ def _central(objective: Objective, best: Solution, box: Box) -> Solution:
     return settled if settled.value[0] <= as_low_as(float(best.value[0])) else best
 
 
-def _curvature(objective: Objective, end: Solution) -> FloatArray:
+def _curvature(objective: HuberObjective, end: Solution) -> FloatArray:
     """Eigenvalues of the scaled Hessian over the free coordinates."""
     return np.asarray(
         np.linalg.eigvalsh(_scaled_hessian(objective, end.theta[0], np.flatnonzero(~end.held[0]))), dtype=np.float64
     )
 
 
-def _scaled_hessian(objective: Objective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:
+def _scaled_hessian(objective: HuberObjective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:
     derivatives = objective.derivatives(theta[None])
     scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
     return np.asarray((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])

@@ -47,7 +47,7 @@ class Derivatives(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
+class HuberObjective:
     """F for B coordinate vectors at a time.
 
     Attributes:
@@ -64,11 +64,11 @@ class Objective:
     delta: float
     weights: FloatArray
 
-    def of(self, members: NDArray[np.intp]) -> Objective:
+    def of(self, members: NDArray[np.intp]) -> HuberObjective:
         """The objective of some of the B vectors only."""
         return self if len(self.weights) == 1 else replace(self, weights=self.weights[members])
 
-    def loosened(self, delta: float) -> Objective:
+    def loosened(self, delta: float) -> HuberObjective:
         """The same with another threshold: a large one makes least squares of it."""
         return replace(self, delta=delta)
 

@@ -1,4 +1,4 @@
-"""Minimising an `Objective` inside a box, from many starts at once.
+"""Minimising an `HuberObjective` inside a box, from many starts at once.
 
 Each member of the batch walks on its own. Its derivatives are scaled by s = 1/sqrt(diag M), M the majoriser, and
 two steps are tried with the same damping mu:
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.laws.fitting.objective import Derivatives, Objective
+from sparsity_lab.laws.fitting.objective import Derivatives, HuberObjective
 from sparsity_lab.laws.rows.runs import FloatArray
 
 TOLERANCE = 1e-7
@@ -92,7 +92,7 @@ class Box:
         return np.asarray(low | high)
 
 
-def minimise(objective: Objective, starts: FloatArray, box: Box, iterations: int = 300) -> Solution:
+def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int = 300) -> Solution:
     """Walk from each of the (B, P) starts until its gradient is zero, it stalls, or `iterations` steps are done.
 
     Members are taken in blocks small enough for the memory, whatever the number of rows.
@@ -103,7 +103,7 @@ def minimise(objective: Objective, starts: FloatArray, box: Box, iterations: int
     return Solution(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
 
 
-def polish(objective: Objective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
+def polish(objective: HuberObjective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
     """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
     value, local = objective.value(theta), _look(objective, theta, box)
     for _ in range(steps):
@@ -129,7 +129,7 @@ class _Local(NamedTuple):
     gradient: FloatArray
 
 
-def _look(objective: Objective, theta: FloatArray, box: Box) -> _Local:
+def _look(objective: HuberObjective, theta: FloatArray, box: Box) -> _Local:
     derivatives = objective.derivatives(theta)
     held = box.held(theta, derivatives.gradient)
     diagonal = np.diagonal(derivatives.majoriser, axis1=1, axis2=2)
@@ -138,7 +138,7 @@ def _look(objective: Objective, theta: FloatArray, box: Box) -> _Local:
     return _Local(derivatives, held, scale, cosines)
 
 
-def _walk(objective: Objective, starts: FloatArray, box: Box, iterations: int) -> Solution:
+def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int) -> Solution:
     theta = box.clip(starts)
     value, damping = objective.value(theta), np.full(len(theta), FIRST_DAMPING)
     active = np.arange(len(theta))
@@ -157,7 +157,7 @@ def _walk(objective: Objective, starts: FloatArray, box: Box, iterations: int) -
 
 
 def _best_step(
-    objective: Objective, theta: FloatArray, local: _Local, damping: FloatArray, box: Box
+    objective: HuberObjective, theta: FloatArray, local: _Local, damping: FloatArray, box: Box
 ) -> tuple[FloatArray, FloatArray]:
     """The lowest of the four trial points, and its objective."""
     derivatives = local.derivatives

@@ -19,7 +19,7 @@ from sparsity_lab.laws.rows.runs import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class TermLayout:
     """One term, at the r rows in which it is there.
 
     Attributes:
@@ -40,7 +40,7 @@ class Layout:
     moments: FloatArray
 
     @classmethod
-    def of(cls, fixed: FloatArray | float, free: Mapping[int, FloatArray]) -> Layout:
+    def of(cls, fixed: FloatArray | float, free: Mapping[int, FloatArray]) -> TermLayout:
         """A term from the log of its fixed powers and the signed log of the feature of each free exponent."""
         present = np.isfinite(np.sum(np.broadcast_arrays(fixed, *free.values()), axis=0))
         rows = slice(None) if present.all() else np.flatnonzero(present)
@@ -62,7 +62,7 @@ class Design:
         rows: n.
     """
 
-    layouts: tuple[Layout, ...]
+    layouts: tuple[TermLayout, ...]
     exponents: int
     positive: NDArray[np.bool_]
     rows: int

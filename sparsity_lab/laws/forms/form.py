@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.forms.design import Design, Layout
+from sparsity_lab.laws.forms.design import Design, TermLayout
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.terms import (
     Parameter,
@@ -263,7 +263,7 @@ class Form:
             log: Any = sum(power.sign * number(power.exponent, values) * logs[power.feature] for power in term.powers)
             yield term, np.exp(log)
 
-    def _layout(self, term: Term, logs: Mapping[Feature, FloatArray]) -> Layout:
+    def _layout(self, term: Term, logs: Mapping[Feature, FloatArray]) -> TermLayout:
         columns = [(power, power.sign * logs[power.feature]) for power in term.powers]
         fixed = sum((column * power.exponent for power, column in columns if not isinstance(power.exponent, str)), 0.0)
         free: dict[int, FloatArray] = {}
@@ -271,7 +271,7 @@ class Form:
             if isinstance(power.exponent, str):
                 place = self.exponents.index(power.exponent)
                 free[place] = free.get(place, 0.0) + column
-        return Layout.of(fixed, free)
+        return TermLayout.of(fixed, free)
 
     def _exponents_of_size(self, term: Term) -> tuple[tuple[str | float, int], ...]:
         return tuple((power.exponent, power.sign * power.feature.size) for power in term.powers if power.feature.size)

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.fit import Fit
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -122,7 +122,7 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
     weights = _weights(fit, replicates, resample, rng)
     starts = _starts(fit, replicates, rng)
     tries = len(starts) // replicates
-    objective = Objective(
+    objective = HuberObjective(
         fit.form.design(fit.runs, fit.units), fit.runs.loss, fit.residual, fit.delta, np.tile(weights, (tries, 1))
     )
     solution = minimise(objective, starts, box_for(fit.form, fit.runs))

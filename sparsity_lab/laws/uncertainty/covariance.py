@@ -134,5 +134,12 @@ def student_quantile(probability: float, freedom: int) -> float:
     return math.sqrt(freedom) * math.tan(float(np.interp(probability, share, angle)))
 
 
+def student_tail(statistic: float, freedom: float) -> float:
+    """Probability that Student's t exceeds a statistic."""
+    from scipy.special import stdtr  # noqa: PLC0415  # laws are fitted and asked without SciPy
+
+    return float(stdtr(freedom, -statistic))
+
+
 def _free(fit: Fit) -> list[int]:
     return [index for index, name in enumerate(fit.form.names) if name not in fit.at_bounds]

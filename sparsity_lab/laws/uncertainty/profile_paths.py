@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.fit import Fit
-from sparsity_lab.laws.fitting.objective import Objective
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import LONGEST_STEP, PERFECT, Box
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -92,11 +92,11 @@ class Paths:
         return paths
 
     @cached_property
-    def objective(self) -> Objective:
+    def objective(self) -> HuberObjective:
         """What the fit minimised."""
         fit, rows = self.fit, len(self.fit.runs)
         design = fit.form.design(fit.runs, fit.units)
-        return Objective(design, fit.runs.loss, fit.residual, fit.delta, np.full((1, rows), 1 / rows))
+        return HuberObjective(design, fit.runs.loss, fit.residual, fit.delta, np.full((1, rows), 1 / rows))
 
     @cached_property
     def box(self) -> Box:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, variance
 
-from scipy.stats import t as student
-
 from sparsity_lab.artifacts.searches import Params, TrialRecord
+from sparsity_lab.laws.uncertainty.covariance import student_tail
 
 APART = 0.05
 """sparsities closer than this, all else being equal, are one optimum"""
@@ -106,7 +105,7 @@ def told_apart(best: TriedPoint, other: TriedPoint, noise: float | None, confide
     if a + b == 0:
         return difference > 0
     freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
-    return bool(difference > student.ppf(confidence, freedom) * math.sqrt(a + b))
+    return student_tail(difference / math.sqrt(a + b), freedom) < 1 - confidence
 
 
 def _sparsity(point: TriedPoint) -> float:

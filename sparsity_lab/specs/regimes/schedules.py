@@ -15,8 +15,6 @@ from pydantic import Field, model_validator
 from sparsity_lab.specs.base import Count, Fraction, Spec
 from sparsity_lab.specs.regimes.plugins import SCHEDULES, Plugin
 
-FloatArray = NDArray[np.float64]
-
 
 class _Span(Spec):
     start: Fraction = 0.25
@@ -41,12 +39,12 @@ class _Window(_Span):
         """S(t) at `progress` 0 <= p <= 1 through the window."""
         raise NotImplementedError
 
-    def mean_sparsity(self, sparsity: ArrayLike) -> FloatArray:
+    def mean_sparsity(self, sparsity: ArrayLike) -> NDArray[np.float64]:
         """Time average of S(t) over training; `sparsity` is S, of any shape."""
         S = np.asarray(sparsity, dtype=np.float64)
         return (self.end - self.start) * self._window_mean(S) + (1 - self.end) * S
 
-    def _window_mean(self, S: FloatArray) -> FloatArray:
+    def _window_mean(self, S: NDArray[np.float64]) -> NDArray[np.float64]:
         """Average of S(t) inside the window."""
         raise NotImplementedError
 
@@ -61,7 +59,7 @@ class Cubic(_Window):
         """S(t) at `progress`."""
         return float(sparsity * (1 - (1 - progress) ** self.power))
 
-    def _window_mean(self, S: FloatArray) -> FloatArray:
+    def _window_mean(self, S: NDArray[np.float64]) -> NDArray[np.float64]:
         return S * (self.power / (self.power + 1))
 
 
@@ -74,7 +72,7 @@ class Linear(_Window):
         """S(t) at `progress`."""
         return sparsity * progress
 
-    def _window_mean(self, S: FloatArray) -> FloatArray:
+    def _window_mean(self, S: NDArray[np.float64]) -> NDArray[np.float64]:
         return S / 2
 
 
@@ -90,7 +88,7 @@ class Geometric(_Window):
         """S(t) at `progress`; exactly S at its end."""
         return sparsity if progress == 1 else 1 - (1 - sparsity) ** progress
 
-    def _window_mean(self, S: FloatArray) -> FloatArray:
+    def _window_mean(self, S: NDArray[np.float64]) -> NDArray[np.float64]:
         logarithm = np.log1p(-S)
         return np.where(S > 0, 1 + S / np.where(S > 0, logarithm, 1.0), 0.0)
 
@@ -102,7 +100,7 @@ class OneShot(Spec):
     at: Fraction = 0.5
     """fraction of training"""
 
-    def mean_sparsity(self, sparsity: ArrayLike) -> FloatArray:
+    def mean_sparsity(self, sparsity: ArrayLike) -> NDArray[np.float64]:
         """Time average of S(t) over training; `sparsity` is S, of any shape."""
         return (1 - self.at) * np.asarray(sparsity, dtype=np.float64)
 
@@ -112,7 +110,7 @@ class Static(Spec):
 
     kind: Literal["static"]
 
-    def mean_sparsity(self, sparsity: ArrayLike) -> FloatArray:
+    def mean_sparsity(self, sparsity: ArrayLike) -> NDArray[np.float64]:
         """Time average of S(t) over training: S itself, of any shape."""
         return np.asarray(sparsity, dtype=np.float64)
 
@@ -128,7 +126,7 @@ class Cyclic(_Span):
     cycles: Count = 3
     """pairs of a sparse and a dense phase of equal length between start and end"""
 
-    def mean_sparsity(self, sparsity: ArrayLike) -> FloatArray:
+    def mean_sparsity(self, sparsity: ArrayLike) -> NDArray[np.float64]:
         """Time average of S(t) over training: half of [start, end] is sparse; `sparsity` is S, of any shape."""
         return ((self.end - self.start) / 2 + 1 - self.end) * np.asarray(sparsity, dtype=np.float64)
 
@@ -140,7 +138,7 @@ class PluginSchedule(_Window, Plugin):
         """S(t) at `progress`; errors as `load`."""
         return sparsity * float(self.load(SCHEDULES).progress(progress))
 
-    def _window_mean(self, S: FloatArray) -> FloatArray:
+    def _window_mean(self, S: NDArray[np.float64]) -> NDArray[np.float64]:
         return S * float(self.load(SCHEDULES).mean)
 
 
