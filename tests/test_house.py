@@ -33,6 +33,7 @@ def load_script(name: str) -> ModuleType:
 
 
 check_changelog = load_script("check_changelog")
+check_names = load_script("check_names")
 make_env = load_script("make_env")
 
 
@@ -91,6 +92,17 @@ def test_every_disagreement_about_the_version_is_found(
     (project / name).write_text(text.replace(old, new))
     faults = list(check_changelog.find_faults(project))
     assert any(complaint in fault for fault in faults), faults
+
+
+def test_a_name_with_several_meanings_is_found_unless_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("class _Row: ...\nTable = int\nLIMIT = 1\nclass Attention: ...\n")
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "two.py").write_text("Row = int\nclass Tables: ...\nLIMIT = 2\nclass Attention: ...\n")
+    assert list(check_names.find_faults(tmp_path, {"Attention", "Gone"})) == [
+        "Row means several things: one.py:1, room/two.py:1",
+        "Gone is allowed in scripts/check_names.py for nothing",
+    ]
+    assert list(check_names.find_faults(tmp_path, {"Attention", "Row"})) == []
 
 
 @pytest.fixture
