@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sparsity_lab.cost.assumptions import Case
-from sparsity_lab.cost.outcomes import outcomes
+from sparsity_lab.cost.candidates import outcomes
+from sparsity_lab.cost.decision import advise
 from sparsity_lab.stages.advise import open_scenario
 
 
@@ -27,10 +28,10 @@ def main() -> None:
     asked = parser.parse_args()
     held = open_scenario(asked.scenario, Path())
     began = time.perf_counter()
-    advice = held.advice()
+    advice = advise(held)
     whole = time.perf_counter() - began
     began = time.perf_counter()
-    case = held.setting.draws()
+    case = held.draws()
     together = outcomes(case)
     vectorised = time.perf_counter() - began
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""An advice in a terminal of 80 columns: what to do, three lights, money, tornado, next steps."""
+"""An advice in a terminal of 80 columns: what to do, three criteria, money, tornado, next steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import isfinite
 
 import typer
 
-from sparsity_lab.cost.advice import Advice, Colour, OptionRow
+from sparsity_lab.cost.advice import Advice, CriterionColour, OptionRow
 from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, percent
 
 WIDTH = 80
 BAR = 30
 COLUMNS = ("option", "weights", "people", "training", "inference", "total", "saved", "sure")
-INKS: dict[Colour, str] = {"green": "green", "amber": "yellow", "red": "red"}
+INKS: dict[CriterionColour, str] = {"green": "green", "amber": "yellow", "red": "red"}
 WIDE = r"\u3000-\u9fff\uff00-\uffef"
 UNBROKEN = re.compile(rf" *（?(?:[{WIDE}]|[^ {WIDE}]+)[、。）：]*")
 """a character of Japanese or a word of anything else, with what must not end a line before it or begin one after it"""
@@ -31,13 +31,13 @@ def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
     """
     told = words_in(language)
     yield from _head(advice, told)
-    for light in advice.lights:
-        word = told(Message(f"light-{light.colour}"))
+    for criterion in advice.criteria:
+        word = told(Message(f"light-{criterion.colour}"))
         yield ""
-        question = typer.style(told(Message(f"question-{light.question}")), bold=True)
-        yield f"{typer.style(f' {word} ', fg='black', bg=INKS[light.colour])} {question}"
-        yield from wrapped(told(light.finding), "  ")
-        yield from wrapped(told(light.change), "  → ")
+        question = typer.style(told(Message(f"question-{criterion.question}")), bold=True)
+        yield f"{typer.style(f' {word} ', fg='black', bg=INKS[criterion.colour])} {question}"
+        yield from wrapped(told(criterion.finding), "  ")
+        yield from wrapped(told(criterion.change), "  → ")
     yield from _title(told, "money", {"years": float(advice.horizon_years), "currency": advice.currency})
     yield from _money(advice, told)
     if advice.tornado:

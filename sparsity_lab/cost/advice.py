@@ -1,4 +1,4 @@
-"""What an advice says, as values: lights, options, bars, and messages."""
+"""What an advice says, as values: criteria, options, bars, and messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, Literal
 from sparsity_lab.cost.economics import BreakEven, OptionKind
 from sparsity_lab.messages import Message
 
-Colour = Literal["green", "amber", "red"]
-Question = Literal["data", "hardware", "money"]
-Choice = Literal["train-sparse", "prune-existing", "stay-dense"]
+CriterionColour = Literal["green", "amber", "red"]
+CriterionName = Literal["data", "hardware", "money"]
+AdviceChoice = Literal["train-sparse", "prune-existing", "stay-dense"]
+NEVER = BreakEven("never", math.nan)
 
 
 @dataclass(frozen=True)
-class Light:
+class Criterion:
     """The answer to one of the three questions.
 
     Attributes:
@@ -30,8 +31,8 @@ class Light:
         change: what would change the answer.
     """
 
-    question: Question
-    colour: Colour
+    question: CriterionName
+    colour: CriterionColour
     value: float
     threshold: float
     low: float
@@ -42,7 +43,7 @@ class Light:
 
 @dataclass(frozen=True)
 class OptionRow:
-    """One option with its money, at the scenario's own numbers and over the draws.
+    """One option with its money, at the scenario's own numbers and over the draws; what is left out is as for dense.
 
     Attributes:
         kind: dense, train-sparse or prune-existing.
@@ -77,14 +78,14 @@ class OptionRow:
     inference: float
     upkeep: float
     total: float
-    npv: float
-    npv_low: float
-    npv_high: float
-    share: float
-    possible: bool
-    obstacle: Message | None
-    break_even_items: BreakEven
-    break_even_data: BreakEven
+    npv: float = 0.0
+    npv_low: float = 0.0
+    npv_high: float = 0.0
+    share: float = 0.0
+    possible: bool = True
+    obstacle: Message | None = None
+    break_even_items: BreakEven = NEVER
+    break_even_data: BreakEven = NEVER
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Recommendation:
         until: what would have to hold for sparsity to pay.
     """
 
-    choice: Choice
+    choice: AdviceChoice
     firm: bool
     option: int
     confidence: float
@@ -148,9 +149,9 @@ class Advice:
         target_nonzero: N_ref.
         target_data: D.
         recommendation: what to do.
-        lights: data, hardware, money.
+        criteria: data, hardware, money; `lights` in JSON.
         options: dense first, then from scratch, then pruned, by sparsity.
-        focus: the place in `options` of the best option that is not dense; lights and bars are about it.
+        focus: the place in `options` of the best option that is not dense; criteria and bars are about it.
         tornado: widest bar first.
         checklist: next steps.
         caveats: what the numbers do not know.
@@ -169,7 +170,7 @@ class Advice:
     target_nonzero: float
     target_data: float
     recommendation: Recommendation
-    lights: tuple[Light, ...]
+    criteria: tuple[Criterion, ...]
     options: tuple[OptionRow, ...]
     focus: int
     tornado: tuple[Bar, ...]
@@ -179,9 +180,9 @@ class Advice:
     confidence: float
 
     def json(self) -> dict[str, Any]:
-        """Plain values, names as here; numbers that are infinite or unknown are null."""
+        """Plain values; numbers that are infinite or unknown are null."""
         told: dict[str, Any] = _plain(self)
-        return told
+        return {"lights" if name == "criteria" else name: value for name, value in told.items()}
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911  # one for each kind of value
@@ -196,7 +197,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911  # one for each kind of value
             return [_plain(one) for one in value]
         case float():
             return value if math.isfinite(value) else None
-        case Advice() | Recommendation() | Light() | OptionRow() | Bar():
+        case Advice() | Recommendation() | Criterion() | OptionRow() | Bar():
             return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
         case _:
             return value

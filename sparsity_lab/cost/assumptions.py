@@ -26,6 +26,7 @@ from sparsity_lab.hardware.profile import (
     training_cost,
     training_spread,
 )
+from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import MeanDensity, Measured, Multiplier, dense_hardware, multiplier
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
@@ -149,12 +150,18 @@ class Setting:
         law: with its draws, if it has any.
         profile: of the hardware; gives the speed where the scenario does not.
         speeds: what the hardware makes of zeros.
+        name: of the scenario.
+        evidence: where the law comes from, in words.
+        document: of a law fitted here: tells how far it may be trusted.
     """
 
     scenario: ScenarioSpec
     law: Law
     profile: HardwareProfile | None
     speeds: Speeds
+    name: str = ""
+    evidence: str = ""
+    document: LawDocument | None = None
 
     def case(
         self,

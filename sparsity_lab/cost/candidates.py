@@ -1,37 +1,104 @@
-"""Each sparse option of a setting by itself: at the scenario's own numbers, and over its draws."""
+"""Sparse options against dense: over sparsities and draws together, and each by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.cost.assumptions import Case, Setting
-from sparsity_lab.cost.economics import Option, OptionKind, from_scratch, npv, pruned
-from sparsity_lab.cost.outcomes import Outcome, dense_option, outcomes
+from sparsity_lab.cost.economics import (
+    LifetimeCost,
+    Option,
+    OptionKind,
+    cost_of,
+    dense,
+    from_scratch,
+    npv,
+    pruned,
+    sufficient_data,
+)
 from sparsity_lab.laws.rows.runs import FloatArray
+
+Truths = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class OptionOutcome:
+    """Sparse models from scratch, or pruned ones; arrays of (…, S).
+
+    Attributes:
+        option: what they are.
+        cost: money.
+        npv: saved against dense; −inf where the quality cannot be reached.
+        required: items of a run from which a sparse model makes better use of its training cost than a dense one of
+            as many weights (`economics.sufficient_data`); of a pruned model the items that its phase takes.
+        plenty: whether a run has so many.
+        enough: whether the option stands: the items are there, and no dense model of as many weights, trained longer
+            for the same cost on items that are there, does as well.
+        needed_speedup: of inference, to be no slower than dense at equal quality: N / (1 − S) / N_ref.
+        speedup: that the hardware gives, 1 / r.
+    """
+
+    option: Option
+    cost: LifetimeCost
+    npv: FloatArray
+    required: FloatArray
+    plenty: Truths
+    enough: Truths
+    needed_speedup: FloatArray
+    speedup: FloatArray
+
+    @property
+    def pays(self) -> Truths:
+        """Whether an option stands and is cheaper than dense."""
+        return self.enough & (self.npv > 0)
+
+
+def dense_option(case: Case) -> Option:
+    """The dense model; where it is the paid checkpoint itself, its training is past."""
+    existing = case.existing
+    paid = existing is not None and existing.paid and existing.weights == case.given.nonzero
+    return dense(case.given, paid=paid)
+
+
+def sparse_options(case: Case) -> Iterator[Option]:
+    """Every sparsity from scratch, then every sparsity pruned where there is a checkpoint."""
+    yield from_scratch(case.law, case.given, case.sparsity, m=case.m, r=case.r)
+    if case.existing is not None:
+        yield pruned(case.law, case.given, case.existing, case.sparsity, m=case.m, r=case.r)
+
+
+def outcomes(case: Case) -> tuple[OptionOutcome, ...]:
+    """What each of `sparse_options` comes to."""
+    reference = cost_of(dense_option(case), case.given).total
+    return tuple(_outcome(case, option, reference) for option in sparse_options(case))
+
+
+@dataclass(frozen=True, eq=False)
+class SparseOption:
     """One way to be sparse.
 
     Attributes:
-        kind: from scratch, or pruned.
-        place: of its sparsity in the scenario's.
-        sparsity: S.
         at: what it comes to at the scenario's own numbers; arrays of shape ().
         over: over the draws; arrays of shape (draws,).
     """
 
-    kind: OptionKind
-    place: int
-    sparsity: float
-    at: Outcome
-    over: Outcome
+    at: OptionOutcome
+    over: OptionOutcome
+
+    @property
+    def kind(self) -> OptionKind:
+        """From scratch, or pruned."""
+        return self.at.option.kind
+
+    @property
+    def sparsity(self) -> float:
+        """S."""
+        return float(np.asarray(self.at.option.sparsity))
 
     @property
     def share(self) -> float:
@@ -43,17 +110,17 @@ class Candidate:
         return interval(self.over.npv, confidence)
 
 
-def candidates(setting: Setting) -> tuple[Candidate, ...]:
+def candidates(setting: Setting) -> tuple[SparseOption, ...]:
     """Every sparsity from scratch, then every sparsity pruned where there is a checkpoint."""
     own, drawn = outcomes(setting.case()), outcomes(setting.draws())
     return tuple(
-        Candidate(at.option.kind, place, S, _column(at, place), _column(over, place))
+        SparseOption(_column(at, place), _column(over, place))
         for at, over in zip(own, drawn, strict=True)
-        for place, S in enumerate(setting.scenario.sparsities)
+        for place in range(len(setting.scenario.sparsities))
     )
 
 
-def focus_of(held: tuple[Candidate, ...]) -> Candidate:
+def focus_of(held: tuple[SparseOption, ...]) -> SparseOption:
     """The one that saves most of those that stand; of all where none does."""
     return max([one for one in held if one.at.enough] or held, key=lambda one: float(one.at.npv))
 
@@ -70,7 +137,7 @@ def interval(values: FloatArray, confidence: float) -> tuple[float, float]:
 
 def npv_with(
     setting: Setting,
-    one: Candidate,
+    one: SparseOption,
     changed: Mapping[str, ArrayLike],
     only: Literal["law", "measurement"] | None = None,
 ) -> FloatArray:
@@ -88,17 +155,11 @@ def npv_with(
     alone = replace(setting, scenario=setting.scenario.model_copy(update={"sparsities": (one.sparsity,)}))
     spread = {name: np.asarray(value, dtype=np.float64)[..., None] for name, value in changed.items()}
     case = alone.draws(only) if only else alone.case(spread)
-    return npv(_option(case, one.kind), dense_option(case), case.given)[..., 0]
+    option = next(option for option in sparse_options(case) if option.kind == one.kind)
+    return npv(option, dense_option(case), case.given)[..., 0]
 
 
-def _option(case: Case, kind: OptionKind) -> Option:
-    if kind == "train-sparse":
-        return from_scratch(case.law, case.given, case.sparsity, m=case.m, r=case.r)
-    assert case.existing is not None, "nothing is pruned without a checkpoint"
-    return pruned(case.law, case.given, case.existing, case.sparsity, m=case.m, r=case.r)
-
-
-def _column(outcome: Outcome, place: int) -> Outcome:
+def _column(outcome: OptionOutcome, place: int) -> OptionOutcome:
     """An outcome's values at one of its sparsities."""
     shape = outcome.npv.shape
 
@@ -115,4 +176,27 @@ def _column(outcome: Outcome, place: int) -> Outcome:
         if field.name not in {"option", "cost"}
     }
     cost = type(outcome.cost)(*map(column, outcome.cost))
-    return Outcome(replace(option, **numbers), cost, **arrays)
+    return OptionOutcome(replace(option, **numbers), cost, **arrays)
+
+
+def _outcome(case: Case, option: Option, reference: FloatArray) -> OptionOutcome:
+    cost = cost_of(option, case.given)
+    data, available, nonzero = (np.asarray(value) for value in (option.data, case.available, option.nonzero))
+    if option.kind == "train-sparse":
+        reachable = np.isfinite(nonzero)
+        some = np.where(reachable, nonzero, case.given.nonzero)
+        required = np.where(reachable, sufficient_data(case.law, case.sparsity, some, case.m), np.inf)
+        plenty = (data >= required) & (data <= available)
+        enough = reachable & (data <= available) & ((data >= required) | (data * case.m > available))
+    else:
+        required = data
+        plenty = enough = np.isfinite(data) & (data <= available)
+    arrays = np.broadcast_arrays(
+        reference - cost.total,
+        required,
+        plenty,
+        enough,
+        nonzero / (1 - case.sparsity) / np.asarray(case.given.nonzero),
+        1 / case.r,
+    )
+    return OptionOutcome(option, cost, *arrays)

@@ -1,21 +1,27 @@
-"""The three questions that a manager asks first, each with a colour, the number behind it and what would change it.
+"""What is said beside the numbers: the three criteria that a manager asks for first, what is not known, what to do.
 
+Each criterion has a colour, the number behind it and what would change it.
 Green: met in at least the scenario's `confidence` of the draws. Red: not met, and met in at most 1 − confidence of
 them. Amber: between, or known too little.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
-from sparsity_lab.cost.advice import Colour, Light
+from sparsity_lab.cost.advice import Bar, Criterion, CriterionColour, Recommendation
 from sparsity_lab.cost.assumptions import Setting
-from sparsity_lab.cost.candidates import Candidate, interval
+from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.economics import BreakEven
 from sparsity_lab.messages import Message
 
+REACH = 10.0
+"""a law is trusted to this factor beyond the sizes and data of its runs"""
 
-def criteria(setting: Setting, one: Candidate, volume: BreakEven) -> tuple[Light, Light, Light]:
+
+def criteria(setting: Setting, one: SparseOption, volume: BreakEven) -> tuple[Criterion, Criterion, Criterion]:
     """Data, hardware and money of one candidate.
 
     Args:
@@ -26,7 +32,7 @@ def criteria(setting: Setting, one: Candidate, volume: BreakEven) -> tuple[Light
     return _data(setting, one), _hardware(setting, one), _money(setting, one, volume)
 
 
-def facts(setting: Setting, one: Candidate) -> dict[str, float | str]:
+def facts(setting: Setting, one: SparseOption) -> dict[str, float | str]:
     """What sentences about a candidate name."""
     return {
         "S": one.sparsity,
@@ -37,7 +43,7 @@ def facts(setting: Setting, one: Candidate) -> dict[str, float | str]:
     }
 
 
-def obstacle(setting: Setting, one: Candidate) -> Message | None:
+def obstacle(setting: Setting, one: SparseOption) -> Message | None:
     """Why a candidate cannot be had or should not be; None where it stands."""
     if one.at.enough:
         return None
@@ -54,7 +60,56 @@ def obstacle(setting: Setting, one: Candidate) -> Message | None:
     return Message("data-dense-better", known | {"required": float(one.at.required)})
 
 
-def _data(setting: Setting, one: Candidate) -> Light:
+def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
+    """Reasons not to build on the law; a law that was published is taken as it stands."""
+    document = setting.document
+    if document is None:
+        return
+    if not document.fit.converged:
+        yield Message("doubt-fit")
+    known = facts(setting, best)
+    spans = document.provenance.ranges
+    for name, value in (("nonzero", setting.scenario.model.nonzero), ("data", setting.scenario.model.data)):
+        low, high = spans[name]
+        if not low / REACH <= value <= high * REACH:
+            yield Message("doubt-range", known | {"field": f"field-{name}", "asked": value, "low": low, "high": high})
+    most = spans["sparsity"][1]
+    if best.sparsity > most + 1e-9:
+        yield Message("doubt-sparsity", known | {"high": most})
+
+
+def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
+    """What the numbers do not know."""
+    yield from _of_law(setting, best)
+    yield from _of_hardware(setting, best)
+
+
+def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars: Sequence[Bar]) -> Iterator[Message]:
+    """What to do, most telling first."""
+    known = facts(setting, best) | {"data": float(np.asarray(best.at.option.data))}
+    study = setting.scenario.evidence.study or "STUDY"
+    if setting.profile is None or setting.profile.origin == "published":
+        yield Message("step-measure", {"study": study})
+    if setting.document is None:
+        yield Message("step-fit", {"study": study})
+    elif setting.law.draws is None:
+        yield Message("step-bootstrap", {"study": study})
+    match what.choice:
+        case "train-sparse":
+            yield Message("step-pilot", known)
+            yield Message("step-serve", known)
+        case "prune-existing":
+            yield Message("step-prune", known)
+            yield Message("step-serve", known)
+        case "stay-dense" if not what.firm:
+            yield Message("step-narrow", {"field": f"field-{bars[0].field}"} if bars else {"field": "field-law"})
+        case _:
+            yield Message("step-dense", known)
+    if bars:
+        yield Message("step-again", {"field": f"field-{bars[0].field}"})
+
+
+def _data(setting: Setting, one: SparseOption) -> Criterion:
     confidence, own = setting.scenario.confidence, setting.scenario.model.data
     limit = float(setting.scenario.training.data_available or np.inf)
     takes = float(np.asarray(one.at.option.data))
@@ -66,10 +121,10 @@ def _data(setting: Setting, one: Candidate) -> Light:
     colour = _colour(bool(one.at.plenty), bool(one.at.enough), plenty, enough, confidence)
     known = facts(setting, one) | {"data": own, "required": required, "available": limit}
     finding = obstacle(setting, one) or Message(f"{one.kind}-data" + ("" if one.at.plenty else "-scarce"), known)
-    return Light("data", colour, held, required, low, high, finding, Message(_more_or_less(required, one), known))
+    return Criterion("data", colour, held, required, low, high, finding, Message(_more_or_less(required, one), known))
 
 
-def _more_or_less(required: float, one: Candidate) -> str:
+def _more_or_less(required: float, one: SparseOption) -> str:
     if np.isnan(required):
         return "data-change-known"
     if np.isinf(required):
@@ -77,26 +132,26 @@ def _more_or_less(required: float, one: Candidate) -> str:
     return "data-change-fewer" if one.at.plenty else "data-change-more"
 
 
-def _hardware(setting: Setting, one: Candidate) -> Light:
+def _hardware(setting: Setting, one: SparseOption) -> Criterion:
     speedup, needed = float(one.at.speedup), float(one.at.needed_speedup)
     low, high = interval(one.over.speedup, setting.scenario.confidence)
     known = facts(setting, one) | {"speedup": speedup, "needed": needed}
     if setting.profile is None:
         finding, change = Message("hardware-unknown", known), Message("hardware-change-unknown", known)
-        return Light("hardware", "amber", speedup, needed, low, high, finding, change)
+        return Criterion("hardware", "amber", speedup, needed, low, high, finding, change)
     if not np.isfinite(needed):
-        finding = Message("hardware-endless", known)
-        return Light("hardware", "red", speedup, needed, low, high, finding, Message("hardware-change-endless", known))
+        finding, change = Message("hardware-endless", known), Message("hardware-change-endless", known)
+        return Criterion("hardware", "red", speedup, needed, low, high, finding, change)
     holds = one.over.speedup >= one.over.needed_speedup
     share, helps = float(holds.mean()), speedup > 1
     met = bool(speedup >= needed)
     colour = _colour(met and helps, met, share if helps else 0.0, share, setting.scenario.confidence)
     finding = Message("hardware-met" if met and helps else "hardware-even" if met else "hardware-short", known)
     change = Message("hardware-change-met" if met else "hardware-change-short", known)
-    return Light("hardware", colour, speedup, needed, low, high, finding, change)
+    return Criterion("hardware", colour, speedup, needed, low, high, finding, change)
 
 
-def _money(setting: Setting, one: Candidate, volume: BreakEven) -> Light:
+def _money(setting: Setting, one: SparseOption, volume: BreakEven) -> Criterion:
     confidence = setting.scenario.confidence
     value = float(one.at.npv)
     low, high = one.npv_interval(confidence)
@@ -114,13 +169,41 @@ def _money(setting: Setting, one: Candidate, volume: BreakEven) -> Light:
     }
     finding = "money-out" if not np.isfinite(value) else "money-saves" if value > 0 else "money-loses"
     change = Message(f"money-change-{volume.side}", known)
-    return Light("money", colour, value, 0.0, low, high, Message(finding, known), change)
+    return Criterion("money", colour, value, 0.0, low, high, Message(finding, known), change)
 
 
-def _colour(met: bool, open_: bool, share_met: float, share_open: float, confidence: float) -> Colour:
+def _colour(met: bool, open_: bool, share_met: float, share_open: float, confidence: float) -> CriterionColour:
     """Green by what is met, red by what is not even open, each at the scenario's own numbers and over the draws."""
     if met and share_met >= confidence:
         return "green"
     if not open_ and share_open <= 1 - confidence + 1e-12:
         return "red"
     return "amber"
+
+
+def _of_law(setting: Setting, best: SparseOption) -> Iterator[Message]:
+    if setting.law.draws is None:
+        yield Message("caveat-no-draws")
+    if setting.document is not None and (bootstrap := setting.document.bootstrap) is not None:
+        loose = [name for name, one in bootstrap.intervals.items() if not one.identified]
+        if loose:
+            yield Message("caveat-loose", {"names": ", ".join(loose)})
+    if setting.scenario.format in {"2:4", "bsr"}:
+        yield Message("caveat-pattern", {"pattern": f"pattern-{setting.scenario.format}"})
+    if best.kind == "prune-existing" and (existing := setting.scenario.checkpoint) and existing.worth is None:
+        yield Message("caveat-worth")
+    if (paid := setting.scenario.checkpoint) and paid.paid and paid.dense == setting.scenario.model.nonzero:
+        yield Message("caveat-paid")
+
+
+def _of_hardware(setting: Setting, best: SparseOption) -> Iterator[Message]:
+    profile, ratio = setting.profile, setting.speeds.inference
+    if profile is None or ratio is None:
+        yield Message("caveat-no-hardware")
+        return
+    if profile.origin == "published":
+        yield Message("caveat-published")
+    if not profile.training and setting.scenario.training.cost == "measured":
+        yield Message("caveat-no-steps")
+    if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
+        yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})

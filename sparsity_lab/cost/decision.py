@@ -1,4 +1,4 @@
-"""One decision from a setting: what each option costs, three lights, a tornado, and what to do.
+"""One decision from a setting: what each option costs, three criteria, a tornado, and what to do.
 
 The best sparse option is the one with the highest NPV at the scenario's own numbers among those that stand. It is
 recommended where it saves money there and in at least `confidence` of the draws, and where the law knows that region.
@@ -9,17 +9,17 @@ is known better where not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
-from sparsity_lab.cost.advice import Advice, Bar, Choice, OptionRow, Recommendation
+from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation
 from sparsity_lab.cost.assumptions import Setting
-from sparsity_lab.cost.candidates import Candidate, candidates, focus_of, interval, npv_with
-from sparsity_lab.cost.criteria import criteria, facts, obstacle
+from sparsity_lab.cost.candidates import SparseOption, candidates, dense_option, focus_of, interval, npv_with
+from sparsity_lab.cost.criteria import caveats, criteria, doubts, facts, next_steps, obstacle
 from sparsity_lab.cost.economics import (
     BreakEven,
-    Cost,
+    LifetimeCost,
     Option,
     annuity,
     break_even_data,
@@ -27,41 +27,30 @@ from sparsity_lab.cost.economics import (
     cost_of,
     target_loss,
 )
-from sparsity_lab.cost.outcomes import dense_option
-from sparsity_lab.cost.steps import caveats, checklist, doubts
 from sparsity_lab.errors import RecordError
 from sparsity_lab.hardware.profile import inference_ratio
-from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.hardware import ProductFormat
 
-NOWHERE = BreakEven("never", np.nan)
 
-
-def advise(setting: Setting, name: str, evidence: str, document: LawDocument | None = None) -> Advice:
+def advise(setting: Setting) -> Advice:
     """Decide whether it pays to be sparse.
-
-    Args:
-        setting: scenario, law and hardware.
-        name: of the scenario.
-        evidence: where the law comes from, in words.
-        document: of a law fitted here: tells how far it may be trusted.
 
     Raises:
         SpecError: nothing says how fast the accelerator is.
     """
     scenario, case = setting.scenario, setting.case()
-    held = candidates(setting)
+    dense, held = dense_option(case), candidates(setting)
     best = focus_of(held)
     volume = _volume(setting, best)
-    doubted = doubts(setting, best, document)
+    doubted = tuple(doubts(setting, best))
     what_to_do = _recommendation(setting, held, best, volume, doubted)
     bars = tornado(setting, best)
     profile = setting.profile
     return Advice(
-        scenario=name,
+        scenario=setting.name,
         description=scenario.description,
-        evidence=evidence,
+        evidence=setting.evidence,
         hardware=(scenario.hardware or profile.description) if profile else "",
         unit=setting.law.data_unit,
         currency=scenario.currency,
@@ -70,18 +59,18 @@ def advise(setting: Setting, name: str, evidence: str, document: LawDocument | N
         target_nonzero=scenario.model.nonzero,
         target_data=scenario.model.data,
         recommendation=what_to_do,
-        lights=criteria(setting, best, volume),
-        options=(_dense_row(setting), *(_row(setting, one) for one in held)),
+        criteria=criteria(setting, best, volume),
+        options=(_told(setting, dense, cost_of(dense, case.given)), *(_row(setting, one) for one in held)),
         focus=1 + held.index(best),
         tornado=bars,
-        checklist=checklist(setting, best, what_to_do, bars, document),
-        caveats=caveats(setting, best, document),
+        checklist=tuple(next_steps(setting, best, what_to_do, bars)),
+        caveats=tuple(caveats(setting, best)),
         draws=scenario.draws,
         confidence=scenario.confidence,
     )
 
 
-def tornado(setting: Setting, one: Candidate) -> tuple[Bar, ...]:
+def tornado(setting: Setting, one: SparseOption) -> tuple[Bar, ...]:
     """NPV of a candidate with each uncertain number at its ends, widest first; those that move nothing are left out."""
     bars = [
         Bar(name, low, high, *map(float, npv_with(setting, one, {name: np.array([low, high])})))
@@ -114,7 +103,7 @@ def _time(setting: Setting, layout: ProductFormat, sparsity: float) -> float:
 
 
 def _recommendation(
-    setting: Setting, held: Sequence[Candidate], best: Candidate, volume: BreakEven, doubted: Sequence[Message]
+    setting: Setting, held: Sequence[SparseOption], best: SparseOption, volume: BreakEven, doubted: Sequence[Message]
 ) -> Recommendation:
     confidence, known = setting.scenario.confidence, facts(setting, best)
     low, high = best.npv_interval(confidence)
@@ -122,7 +111,7 @@ def _recommendation(
     known |= {"share": best.share, "pattern": f"pattern-{pattern_of(setting, best.sparsity)}"}
     pays = bool(best.at.pays)
     if pays and best.share >= confidence and not doubted:
-        choice = cast("Choice", best.kind)
+        choice = cast("AdviceChoice", best.kind)
         because = Message(f"{choice}-because", known)
         return Recommendation(choice, True, 1 + held.index(best), best.share, Message(choice, known), (because,))
     none_pays = 1 - float(np.any([one.over.pays for one in held], axis=0).mean())
@@ -132,7 +121,7 @@ def _recommendation(
     return Recommendation("stay-dense", firm, 0, none_pays, headline, until)
 
 
-def _until(setting: Setting, best: Candidate, volume: BreakEven) -> Iterator[Message]:
+def _until(setting: Setting, best: SparseOption, volume: BreakEven) -> Iterator[Message]:
     """What would make the best candidate pay, each alone."""
     known = facts(setting, best) | {"confidence": setting.scenario.confidence, "share": best.share}
     if best.at.pays:
@@ -154,7 +143,7 @@ def _until(setting: Setting, best: Candidate, volume: BreakEven) -> Iterator[Mes
         yield Message("until-never", known)
 
 
-def _needed_speedup(setting: Setting, best: Candidate) -> float | None:
+def _needed_speedup(setting: Setting, best: SparseOption) -> float | None:
     """The speed-up of inference at which NPV is 0; None where none is enough, or it pays already."""
     if not np.isfinite(best.at.npv):
         return None
@@ -165,7 +154,7 @@ def _needed_speedup(setting: Setting, best: Candidate) -> float | None:
     return float(best.at.speedup) * spent / left
 
 
-def _affordable_days(setting: Setting, best: Candidate) -> float | None:
+def _affordable_days(setting: Setting, best: SparseOption) -> float | None:
     """Days of engineering at which NPV is 0; None where even none at all is too many."""
     people = setting.scenario.engineering
     if not np.isfinite(best.at.npv) or people.day_cost == 0:
@@ -176,26 +165,24 @@ def _affordable_days(setting: Setting, best: Candidate) -> float | None:
     return left / people.day_cost
 
 
-def _dense_row(setting: Setting) -> OptionRow:
-    case = setting.case()
-    option = dense_option(case)
-    return _as_row(setting, option, cost_of(option, case.given), 0.0, (0.0, 0.0))
+def _row(setting: Setting, one: SparseOption) -> OptionRow:
+    low, high = one.npv_interval(setting.scenario.confidence)
+    return _told(
+        setting,
+        one.at.option,
+        one.at.cost,
+        npv=float(one.at.npv),
+        npv_low=low,
+        npv_high=high,
+        share=one.share,
+        possible=bool(one.at.enough),
+        obstacle=obstacle(setting, one),
+        break_even_items=_volume(setting, one),
+        break_even_data=_break_even_data(setting, one),
+    )
 
 
-def _row(setting: Setting, one: Candidate) -> OptionRow:
-    at = one.at
-    row = _as_row(setting, at.option, at.cost, float(at.npv), one.npv_interval(setting.scenario.confidence))
-    found = {
-        "share": one.share,
-        "possible": bool(at.enough),
-        "obstacle": obstacle(setting, one),
-        "break_even_items": _volume(setting, one),
-        "break_even_data": _break_even_data(setting, one),
-    }
-    return OptionRow(**(vars(row) | found))
-
-
-def _as_row(setting: Setting, option: Option, cost: Cost, npv: float, ends: tuple[float, float]) -> OptionRow:
+def _told(setting: Setting, option: Option, cost: LifetimeCost, **against_dense: Any) -> OptionRow:
     years = float(annuity(setting.scenario.discount_rate, setting.scenario.horizon_years))
     return OptionRow(
         kind=option.kind,
@@ -209,21 +196,14 @@ def _as_row(setting: Setting, option: Option, cost: Cost, npv: float, ends: tupl
         inference=float(cost.inference) * years,
         upkeep=float(cost.upkeep) * years,
         total=float(cost.total),
-        npv=npv,
-        npv_low=ends[0],
-        npv_high=ends[1],
-        share=0.0,
-        possible=True,
-        obstacle=None,
-        break_even_items=NOWHERE,
-        break_even_data=NOWHERE,
+        **against_dense,
     )
 
 
-def _volume(setting: Setting, one: Candidate) -> BreakEven:
+def _volume(setting: Setting, one: SparseOption) -> BreakEven:
     case = setting.case()
     return break_even_items(one.at.option, dense_option(case), case.given)
 
 
-def _break_even_data(setting: Setting, one: Candidate) -> BreakEven:
+def _break_even_data(setting: Setting, one: SparseOption) -> BreakEven:
     return break_even_data(lambda data: npv_with(setting, one, {"data": data}), setting.scenario.model.data)

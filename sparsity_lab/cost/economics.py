@@ -129,7 +129,7 @@ class Existing:
         return 0.0 if self.paid else FLOPS_PER_WEIGHT * self.weights * self.data
 
 
-class Cost(NamedTuple):
+class LifetimeCost(NamedTuple):
     """Money; arrays of one shape, infinite where the option does not exist.
 
     Attributes:
@@ -227,7 +227,7 @@ def pruning_worth(sparsity: ArrayLike, table: tuple[tuple[float, float], ...] = 
     return np.where((levels[0] <= S) & (levels[-1] >= S), inside, np.nan)
 
 
-def cost_of(option: Option, given: Assumptions) -> Cost:
+def cost_of(option: Option, given: Assumptions) -> LifetimeCost:
     """What an option costs; infinite where its size or data are not finite."""
     size, F_inf = option.nonzero, given.inference_flops_per_second
     training = training_seconds(size, option.data, given.flops_per_second, option.training_ratio, option.pretraining)
@@ -242,7 +242,7 @@ def cost_of(option: Option, given: Assumptions) -> Cost:
         )
         total = once + annuity(given.discount_rate, given.horizon_years) * sum(per_year)
     exists = np.isfinite(training) & np.isfinite(inference)
-    return Cost(*np.broadcast_arrays(*(np.where(exists, part, np.inf) for part in (once, *per_year, total))))
+    return LifetimeCost(*np.broadcast_arrays(*(np.where(exists, part, np.inf) for part in (once, *per_year, total))))
 
 
 def npv(option: Option, other: Option, given: Assumptions) -> FloatArray:

@@ -29,7 +29,7 @@ from sparsity_lab.hardware.kernel_probe import kernel_run
 from sparsity_lab.hardware.paired import Clock, check_fits, time_beside
 from sparsity_lab.specs.hardware import Product, ProductFormat, ProductType
 
-Shape = tuple[int, int]
+MatrixShape = tuple[int, int]
 """(outputs, inputs) of a weight matrix"""
 
 
@@ -61,7 +61,7 @@ class ProductCase:
 
 
 def asks(
-    shapes: Iterable[Shape],
+    shapes: Iterable[MatrixShape],
     rows: Iterable[int],
     dtypes: Iterable[ProductType],
     formats: Iterable[ProductFormat],

@@ -24,7 +24,7 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.questions.multipliers import Measured
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.files import find_named, known_names
-from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, load_hardware
+from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, load_hardware
 
 PATTERN_SPARSITY = 0.5
 """of 2:4: the format helps no model that is less sparse"""
@@ -172,7 +172,7 @@ def seconds_per_item(
     return of_dense * float(training_cost(profile, nonzero, regime)(np.float64(sparsity)))
 
 
-class _Curve(NamedTuple):
+class _TimeCurve(NamedTuple):
     """ln of relative time over −ln(1 − S), each (points,)."""
 
     depth: FloatArray
@@ -180,19 +180,11 @@ class _Curve(NamedTuple):
     low: FloatArray
     high: FloatArray
 
-    def at(self, depth: FloatArray) -> _Curve:
-        return _Curve(depth, *(np.interp(depth, self.depth, column) for column in self[1:]))
+    def at(self, depth: FloatArray) -> _TimeCurve:
+        return _TimeCurve(depth, *(np.interp(depth, self.depth, column) for column in self[1:]))
 
     def as_ratio(self) -> Ratio:
         return Ratio(-np.expm1(-self.depth), *(np.exp(column) for column in self[1:]))
-
-
-class _Point(NamedTuple):
-    format: ProductFormat
-    sparsity: float
-    speedup: float
-    low: float
-    high: float
 
 
 def _depth(sparsity: ArrayLike) -> FloatArray:
@@ -203,31 +195,31 @@ def _sparsity(depth: float) -> float:
     return -math.expm1(-depth)
 
 
-def _curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, _Curve]:
+def _curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, _TimeCurve]:
     """Each sparse format's curve."""
-    steps = [_Point(s.format, s.sparsity, s.speedup, s.low, s.high) for s in profile.inference if s.format != "dense"]
-    grouped: dict[ProductFormat, dict[float, list[_Point]]] = defaultdict(lambda: defaultdict(list))
+    steps = [one for one in profile.inference if one.format != "dense"]
+    grouped: dict[ProductFormat, dict[float, list[Product | InferenceStep]]] = defaultdict(lambda: defaultdict(list))
     for point in steps or _fastest_products(profile.sparse_products, rows):
         grouped[point.format][point.sparsity].append(point)
     return {name: _curve(levels) for name, levels in grouped.items()}
 
 
-def _curve(levels: dict[float, list[_Point]]) -> _Curve:
+def _curve(levels: dict[float, list[Product | InferenceStep]]) -> _TimeCurve:
     S = sorted(levels)
-    speed = np.array([np.log([point[2:] for point in levels[level]]).mean(axis=0) for level in S])
-    return _Curve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+    speed = np.array([np.log([(one.speedup, one.low, one.high) for one in levels[level]]).mean(axis=0) for level in S])
+    return _TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
 
 
-def _started(name: ProductFormat, curve: _Curve) -> _Curve:
+def _started(name: ProductFormat, curve: _TimeCurve) -> _TimeCurve:
     """The curve from S = 0 on: a model less sparse than the pattern, or than measured to be fast, runs as dense."""
     if name != "2:4" and curve.time[0] >= 0:
         return curve
     before = _depth([0.0, _sparsity(curve.depth[0]) - STEP])
     head = (before, *np.zeros((3, 2)))
-    return _Curve(*(np.concatenate([start, column]) for start, column in zip(head, curve, strict=True)))
+    return _TimeCurve(*(np.concatenate([start, column]) for start, column in zip(head, curve, strict=True)))
 
 
-def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[_Point]:
+def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[Product]:
     """Of each shape, type, format and sparsity the fastest kernel, at one number of rows."""
     if not products:
         return ()
@@ -238,10 +230,10 @@ def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable
         key = (one.inputs, one.outputs, one.dtype, one.format, one.sparsity)
         if key not in best or best[key].speedup < one.speedup:
             best[key] = one
-    return [_Point(p.format, p.sparsity, p.speedup, p.low, p.high) for p in best.values()]
+    return best.values()
 
 
-def _of_format(profile: HardwareProfile, curves: dict[ProductFormat, _Curve], name: ProductFormat) -> _Curve:
+def _of_format(profile: HardwareProfile, curves: dict[ProductFormat, _TimeCurve], name: ProductFormat) -> _TimeCurve:
     if name not in curves:
         raise RecordError(
             "the hardware profile says nothing of this format",
@@ -253,15 +245,15 @@ def _of_format(profile: HardwareProfile, curves: dict[ProductFormat, _Curve], na
     return curves[name]
 
 
-def _fastest(curves: Sequence[_Curve]) -> Ratio:
+def _fastest(curves: Sequence[_TimeCurve]) -> Ratio:
     """The least of all curves and of dense, as a table: where another becomes the least it has a point of its own."""
-    dense = _Curve(np.zeros(1), *np.zeros((3, 1)))
+    dense = _TimeCurve(np.zeros(1), *np.zeros((3, 1)))
     every = [dense, *curves]
     depth = np.unique(np.concatenate([curve.depth for curve in every]))
     depth = np.unique(np.concatenate([depth, _crossings([curve.at(depth).time for curve in every], depth)]))
     known = np.array([curve.at(depth)[1:] for curve in every])
     time, low, high = known[known[:, 0].argmin(axis=0), :, np.arange(len(depth))].T
-    return _Curve(depth, time, low, np.minimum(high, 0.0)).as_ratio()
+    return _TimeCurve(depth, time, low, np.minimum(high, 0.0)).as_ratio()
 
 
 def _crossings(times: Sequence[FloatArray], depth: FloatArray) -> FloatArray:

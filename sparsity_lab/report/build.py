@@ -24,7 +24,7 @@ from sparsity_lab.report.plain import page_json, render_markdown
 from sparsity_lab.report.render import Page, Plate, render_html
 from sparsity_lab.report.tables import facts, tables
 from sparsity_lab.report.top import Say, advised, without_prices
-from sparsity_lab.report.whatif import Playground, what_if
+from sparsity_lab.report.whatif import WhatIfInputs, what_if
 
 INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "figures"
 
@@ -40,7 +40,7 @@ class Money:
     """
 
     advice: Advice
-    playground: Playground
+    playground: WhatIfInputs
     say: Say
 
 

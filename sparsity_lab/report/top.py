@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from sparsity_lab.cost.advice import Advice, Colour, OptionRow, Question
+from sparsity_lab.cost.advice import Advice, CriterionColour, CriterionName, OptionRow
 from sparsity_lab.messages import Message
 from sparsity_lab.messages.numbers import count, percent, plural
 from sparsity_lab.report.decision import Verdict
@@ -17,7 +17,7 @@ from sparsity_lab.report.table import NOTHING
 Style = Literal["train-sparse", "prune-existing", "stay-dense", "unsettled"]
 Row = tuple[str, str]
 Say = Callable[[Message], str]
-QUESTIONS: Mapping[Question, str] = {
+QUESTIONS: Mapping[CriterionName, str] = {
     "data": "Is there enough data?",
     "hardware": "Can our hardware use it?",
     "money": "Can we afford pruning and retraining?",
@@ -37,7 +37,7 @@ class Number:
 class Answer:
     """One of the three questions with its answer."""
 
-    colour: Colour
+    colour: CriterionColour
     question: str
     answer: str
     change: str
@@ -87,8 +87,8 @@ def advised(advice: Advice, say: Say, words: Words) -> Top:
         reasons=tuple(map(say, chosen.until)),
         numbers=tuple(Number(words(one.label), words(one.value), words(one.note)) for one in _numbers(advice)),
         answers=tuple(
-            Answer(light.colour, words(QUESTIONS[light.question]), say(light.finding), say(light.change))
-            for light in advice.lights
+            Answer(one.colour, words(QUESTIONS[one.question]), say(one.finding), say(one.change))
+            for one in advice.criteria
         ),
         steps=tuple(map(say, advice.checklist)),
         assumptions=(

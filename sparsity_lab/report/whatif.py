@@ -77,7 +77,7 @@ WORDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Playground:
+class WhatIfInputs:
     """What the sliders start from and what stays fixed behind them.
 
     Attributes:
@@ -103,7 +103,7 @@ class WhatIf:
     rows: Sequence[tuple[str, str]] = ROWS
 
 
-def what_if(ground: Playground, words: Words) -> WhatIf | None:
+def what_if(ground: WhatIfInputs, words: Words) -> WhatIf | None:
     """Everything the script needs; None for a form of a user's own whose features the script does not know."""
     terms = law_terms(ground.setting.law)
     if terms is None:

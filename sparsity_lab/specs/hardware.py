@@ -16,7 +16,7 @@ ProductType = Literal["float32", "float64", "bfloat16", "float16", "float8"]
 """of the weights and of what they are multiplied with; float8 is e4m3 with scales of whole tensors"""
 
 
-class Speed(Spec):
+class SpeedUp(Spec):
     """A speed-up and the range in which repetitions fell."""
 
     speedup: Positive
@@ -27,7 +27,7 @@ class Speed(Spec):
     """upper quartile; or the most published"""
 
 
-class Product(Speed):
+class Product(SpeedUp):
     """One matrix product: a batch of inputs by a weight matrix."""
 
     rows: Count
@@ -69,7 +69,7 @@ class TrainingStep(Spec):
     """upper quartile"""
 
 
-class InferenceStep(Speed):
+class InferenceStep(SpeedUp):
     """One forward pass of a whole model, against the same shapes with dense weights."""
 
     format: ProductFormat

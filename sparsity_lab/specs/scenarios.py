@@ -23,7 +23,7 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
-Span = Annotated[tuple[Amount, Amount], AfterValidator(_ordered)]
+ValueRange = Annotated[tuple[Amount, Amount], AfterValidator(_ordered)]
 """a lowest and a highest value that are both thought possible"""
 Share = Annotated[float, Field(gt=0, le=1)]
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
@@ -136,23 +136,23 @@ class Checkpoint(Spec):
 class Ranges(Spec):
     """What is uncertain, as the lowest and highest value thought possible; what is left out stays as it is."""
 
-    price_per_hour: Span | None = None
+    price_per_hour: ValueRange | None = None
     """of every accelerator that has the training one's price"""
-    electricity_per_kwh: Span | None = None
-    utilisation: Span | None = None
+    electricity_per_kwh: ValueRange | None = None
+    utilisation: ValueRange | None = None
     """of the training accelerator, and of inference on the same one"""
-    flops_per_second: Span | None = None
+    flops_per_second: ValueRange | None = None
     """likewise"""
-    runs_per_year: Span | None = None
-    data: Span | None = None
+    runs_per_year: ValueRange | None = None
+    data: ValueRange | None = None
     """training tokens or images of one run"""
-    data_available: Span | None = None
-    items_per_year: Span | None = None
-    days: Span | None = None
+    data_available: ValueRange | None = None
+    items_per_year: ValueRange | None = None
+    days: ValueRange | None = None
     """of engineering, once"""
-    days_per_year: Span | None = None
-    day_cost: Span | None = None
-    discount_rate: Span | None = None
+    days_per_year: ValueRange | None = None
+    day_cost: ValueRange | None = None
+    discount_rate: ValueRange | None = None
 
     @property
     def given(self) -> dict[str, tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from sparsity_lab.cost.advice import Advice
@@ -23,29 +22,6 @@ from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A scenario with everything that it is decided by.
-
-    Attributes:
-        name: of the scenario.
-        setting: scenario, law and hardware.
-        evidence: where the law comes from, in words.
-        schedule: of the study's pruning; None where there is no study.
-        document: of a law fitted here.
-    """
-
-    name: str
-    setting: Setting
-    evidence: str
-    schedule: Schedule | None = None
-    document: LawDocument | None = None
-
-    def advice(self) -> Advice:
-        """The decision."""
-        return advise(self.setting, self.name, self.evidence, self.document)
-
-
 def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
     """Decide a scenario.
 
@@ -57,10 +33,10 @@ def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
         SpecError: there is no such scenario, it is wrong, or nothing says how fast its accelerator is.
         RecordError: it names a law or hardware that is not there or is damaged.
     """
-    return open_scenario(scenario, root).advice()
+    return advise(open_scenario(scenario, root))
 
 
-def open_scenario(scenario: str, root: Path = Path()) -> Asked:
+def open_scenario(scenario: str, root: Path = Path()) -> Setting:
     """A scenario with its law and hardware; arguments and errors as `advise_scenario`."""
     name, spec = read_scenario(scenario, root)
     source = spec.evidence
@@ -68,10 +44,10 @@ def open_scenario(scenario: str, root: Path = Path()) -> Asked:
         assert source.law is not None, "a scenario has one source of evidence"
         opened = open_law(source.law, root)
         profile = load_profile(root, spec.hardware) if spec.hardware else None
-        return asked(name, spec, opened.law, profile, opened.name, document=opened.document)
+        return setting_of(name, spec, opened.law, profile, opened.name, document=opened.document)
     space = open_workspace(source.study, root)
     opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
-    return asked(
+    return setting_of(
         name,
         spec,
         opened.law,
@@ -90,7 +66,7 @@ def read_scenario(scenario: str, root: Path = Path()) -> tuple[str, ScenarioSpec
     return path.stem, spec
 
 
-def asked(
+def setting_of(
     name: str,
     spec: ScenarioSpec,
     law: Law,
@@ -99,8 +75,8 @@ def asked(
     *,
     schedule: Schedule | None = None,
     document: LawDocument | None = None,
-) -> Asked:
-    """A scenario put together; see `Asked`.
+) -> Setting:
+    """A scenario put together; see `Setting`.
 
     Raises:
         SpecError: the law knows nothing of sparsity.
@@ -110,7 +86,7 @@ def asked(
         raise SpecError(
             "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
         )
-    return Asked(name, Setting(spec, law, profile, speeds_of(spec, profile, schedule)), evidence, schedule, document)
+    return Setting(spec, law, profile, speeds_of(spec, profile, schedule), name, evidence, document)
 
 
 def scenario_profile(space: Workspace, spec: ScenarioSpec) -> HardwareProfile | None:

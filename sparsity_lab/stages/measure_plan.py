@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sparsity_lab.hardware.products import ProductCase, Shape, asks
+from sparsity_lab.hardware.products import MatrixShape, ProductCase, asks
 from sparsity_lab.hardware.training_steps import TimedRun
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
@@ -18,7 +18,7 @@ from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point
 from sparsity_lab.training.determinism import Device
 
 LLM = "llm"
-LLM_SHAPES: tuple[Shape, ...] = ((4096, 4096), (11008, 4096), (4096, 11008))
+LLM_SHAPES: tuple[MatrixShape, ...] = ((4096, 4096), (11008, 4096), (4096, 11008))
 """(outputs, inputs) of attention, MLP in and MLP out of a Llama of 7e9 weights (Touvron 2023, 2302.13971)"""
 LLM_ROWS = (1, 128)
 """one token of a reply, and a short prompt"""
@@ -132,7 +132,7 @@ def _products_of(root: Path, wish: MeasureRequest, device: Device) -> tuple[Prod
 
 
 def _asks(
-    wish: MeasureRequest, shapes: Sequence[Shape], rows: Sequence[int], device: Device
+    wish: MeasureRequest, shapes: Sequence[MatrixShape], rows: Sequence[int], device: Device
 ) -> tuple[ProductCase, ...]:
     return asks(shapes, rows, _types(wish, device), _formats(wish, device), wish.sparsities or SPARSITIES)
 
@@ -147,7 +147,7 @@ def _types(wish: MeasureRequest, device: Device) -> tuple[ProductType, ...]:
     return wish.dtypes or here
 
 
-def _shapes(runs: Sequence[RunSpec]) -> tuple[Shape, ...]:
+def _shapes(runs: Sequence[RunSpec]) -> tuple[MatrixShape, ...]:
     """Distinct shapes of prunable weights, smallest first."""
     return tuple(sorted({shape for run in runs for shape in prunable_shapes(run.model).values()}))
 

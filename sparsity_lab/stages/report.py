@@ -18,7 +18,7 @@ from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
-from sparsity_lab.stages.report_money import counsel_of
+from sparsity_lab.stages.report_money import money_of
 from sparsity_lab.stages.search_setup import location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, known_profile
@@ -48,7 +48,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         profile=known_profile(space),
         drawn=_drawn(space, result),
     )
-    counsel = counsel_of(space, inputs.laws, language)
+    counsel = money_of(space, inputs.laws, language)
     return build_report(inputs, space.layout.report(space.name), counsel=counsel, language=language)
 
 

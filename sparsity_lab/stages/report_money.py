@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sparsity_lab.cost.assumptions import Setting, Speeds, speeds_of
+from sparsity_lab.cost.decision import advise
 from sparsity_lab.errors import RecordError
 from sparsity_lab.hardware.profile import known_profiles, load_profile
 from sparsity_lab.laws.documents.law import LawDocument
@@ -14,7 +15,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import MeanDensity
 from sparsity_lab.messages import words_in
 from sparsity_lab.report.build import Money
-from sparsity_lab.report.whatif import Playground
+from sparsity_lab.report.whatif import WhatIfInputs
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes.schedules import Schedule
@@ -28,7 +29,7 @@ from sparsity_lab.specs.scenarios import (
     TargetModel,
     TrainingPlan,
 )
-from sparsity_lab.stages.advise import asked, scenario_profile, schedule_of
+from sparsity_lab.stages.advise import scenario_profile, schedule_of, setting_of
 from sparsity_lab.stages.law import FIRST_FORM
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
@@ -37,7 +38,7 @@ NEUTRAL = "neutral prices"
 NOTHING_KNOWN = "Hardware that multiplies every zero"
 
 
-def counsel_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = "en") -> Money | None:
+def money_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = "en") -> Money | None:
     """The advice of a study's report, with what its page needs; None where nothing can be said of money.
 
     A study without a scenario gets one with neutral prices, if its law has converged and whole training steps were
@@ -73,10 +74,10 @@ def _counsel(
 ) -> Money:
     schedule, law = schedule_of(space.study), Law.from_document(document)
     name, evidence = space.study.spec.scenario or NEUTRAL, f"{space.name} ({document.form})"
-    held = asked(name, spec, law, profile, evidence, schedule=schedule, document=document)
-    advice = held.advice()
+    held = setting_of(name, spec, law, profile, evidence, schedule=schedule, document=document)
+    advice = advise(held)
     start = advice.options[advice.focus].sparsity
-    ground = playground_of(space.layout.root, held.setting, start, schedule=schedule, document=document)
+    ground = what_if_inputs(space.layout.root, held, start, schedule=schedule, document=document)
     return Money(advice, ground, words_in(language))
 
 
@@ -111,14 +112,14 @@ def _document(laws: Mapping[str, LawDocument], spec: ScenarioSpec | None) -> Law
     return next(seeing, None)
 
 
-def playground_of(
+def what_if_inputs(
     project: Path,
     setting: Setting,
     start: float,
     *,
     schedule: Schedule | MeanDensity | None = None,
     document: LawDocument | None = None,
-) -> Playground:
+) -> WhatIfInputs:
     """The setting's own hardware first, then every published profile that knows the scenario's format.
 
     What other studies measured is left out: a study's report rests on nothing of theirs.
@@ -136,7 +137,7 @@ def playground_of(
             machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
     machines.setdefault(NOTHING_KNOWN, _speeds(setting, None, schedule))
     known = dict(document.provenance.ranges) if document else {}
-    return Playground(setting, machines, known, start)
+    return WhatIfInputs(setting, machines, known, start)
 
 
 def _others(project: Path, setting: Setting) -> Iterator[tuple[str, HardwareProfile]]:

@@ -19,7 +19,7 @@ from sparsity_lab.messages import LANGUAGES, words_in
 
 
 def decided(*args, **changes) -> Advice:
-    return advise(setting(*args, **changes), "by-hand", "law by-hand")
+    return advise(setting(*args, **changes))
 
 
 def with_draws(spread: float):
@@ -33,7 +33,7 @@ def with_draws(spread: float):
 def messages(advice: Advice):
     chosen = advice.recommendation
     yield from (chosen.headline, *chosen.until, *advice.checklist, *advice.caveats)
-    yield from (part for light in advice.lights for part in (light.finding, light.change))
+    yield from (part for criterion in advice.criteria for part in (criterion.finding, criterion.change))
     yield from (option.obstacle for option in advice.options if option.obstacle)
 
 
@@ -66,20 +66,20 @@ def test_many_items_train_sparse():
     found = CASES["many"]
     assert (found.recommendation.choice, found.recommendation.firm) == ("train-sparse", True)
     assert found.recommendation.option == found.focus == 1
-    assert [light.colour for light in found.lights] == ["green", "green", "green"]
-    assert found.lights[1].value == pytest.approx(2.0)
-    assert found.lights[1].threshold == pytest.approx(1e8 / 0.5 / 2.56e8)
+    assert [criterion.colour for criterion in found.criteria] == ["green", "green", "green"]
+    assert found.criteria[1].value == pytest.approx(2.0)
+    assert found.criteria[1].threshold == pytest.approx(1e8 / 0.5 / 2.56e8)
 
 
 def test_hardware_that_is_too_slow_is_red():
     found = CASES["slow"]
     assert found.recommendation.choice == "stay-dense"
-    assert [light.colour for light in found.lights][1:] == ["red", "red"]
+    assert [criterion.colour for criterion in found.criteria][1:] == ["red", "red"]
     assert found.options[1].break_even_items.side == "never"
 
 
 def test_unknown_hardware_is_amber():
-    assert CASES["nothing known"].lights[1].colour == "amber"
+    assert CASES["nothing known"].criteria[1].colour == "amber"
     assert {message.key for message in CASES["nothing known"].caveats} >= {"caveat-no-hardware"}
 
 
@@ -115,21 +115,21 @@ def test_a_quality_below_the_sparse_floor_is_out_of_reach_however_scarce_data_ar
     assert (sparse.nonzero, sparse.npv, sparse.possible, sparse.share) == (np.inf, -np.inf, False, 0)
     assert sparse.obstacle is not None
     assert sparse.obstacle.key == "unreachable-size"
-    assert [light.colour for light in found.lights] == ["red", "red", "red"]
+    assert [criterion.colour for criterion in found.criteria] == ["red", "red", "red"]
     assert (found.recommendation.choice, found.recommendation.firm) == ("stay-dense", True)
 
 
 def test_short_data_is_red_and_scarce_data_amber():
-    short = CASES["short of data"].lights[0]
+    short = CASES["short of data"].criteria[0]
     assert (short.colour, short.value, short.threshold) == ("red", 1e8, 1e9)
-    assert CASES["scarce"].lights[0].colour == "amber"
+    assert CASES["scarce"].criteria[0].colour == "amber"
 
 
 def test_unsure_draws_stay_dense_until():
     found = CASES["unsure"].recommendation
     assert (found.choice, found.firm) == ("stay-dense", False)
     assert CASES["unsure"].options[1].npv > 0
-    assert CASES["unsure"].lights[2].colour == "amber"
+    assert CASES["unsure"].criteria[2].colour == "amber"
     assert found.confidence == pytest.approx(1 - CASES["unsure"].options[1].share)
 
 

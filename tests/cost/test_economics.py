@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worked import CHECKPOINT, hardware, law, setting
 
+from sparsity_lab.cost.candidates import outcomes
 from sparsity_lab.cost.economics import (
     annuity,
     break_even_items,
@@ -24,7 +25,6 @@ from sparsity_lab.cost.economics import (
     sufficient_data,
     target_loss,
 )
-from sparsity_lab.cost.outcomes import outcomes
 
 volumes = st.floats(0, 1e14)
 speedups = st.floats(0.2, 20)

@@ -11,8 +11,8 @@ from browser import Browser
 from decided import CHECKPOINT, law_of, moved, page_of, playground, profile, setting
 
 from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.candidates import dense_option, outcomes
 from sparsity_lab.cost.economics import break_even_items, cost_of, target_loss
-from sparsity_lab.cost.outcomes import dense_option, outcomes
 from sparsity_lab.laws import Law
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import Form

@@ -21,7 +21,7 @@ from sparsity_lab.specs.bundle import load_study
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.stages.advise import advise_scenario, open_scenario
 from sparsity_lab.stages.report import report_study
-from sparsity_lab.stages.report_money import NEUTRAL, counsel_of
+from sparsity_lab.stages.report_money import NEUTRAL, money_of
 
 SCENARIO: dict[str, Any] = {
     "version": 1,
@@ -73,7 +73,7 @@ def shipped(tmp_path_factory):
 
 
 def test_published_figures_decide_by_the_machine(shipped):
-    a100, h100 = (shipped[name].lights[1] for name in ("vit-a100", "vit-h100"))
+    a100, h100 = (shipped[name].criteria[1] for name in ("vit-a100", "vit-h100"))
     assert a100.threshold == h100.threshold == pytest.approx(2 / 1.596, rel=1e-3)
     assert (a100.value, h100.value) == pytest.approx((1.4, 1.2))
     assert a100.value > a100.threshold
@@ -107,8 +107,8 @@ def test_a_study_gives_law_schedule_and_hardware(trained):
     timed(project_with(trained))
     held = open_scenario("ours", trained)
     assert held.document is not None
-    assert held.setting.law.draws is not None
-    assert held.setting.profile is not None
+    assert held.law.draws is not None
+    assert held.profile is not None
     assert held.evidence == "tiny (frantar)"
 
 
@@ -143,7 +143,7 @@ def test_report_takes_the_scenario_of_its_study(trained):
     project_with(trained)
     edit(trained, "studies/tiny", scenario="ours")
     space = space_of(trained)
-    found = counsel_of(space, laws(trained))
+    found = money_of(space, laws(trained))
     assert found is not None
     assert found.advice.scenario == "ours"
     assert found.playground.start == found.advice.options[found.advice.focus].sparsity == 0.5
@@ -157,15 +157,15 @@ def test_a_study_of_its_own_has_neutral_prices_once_it_was_timed(trained):
     documents = laws(trained)
     converged = documents["frantar"].fit.model_copy(update={"converged": True})
     documents["frantar"] = documents["frantar"].model_copy(update={"fit": converged})
-    assert counsel_of(space_of(trained), documents) is None
+    assert money_of(space_of(trained), documents) is None
     timed(trained)
-    found = counsel_of(space_of(trained), documents)
+    found = money_of(space_of(trained), documents)
     assert found is not None
     assert found.advice.scenario == NEUTRAL
     assert found.advice.target_nonzero == 13_824
     loose = documents["frantar"].fit.model_copy(update={"converged": False})
     documents["frantar"] = documents["frantar"].model_copy(update={"fit": loose})
-    assert counsel_of(space_of(trained), documents) is None
+    assert money_of(space_of(trained), documents) is None
 
 
 def test_a_scenario_of_another_study_is_refused(bare):

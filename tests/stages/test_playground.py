@@ -9,7 +9,7 @@ from sparsity_lab.hardware.profile import write_profile
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.report_money import NOTHING_KNOWN, playground_of
+from sparsity_lab.stages.report_money import NOTHING_KNOWN, what_if_inputs
 
 PARAMS = {"a_S": 294.0, "b_S": 0.821, "c_S": 468.0, "b_N": 0.392, "a_D": 2.37e8, "b_D": 0.89, "c": 4.517}
 PRODUCT = {
@@ -56,7 +56,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_own_hardware_first_then_what_is_published(tmp_path):
-    held = playground_of(project(tmp_path), setting(profile("measured")), 0.5)
+    held = what_if_inputs(project(tmp_path), setting(profile("measured")), 0.5)
     names = list(held.machines)
     assert names[0] == "This machine (measured)"
     assert names[-1] == NOTHING_KNOWN
@@ -66,12 +66,12 @@ def test_own_hardware_first_then_what_is_published(tmp_path):
 
 
 def test_hardware_that_does_not_know_the_format_is_left_out(tmp_path):
-    names = playground_of(project(tmp_path), setting(profile("measured"), "csr"), 0.5).machines
+    names = what_if_inputs(project(tmp_path), setting(profile("measured"), "csr"), 0.5).machines
     assert "paper-csr (published, not measured)" in names
     assert "paper-2-4 (published, not measured)" not in names
 
 
 def test_nothing_known_stands_there_once(tmp_path):
-    names = list(playground_of(project(tmp_path), setting(None), 0.5).machines)
+    names = list(what_if_inputs(project(tmp_path), setting(None), 0.5).machines)
     assert names[0] == NOTHING_KNOWN
     assert names.count(NOTHING_KNOWN) == 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sparsity_lab.cost.advice import Advice, Light, OptionRow, Recommendation
+from sparsity_lab.cost.advice import Advice, Criterion, OptionRow, Recommendation
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.economics import BreakEven
 from sparsity_lab.laws import Law, form_named
@@ -17,7 +17,7 @@ from sparsity_lab.report.decision import Verdict
 from sparsity_lab.report.language import Words
 from sparsity_lab.report.render import Page, render_html
 from sparsity_lab.report.top import Answer, Number, Top
-from sparsity_lab.report.whatif import Playground, what_if
+from sparsity_lab.report.whatif import WhatIfInputs, what_if
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
 
@@ -98,10 +98,10 @@ def setting(form: str = "frantar", hardware: HardwareProfile | None = None, **ch
     return Setting(scenario, law_of(form), hardware, speeds_of(scenario, hardware))
 
 
-def playground(held: Setting) -> Playground:
+def playground(held: Setting) -> WhatIfInputs:
     """What the page offers of a setting: its own hardware, and such as multiplies every zero."""
     machines = {"own": held.speeds, "other": speeds_of(held.scenario, None)}
-    return Playground(held, machines, {"nonzero": (1e8, 1e10), "data": (1e9, 1e11)}, 0.5)
+    return WhatIfInputs(held, machines, {"nonzero": (1e8, 1e10), "data": (1e9, 1e11)}, 0.5)
 
 
 def moved(held: Setting, nonzero: float, data: float, sparsity: float, items: float) -> Setting:
@@ -174,8 +174,8 @@ def advice(**changes: Any) -> Advice:
         share=0.07,
         break_even_items=BreakEven("above", 1.2e13),
     )
-    lights = tuple(
-        Light(question, colour, 1.0, 2.0, 0.5, 1.5, Message(f"{question}-finding"), Message(f"{question}-change"))
+    criteria = tuple(
+        Criterion(question, colour, 1.0, 2.0, 0.5, 1.5, Message(f"{question}-finding"), Message(f"{question}-change"))
         for question, colour in (("data", "green"), ("hardware", "amber"), ("money", "red"))
     )
     held: dict[str, Any] = {
@@ -190,7 +190,7 @@ def advice(**changes: Any) -> Advice:
         "target_nonzero": 1e9,
         "target_data": 2e10,
         "recommendation": Recommendation("stay-dense", False, 0, 0.93, Message("headline"), (Message("until"),)),
-        "lights": lights,
+        "criteria": criteria,
         "options": (dense, sparse),
         "focus": 1,
         "tornado": (),
