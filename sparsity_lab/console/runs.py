@@ -7,6 +7,7 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.console.tables import text_table
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.report.regimes import regime_tables
 from sparsity_lab.results.table import regime_words
@@ -51,8 +52,11 @@ def _start(record: RunRecord) -> str:
 
 def regimes_text(compared: ComparedRegimes) -> str:
     """The comparison as tables for a terminal."""
-    tables = regime_tables(compared.info)
-    parts = [f"{table.caption}\n\n{text_table(table.head, table.rows)}" for table in tables]
+    tables, words = regime_tables(compared.info), words_in()
+    parts = [
+        f"{words(table.caption)}\n\n{text_table([*map(words, table.head)], [[*map(words, row)] for row in table.rows])}"
+        for table in tables
+    ]
     if not tables:
         parts.append(f"nothing to compare: no other regime has the N, D and S of {compared.info.reference}")
     if compared.missing:

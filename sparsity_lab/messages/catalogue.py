@@ -27,7 +27,7 @@ from string import Formatter
 from typing import Any, Literal, get_args
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.messages.message import Message, message
+from sparsity_lab.messages.message import Message, Said, message
 from sparsity_lab.messages.numbers import count, duration, percent, quantity, storage
 
 Language = Literal["en", "ja"]
@@ -57,13 +57,19 @@ class Words(Formatter):
     language: Language
     catalogue: Mapping[str, str]
 
-    def __call__(self, said: Message) -> str:
-        """A message in words.
+    def __call__(self, said: Said) -> str:
+        """A message in words, several as sentences after one another, a name as it stands.
 
         Raises:
             KeyError: the catalogue has no such key, or the message lacks a value.
         """
-        return self.vformat(self.catalogue[said.key], (), said.values)
+        match said:
+            case Message():
+                return self.vformat(self.catalogue[said.key], (), said.values)
+            case str():
+                return said
+            case _:
+                return self.space.join(map(self, said))
 
     def say(self, key: str, **values: Any) -> str:
         """As a call, for what is said at once."""

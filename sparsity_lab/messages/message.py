@@ -28,6 +28,10 @@ class Message:
         return hash((self.key, *sorted(self.values.items(), key=lambda item: item[0])))
 
 
+Said: TypeAlias = str | Message | tuple[Message, ...]
+"""what is shown: a name or number as it stands, something to say, or several sentences"""
+
+
 def message(key: str, **values: Value) -> Message:
     """A message with its values as keywords."""
     return Message(key, values)

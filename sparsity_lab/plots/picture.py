@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sparsity_lab.messages import Said
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -22,7 +24,7 @@ class Picture:
     """
 
     name: str
-    title: str
-    caption: str
-    alt: str
+    title: Said
+    caption: Said
+    alt: Said
     figure: Figure

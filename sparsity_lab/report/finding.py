@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sparsity_lab.messages import Said
+
 Tone = Literal["neutral", "clear", "doubtful"]
 
 
@@ -22,12 +24,7 @@ class Finding:
     """
 
     key: str
-    title: str
-    sentences: tuple[str, ...]
+    title: Said
+    sentences: tuple[Said, ...]
     tone: Tone
     numbers: Mapping[str, float | str | None] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The sentences in one paragraph."""
-        return " ".join(self.sentences)

@@ -22,7 +22,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, NamedTuple, get_args
 
+from sparsity_lab import messages
 from sparsity_lab.errors import SpecError
+from sparsity_lab.messages import Said
 
 Language = Literal["en", "ja"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -64,14 +66,18 @@ class Words:
         """What stands between two sentences."""
         return "" if self.language == "ja" else " "
 
-    def __call__(self, text: str) -> str:
+    def __call__(self, text: Said) -> str:
         """A text of one sentence or several in the language; English where the catalogue lacks it."""
+        if not isinstance(text, str):
+            return messages.words_in(self.language)(text)
         if self.language == "en" or not text:
             return text
         return self.exact[text] if text in self.exact else "".join(self._sentences(text.strip()))
 
-    def name(self, text: str) -> str:
+    def name(self, text: Said) -> str:
         """A name, which may be somebody's own: translated where the catalogue knows it, and never missed."""
+        if not isinstance(text, str):
+            return self(text)
         return text if self.language == "en" else self._known(text) or text
 
     def _sentences(self, text: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sparsity_lab.messages import Said
 from sparsity_lab.report.decision import Verdict
 from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.language import Words
@@ -44,9 +45,9 @@ class Plate:
     """
 
     name: str
-    title: str
-    caption: str
-    alt: str
+    title: Said
+    caption: Said
+    alt: Said
     svg: bytes
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Row = tuple[str, ...]
+from sparsity_lab.messages import Said
+
+Row = tuple[Said, ...]
 NOTHING = "–"
 
 
@@ -21,7 +23,7 @@ class Table:
     """
 
     key: str
-    caption: str
+    caption: Said
     head: Row
     rows: tuple[Row, ...]
     text_columns: frozenset[int] = frozenset()

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from decided import made_up_top, page_of, playground, setting
+from decided import english, made_up_top, page_of, playground, setting
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
 from sparsity_lab.report import build
@@ -280,7 +280,7 @@ def test_degenerate_studies_still_make_a_page(inputs, tmp_path, change):
     summary = _quiet(change(inputs), tmp_path)
     Document(summary.index.read_text(encoding="utf-8"))
     assert summary.findings
-    assert "nan" not in " ".join(finding.text for finding in summary.findings)
+    assert "nan" not in " ".join(english(finding) for finding in summary.findings)
 
 
 def _small(inputs):

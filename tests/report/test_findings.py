@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from decided import english
 from synthetic_study import DATA, SIZES, make_grid, make_search, make_study
 
 from sparsity_lab.errors import RecordError
@@ -24,13 +25,13 @@ def test_rising_optimum_is_said_to_rise_by_both(inputs):
     assert finding.tone == "clear"
     assert finding.numbers["law_probability_rising"] == 1.0
     assert 0 < finding.numbers["law_slope_low"] <= finding.numbers["law_slope_per_doubling"]
-    assert "65." in finding.text, "the optimum at the smallest budget, known from the true law"
+    assert "65." in english(finding), "the optimum at the smallest budget, known from the true law"
 
 
 def test_contradiction_is_stated(inputs):
     falling, trials = make_search(inputs.study, slope=-0.08, probability=0.01)
     finding = said(replace(inputs, search=falling, trials=trials))["trend"]
-    assert "contradicts itself: the search says that it falls, the law says that it rises" in finding.text
+    assert "contradicts itself: the search says that it falls, the law says that it rises" in english(finding)
     assert finding.tone == "doubtful"
 
 
@@ -43,29 +44,29 @@ def test_falling_search_without_law_is_believed(inputs):
 
 def test_law_alone_is_called_weaker(inputs):
     finding = said(replace(inputs, search=None, trials=[]))["trend"]
-    assert "the law's form lets the optimum rise with data or stay at zero, never fall" in finding.text
+    assert "the law's form lets the optimum rise with data or stay at zero, never fall" in english(finding)
     assert finding.tone == "doubtful"
 
 
 def test_trend_unknown_without_search_and_law(inputs):
     finding = said(replace(inputs, search=None, trials=[], laws={}))["trend"]
-    assert "unknown: there is neither a search nor a usable law" in finding.text
+    assert "unknown: there is neither a search nor a usable law" in english(finding)
 
 
 def test_search_without_trend_gives_its_reason(inputs):
     result, trials = make_search(inputs.study, slope=None, probability=None)
     finding = said(replace(inputs, search=result, trials=trials, laws={}))["trend"]
     assert finding.sentences[0].startswith("Not settled")
-    assert "fewer than two budgets" in finding.text
+    assert "fewer than two budgets" in english(finding)
 
 
 def test_flat_world_is_flat_and_dense_wins(flat):
     found = said(flat)
     assert found["trend"].sentences[0].startswith("No: the optimal sparsity moves by less than 2 points")
-    assert "dense wins at all 9 points" in found["equal_cost_sparse_schedule"].text
+    assert "dense wins at all 9 points" in english(found["equal_cost_sparse_schedule"])
     assert found["gain"].tone == "doubtful"
-    assert "do not show that zeros are worth anything" in found["gain"].text
-    assert "noise is too large" in found["noise"].text
+    assert "do not show that zeros are worth anything" in english(found["gain"])
+    assert "noise is too large" in english(found["noise"])
 
 
 def test_noisy_world_settles_nothing(noisy):
@@ -77,21 +78,21 @@ def test_noisy_world_settles_nothing(noisy):
 def test_noise_counts_what_exceeds_it(inputs):
     finding = said(inputs)["noise"]
     assert finding.tone == "clear"
-    assert "27 of 27 differences" in finding.text
+    assert "27 of 27 differences" in english(finding)
     assert finding.numbers["deviation"] == pytest.approx(0.003, rel=0.5)
 
 
 def test_no_replicates_leaves_the_noise_unknown(inputs):
     study = make_study(replicates=False)
     finding = said(replace(inputs, study=study, grid=make_grid(study), trials=[], search=None))["noise"]
-    assert "unknown" in finding.text
+    assert "unknown" in english(finding)
     assert finding.tone == "doubtful"
 
 
 def test_sparse_wins_at_equal_flops_with_numbers(inputs):
     found = said(inputs)
     free, charged = found["equal_cost_sparse_schedule"], found["equal_cost_dense_hardware"]
-    assert "sparse wins at all 3 budgets" in free.text
+    assert "sparse wins at all 3 budgets" in english(free)
     key = f"law_advantage_N{SIZES[0]}_D{DATA[-1]}"
     assert 0 < charged.numbers[key] < free.numbers[key], "zeros that cost time gain less"
 
@@ -105,12 +106,12 @@ def test_gain_is_the_true_laws(inputs):
 
 def test_gain_marks_extrapolation(inputs):
     grid = [record for record in inputs.grid if record.spec.sparsity < 0.8]
-    assert "beyond what was trained" in said(replace(inputs, grid=grid))["gain"].text
+    assert "beyond what was trained" in english(said(replace(inputs, grid=grid))["gain"])
 
 
 def test_fit_prefers_the_law_that_sees_sparsity(inputs):
     finding = said(inputs)["fit"]
-    assert "frantar is best" in finding.text
+    assert "frantar is best" in english(finding)
     assert finding.numbers["frantar_held_out_error"] < finding.numbers["chinchilla_held_out_error"]
 
 
@@ -118,16 +119,16 @@ def test_unconverged_law_is_not_used(inputs):
     frantar = inputs.laws["frantar"]
     fit = frantar.fit.model_copy(update={"converged": False, "status": "not converged: a test says so"})
     found = said(replace(inputs, laws={"frantar": frantar.model_copy(update={"fit": fit})}, search=None, trials=[]))
-    assert "not converged: a test says so" in found["gain"].text
-    assert "is not to be relied on" in found["fit"].text
-    assert found["equal_cost_sparse_schedule"].text.startswith("Nothing was measured")
+    assert "not converged: a test says so" in english(found["gain"])
+    assert "is not to be relied on" in english(found["fit"])
+    assert english(found["equal_cost_sparse_schedule"]).startswith("Nothing was measured")
 
 
 def test_runs_are_counted_once_and_diverged_ones_named(inputs):
     grid = make_grid(inputs.study, diverged=2)
     finding = said(replace(inputs, grid=grid, trials=[*inputs.trials, grid[5]]))["runs"]
     assert finding.numbers["runs"] == len(grid) + len(inputs.trials)
-    assert "2 runs diverged and are left out of every fit: loss is not a number at step 31 (2)" in finding.text
+    assert "2 runs diverged and are left out of every fit: loss is not a number at step 31 (2)" in english(finding)
     total = sum(record.cost.seconds for record in (*grid, *inputs.trials))
     assert finding.numbers["core_seconds"] == pytest.approx(total)
 

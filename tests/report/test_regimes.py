@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from decided import english
 from synthetic_study import GRADUAL, make_record, make_study
 
 from sparsity_lab.report.build import build_report
@@ -87,7 +88,7 @@ def test_tables_show_losses_gaps_and_matches(study, records):
 
 def test_words_and_json_say_the_same(study, records):
     info = compare(records, study)
-    text = regimes_finding(info).text
+    text = english(regimes_finding(info))
     assert "higher: n-m-4" in text
     assert "lower: pretrained" in text
     found = json.loads(json.dumps(comparison_json(info), allow_nan=False))

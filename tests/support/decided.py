@@ -11,9 +11,10 @@ from sparsity_lab.cost.advice import Advice, Criterion, OptionRow, Recommendatio
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.economics import BreakEven
 from sparsity_lab.laws import Law, form_named
-from sparsity_lab.messages import Message
+from sparsity_lab.messages import Message, words_in
 from sparsity_lab.report.build import Money
 from sparsity_lab.report.decision import Verdict
+from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.language import Words
 from sparsity_lab.report.render import Page, render_html
 from sparsity_lab.report.top import Answer, Number, Top
@@ -210,3 +211,8 @@ def say(message: Message) -> str:
 def counsel() -> Money:
     """Advice and playground of one setting."""
     return Money(advice(), playground(setting(hardware=profile())), say)
+
+
+def english(finding: Finding) -> str:
+    """A finding's sentences in one paragraph."""
+    return words_in("en")(finding.sentences)
