@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from math import isfinite
 
 import typer
 
+from sparsity_lab.console.tables import columns, text_table, wrapped
 from sparsity_lab.cost.advice import Advice, CriterionColour, OptionRow
 from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, percent
 
-WIDTH = 80
 BAR = 30
+HEAD_LINES = 2
+"""of a table: names and rule"""
 COLUMNS = ("option", "weights", "people", "training", "inference", "total", "saved", "sure")
 INKS: dict[CriterionColour, str] = {"green": "green", "amber": "yellow", "red": "red"}
-WIDE = r"\u3000-\u9fff\uff00-\uffef"
-UNBROKEN = re.compile(rf" *（?(?:[{WIDE}]|[^ {WIDE}]+)[、。）：]*")
-"""a character of Japanese or a word of anything else, with what must not end a line before it or begin one after it"""
 Said = Callable[[Message], str]
 
 
@@ -52,26 +49,6 @@ def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
             yield from wrapped(told(caveat), " - ")
 
 
-def wrapped(text: str, lead: str = "", width: int = WIDTH) -> list[str]:
-    """Lines of at most so many columns, the first after `lead`, the others indented by as much.
-
-    Breaks at spaces and between characters of two columns, which Japanese is written in.
-    """
-    lines, line = [], lead
-    for part in UNBROKEN.findall(text):
-        if line.strip() and columns(line + part) > width:
-            lines.append(line)
-            line = " " * columns(lead) + part.lstrip()
-        else:
-            line += part.lstrip() if line == lead else part
-    return [*lines, line]
-
-
-def columns(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
-
-
 def _head(advice: Advice, told: Said) -> Iterator[str]:
     chosen = advice.recommendation
     ink = "yellow" if not chosen.firm else "blue" if chosen.choice == "stay-dense" else "green"
@@ -102,11 +79,8 @@ def _title(told: Said, name: str, values: dict[str, float | str]) -> Iterator[st
 def _money(advice: Advice, told: Said) -> Iterator[str]:
     head = [told(Message(f"column-{name}")) for name in COLUMNS]
     rows = [_row(option, told) for option in advice.options]
-    widths = [max(columns(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    yield _aligned(head, widths)
-    yield "  ".join("-" * width for width in widths)
-    for place, row in enumerate(rows):
-        yield typer.style(_aligned(row, widths), bold=place == advice.focus)
+    for place, line in enumerate(text_table(head, rows).splitlines(), -HEAD_LINES):
+        yield typer.style(line, bold=place == advice.focus) if place >= 0 else line
 
 
 def _row(option: OptionRow, told: Said) -> list[str]:
@@ -119,11 +93,6 @@ def _row(option: OptionRow, told: Said) -> list[str]:
         _short(option.npv) if sparse else "",
         percent(option.share) if sparse else "",
     ]
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [" " * (width - columns(cell)) + cell for cell, width in zip(cells, widths, strict=True)]
-    return "  ".join(padded)
 
 
 def _bars(advice: Advice, told: Said) -> Iterator[str]:

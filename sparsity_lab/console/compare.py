@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any, TypeVar
 
 import numpy as np
 
-from sparsity_lab.console.tables import text_table
+from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.cost.comparison import QuantityComparison, WinnerChange
 from sparsity_lab.cost.observed import Observed
 from sparsity_lab.cost.quantities import LABELS
@@ -21,7 +20,6 @@ from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
 from sparsity_lab.stages.compare import EqualCostComparison
 
 T = TypeVar("T")
-WIDTH = 80
 NOTHING = "-"
 CLEAR = "*"
 SHOWN = 3
@@ -37,7 +35,7 @@ def comparison_text(comparison: EqualCostComparison) -> str:
         f"{title}\n\n{_winners(comparison)}",
         f"dense loss less sparse loss, nats, at each sparsity{_marked(comparison)}\n\n{_levels(comparison)}",
         *_observed(comparison.observed),
-        "\n".join(fill(note, WIDTH, subsequent_indent="  ") for note in (*_legend(comparison), *comparison.notes)),
+        "\n".join(line for note in (*_legend(comparison), *comparison.notes) for line in wrapped(note, hang="  ")),
     ]
     return "\n\n".join(parts)
 
@@ -138,7 +136,7 @@ def _observed(observed: Sequence[Observed]) -> Iterator[str]:
     for regime in dict.fromkeys(one.regime for one in observed):
         mine = {(one.name, one.sparsity): one for one in observed if one.regime == regime}
         caption = f"what the runs of {regime} show: mean advantage, runs clearly better - worse of those with a partner"
-        yield fill(caption, WIDTH)
+        yield "\n".join(wrapped(caption))
         for some in _few(sorted({S for _, S in mine})):
             rows = [(LABELS[name], *(_seen(mine[name, S]) for S in some)) for name in dict.fromkeys(n for n, _ in mine)]
             yield text_table(("equal", *(f"S={S:g}" for S in some)), rows, left=1)

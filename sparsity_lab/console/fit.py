@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from textwrap import fill
 from typing import Any
 
 from sparsity_lab.console.answers import answer_table
 from sparsity_lab.console.forms import comparison_text
 from sparsity_lab.console.law import law_json, law_text
-from sparsity_lab.console.tables import WIDTH, text_table
+from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.against_published import AgainstPublished
@@ -68,7 +67,10 @@ def against_text(against: AgainstPublished) -> str:
     ]
     runs = [f"error on test run {number}" for number in range(1, len(rows[0]) - 1)]
     return "\n".join(
-        (text_table(("law", "objective", *runs), rows), *(fill(words_in()(said), WIDTH) for said in against.words))
+        (
+            text_table(("law", "objective", *runs), rows),
+            *(line for said in against.words for line in wrapped(words_in()(said))),
+        )
     )
 
 
@@ -101,7 +103,7 @@ def _remedies(one: FittedForm) -> Iterator[str]:
             low, high = f"{verdict.low:.4g}", f"{verdict.high:.4g}"
             parts = {"name": verdict.name, "low": low, "high": high, "reason": verdict.reason}
             remedy = words_in()(verdict.remedy) if verdict.remedy else ""
-            yield fill(f"{words_in().say('not-identified', **parts)} {remedy}", WIDTH, subsequent_indent="  ")
+            yield from wrapped(f"{words_in().say('not-identified', **parts)} {remedy}", hang="  ")
 
 
 def _derived(one: FittedForm) -> dict[str, Answer]:

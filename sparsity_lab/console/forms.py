@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import fill
 from types import MappingProxyType
 
-from sparsity_lab.console.tables import WIDTH, text_table
+from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.messages import words_in
@@ -26,7 +25,7 @@ def comparison_text(compared: ComparisonDocument) -> str:
         for form, one in compared.forms.items()
     ]
     table = (line.rstrip() for line in text_table(head, rows).splitlines())
-    return "\n".join((*table, *(fill(note, WIDTH, subsequent_indent="  ") for note in _notes(compared))))
+    return "\n".join((*table, *(line for note in _notes(compared) for line in wrapped(note, hang="  "))))
 
 
 def _notes(compared: ComparisonDocument) -> Iterator[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
-from sparsity_lab.console.tables import WIDTH, text_table
+from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.inputs import left_out
@@ -32,11 +31,10 @@ def law_text(opened: OpenLaw) -> str:
     lines += [text_table(*_parameters(opened)), ""]
     if opened.published:
         spec = opened.published
-        lines += [
-            fill(text, WIDTH) for text in (spec.description, spec.citation, f"Numbers: {spec.provenance}") if text
-        ]
+        said = filter(None, (spec.description, spec.citation, f"Numbers: {spec.provenance}"))
+        lines += [line for text in said for line in wrapped(text)]
     if opened.document:
-        lines += [fill(text, WIDTH) for text in fit_words(opened.document)]
+        lines += [line for text in fit_words(opened.document) for line in wrapped(text)]
     return "\n".join(lines)
 
 

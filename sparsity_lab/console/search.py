@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend
-from sparsity_lab.console.tables import text_table
+from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, duration, quantity
 from sparsity_lab.search.objective import request_of
@@ -18,7 +17,6 @@ from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search_best import BestRun, BestRuns
 
 SAY = words_in("en")
-WIDTH = 80
 HEADINGS = ("budget", "runs", "dense", "optimum", "interval", "loss", "gained", "flat")
 WIDTHS = (8, 4, 7, 7, 9, 7, 16, 9)
 """with a space between columns they come to 74"""
@@ -86,7 +84,10 @@ def best_text(found: BestRuns) -> str:
     """The best runs, for people: each answer in a sentence, and the block of a grid that trains it."""
     result = found.result
     title = f"{result.study}: the best sparsity at equal {result.cost} cost ({result.confidence:.0%} intervals)"
-    lines = [*_wrapped(title), "Below each answer the line that trains it, under `blocks:` in a study's grid."]
+    lines = [
+        *wrapped(title, hang="  "),
+        "Below each answer the line that trains it, under `blocks:` in a study's grid.",
+    ]
     for run in found.runs:
         lines += ["", *_best_run(run, result)]
     return "\n".join(lines)
@@ -94,13 +95,16 @@ def best_text(found: BestRuns) -> str:
 
 def _head(result: SearchResult) -> Iterator[str]:
     sizes = " and ".join(map(count, result.nonzero))
-    yield from _wrapped(f"{result.study}: optimal sparsity for {sizes} non-zero weights at equal {result.cost} cost")
+    yield from wrapped(
+        f"{result.study}: optimal sparsity for {sizes} non-zero weights at equal {result.cost} cost", hang="  "
+    )
     budgets = UNITS.get(result.budget_unit, result.data_unit)
     noise = f"Noise {result.noise:.3g} nats ({SAY(result.noise_source)})."
-    yield from _wrapped(f"Budgets in {budgets}, losses and gains in nats. {noise}")
-    yield from _wrapped(
+    yield from wrapped(f"Budgets in {budgets}, losses and gains in nats. {noise}", hang="  ")
+    yield from wrapped(
         f"Intervals, and flat (what cannot be told from the best), at {result.confidence:.0%}; "
-        "gained: loss of dense less loss at the optimum."
+        "gained: loss of dense less loss at the optimum.",
+        hang="  ",
     )
 
 
@@ -112,9 +116,9 @@ def _block(result: SearchResult, trend: Trend) -> Iterator[str]:
     yield from (_row(_cells(budget)) for budget in budgets)
     for budget in budgets:
         by_law = " (by the law)" if budget.estimate == "law" else ""
-        yield from _wrapped(f"{count(budget.budget)}: {SAY(budget.verdict)}{by_law}.")
+        yield from wrapped(f"{count(budget.budget)}: {SAY(budget.verdict)}{by_law}.", hang="  ")
     tested = f" [{SAY(trend.test)}]" if trend.p_value is not None else ""
-    yield from _wrapped(f"Trend: {SAY(trend.verdict)}{tested}.")
+    yield from wrapped(f"Trend: {SAY(trend.verdict)}{tested}.", hang="  ")
 
 
 def _foot(result: SearchResult) -> Iterator[str]:
@@ -122,9 +126,11 @@ def _foot(result: SearchResult) -> Iterator[str]:
     if result.explored:
         trials += f", {len(result.explored)} of them at other N and budgets"
     yield ""
-    yield from _wrapped(f"{trials}; {quantity(result.flops, 'FLOPs')} of training at {result.cost} cost.")
+    yield from wrapped(f"{trials}; {quantity(result.flops, 'FLOPs')} of training at {result.cost} cost.", hang="  ")
     if result.front:
-        yield from _wrapped(f"{len(result.front)} trials are beaten in {', '.join(result.objectives)} by no other.")
+        yield from wrapped(
+            f"{len(result.front)} trials are beaten in {', '.join(result.objectives)} by no other.", hang="  "
+        )
 
 
 def _cells(budget: BudgetResult) -> tuple[str, ...]:
@@ -211,16 +217,13 @@ def _best_run(run: BestRun, result: SearchResult) -> Iterator[str]:
     interval = "" if run.low is None or run.high is None else f" ({run.low:.2f} to {run.high:.2f})"
     gained = "" if run.gained is None else f", {run.gained:+.4f} nats gained over dense"
     verdict = SAY(run.verdict)
-    yield from _wrapped(
+    yield from wrapped(
         f"N {count(run.nonzero)}, budget {count(run.budget)} {unit}: sparsity {run.sparsity:.2f}{interval}, "
-        f"loss {run.loss:.4f}{gained}. {verdict[:1].upper()}{verdict[1:]}."
+        f"loss {run.loss:.4f}{gained}. {verdict[:1].upper()}{verdict[1:]}.",
+        hang="  ",
     )
     regime = run.others.get("regime", result.regimes[0])
     yield f"  - {{nonzero: [{run.nonzero}], sparsity: [{run.sparsity:g}], data: [{run.data}], regimes: [{regime}]}}"
     beside = {name: value for name, value in run.others.items() if name != "regime"}
     if beside:
         yield "    with " + ", ".join(f"{name} {value}" for name, value in beside.items())
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")

@@ -9,7 +9,8 @@ from made_trials import asked, at_equal_cost, sampled, trial, trials
 from made_trials import settings as spec_of
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.console.search import WIDTH, answer_text
+from sparsity_lab.console.search import answer_text
+from sparsity_lab.console.tables import WIDTH
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import quantity
 from sparsity_lab.search.answer.conclude import conclude

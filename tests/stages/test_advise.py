@@ -12,7 +12,8 @@ import pytest
 from projects import cli, edit, one_error, space_of, write_spec
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.console.advice import WIDTH, advice_lines, columns, wrapped
+from sparsity_lab.console.advice import advice_lines
+from sparsity_lab.console.tables import WIDTH, columns, wrapped
 from sparsity_lab.errors import SpecError
 from sparsity_lab.hardware.profile import write_profile
 from sparsity_lab.laws.documents.law import read_document
@@ -95,10 +96,10 @@ def test_terminal_of_80_columns(shipped, language):
 
 def test_wrapping_keeps_every_word():
     text = "one two three " * 20
-    lines = wrapped(text, " - ", 30)
+    lines = wrapped(text, " - ", width=30)
     assert " ".join(lines).split() == ["-", *text.split()]
     assert max(map(len, lines)) <= 30
-    japanese = wrapped("疎なモデルは形が大きくなるため、同じ品質にはもっと速さが必要です。" * 3, "", 40)
+    japanese = wrapped("疎なモデルは形が大きくなるため、同じ品質にはもっと速さが必要です。" * 3, width=40)
     assert max(map(columns, japanese)) <= 42  # a full stop stays with its sentence
     assert not any(line.startswith(("。", "、")) for line in japanese)
 
