@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sparsity_lab.pruning.feasibility import resolve_regime
 from sparsity_lab.pruning.pruner import make_pruner
-from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import Masked
 
 STEPS, SPARSITY = 10, 0.5

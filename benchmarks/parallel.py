@@ -20,7 +20,7 @@ from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.jobs import Event, Workplace
 from sparsity_lab.sweep.local import run_jobs
-from sparsity_lab.sweep.resolve import Point, plan_point
+from sparsity_lab.sweep.resolve import RunPoint, plan_point
 from sparsity_lab.sweep.study import job_of
 
 RUNS = 6
@@ -39,7 +39,7 @@ def main() -> None:
 
 def runs_of(space: Workspace, repeat: int) -> list[RunSpec]:
     """Equal runs that differ in their seed."""
-    points = [Point(16_384, 0.5, 300_000, "gradual", seed=100 * repeat + seed) for seed in range(RUNS)]
+    points = [RunPoint(16_384, 0.5, 300_000, "gradual", seed=100 * repeat + seed) for seed in range(RUNS)]
     return [plan_point(space.study, space.shape(), point).run for point in points]
 
 

@@ -1,7 +1,8 @@
-"""Reading a JSON document that one of the package's own steps wrote, and saying what is wrong with it."""
+"""Reading a JSON document that one of the package's own steps wrote, and saying what is wrong; hashes of files."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,3 +43,13 @@ def _refusal(path: Path, name: str, error: ValidationError) -> RecordError:
             f"is {name} of another format version", where=path, field=field, found=first["input"], expected=expected
         )
     return RecordError(f"is no {name.partition(' ')[2]}: {first['msg']}", where=path, field=field)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,13 +13,13 @@ from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.runs import RunSpec
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """Base of what the project writes: frozen, closed, JSON in and out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
-class CurvePoint(Value):
+class CurvePoint(FrozenModel):
     """The state of a run at one evaluation."""
 
     step: int
@@ -31,7 +31,7 @@ class CurvePoint(Value):
     """fraction of prunable weights that are exactly zero"""
 
 
-class Cost(Value):
+class RunCost(FrozenModel):
     """What a run cost. FLOPs count a multiply-add as two."""
 
     flops_dense: float
@@ -44,7 +44,7 @@ class Cost(Value):
     """wall-clock seconds of training, evaluations included, over all sittings"""
 
 
-class RunMemory(Value):
+class RunMemory(FrozenModel):
     """What a run holds in memory, and what its weights take as files, in bytes; headers of files apart."""
 
     weights: int
@@ -75,7 +75,7 @@ class RunMemory(Value):
         return vectors + self.masks + self.remainder + self.activations
 
 
-class Machine(Value):
+class Machine(FrozenModel):
     """Where a record was made: bits repeat only for the same torch, instruction set and thread count."""
 
     torch: str
@@ -88,7 +88,7 @@ class Machine(Value):
     """processes that shared every batch"""
 
 
-class TensorCount(Value):
+class TensorCount(FrozenModel):
     """One prunable weight tensor at the end of a run."""
 
     name: str
@@ -98,7 +98,7 @@ class TensorCount(Value):
     """weights that are exactly zero"""
 
 
-class RunRecord(Value):
+class RunRecord(FrozenModel):
     """One finished or diverged run."""
 
     version: Literal[1] = 1
@@ -135,9 +135,9 @@ class RunRecord(Value):
     first_loss: float
     """held-out loss of fresh weights, nats, on the curve's examples"""
     curve: tuple[CurvePoint, ...]
-    cost: Cost
+    cost: RunCost
     """of this run alone"""
-    pretraining: Cost | None = None
+    pretraining: RunCost | None = None
     """of the run it began with, which others may share"""
     memory: RunMemory | None = None
     """weights of a diverged run as they were planned; None in records made by hand"""
@@ -153,7 +153,7 @@ class RunRecord(Value):
         return self.model_dump_json(include={"first_loss", "loss", "curve"})
 
 
-class Stopped(Value):
+class Stopped(FrozenModel):
     """What a run that early stopping ended is to a search: no record, but a checkpoint from which it could go on."""
 
     fingerprint: str

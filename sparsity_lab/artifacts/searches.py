@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from sparsity_lab.artifacts.atomic import replacing, write_text
 from sparsity_lab.artifacts.reading import read_json
-from sparsity_lab.artifacts.records import Value
+from sparsity_lab.artifacts.records import FrozenModel
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
@@ -25,7 +25,7 @@ Params = dict[str, float | str]
 """what a trial was asked for, by name: sparsity, regime, start, end, learning_rate_factor, pattern, allocation"""
 
 
-class TrialRecord(Value):
+class TrialRecord(FrozenModel):
     """One trial: a point tried at a budget, and the run that answered."""
 
     number: int
@@ -57,7 +57,7 @@ class TrialRecord(Value):
         return self.state == "finished"
 
 
-class CurveBand(Value):
+class CurveBand(FrozenModel):
     """A smooth curve of loss against sparsity with its interval, for drawing; all four are of one length."""
 
     sparsity: tuple[float, ...]
@@ -66,7 +66,7 @@ class CurveBand(Value):
     high: tuple[float, ...]
 
 
-class BudgetResult(Value):
+class BudgetResult(FrozenModel):
     """The answer for one N and one budget."""
 
     nonzero: int
@@ -107,7 +107,7 @@ class BudgetResult(Value):
     """identified, at an edge, or not identified, and why"""
 
 
-class Trend(Value):
+class Trend(FrozenModel):
     """Whether the optimal sparsity of one N changes with data."""
 
     nonzero: int
@@ -125,7 +125,7 @@ class Trend(Value):
     """whether the optimum rises or falls, or why that cannot be told"""
 
 
-class SearchResult(Value):
+class SearchResult(FrozenModel):
     """A finished search."""
 
     version: Literal[3] = 3

@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from sparsity_lab.artifacts.records import CurvePoint, Value
+from sparsity_lab.artifacts.records import CurvePoint, FrozenModel
 
 TOLERANCE = 1e-6
 """of fractions"""
@@ -25,7 +25,7 @@ ALIKE = 0.01
 """masks that settle at fractions closer than this settle at the same one: windows are rounded to whole steps"""
 
 
-class Recovery(Value):
+class Recovery(FrozenModel):
     """How far a finished run fell after its mask had settled."""
 
     settled: float
@@ -41,7 +41,7 @@ class Recovery(Value):
         return max(self.drops[after - 1 : after + 1]) if after else None
 
 
-class StopRule(Value):
+class StopRule(FrozenModel):
     """What runs of one N and budget are held against; it travels with a run to where that is trained."""
 
     best: float

@@ -1,19 +1,20 @@
 """The content-addressed store: a finished run is never trained twice, by any study, trial or machine.
 
 A store writes to one folder and reads from several. A run is a folder named by its fingerprint that holds
-`record.json`, written last: a run without its record does not exist.
+`record.json`, written last: a run without its record does not exist. The checkpoint of an unfinished run lies
+elsewhere, with a note of the store that it is for.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparsity_lab.artifacts.atomic import replacing
-from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
+from sparsity_lab.artifacts.atomic import locked, replacing, write_text
+from sparsity_lab.artifacts.paths import CLAIM, RECORD, WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord, read_record, write_record
 from sparsity_lab.errors import RecordError
 
@@ -113,3 +114,29 @@ def _checked(folder: Path) -> RunRecord:
     if record.fingerprint != folder.name:
         raise RecordError("lies under another run's name", where=folder, field="fingerprint", found=record.fingerprint)
     return record
+
+
+def claim(layout: Layout, fingerprint: str, home: Path) -> None:
+    """Note that a run is trained for the store at `home`."""
+    write_text(layout.claim(fingerprint), f"{home.resolve()}\n")
+
+
+def clear_scratch(layout: Layout, home: Path, keep: Collection[str] = ()) -> int:
+    """Remove the checkpoints that the store at `home`, once complete, has no more use for; returns how many.
+
+    They were left by runs that an edit of the spec dropped before they were finished. Checkpoints of other stores
+    stay, and so do those of runs that are under way, and of those named in `keep`: given up, but not dropped.
+    """
+    ours = [claimed.parent for claimed in layout.scratch.glob(f"*/{CLAIM}") if _claimed_by(claimed, home)]
+    return sum(_removed(layout, folder) for folder in ours if folder.name not in keep)
+
+
+def _claimed_by(claimed: Path, home: Path) -> bool:
+    return claimed.read_text(encoding="utf-8").strip() == str(home.resolve())
+
+
+def _removed(layout: Layout, folder: Path) -> bool:
+    with locked(layout.lock(folder.name), wait=False) as free:
+        if free:
+            shutil.rmtree(folder, ignore_errors=True)
+        return free

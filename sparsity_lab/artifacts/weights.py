@@ -1,11 +1,17 @@
-"""Weights from outside: which files of a Hugging Face folder are read, and their hash. Never imports torch."""
+"""Files of weights: reading them, those of a Hugging Face folder, and their hash. Never imports torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
+from safetensors import SafetensorError, safe_open
+
+from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.errors import CheckpointError
 
 CONFIG = "config.json"
@@ -35,19 +41,38 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def huggingface_sha256(folder: Path) -> str:
-    """SHA-256 of what decides a Hugging Face folder's logits: the SHA-256 of its configuration and of its weights.
+def content_sha256(path: Path, kind: Literal["safetensors", "huggingface"]) -> str:
+    """SHA-256 of a file of weights, or of what decides a Hugging Face folder's logits: its configuration and weights.
 
     Raises:
         CheckpointError: a file is missing or cannot be read.
     """
-    files = (folder / CONFIG, *weight_files(folder))
+    if kind == "safetensors":
+        return _sha256(path)
+    files = (path / CONFIG, *weight_files(path))
     return hashlib.sha256("\n".join(_sha256(file) for file in files).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file; what it holds is read when asked for.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, now or as it is read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(f"is damaged or no safetensors file ({error})", where=path) from None
+    except FileNotFoundError:
+        raise CheckpointError("no such file", where=path) from None
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error}", where=path) from None

@@ -38,7 +38,7 @@ class Encoding(Protocol):
 
 
 @dataclass(frozen=True)
-class Dense:
+class DenseEncoding:
     """As it is, zeros included."""
 
     name: ClassVar[str] = "dense"
@@ -180,7 +180,7 @@ def encoding(name: str) -> Encoding:
     """
     match name:
         case "dense":
-            return Dense()
+            return DenseEncoding()
         case "two-four":
             return TWO_FOUR
         case "bitmask":

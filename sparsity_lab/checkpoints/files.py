@@ -20,9 +20,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sparsity_lab.artifacts.atomic import write_bytes
-from sparsity_lab.checkpoints.encodings import Dense, Encoding, Groups, Parts, encoding
+from sparsity_lab.artifacts.weights import opened
+from sparsity_lab.checkpoints.encodings import DenseEncoding, Encoding, Groups, Parts, encoding
 from sparsity_lab.errors import CheckpointError
-from sparsity_lab.models.tensor_files import opened
 
 Weights = Mapping[str, Tensor]
 """tensors by name"""
@@ -166,7 +166,7 @@ def _encoded(
 ) -> Iterator[tuple[str, Encoding, Parts]]:
     excluded = _excluded(weights, prunable) if isinstance(how, Groups) else set()
     for name, weight in weights.items():
-        chosen = Dense() if name in excluded else how if name in prunable else _smaller(weight, how)
+        chosen = DenseEncoding() if name in excluded else how if name in prunable else _smaller(weight, how)
         try:
             yield name, chosen, chosen.encode(weight)
         except ValueError as problem:
@@ -182,7 +182,7 @@ def _excluded(weights: Weights, prunable: Collection[str]) -> set[str]:
 def _smaller(weight: Tensor, how: Encoding) -> Encoding:
     if weight.ndim == 2 and not isinstance(how, Groups) and _size(how.encode(weight)) < weight.nbytes:
         return how
-    return Dense()
+    return DenseEncoding()
 
 
 def _decoded(file: Any, name: str, entry: TensorEntry, path: Path) -> Stored:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.atomic import locked, replacing
-from sparsity_lab.data.hashing import file_sha256
+from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.manifest import SPLITS, Manifest, Shard, Split, read_manifest
 from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN
 from sparsity_lab.data.tokenizer import Tokens, token_type

@@ -13,7 +13,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import MANIFEST
-from sparsity_lab.data.hashing import file_sha256
+from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.manifest import (
     SPLITS,
     Manifest,

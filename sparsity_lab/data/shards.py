@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.atomic import replacing
-from sparsity_lab.data.hashing import file_sha256
+from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.manifest import Shard, Split, SplitCounts
 from sparsity_lab.data.tokenizer import EOS, Tokens
 

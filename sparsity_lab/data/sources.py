@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.fonts import font_files
 from sparsity_lab.data.glyphs import GlyphPainter
-from sparsity_lab.data.hashing import file_sha256
 from sparsity_lab.errors import DataError
 from sparsity_lab.specs.datasets import (
     Glyphs,

@@ -28,9 +28,7 @@ from sparsity_lab.hardware.formats import (
 from sparsity_lab.hardware.kernel_probe import kernel_run
 from sparsity_lab.hardware.paired import Clock, check_fits, time_beside
 from sparsity_lab.specs.hardware import Product, ProductFormat, ProductType
-
-MatrixShape = tuple[int, int]
-"""(outputs, inputs) of a weight matrix"""
+from sparsity_lab.specs.regimes.patterns import MatrixShape
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""From dimensions to a network with its initial weights."""
+"""From dimensions to a network with its initial weights, and how these are drawn."""
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import assert_never
 
 import torch
 
 from sparsity_lab.models.base import Model
 from sparsity_lab.models.decoder import Decoder
-from sparsity_lab.models.initial import initial_deviations
 from sparsity_lab.models.t5 import T5
 from sparsity_lab.models.vit import ViT
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
@@ -47,5 +47,39 @@ def _network(dims: Dims) -> Model:
             return ViT(dims)
         case DecoderDims():
             return Decoder(dims)
+        case _:
+            assert_never(dims)
+
+
+def initial_deviations(dims: Dims) -> dict[str, float]:
+    """Standard deviation of every drawn tensor, by the last part of its name; norms start at 1 and biases at 0.
+
+    T5: fan-in scaling, with attention's 1/sqrt(head width) in q; embeddings of unit variance; the head at
+    1/sqrt(width), so that training starts near the loss of a uniform guess (Raffel 2020, its mesh and T5X code).
+    ViT: Xavier in blocks, fan-in patches, positions at 1/sqrt(width), class token and head 0 (Dosovitskiy 2021).
+    Decoder: .02 at width 768, in proportion to 1/sqrt(width) elsewhere; what a block adds to the stream is divided
+    by sqrt(2 layers) (Radford 2019).
+    """
+    fan_width, fan_ff = 1 / sqrt(dims.width), 1 / sqrt(dims.ff)
+    match dims:
+        case T5Dims():
+            attention = {
+                "q": fan_width / sqrt(dims.width // dims.heads),
+                "k": fan_width,
+                "v": fan_width,
+                "o": fan_width,
+            }
+            mlp = {"wi_0": fan_width, "wi_1": fan_width, "wo": fan_ff}
+            return {"embedding": 1.0, "table": fan_width, "head": fan_width} | attention | mlp
+        case ViTDims():
+            xavier, xavier_mlp = fan_width, sqrt(2 / (dims.width + dims.ff))
+            attention = dict.fromkeys("qkvo", xavier)
+            ends = {"patch_embedding": 1 / (dims.patch * sqrt(dims.channels)), "positions": fan_width}
+            return ends | {"cls_token": 0.0, "head": 0.0, "wi": xavier_mlp, "wo": xavier_mlp} | attention
+        case DecoderDims():
+            base = 0.02 * sqrt(768 / dims.width)
+            added = base / sqrt(2 * dims.layers)
+            plain = dict.fromkeys(("embedding", "head", "q", "k", "v", "wi_0", "wi_1"), base)
+            return plain | {"o": added, "wo": added}
         case _:
             assert_never(dims)

@@ -12,7 +12,7 @@ from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
 
 Shapes = dict[str, tuple[int, int]]
 AnyShapes = dict[str, tuple[int, ...]]
-Shape = TypeVar("Shape", bound=tuple[int, ...])
+AnyShape = TypeVar("AnyShape", bound=tuple[int, ...])
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def embedding_shapes(dims: Dims) -> Shapes:
             assert_never(dims)
 
 
-def _stack(name: str, layers: int, block: Mapping[str, Shape]) -> dict[str, Shape]:
+def _stack(name: str, layers: int, block: Mapping[str, AnyShape]) -> dict[str, AnyShape]:
     return {f"{name}.{layer}.{tensor}": shape for layer in range(layers) for tensor, shape in block.items()}
 
 

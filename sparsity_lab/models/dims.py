@@ -32,7 +32,7 @@ OBJECTIVES = {"t5": "span-corruption", "vit": "classification", "decoder": "next
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _Candidate:
     """One candidate: its dimensions, the weights the rule counts, and how far it bends the feed-forward width."""
 
     dims: Dims
@@ -79,7 +79,7 @@ def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, object
     return min(reached, key=lambda found: _rank(found, dense_target, exact=exact)).dims
 
 
-def _rank(found: _Shape, target: float, *, exact: bool) -> tuple[float, int, float]:
+def _rank(found: _Candidate, target: float, *, exact: bool) -> tuple[float, int, float]:
     error = _error(found, target)
     if exact:
         return error, found.layers, 0.0
@@ -87,11 +87,11 @@ def _rank(found: _Shape, target: float, *, exact: bool) -> tuple[float, int, flo
     return max(strain, 1.0), found.layers, strain
 
 
-def _error(found: _Shape, target: float) -> float:
+def _error(found: _Candidate, target: float) -> float:
     return abs(found.count / target - 1)
 
 
-def _at_depth(wish: _Wish, layers: int) -> Iterator[_Shape]:
+def _at_depth(wish: _Wish, layers: int) -> Iterator[_Candidate]:
     """Shapes of one depth around the target: the widths next to the ideal one."""
     rule = wish.model.scaling
     fixed, per_ff = _coefficients(wish.model)
@@ -101,7 +101,7 @@ def _at_depth(wish: _Wish, layers: int) -> Iterator[_Shape]:
         yield from _at_width(wish, layers, multiple * rule.width_multiple)
 
 
-def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Shape]:
+def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Candidate]:
     """The shape of this depth and width whose feed-forward width fits best; none where no head count fits."""
     rule = wish.model.scaling
     wished = wanted = rule.ff_ratio * width
@@ -115,7 +115,7 @@ def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Shape]:
         return
     dims = _dims(wish, layers, width, heads, ff)
     count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
-    yield _Shape(dims, layers, count, abs(math.log(ff / wished)))
+    yield _Candidate(dims, layers, count, abs(math.log(ff / wished)))
 
 
 def _coefficients(model: ModelSpec) -> tuple[int, int]:
@@ -191,7 +191,7 @@ def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None
         raise SpecError(f"does not divide the image side {shape.image}", field="patch", found=model.patch)
 
 
-def _unreachable(wish: _Wish, candidates: list[_Shape]) -> SpecError:
+def _unreachable(wish: _Wish, candidates: list[_Candidate]) -> SpecError:
     target = wish.target
     counts = {candidate.count for candidate in candidates}
     below = max((count for count in counts if count < target), default=None)

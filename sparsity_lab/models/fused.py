@@ -22,7 +22,7 @@ CACHED_LOGITS = 2**17
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
     """Return x / sqrt(mean(x^2) + epsilon) * weight, over the last axis: (B, T, D)."""
-    normed_BTD: Tensor = _RMSNorm.apply(x_BTD, weight_D, epsilon)  # type: ignore[no-untyped-call]
+    normed_BTD: Tensor = _RMSNormFunction.apply(x_BTD, weight_D, epsilon)  # type: ignore[no-untyped-call]
     return normed_BTD
 
 
@@ -45,7 +45,7 @@ def head_loss(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, labels_N: 
     return loss
 
 
-class _RMSNorm(torch.autograd.Function):
+class _RMSNormFunction(torch.autograd.Function):
     """x r w with r = 1 / sqrt(mean(x^2) + epsilon), over the last axis.
 
     With t = g x: dw = sum over rows of t r, and dx = r (g w - x r^2 (t . w) / D).

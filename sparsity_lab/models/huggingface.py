@@ -16,19 +16,15 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from sparsity_lab.artifacts.weights import CONFIG, weight_files
+from sparsity_lab.artifacts.weights import CONFIG, opened, weight_files
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.build import parameter_shapes
-from sparsity_lab.models.huggingface_config import config_of, misfits
+from sparsity_lab.models.huggingface_config import Config, config_of, misfits
 from sparsity_lab.models.huggingface_names import IGNORED, their_names
-from sparsity_lab.models.tensor_files import opened
 from sparsity_lab.specs.models import Dims, ViTDims
-
-Config = dict[str, Any]
 
 
 def to_huggingface(weights: Mapping[str, Tensor], dims: Dims) -> tuple[Config, dict[str, Tensor]]:

@@ -71,7 +71,7 @@ class EncoderBlock(Layer):
     def __init__(self, dims: T5Dims) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(dims.width)
-        self.attention = Attention(dims)
+        self.attention = T5Attention(dims)
         self.mlp_norm = RMSNorm(dims.width)
         self.mlp = GatedMlp(dims.width, dims.ff, GELU)
 
@@ -88,9 +88,9 @@ class DecoderBlock(Layer):
     def __init__(self, dims: T5Dims) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(dims.width)
-        self.attention = Attention(dims)
+        self.attention = T5Attention(dims)
         self.cross_attention_norm = RMSNorm(dims.width)
-        self.cross_attention = Attention(dims)
+        self.cross_attention = T5Attention(dims)
         self.mlp_norm = RMSNorm(dims.width)
         self.mlp = GatedMlp(dims.width, dims.ff, GELU)
 
@@ -102,7 +102,7 @@ class DecoderBlock(Layer):
         return x_BUD + self.mlp(self.mlp_norm(x_BUD))
 
 
-class Attention(Layer):
+class T5Attention(Layer):
     """Multi-head attention without biases and without the 1/sqrt(K) scale, which T5 moves into the initial q."""
 
     def __init__(self, dims: T5Dims) -> None:

@@ -28,7 +28,7 @@ class ViT(Model):
         if dims.pooling == "cls":
             self.cls_token = nn.Parameter(torch.empty(dims.width))
         self.positions = nn.Parameter(torch.empty(vit_tokens(dims), dims.width))
-        self.blocks = nn.ModuleList(Block(dims) for _ in range(dims.layers))
+        self.blocks = nn.ModuleList(ViTBlock(dims) for _ in range(dims.layers))
         self.norm = nn.LayerNorm(dims.width, EPSILON)
         self.head = Linear(dims.width, dims.classes)
         self.pools_mean = dims.pooling == "mean"
@@ -61,13 +61,13 @@ def patches(images_BYXC: Tensor, side: int) -> Tensor:
     return grid.reshape(batch, -1, side * side * channels).float().div_(127.5).sub_(1)
 
 
-class Block(Layer):
+class ViTBlock(Layer):
     """Self-attention, then GELU MLP, each on the normalised stream and added to it."""
 
     def __init__(self, dims: ViTDims) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dims.width, EPSILON)
-        self.attention = Attention(dims)
+        self.attention = ViTAttention(dims)
         self.mlp_norm = nn.LayerNorm(dims.width, EPSILON)
         self.mlp = Gelu(dims)
 
@@ -80,7 +80,7 @@ class Block(Layer):
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
-class Attention(Layer):
+class ViTAttention(Layer):
     """Multi-head attention with biases, scores scaled by 1/sqrt(K)."""
 
     def __init__(self, dims: ViTDims) -> None:

@@ -15,9 +15,8 @@ from functools import partial
 from typing import assert_never
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.pruning.units import Shape, unit_size
 from sparsity_lab.specs.regimes.allocations import Allocation, ErdosRenyiKernel, Global, Layers, Uniform
-from sparsity_lab.specs.regimes.patterns import Pattern
+from sparsity_lab.specs.regimes.patterns import MatrixShape, Pattern, unit_size
 from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
 from sparsity_lab.specs.regimes.regime import SparseRegime
 
@@ -73,7 +72,7 @@ class Shares:
         return zeros_for(level * self.rates[name], self.sizes[name] // unit) * unit
 
 
-def share_out(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> Shares:
+def share_out(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> Shares:
     """The shares of a regime that ends on `sparsity` > 0 over tensors of these shapes; a global one has equal rates.
 
     Raises:
@@ -96,7 +95,7 @@ def share_out(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]
     return Shares(sparsity, sizes, units, rates, final, nearest)
 
 
-def final_zeros(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> int:
+def final_zeros(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> int:
     """Zeros of all tensors at the end of a run; channels under the global ranking come as near as they can."""
     shares = share_out(regime, sparsity, shapes)
     if isinstance(regime.allocation, Global):
@@ -104,14 +103,14 @@ def final_zeros(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shap
     return sum(shares.at(sparsity).values())
 
 
-def _nearest(pattern: Pattern, shapes: Mapping[str, Shape]) -> dict[str, Callable[[int], int]]:
+def _nearest(pattern: Pattern, shapes: Mapping[str, MatrixShape]) -> dict[str, Callable[[int], int]]:
     if not isinstance(pattern, Plugin):
         return {}
     rule = pattern.load(PATTERNS)
     return {name: partial(rule.nearest, shape=shape) for name, shape in shapes.items()}
 
 
-def included_tensors(allocation: Allocation, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+def included_tensors(allocation: Allocation, shapes: Mapping[str, MatrixShape]) -> tuple[str, ...]:
     """Names of the tensors that no pattern excludes.
 
     Raises:
@@ -124,7 +123,7 @@ def included_tensors(allocation: Allocation, shapes: Mapping[str, Shape]) -> tup
     return included
 
 
-def matching(pattern: str, shapes: Mapping[str, Shape], field: str) -> list[str]:
+def matching(pattern: str, shapes: Mapping[str, MatrixShape], field: str) -> list[str]:
     """Names that a pattern matches.
 
     Raises:
@@ -138,7 +137,7 @@ def matching(pattern: str, shapes: Mapping[str, Shape], field: str) -> list[str]
 
 
 def _final_sparsities(
-    allocation: Allocation, sparsity: float, shapes: Mapping[str, Shape], included: Sequence[str]
+    allocation: Allocation, sparsity: float, shapes: Mapping[str, MatrixShape], included: Sequence[str]
 ) -> dict[str, float]:
     """Of the tensors that are pruned."""
     total = sum(math.prod(shape) for shape in shapes.values())
@@ -155,7 +154,7 @@ def _final_sparsities(
             assert_never(allocation)
 
 
-def kernel_densities(shapes: Mapping[str, Shape], kept: float) -> dict[str, float]:
+def kernel_densities(shapes: Mapping[str, MatrixShape], kept: float) -> dict[str, float]:
     """Densities min(1, c (out + in) / (out in)) that keep `kept` weights (Mocanu et al. 2018; Evci et al. 2020, 3.1).
 
     With the densest first, those that would exceed 1 are a beginning of the list: c is solved for each beginning in
@@ -174,7 +173,7 @@ def kernel_densities(shapes: Mapping[str, Shape], kept: float) -> dict[str, floa
     return {name: max(0.0, min(1.0, factor * sum(shape) / math.prod(shape))) for name, shape in shapes.items()}
 
 
-def _by_hand(allocation: Layers, zeros: float, shapes: Mapping[str, Shape]) -> dict[str, float]:
+def _by_hand(allocation: Layers, zeros: float, shapes: Mapping[str, MatrixShape]) -> dict[str, float]:
     """Sparsities by name pattern; the rest shares what is left of `zeros` evenly."""
     field = "allocation.sparsity"
     given: dict[str, float] = {}

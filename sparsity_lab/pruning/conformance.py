@@ -24,18 +24,17 @@ from sparsity_lab.pruning import patterns
 from sparsity_lab.pruning.patterns import PatternRule
 from sparsity_lab.pruning.schedules import ScheduleRule
 from sparsity_lab.pruning.scores import PRUNED, Observation, ScoreRule, rule_of
-from sparsity_lab.pruning.units import Shape, unit_shape
 from sparsity_lab.specs.base import Spec
-from sparsity_lab.specs.regimes.patterns import NofM, Pattern
+from sparsity_lab.specs.regimes.patterns import MatrixShape, NofM, Pattern, unit_shape
 from sparsity_lab.specs.regimes.schedules import Ramped
 from sparsity_lab.specs.regimes.scores import Score
 
-SHAPES: tuple[Shape, ...] = ((8, 16), (16, 8), (1, 24), (24, 24))
+SHAPES: tuple[MatrixShape, ...] = ((8, 16), (16, 8), (1, 24), (24, 24))
 NEEDS = frozenset({"gradient", "fisher", "inputs"})
 POINTS = 20_001
 
 
-def check_score(score: ScoreRule | Score, shapes: Iterable[Shape] = SHAPES) -> None:
+def check_score(score: ScoreRule | Score, shapes: Iterable[MatrixShape] = SHAPES) -> None:
     """Check a score on random weights of these shapes (out, in), some of them pruned.
 
     Raises:
@@ -61,7 +60,7 @@ def check_score(score: ScoreRule | Score, shapes: Iterable[Shape] = SHAPES) -> N
         assert found.untyped_storage().data_ptr() not in shared, "scores must be a tensor of their own"
 
 
-def check_pattern(pattern: PatternRule | Pattern, shapes: Iterable[Shape] = SHAPES) -> None:
+def check_pattern(pattern: PatternRule | Pattern, shapes: Iterable[MatrixShape] = SHAPES) -> None:
     """Check a pattern on random scores of these shapes (out, in); shapes it refuses are left out.
 
     Raises:
@@ -106,7 +105,7 @@ class _BuiltInPattern:
     spec: Pattern
     version: int = 1
 
-    def nearest(self, zeros: int, shape: Shape) -> int:
+    def nearest(self, zeros: int, shape: MatrixShape) -> int:
         (height, width), size = unit_shape(self.spec, shape), math.prod(shape)
         if shape[0] % height or shape[1] % width or (isinstance(self.spec, NofM) and shape[1] % self.spec.m):
             raise ValueError("units do not divide the matrix")
@@ -146,14 +145,14 @@ def _check_version(rule: ScoreRule | PatternRule | ScheduleRule) -> None:
     assert version >= 1, f"version must be at least 1, found {version}"
 
 
-def _check_values(found: Tensor, shape: Shape) -> None:
+def _check_values(found: Tensor, shape: MatrixShape) -> None:
     assert tuple(found.shape) == shape, f"scores must have shape {shape}, found {tuple(found.shape)}"
     assert found.dtype == torch.float32, f"scores must be float32, found {found.dtype}"
     assert bool(found.isfinite().all()), "scores of finite weights must be finite"
     assert bool((found >= 0).all()), f"scores must not be negative, found {float(found.min()):g}"
 
 
-def _check_counts(rule: PatternRule, shape: Shape) -> None:
+def _check_counts(rule: PatternRule, shape: MatrixShape) -> None:
     size = math.prod(shape)
     counts = [rule.nearest(zeros, shape) for zeros in range(size + 1)]
     assert counts[0] == 0, f"nearest(0) must be 0, found {counts[0]}"
@@ -164,7 +163,7 @@ def _check_counts(rule: PatternRule, shape: Shape) -> None:
         assert again == count, f"nearest({count}) must be {count}, a count that it gave itself; found {again}"
 
 
-def _check_choices(rule: PatternRule, shape: Shape, seed: int) -> None:
+def _check_choices(rule: PatternRule, shape: MatrixShape, seed: int) -> None:
     """A mask that grows sparser while its kept weights get new scores."""
     generator = torch.Generator().manual_seed(seed)
     before = torch.ones(shape, dtype=torch.bool)
@@ -182,7 +181,7 @@ def _check_choices(rule: PatternRule, shape: Shape, seed: int) -> None:
         before = mask
 
 
-def _fits(rule: PatternRule, shape: Shape) -> bool:
+def _fits(rule: PatternRule, shape: MatrixShape) -> bool:
     try:
         rule.nearest(0, shape)
     except ValueError:
@@ -190,7 +189,7 @@ def _fits(rule: PatternRule, shape: Shape) -> bool:
     return True
 
 
-def _observation(rule: ScoreRule, shape: Shape, seed: int) -> Observation:
+def _observation(rule: ScoreRule, shape: MatrixShape, seed: int) -> Observation:
     """Random weights, a third of them pruned, and no more evidence than the score asks for."""
     generator = torch.Generator().manual_seed(seed)
     weight, gradient, squares = (torch.randn(shape, generator=generator) for _ in range(3))

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.allocation import Shares, share_out
-from sparsity_lab.pruning.units import Shape, unit_shape
 from sparsity_lab.specs.regimes.allocations import Global, Uniform
-from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.patterns import Block, Channel, MatrixShape, NofM, Pattern, Unstructured, unit_shape
 from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Static
@@ -38,7 +37,7 @@ def resolve_regime(regime: SparseRegime, sparsity: float) -> SparseRegime:
     return regime.model_copy(update=chosen)
 
 
-def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
     """Refuse a regime that cannot end on `sparsity` > 0 for weights of these shapes (out, in).
 
     Raises:
@@ -112,7 +111,7 @@ def _check_dynamic(regime: Dynamic) -> None:
         _refuse("masks settle before the first are chosen", "refresh.until", regime.refresh.until, f"over {begins:g}")
 
 
-def _check_weights(regime: SparseRegime, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+def _check_weights(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
     shares = share_out(regime, sparsity, shapes)
     pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
     match regime.pattern:
@@ -124,7 +123,7 @@ def _check_weights(regime: SparseRegime, sparsity: float, shapes: Mapping[str, S
             _check_units(pattern, shares, pruned)
 
 
-def _check_groups(pattern: NofM, level: float, sparsity: float, shapes: Mapping[str, Shape]) -> None:
+def _check_groups(pattern: NofM, level: float, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
     assert pattern.n is not None
     own = 1 - pattern.n / pattern.m
     if not math.isclose(level, own, abs_tol=CLOSE):
@@ -137,7 +136,7 @@ def _check_groups(pattern: NofM, level: float, sparsity: float, shapes: Mapping[
             _refuse(message, "pattern", inputs, expected)
 
 
-def _check_units(pattern: Block | Channel, shares: Shares, shapes: Mapping[str, Shape]) -> None:
+def _check_units(pattern: Block | Channel, shares: Shares, shapes: Mapping[str, MatrixShape]) -> None:
     for name, (rows, columns) in shapes.items():
         height, width = unit_shape(pattern, (rows, columns))
         if rows % height or columns % width:

@@ -16,8 +16,7 @@ from torch import Tensor
 from sparsity_lab.pruning.allocation import zeros_for
 from sparsity_lab.pruning.masks import keep_largest_in_rows
 from sparsity_lab.pruning.scores import mark_pruned_
-from sparsity_lab.pruning.units import Shape, unit_shape
-from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.patterns import Block, Channel, MatrixShape, NofM, Pattern, Unstructured, unit_shape
 from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
 
 PAIRWISE_GROUPS = 16
@@ -33,7 +32,7 @@ class PatternRule(Protocol):
     def version(self) -> int:
         """Enters the identity of every run that uses it."""
 
-    def nearest(self, zeros: int, shape: Shape) -> int:
+    def nearest(self, zeros: int, shape: MatrixShape) -> int:
         """Number of zeros closest to `zeros` that a matrix (out, in) can have; never fewer for a larger `zeros`.
 
         Raises:

@@ -10,22 +10,28 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sparsity_lab.pruning import draws, patterns
+from sparsity_lab.pruning import patterns
 from sparsity_lab.pruning.allocation import Shares, embedding_sparsity, share_out, zeros_for
 from sparsity_lab.pruning.masks import keep_nearest
 from sparsity_lab.pruning.schedules import Ramp, lay_out
-from sparsity_lab.pruning.scores import ScoreRule, mark_pruned_, observe, rule_of
-from sparsity_lab.pruning.statistics import Request, WeightStatistics
-from sparsity_lab.pruning.units import unit_size
+from sparsity_lab.pruning.scores import (
+    Request,
+    ScoreRule,
+    WeightStatistics,
+    keyed_uniform,
+    mark_pruned_,
+    observe,
+    rule_of,
+)
 from sparsity_lab.specs.regimes.allocations import Global
-from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured
+from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured, unit_size
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Random
 
 
 @dataclass(frozen=True)
-class Contest:
+class RankGroup:
     """Tensors whose units are ranked together, and how many weights they give up."""
 
     names: tuple[str, ...]
@@ -76,7 +82,7 @@ class Pruner:
         for contest in self._contests(level):
             self._hold(contest, step, weights, evidence)
 
-    def _hold(self, contest: Contest, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
+    def _hold(self, contest: RankGroup, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
         """Choose the masks of one contest."""
         names, pattern = contest.names, contest.pattern
         rule = self._rule(step)
@@ -92,7 +98,7 @@ class Pruner:
         for name, part in zip(names, parts, strict=True):
             patterns.spread_(pattern, part, self.masks[name])
 
-    def _choose(self, contest: Contest, score: Tensor) -> Tensor:
+    def _choose(self, contest: RankGroup, score: Tensor) -> Tensor:
         """Units kept for the contest's level; of masks that only shrink, those pruned already come last."""
         units = [self._unit(contest, name) for name in contest.names]
         shrinks = not isinstance(self.regime, StraightThrough)
@@ -106,26 +112,26 @@ class Pruner:
         kept = keep_nearest(score.flatten(), sizes, contest.zeros)
         return kept & before.flatten() if shrinks else kept  # the nearest count may be a smaller one than before
 
-    def _move(self, contest: Contest, score: Tensor, growth: Tensor, step: int) -> Tensor:
+    def _move(self, contest: RankGroup, score: Tensor, growth: Tensor, step: int) -> Tensor:
         """Units kept once the lowest scores are dropped and as many others grown."""
         grids = (score, growth, self._kept(contest))
         score, growth, before = (patterns.table(contest.pattern, grid) for grid in grids)
         zeros = contest.zeros // self._unit(contest, contest.names[0])
         return patterns.drop_and_grow(score, growth, before, zeros, self._fraction(step))
 
-    def _kept(self, contest: Contest) -> Tensor:
+    def _kept(self, contest: RankGroup) -> Tensor:
         return _join([patterns.unit_mask(contest.pattern, self.masks[name]) for name in contest.names])
 
-    def _contests(self, level: float) -> Iterator[Contest]:
+    def _contests(self, level: float) -> Iterator[RankGroup]:
         """All contests at a level."""
         names = tuple(name for name, rate in self._shares.rates.items() if rate)
         if isinstance(self.regime.allocation, Global):
-            yield Contest(names, self.regime.pattern, self._shares.together(level))
+            yield RankGroup(names, self.regime.pattern, self._shares.together(level))
         else:
             zeros = self._shares.at(level)
-            yield from (Contest((name,), self.regime.pattern, zeros[name]) for name in names)
+            yield from (RankGroup((name,), self.regime.pattern, zeros[name]) for name in names)
         for name in sorted(self.embeddings):
-            yield Contest((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
+            yield RankGroup((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
 
     def _growth(self, name: str, step: int, evidence: WeightStatistics, pattern: Pattern) -> Tensor:
         """What a unit that is grown is chosen by."""
@@ -133,7 +139,7 @@ class Pruner:
         if self.regime.grow == "gradient":
             return patterns.pool(pattern, evidence.gradient[name].abs())
         units = patterns.unit_mask(pattern, self.masks[name])
-        return draws.uniform("growth", self.seed, step, name, shape=tuple(units.shape), device=units.device)
+        return keyed_uniform("growth", self.seed, step, name, shape=tuple(units.shape), device=units.device)
 
     def _fraction(self, step: int) -> float:
         """Share of the kept weights that moves: f / 2 (1 + cos(pi t / t_until)) (RigL, eq. 1)."""
@@ -141,7 +147,7 @@ class Pruner:
         progress = step / (self.regime.refresh.until * self.ramp.steps)
         return self.regime.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    def _unit(self, contest: Contest, name: str) -> int:
+    def _unit(self, contest: RankGroup, name: str) -> int:
         rows, columns = self.masks[name].shape
         return unit_size(contest.pattern, (rows, columns))
 

@@ -14,7 +14,7 @@ from sparsity_lab.specs.regimes.schedules import (
     Cubic,
     Cyclic,
     Geometric,
-    Linear,
+    LinearSchedule,
     OneShot,
     PluginSchedule,
     Ramped,
@@ -96,7 +96,7 @@ def lay_out(regime: SparseRegime, sparsity: float, steps: int) -> Ramp:
             updates = {round(schedule.at * steps): sparsity}
         case Cyclic() as schedule:
             updates = _phases(schedule, sparsity, steps)
-        case Cubic() | Linear() | Geometric() | PluginSchedule() as schedule:
+        case Cubic() | LinearSchedule() | Geometric() | PluginSchedule() as schedule:
             updates = _climb(schedule, sparsity, steps)
         case _:
             assert_never(regime.schedule)

@@ -1,18 +1,52 @@
-"""Scores: how much a weight matters. The built-in ones and those of plug-ins keep one interface, `ScoreRule`."""
+"""Scores: how much a weight matters, and what they have to know of weights beside their values.
+
+The built-in ones and those of plug-ins keep one interface, `ScoreRule`. What is random in them is drawn from generators
+that depend on their key alone: no state to save, and the same on every rank.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, assert_never, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal, Protocol, assert_never, cast
 
 import torch
 from torch import Tensor
 
-from sparsity_lab.pruning import draws
-from sparsity_lab.pruning.statistics import Need, WeightStatistics
 from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
+
+Need = Literal["gradient", "fisher", "inputs"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a choice of masks has to know."""
+
+    needs: frozenset[Need] = frozenset()
+    batches: int = 1
+    """training batches over which it is averaged"""
+
+
+@dataclass(frozen=True)
+class WeightStatistics:
+    """Observations by name of the weight tensor; a kind that nobody asked for is empty."""
+
+    gradient: Mapping[str, Tensor] = field(default_factory=dict)
+    """(out, in): mean gradient of the loss, not masked"""
+    fisher: Mapping[str, Tensor] = field(default_factory=dict)
+    """(out, in): mean of the squared gradients of single batches, not masked"""
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    """(in,): root mean square of each input feature"""
+
+
+def keyed_uniform(*key: object, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Uniform on [0, 1), float32, drawn on the CPU so that every device sees the same."""
+    digest = blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.rand(shape, generator=generator).to(device)
+
 
 PRUNED = -1.0
 """Rank of a unit that is pruned already: below every score, so that a growing mask never resurrects it."""
@@ -35,7 +69,7 @@ class Observation:
 
     def draw(self) -> Tensor:
         """Uniform on [0, 1), (out, in): the same for the same run, step and tensor."""
-        return draws.uniform("score", *self.key, shape=tuple(self.weight.shape), device=self.weight.device)
+        return keyed_uniform("score", *self.key, shape=tuple(self.weight.shape), device=self.weight.device)
 
 
 class ScoreRule(Protocol):

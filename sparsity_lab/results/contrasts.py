@@ -21,7 +21,7 @@ from sparsity_lab.specs.runs import RunOrigin, RunSpec
 
 SIGNIFICANT = 0.05
 """probability of one or more false alarms among all comparisons of a study (Holm 1979)"""
-Verdict = Literal["lower", "higher", "alike", "unknown"]
+ContrastVerdict = Literal["lower", "higher", "alike", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Contrast:
     chance: float
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ContrastVerdict:
         """Whether the loss is lower or higher beyond the noise of seeds."""
         if math.isnan(self.chance):
             return "unknown"
@@ -94,7 +94,7 @@ class Contrast:
 _Cell = tuple[str, int, int]
 
 
-class Noise:
+class PooledNoise:
     """Squares about the mean and their degrees of freedom, by regime, N and D."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:

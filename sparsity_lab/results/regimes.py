@@ -17,7 +17,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import SpecError
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.pruning.feasibility import resolve_regime
-from sparsity_lab.results.contrasts import Contrast, Entry, Noise, corrected
+from sparsity_lab.results.contrasts import Contrast, Entry, PooledNoise, corrected
 from sparsity_lab.results.places import Place, place_of
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
@@ -124,7 +124,7 @@ def compare_regimes(
     pairs = [(entry, known[reference, entry.place]) for entry in sparse if (reference, entry.place) in known]
     patterned = ((entry, _unstructured(entry.run)) for entry in entries)
     gaps = [(entry, twins[run]) for entry, run in patterned if run is not None and run in twins]
-    noise = Noise(entries)
+    noise = PooledNoise(entries)
     every = corrected([noise.contrast(*pair) for pair in (*pairs, *gaps)])
     matches = (_match(entry, entries, reference, noise) for entry in sparse if entry.from_elsewhere)
     return RegimeComparison(
@@ -195,7 +195,7 @@ def _unstructured(run: RunSpec) -> RunSpec | None:
     return _unseeded(run).model_copy(update={"regime": run.pruning.model_copy(update={"pattern": Unstructured()})})
 
 
-def _match(entry: Entry, entries: Iterable[Entry], reference: str, noise: Noise) -> Match | None:
+def _match(entry: Entry, entries: Iterable[Entry], reference: str, noise: PooledNoise) -> Match | None:
     """None where the reference was trained on fewer than two amounts of data, or a loss is missing.
 
     The interval is that of the noisiest of the runs that the answer is read from: noise may grow with data.

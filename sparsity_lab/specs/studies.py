@@ -18,7 +18,7 @@ SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1), Distinct]
 SeedAxis = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
 
 
-class Points(Spec):
+class GridPoints(Spec):
     """A block of a grid: the product of its axes."""
 
     nonzero: Axis
@@ -29,7 +29,7 @@ class Points(Spec):
     seeds: SeedAxis = (0,)
 
 
-class Block(Spec):
+class GridBlock(Spec):
     """A further part of a grid with regimes of its own."""
 
     regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
@@ -43,22 +43,22 @@ class Block(Spec):
     seeds: SeedAxis = (0,)
 
     @model_validator(mode="after")
-    def _one_size(self) -> Block:
+    def _one_size(self) -> GridBlock:
         if (self.nonzero is None) == (self.dense is None):
             raise ValueError("give either nonzero or dense")
         return self
 
 
-class Grid(Points):
+class Grid(GridPoints):
     """Every combination of the axes, under every regime, and repeated points that measure the noise of seeds."""
 
     data_unit: DataUnit
     """what `data` counts: tokens for text, images for classification"""
     regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
     """names of files in specs/regimes; sparsity 0 is one dense run shared by all"""
-    replicates: tuple[Points, ...] = ()
+    replicates: tuple[GridPoints, ...] = ()
     """the same regimes at further points, normally the same ones with other seeds"""
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[GridBlock, ...] = ()
     """further points under other regimes"""
 
 

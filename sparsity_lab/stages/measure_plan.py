@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sparsity_lab.hardware.products import MatrixShape, ProductCase, asks
+from sparsity_lab.hardware.products import ProductCase, asks
 from sparsity_lab.hardware.training_steps import TimedRun
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
+from sparsity_lab.specs.regimes.patterns import MatrixShape
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.stages.workspace import Workspace, open_workspace
-from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point
+from sparsity_lab.sweep.resolve import PlannedRun, RunPoint, grid_runs, plan_point
 from sparsity_lab.training.determinism import Device
 
 LLM = "llm"
@@ -170,7 +171,7 @@ def _families(space: Workspace) -> tuple[Family, ...]:
     data = max(one.point.data for one in planned)
     return tuple(
         Family(
-            TimedRun(plan_point(study, shape, Point(size, 0.0, data, "dense")).run, "dense", size),
+            TimedRun(plan_point(study, shape, RunPoint(size, 0.0, data, "dense")).run, "dense", size),
             tuple(TimedRun(one.run, one.point.regime, size) for _, one in sorted(by_size[size].items())),
         )
         for size in _spread(sorted(by_size))

@@ -14,7 +14,7 @@ from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zer
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed
+from sparsity_lab.sweep.estimate import TrainingSpeed, checkpoint_bytes, disk_bytes, makespan, measured_speed
 from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
 from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
@@ -56,7 +56,7 @@ class Plan:
     """dense runs that runs of the grid start from and that are not part of it"""
     search_trials: int
     workers: int
-    speed: Speed
+    speed: TrainingSpeed
     disk: int
     """bytes that stay"""
     checkpoints: int
@@ -112,7 +112,7 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
     )
 
 
-def _row(planned: PlannedRun, speed: Speed, done: bool | None) -> PlannedRow:
+def _row(planned: PlannedRun, speed: TrainingSpeed, done: bool | None) -> PlannedRow:
     run = planned.run
     dense = prunable_count(run.model)
     return PlannedRow(

@@ -12,7 +12,7 @@ from sparsity_lab.artifacts.atomic import present
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_search
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch
 from sparsity_lab.messages.numbers import count, quantity
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.requests import RunRequest
@@ -23,7 +23,6 @@ from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, ground_of, location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.scratch import clear_scratch
 from sparsity_lab.sweep.study import complete
 
 

@@ -25,7 +25,7 @@ from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec, label
 from sparsity_lab.stages.workspace import Workspace, profile_of
-from sparsity_lab.sweep.resolve import Change, PlannedRun, Point, grid_runs, plan_point, regime_of
+from sparsity_lab.sweep.resolve import PlannedRun, RegimeChange, RunPoint, grid_runs, plan_point, regime_of
 
 FIELD = "search"
 
@@ -53,15 +53,15 @@ class RunRequests:
         point = self.point(ask.nonzero, ask.params, ask.data, ask.seed)
         return plan_point(self.study, self.shape, point).run
 
-    def point(self, nonzero: int, params: Params, data: float, seed: int = 0) -> Point:
+    def point(self, nonzero: int, params: Params, data: float, seed: int = 0) -> RunPoint:
         """A place in the study, by a trial's parameters."""
         numbers = {name: float(params[name]) for name in ("start", "end", "learning_rate_factor") if name in params}
         patterns = {label(one): one for one in self.spec.space.patterns or ()}
         allocations = {label(one): one for one in self.spec.space.allocations or ()}
-        change = Change(
+        change = RegimeChange(
             patterns.get(str(params.get("pattern"))), allocations.get(str(params.get("allocation"))), **numbers
         )
-        return Point(nonzero, float(params[SPARSITY]), data, self._regime(params), seed, field=FIELD, change=change)
+        return RunPoint(nonzero, float(params[SPARSITY]), data, self._regime(params), seed, field=FIELD, change=change)
 
     def feasible(self, nonzero: int, params: Params) -> bool:
         """Whether there is a run of N non-zero weights with these parameters, however long."""

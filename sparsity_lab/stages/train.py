@@ -9,10 +9,9 @@ from rich.console import Console
 
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.store import Store
+from sparsity_lab.artifacts.store import Store, clear_scratch
 from sparsity_lab.errors import MachineError
 from sparsity_lab.stages.workspace import Workspace, named_records
-from sparsity_lab.sweep.scratch import clear_scratch
 from sparsity_lab.sweep.study import Sweep, complete
 
 

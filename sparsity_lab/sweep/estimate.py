@@ -19,7 +19,7 @@ BYTES_PER_PARAMETER = 4
 
 
 @dataclass(frozen=True)
-class Speed:
+class TrainingSpeed:
     """Seconds of a run = steps * seconds_per_step + FLOPs / flops_per_second."""
 
     seconds_per_step: float = 0.004
@@ -31,16 +31,16 @@ class Speed:
         return run.steps * self.seconds_per_step + run_flops(run).dense / self.flops_per_second
 
 
-def measured_speed(records: Iterable[RunRecord]) -> Speed:
+def measured_speed(records: Iterable[RunRecord]) -> TrainingSpeed:
     """The speed that finished runs had, by non-negative least squares on relative error; the default without any."""
     rows = [(r.spec.steps, r.cost.flops_dense, r.cost.seconds) for r in records if r.finished and r.cost.seconds > 0]
     if len(rows) < 2:
-        return Speed()
+        return TrainingSpeed()
     steps, flops, seconds = np.array(rows, dtype=np.float64).T
     (per_step, per_flop), _ = nnls(np.stack([steps / seconds, flops / seconds], axis=1), np.ones(len(rows)))
     if per_flop <= 0:
-        return Speed()
-    return Speed(float(per_step), float(1 / per_flop), f"measured on {len(rows)} finished runs")
+        return TrainingSpeed()
+    return TrainingSpeed(float(per_step), float(1 / per_flop), f"measured on {len(rows)} finished runs")
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

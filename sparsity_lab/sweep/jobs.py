@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import Cost, Stopped
+from sparsity_lab.artifacts.records import RunCost, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.specs.runs import RunSpec
 
@@ -41,7 +41,7 @@ class Job:
     """the run whose final weights it begins with, by its fingerprint"""
     start: Path | None = None
     """the weights that the run begins with; fresh ones when None"""
-    pretraining: Cost | None = None
+    pretraining: RunCost | None = None
     """what the run that it begins with has cost"""
     rule: StopRule | None = None
     """when to give the run up; never when None"""

@@ -23,14 +23,14 @@ from sparsity_lab.specs.regimes.regime import Dense, SparseRegime, sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
-from sparsity_lab.specs.studies import Block, Points
+from sparsity_lab.specs.studies import GridBlock, GridPoints
 from sparsity_lab.sweep.starts import file_origin
 
 DENSE = Dense(version=1, kind="regime", method="dense")
 
 
 @dataclass(frozen=True)
-class Change:
+class RegimeChange:
     """What of a regime, and of the study's training, is otherwise in one run; None leaves it as it is."""
 
     pattern: Pattern | None = None
@@ -44,7 +44,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Point:
+class RunPoint:
     """What is asked of one run: a place in the grid or a search trial."""
 
     nonzero: float
@@ -58,14 +58,14 @@ class Point:
     """target of prunable weights before pruning, where that was asked and `nonzero` follows from it"""
     field: str = "grid"
     """the part of the study's spec that asks"""
-    change: Change = Change()
+    change: RegimeChange = RegimeChange()
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """A point and the complete run it resolves to."""
 
-    point: Point
+    point: RunPoint
     run: RunSpec
 
 
@@ -88,7 +88,7 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
     return tuple(planned.values())
 
 
-def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
+def plan_point(study: Study, shape: DataShape, point: RunPoint) -> PlannedRun:
     """The run of one point; errors as `grid_runs`."""
     target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
@@ -109,12 +109,12 @@ def plan_point(study: Study, shape: DataShape, point: Point) -> PlannedRun:
     return PlannedRun(point, _at_rate(run, point.change.learning_rate_factor))
 
 
-def _refused(study: Study, point: Point, error: SpecError) -> SpecError:
+def _refused(study: Study, point: RunPoint, error: SpecError) -> SpecError:
     """The error of a regime, with the place in the study's spec that asks for it."""
     return SpecError(str(error), where=f"{place(study.path, f'{point.field}.regimes')}: regime {point.regime}")
 
 
-def regime_of(study: Study, point: Point) -> SparseRegime:
+def regime_of(study: Study, point: RunPoint) -> SparseRegime:
     """The regime of one sparse point with its changes.
 
     Raises:
@@ -153,13 +153,13 @@ def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
     asked = {run.run for run in planned}
     starts = dict.fromkeys(run.run.origin.run for run in planned if isinstance(run.run.origin, RunOrigin))
     return tuple(
-        PlannedRun(Point(prunable_count(run.model), 0.0, run.data, "dense", run.seed), run)
+        PlannedRun(RunPoint(prunable_count(run.model), 0.0, run.data, "dense", run.seed), run)
         for run in starts
         if run not in asked
     )
 
 
-def _origin(study: Study, dims: Dims, regime: SparseRegime, point: Point) -> Origin | None:
+def _origin(study: Study, dims: Dims, regime: SparseRegime, point: RunPoint) -> Origin | None:
     match regime.start:
         case Scratch():
             return None
@@ -201,7 +201,7 @@ def _lay_out(
     )
 
 
-def _points(study: Study) -> Iterator[Point]:
+def _points(study: Study) -> Iterator[RunPoint]:
     grid = study.spec.grid
     replicates = {f"grid.replicates.{number}": points for number, points in enumerate(grid.replicates)}
     for regime in grid.regimes:
@@ -212,12 +212,12 @@ def _points(study: Study) -> Iterator[Point]:
             yield from _product(block, regime, f"grid.blocks.{number}")
 
 
-def _product(points: Points | Block, regime: str, field: str) -> Iterator[Point]:
-    given = points.dense if isinstance(points, Block) else None
+def _product(points: GridPoints | GridBlock, regime: str, field: str) -> Iterator[RunPoint]:
+    given = points.dense if isinstance(points, GridBlock) else None
     sizes = points.nonzero if given is None else given
     assert sizes is not None, "a block has one of the two"
     for size, data, sparsity, seed in product(sizes, points.data, points.sparsity, points.seeds):
         if given is None:
-            yield Point(size, sparsity, data, regime, seed, field=field)
+            yield RunPoint(size, sparsity, data, regime, seed, field=field)
         else:
-            yield Point(size * (1 - sparsity), sparsity, data, regime, seed, dense=size, field=field)
+            yield RunPoint(size * (1 - sparsity), sparsity, data, regime, seed, dense=size, field=field)

@@ -6,12 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.errors import CheckpointError, SpecError
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.regimes.starts import HuggingFace, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin
-from sparsity_lab.training.origin import content_sha256
 
 
 def file_origin(study: Study, regime: str, start: WeightsFile | HuggingFace) -> FileOrigin:

@@ -75,7 +75,7 @@ def complete(
     """Make sure that every run lies in `place.home`, training only what no store of the project has.
 
     Runs that others start from are trained first and kept with their weights, in the same store. A run that is given
-    up is in no store and keeps its checkpoint (`scratch.clear_scratch` is told which to leave); one that a store has
+    up is in no store and keeps its checkpoint (`clear_scratch` is told which to leave); one that a store has
     is taken from there, rule or not.
 
     Args:

@@ -9,10 +9,9 @@ from multiprocessing.connection import Connection
 from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.records import RunRecord, Stopped
-from sparsity_lab.artifacts.store import Store, all_homes
+from sparsity_lab.artifacts.store import Store, all_homes, claim
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
-from sparsity_lab.sweep.scratch import claim
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.run import RunContext, train_or_stop

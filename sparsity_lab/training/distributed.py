@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 
 from sparsity_lab.errors import MachineError
-from sparsity_lab.training.inputs import Batch
+from sparsity_lab.models.base import Batch
 
 
 @dataclass(frozen=True)

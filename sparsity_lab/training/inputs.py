@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sparsity_lab.data.manifest import Manifest, read_manifest
 from sparsity_lab.data.mapped import ImageSplit, TextSplit, open_split
 from sparsity_lab.data.stream import Stream, heldout_batches
+from sparsity_lab.models.base import Batch
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import RunSpec
-
-Batch = dict[str, Tensor]
 
 
 class Inputs:
@@ -22,7 +21,7 @@ class Inputs:
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder, self.cache = folder, cache
-        self._held_out: dict[tuple[Objective, int, int], list[Batch]] = {}
+        self._held_out: dict[tuple[Objective, int, int], Sequence[Batch]] = {}
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -43,7 +42,7 @@ class Inputs:
         """The training examples of a run."""
         return Stream(self.train, run.objective, run.batch, run.seed)
 
-    def evaluation(self, run: RunSpec, examples: int) -> list[Batch]:
+    def evaluation(self, run: RunSpec, examples: int) -> Sequence[Batch]:
         """The first `examples` held-out examples: the same for every run of the objective."""
         key = (run.objective, examples, run.batch)
         if key not in self._held_out:

@@ -10,16 +10,15 @@ from torch import Tensor
 from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
 from sparsity_lab.pruning.pruner import make_pruner
-from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import StraightThrough
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.distributed import current_ranks
 from sparsity_lab.training.flat_parameters import flatten_parameters
 from sparsity_lab.training.methods import make_method
 from sparsity_lab.training.observe import observe
-from sparsity_lab.training.optim import make_optimizer
+from sparsity_lab.training.optim import make_optimizer, relative_rate
 from sparsity_lab.training.passes import BatchAt, Passes
-from sparsity_lab.training.rates import relative_rate
 
 
 class Loop:

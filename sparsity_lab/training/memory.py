@@ -30,12 +30,12 @@ INTEGERS = ((2**15 - 1, 2), (2**31 - 1, 4), (2**63 - 1, 8))
 """largest index, and the bytes that it takes"""
 RANDOM_STATE = 5056
 """bytes of torch's generator, a Mersenne twister"""
-Shape = tuple[int, ...]
-Zeros = Mapping[str, int]
+TensorShape = tuple[int, ...]
+ZeroCounts = Mapping[str, int]
 """weights that are zero, by tensor"""
 
 
-def run_memory(run: RunSpec, zeros: Zeros | None = None) -> RunMemory:
+def run_memory(run: RunSpec, zeros: ZeroCounts | None = None) -> RunMemory:
     """Memory of a run.
 
     Args:
@@ -77,18 +77,18 @@ def planned_zeros(run: RunSpec) -> dict[str, int]:
     return zeros | {name: zeros_for(sparsity, prod(shape)) for name, shape in embeddings.items()}
 
 
-def bitmask_bytes(shape: Shape, zeros: int, value: int = VALUE_BYTES) -> int:
+def bitmask_bytes(shape: TensorShape, zeros: int, value: int = VALUE_BYTES) -> int:
     """Bytes of the weights that are not zero, and a bit a weight."""
     return value * (prod(shape) - zeros) + _packed(prod(shape))
 
 
-def csr_bytes(shape: Shape, zeros: int, value: int = VALUE_BYTES) -> int:
+def csr_bytes(shape: TensorShape, zeros: int, value: int = VALUE_BYTES) -> int:
     """Bytes of the weights that are not zero, their columns, and where each of the rows begins."""
     (rows, columns), kept = shape, prod(shape) - zeros
     return kept * (value + index_bytes(columns - 1)) + (rows + 1) * index_bytes(kept)
 
 
-def n_m_bytes(shape: Shape, n: int, m: int, value: int = VALUE_BYTES) -> int:
+def n_m_bytes(shape: TensorShape, n: int, m: int, value: int = VALUE_BYTES) -> int:
     """Bytes of n of every m weights, and of their places."""
     stored = prod(shape) // m * n
     return value * stored + _packed(stored * place_bits(m))
@@ -115,7 +115,7 @@ def optimizer_vectors(optimizer: Optimizer) -> tuple[int, int]:
             assert_never(optimizer)
 
 
-def _file(dims: Dims, zeros: Zeros, stored: Callable[[Shape, int], int]) -> int:
+def _file(dims: Dims, zeros: ZeroCounts, stored: Callable[[TensorShape, int], int]) -> int:
     """Prunable tensors as `stored` says, another matrix too where that takes less, the rest dense."""
     total = sum(stored(shape, zeros.get(name, 0)) for name, shape in prunable_shapes(dims).items())
     for name, shape in other_shapes(dims).items():
@@ -124,7 +124,7 @@ def _file(dims: Dims, zeros: Zeros, stored: Callable[[Shape, int], int]) -> int:
     return total
 
 
-def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
+def _n_m_file(run: RunSpec, zeros: ZeroCounts) -> int | None:
     """As n:m, but for tensors that pruning left alone; None where no n:m was asked for."""
     if run.pruning is None or not isinstance(run.pruning.pattern, NofM):
         return None
@@ -137,17 +137,17 @@ def _n_m_file(run: RunSpec, zeros: Zeros) -> int | None:
     )
 
 
-def _masked(run: RunSpec) -> Mapping[str, Shape]:
+def _masked(run: RunSpec) -> Mapping[str, TensorShape]:
     """Tensors that have a mask, whether or not anything is pruned."""
     return {**prunable_shapes(run.model), **_pruned_embeddings(run)}
 
 
-def _pruned_embeddings(run: RunSpec) -> Mapping[str, Shape]:
+def _pruned_embeddings(run: RunSpec) -> Mapping[str, TensorShape]:
     prunes = run.pruning is not None and run.pruning.allocation.embeddings == "balanced"
     return dict(embedding_shapes(run.model)) if prunes else {}
 
 
-def _aligned(shapes: Iterable[Shape]) -> int:
+def _aligned(shapes: Iterable[TensorShape]) -> int:
     return sum(-(-prod(shape) // ALIGNMENT) * ALIGNMENT for shape in shapes)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsity_lab.models.base import Model
 from sparsity_lab.models.layers import Linear
-from sparsity_lab.pruning.statistics import Request, WeightStatistics
+from sparsity_lab.pruning.scores import Request, WeightStatistics
 from sparsity_lab.training.passes import Passes
 
 

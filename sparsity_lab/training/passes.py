@@ -1,17 +1,17 @@
-"""Forward and backward passes of a model over the batches of its run."""
+"""Forward and backward passes of a model over the batches of its run, and its loss on held-out ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sparsity_lab.models.base import Model
+from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.training.distributed import Ranks
 from sparsity_lab.training.flat_parameters import FlatParameters
-from sparsity_lab.training.inputs import Batch, to_device
+from sparsity_lab.training.inputs import to_device
 
 BatchAt = Callable[[int], Batch]
 
@@ -41,3 +41,15 @@ class Passes:
         loss = self.forward(number)
         loss.backward()  # type: ignore[no-untyped-call]
         return self.ranks.add_up(gradients, loss.detach())
+
+
+@torch.no_grad()
+def held_out_loss(model: Model, batches: Sequence[Batch], device: torch.device, *, bfloat16: bool = False) -> float:
+    """Mean loss in nats, every example weighted alike."""
+    total, examples = 0.0, 0
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        for batch in batches:
+            size = len(next(iter(batch.values())))
+            total += float(model.loss(to_device(batch, device))) * size
+            examples += size
+    return total / examples

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, Stopped
+from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.pruning.schedules import ramp_of
@@ -20,10 +20,10 @@ from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.checkpoint import copy_into, damaged, load_checkpoint, save_checkpoint, save_tensors
 from sparsity_lab.training.determinism import best_device, this_machine
 from sparsity_lab.training.distributed import current_ranks
-from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import run_memory
+from sparsity_lab.training.passes import held_out_loss
 from sparsity_lab.training.start import begin_with, origin_fingerprint
 
 OnProgress = Callable[[int, float], None]
@@ -44,7 +44,7 @@ class RunContext:
     """the best there is when None"""
     start: Path | None = None
     """the weights of the run's origin: a safetensors file, or a Hugging Face folder where the origin says so"""
-    pretraining: Cost | None = None
+    pretraining: RunCost | None = None
     """what the run of origin cost"""
 
 
@@ -221,7 +221,7 @@ class _Training:
             loss=loss,
             first_loss=loop.first_loss,
             curve=tuple(loop.curve),
-            cost=Cost(
+            cost=RunCost(
                 flops_dense=flops.dense * share,
                 flops_sparse=flops.sparse * share,
                 flops_mask_updates=flops.mask_updates * share,

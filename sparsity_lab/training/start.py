@@ -8,15 +8,14 @@ from typing import assert_never
 from torch import Tensor
 
 from sparsity_lab import checkpoints
+from sparsity_lab.artifacts.weights import content_sha256, opened
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.base import Model
-from sparsity_lab.models.tensor_files import opened
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin
 from sparsity_lab.training.checkpoint import copy_into
-from sparsity_lab.training.origin import content_sha256
 
 
 def origin_fingerprint(origin: Origin | None, data_hash: str) -> str | None:

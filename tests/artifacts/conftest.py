@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
+from sparsity_lab.artifacts.records import CurvePoint, Machine, RunCost, RunRecord
 from sparsity_lab.specs.runs import RunSpec
 
 FINGERPRINT = "ab" * 32
@@ -34,7 +34,7 @@ def make_record(make_run: Callable[..., RunSpec]) -> Callable[..., RunRecord]:
             "loss": 1.0 / 3,
             "first_loss": 5.5,
             "curve": (CurvePoint(step=24, loss=0.1, train_loss=0.2, sparsity=0.5),),
-            "cost": Cost(flops_dense=3e9, flops_sparse=2e9, flops_mask_updates=1e3, seconds=0.25),
+            "cost": RunCost(flops_dense=3e9, flops_sparse=2e9, flops_mask_updates=1e3, seconds=0.25),
             "machine": Machine(
                 torch="2", device="cpu", processor="p", instruction_set="AVX2", threads=1, platform="Linux"
             ),

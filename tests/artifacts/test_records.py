@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsity_lab.artifacts.records import Cost, CurvePoint, RunRecord, read_record, write_record
+from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, read_record, write_record
 from sparsity_lab.errors import RecordError
 from sparsity_lab.results.table import SCHEMA, write_table
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
@@ -140,7 +140,7 @@ def test_the_table_tells_regimes_apart(
 def test_the_table_books_pretraining_apart(
     tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., RunSpec]
 ) -> None:
-    before = Cost(flops_dense=7e9, flops_sparse=7e9, flops_mask_updates=0, seconds=3.5)
+    before = RunCost(flops_dense=7e9, flops_sparse=7e9, flops_mask_updates=0, seconds=3.5)
     from_run = make_run("t5", 0.5, origin=RunOrigin(run=make_run("t5")))
     from_file = make_run("t5", 0.5, origin=FileOrigin(format="safetensors", sha256="f" * 64))
     records = [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, Dense, Encoding, Groups, encoding
+from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, DenseEncoding, Encoding, Groups, encoding
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 ODD = torch.tensor([math.nan, math.inf, -math.inf, 1e-45])
@@ -58,7 +58,7 @@ def grouped(draw: st.DrawFn) -> tuple[Groups, Tensor]:
 
 @given(matrices())
 def test_any_matrix_survives(weight: Tensor) -> None:
-    assert all(survives(how, weight) for how in (Dense(), Bitmask(), Csr()))
+    assert all(survives(how, weight) for how in (DenseEncoding(), Bitmask(), Csr()))
 
 
 @given(grouped())
@@ -130,7 +130,13 @@ def test_groups_need_a_matrix_of_whole_groups(weight: Tensor) -> None:
 
 
 def test_names_and_encodings() -> None:
-    named = {"dense": Dense(), "bitmask": Bitmask(), "csr": Csr(), "1:4": Groups(1, 4), "31:256": Groups(31, 256)}
+    named = {
+        "dense": DenseEncoding(),
+        "bitmask": Bitmask(),
+        "csr": Csr(),
+        "1:4": Groups(1, 4),
+        "31:256": Groups(31, 256),
+    }
     for name, how in named.items():
         assert encoding(name) == how
         assert how.name == name
@@ -155,7 +161,7 @@ def test_other_names_are_refused(name: str) -> None:
         (Csr(), {".indices": torch.full((16,), -1, dtype=torch.int16)}),
         (Csr(), {".indptr": torch.tensor([0, 9, 3])}),
         (Csr(), {".indptr": torch.tensor([0, 16])}),
-        (Dense(), {"": torch.ones(3)}),
+        (DenseEncoding(), {"": torch.ones(3)}),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(how: Any, change: dict[str, Tensor]) -> None:

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparsity_lab.checkpoints import read_weights, write_weights
-from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, Dense, Encoding
+from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, DenseEncoding, Encoding
 from sparsity_lab.checkpoints.files import KEY, read_header, stored_bytes
 from sparsity_lab.errors import CheckpointError
 
-ALL: list[Encoding] = [Dense(), TWO_FOUR, Bitmask(), Csr()]
+ALL: list[Encoding] = [DenseEncoding(), TWO_FOUR, Bitmask(), Csr()]
 each_encoding = pytest.mark.parametrize("how", ALL, ids=lambda how: how.name)
 PRUNABLE = ("a.weight", "b.weight")
 
@@ -82,7 +82,7 @@ def test_sizes_by_hand(weights: dict[str, Tensor]) -> None:
 
 
 def test_a_dense_file_is_read_by_others(weights: dict[str, Tensor], tmp_path: Path) -> None:
-    write_weights(tmp_path / "w", weights, Dense(), prunable=PRUNABLE)
+    write_weights(tmp_path / "w", weights, DenseEncoding(), prunable=PRUNABLE)
     assert same({name: load_file(tmp_path / "w")[name] for name in weights}, weights)
 
 
@@ -158,7 +158,7 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_that_is_wrong(change: dict[str, object], message: str, tmp_path: Path) -> None:
-    write_weights(tmp_path / "w", {"a": torch.ones(1)}, Dense(), prunable=())
+    write_weights(tmp_path / "w", {"a": torch.ones(1)}, DenseEncoding(), prunable=())
     with safe_open(tmp_path / "w", "pt") as file:
         header = json.loads(file.metadata()[KEY])
     save_file({"a": torch.ones(1)}, tmp_path / "w", {KEY: json.dumps(header | change)})

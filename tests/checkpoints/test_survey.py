@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sparsity_lab.checkpoints import write_weights
-from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, Dense, Encoding
+from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, DenseEncoding, Encoding
 from sparsity_lab.checkpoints.survey import survey, zeros_of
 from sparsity_lab.errors import CheckpointError
 
@@ -95,7 +95,7 @@ def test_empty_rows_and_columns_are_told_as_such() -> None:
     assert zeros_of(kept).patterns == ("4 empty rows", "1 empty column")
 
 
-@pytest.mark.parametrize("how", [Dense(), TWO_FOUR, Bitmask(), Csr()], ids=lambda how: how.name)
+@pytest.mark.parametrize("how", [DenseEncoding(), TWO_FOUR, Bitmask(), Csr()], ids=lambda how: how.name)
 def test_a_file_is_seen_alike_in_every_encoding(how: Encoding, tmp_path: Path) -> None:
     weights = {"a": grouped(2, 4) * 1.5, "norm": torch.ones(16), "count": torch.tensor(0)}
     write_weights(tmp_path / "w", weights, how, prunable=("a",), run="abc")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
+from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord
 from sparsity_lab.cost.observed import Observed, observe_runs
 from sparsity_lab.models.count import prunable_count
 from sparsity_lab.specs.runs import RunSpec
@@ -40,7 +40,7 @@ def record(run: RunSpec, loss: float, seconds: float) -> RunRecord:
         loss=loss,
         first_loss=9,
         curve=(),
-        cost=Cost(
+        cost=RunCost(
             flops_dense=flops.dense, flops_sparse=flops.sparse, flops_mask_updates=flops.mask_updates, seconds=seconds
         ),
         machine=MACHINE,

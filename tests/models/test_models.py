@@ -10,9 +10,8 @@ from model_cases import ALL, DECODER, NAMES, T5, VIT, VIT_MEAN, batch_of
 from torch.nn import functional
 
 from sparsity_lab.models import fused
-from sparsity_lab.models.build import build_model
+from sparsity_lab.models.build import build_model, initial_deviations
 from sparsity_lab.models.decoder import rotary
-from sparsity_lab.models.initial import initial_deviations
 from sparsity_lab.models.layers import attend
 
 EVERY = pytest.mark.parametrize("dims", [pair[0] for pair in ALL], ids=NAMES)

@@ -18,7 +18,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from sparsity_lab.artifacts.weights import huggingface_sha256
+from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.build import build_model, parameter_shapes
@@ -111,10 +111,10 @@ def test_shards_are_read_and_hashed(tmp_path: Path) -> None:
     expected = weights_of(randomised(DECODER))
     found = read_weights(tmp_path / "shards", DECODER)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    hashed = huggingface_sha256(tmp_path / "shards")
+    hashed = content_sha256(tmp_path / "shards", "huggingface")
     shard = min((tmp_path / "shards").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
-    assert huggingface_sha256(tmp_path / "shards") != hashed
+    assert content_sha256(tmp_path / "shards", "huggingface") != hashed
     shard.unlink()
     with pytest.raises(CheckpointError, match=f"{shard.name}: shard is missing"):
         read_weights(tmp_path / "shards", DECODER)
@@ -123,9 +123,9 @@ def test_shards_are_read_and_hashed(tmp_path: Path) -> None:
 def test_the_hash_is_of_configuration_and_weights_alone(tmp_path: Path) -> None:
     one, two = folder_of(DECODER, tmp_path / "one"), folder_of(DECODER, tmp_path / "two")
     (two / "README.md").write_text("not weights")
-    assert huggingface_sha256(one) == huggingface_sha256(two)
+    assert content_sha256(one, "huggingface") == content_sha256(two, "huggingface")
     folder_of(DECODER, tmp_path / "two", rms_norm_eps=1e-5)
-    assert huggingface_sha256(one) != huggingface_sha256(two)
+    assert content_sha256(one, "huggingface") != content_sha256(two, "huggingface")
 
 
 def test_shapes_are_those_of_the_parameters() -> None:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sparsity_lab.pruning.masks import keep_largest
 from sparsity_lab.pruning.patterns import choose, drop_and_grow, group_winners, pool, spread_, unit_mask
-from sparsity_lab.pruning.units import unit_shape
-from sparsity_lab.specs.regimes.patterns import NofM, Pattern, Unstructured
+from sparsity_lab.specs.regimes.patterns import NofM, Pattern, Unstructured, unit_shape
 
 PATTERNS: TypeAdapter[Any] = TypeAdapter(Pattern)
 

@@ -23,8 +23,8 @@ from regime_cases import (
 
 from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
 from sparsity_lab.pruning.patterns import unit_mask
-from sparsity_lab.pruning.statistics import Request, WeightStatistics
-from sparsity_lab.pruning.units import unit_size
+from sparsity_lab.pruning.scores import Request, WeightStatistics
+from sparsity_lab.specs.regimes.patterns import unit_size
 
 SHAPES: Shapes = {"a": (8, 12), "b": (4, 4), "c.w": (5, 24)}
 

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from regime_cases import scores
 from torch import Tensor
 
-from sparsity_lab.pruning import draws
-from sparsity_lab.pruning.scores import PRUNED, mark_pruned_, observe, rule_of
-from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.pruning.scores import PRUNED, WeightStatistics, keyed_uniform, mark_pruned_, observe, rule_of
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Wanda
 
 W = torch.tensor([[1.0, -2.0, 0.0], [0.5, 3.0, -4.0]])
@@ -47,7 +45,7 @@ def test_random_scores_depend_on_seed_step_and_name_and_nothing_else() -> None:
 
 def test_keyed_numbers_are_uniform_and_leave_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    values = draws.uniform(1, "a", shape=(400, 100), device=torch.device("cpu"))
+    values = keyed_uniform(1, "a", shape=(400, 100), device=torch.device("cpu"))
     assert torch.equal(before, torch.get_rng_state())
     counts = torch.histc(values, 10, 0, 1) / values.numel()
     assert (counts - 0.1).abs().max() < 0.01

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sparsity_lab.artifacts.records import Cost, Machine, RunRecord, write_record
+from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord, write_record
 from sparsity_lab.checkpoints import read_weights
 from sparsity_lab.cli import main
 from sparsity_lab.console.weights import export_text, weights_json, weights_text
@@ -58,7 +58,7 @@ def record_of(run: RunSpec, **changes: Any) -> RunRecord:
         "loss": 1.0,
         "first_loss": 5.5,
         "curve": (),
-        "cost": Cost(flops_dense=1, flops_sparse=1, flops_mask_updates=1, seconds=1),
+        "cost": RunCost(flops_dense=1, flops_sparse=1, flops_mask_updates=1, seconds=1),
         "machine": Machine(torch="2", device="cpu", processor="", instruction_set="", threads=1, platform=""),
     }
     return RunRecord.model_validate(fields | changes)

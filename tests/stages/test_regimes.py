@@ -13,6 +13,7 @@ from projects import GRID_RUNS, edit, once, records, run_all, silent, space_of, 
 
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.searches import read_search
+from sparsity_lab.artifacts.store import claim
 from sparsity_lab.console.plan import plan_json, plan_text
 from sparsity_lab.console.runs import runs_text, verified_text
 from sparsity_lab.stages.plan import plan_study
@@ -20,7 +21,6 @@ from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.runs import list_runs, verify_study
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import grid_records, train_study
-from sparsity_lab.sweep.scratch import claim
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparsity_lab.errors import SpecError
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
 from sparsity_lab.pruning.pruner import Pruner, make_pruner
-from sparsity_lab.pruning.statistics import WeightStatistics
+from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import RegimeSpec
 
 Shapes = dict[str, tuple[int, int]]

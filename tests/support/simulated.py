@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
-from sparsity_lab.artifacts.records import Cost, Machine, RunRecord
+from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.requests import Params, RunRequest
@@ -26,7 +26,7 @@ BUDGETS = (100_000_000, 300_000_000, 1_000_000_000)
 ONE = BUDGETS[1:2]
 SPEC = RunSpec.model_construct()
 MACHINE = Machine(torch="", device="", processor="", instruction_set="", threads=1, platform="")
-COST = Cost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
+COST = RunCost(flops_dense=0, flops_sparse=0, flops_mask_updates=0, seconds=0)
 
 Told = dict[str, list[tuple[int, dict[str, Any], Any, str, dict[str, Any]]]]
 HASTE = Timeouts(beat=0.2, grace=1.0, settle=0.05, poll=0.01, longest=0.1)

@@ -12,7 +12,15 @@ from sparsity_lab.specs.regimes.allocations import ErdosRenyiKernel, Global, Lay
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Unstructured
 from sparsity_lab.specs.regimes.plugins import Plugin
 from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, Refresh, StraightThrough
-from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, Linear, OneShot, PluginSchedule, Static
+from sparsity_lab.specs.regimes.schedules import (
+    Cubic,
+    Cyclic,
+    Geometric,
+    LinearSchedule,
+    OneShot,
+    PluginSchedule,
+    Static,
+)
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Wanda
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
@@ -118,7 +126,7 @@ def in_window(schedule: type[Any], **fields: st.SearchStrategy[Any]) -> st.Searc
 cadence = {"every": counts, "minimum_updates": counts}
 schedules = st.one_of(
     in_window(Cubic, power=positives, **cadence),
-    in_window(Linear, kind=st.just("linear"), **cadence),
+    in_window(LinearSchedule, kind=st.just("linear"), **cadence),
     in_window(Geometric, kind=st.just("geometric"), **cadence),
     st.builds(OneShot, kind=st.just("one-shot"), at=fractions),
     st.builds(Static, kind=st.just("static")),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsity_lab.artifacts.records import Cost, CurvePoint, Machine, RunRecord
+from sparsity_lab.artifacts.records import CurvePoint, Machine, RunCost, RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, Trend, TrialRecord
 from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compare, document
 from sparsity_lab.messages import Message, message
@@ -18,7 +18,7 @@ from sparsity_lab.specs.models import T5Dims, T5Spec
 from sparsity_lab.specs.regimes.regime import Dense, Masked, RegimeSpec
 from sparsity_lab.specs.runs import Origin, RunSpec
 from sparsity_lab.specs.searches import SearchSpec
-from sparsity_lab.specs.studies import Grid, LawSpec, Points, StudySpec
+from sparsity_lab.specs.studies import Grid, GridPoints, LawSpec, StudySpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation, LearningRate, TrainingSpec
 
 SIZES = (50_000, 130_000, 350_000)
@@ -57,7 +57,9 @@ def make_study(
     data: Sequence[int] = DATA,
 ) -> Study:
     """A study bundle without files."""
-    blocks = (Points(nonzero=(sizes[0],), sparsity=SPARSITIES, data=tuple(sorted({data[0], data[-1]})), seeds=(1, 2)),)
+    blocks = (
+        GridPoints(nonzero=(sizes[0],), sparsity=SPARSITIES, data=tuple(sorted({data[0], data[-1]})), seeds=(1, 2)),
+    )
     spec = StudySpec(
         version=1,
         description=description,
@@ -146,7 +148,7 @@ def make_record(
         loss=float("nan") if diverged else final,
         first_loss=5.6,
         curve=_curve(steps, sparsity, final),
-        cost=Cost(
+        cost=RunCost(
             flops_dense=flops * 1.1,
             flops_sparse=flops * (1.1 - 0.6 * sparsity),
             flops_mask_updates=1e9,

@@ -14,7 +14,7 @@ from sparsity_lab.models.count import prunable_count
 from sparsity_lab.specs.regimes.regime import Dense, Masked
 from sparsity_lab.specs.regimes.starts import Scratch
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.sweep.resolve import PlannedRun, Point, grid_runs, plan_point, pretraining
+from sparsity_lab.sweep.resolve import PlannedRun, RunPoint, grid_runs, plan_point, pretraining
 from sparsity_lab.sweep.starts import start_files
 
 BLOCK = {"regimes": ["other"], "dense": [6144], "sparsity": [0.5, 0.75], "data": [2048]}
@@ -73,7 +73,7 @@ def test_runs_that_prune_one_architecture_share_the_dense_run_that_they_start_fr
     runs = of_block(bare)
     (origin,) = {run.origin for run in runs}
     assert isinstance(origin, RunOrigin)
-    twin = plan_point(space_of(bare).study, space_of(bare).shape(), Point(6144, 0.0, 2048, "gradual")).run
+    twin = plan_point(space_of(bare).study, space_of(bare).shape(), RunPoint(6144, 0.0, 2048, "gradual")).run
     assert origin.run == twin, "it is the dense run that the grid asks for"
     assert pretraining(planned(bare)) == ()
     assert {run.regime.start for run in runs if isinstance(run.regime, Masked)} == {Scratch()}

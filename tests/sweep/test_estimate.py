@@ -14,7 +14,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.models.count import other_count, prunable_count
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.sweep.estimate import Speed, checkpoint_bytes, disk_bytes, makespan, measured_speed
+from sparsity_lab.sweep.estimate import TrainingSpeed, checkpoint_bytes, disk_bytes, makespan, measured_speed
 
 Seconds = st.lists(st.floats(0, 1e3), min_size=1, max_size=12)
 
@@ -24,14 +24,14 @@ def records(finished: Path) -> list[RunRecord]:
     return Store(finished / "runs" / "tiny").records()
 
 
-def timed(record: RunRecord, speed: Speed) -> RunRecord:
+def timed(record: RunRecord, speed: TrainingSpeed) -> RunRecord:
     seconds = record.spec.steps * speed.seconds_per_step + record.cost.flops_dense / speed.flops_per_second
     return record.model_copy(update={"cost": record.cost.model_copy(update={"seconds": seconds})})
 
 
 @given(st.floats(1e-5, 1), st.floats(1e7, 1e12))
 def test_a_synthetic_speed_is_recovered(records: list[RunRecord], per_step: float, flops: float) -> None:
-    true = Speed(per_step, flops)
+    true = TrainingSpeed(per_step, flops)
     found = measured_speed(timed(record, true) for record in records)
     assert found.source == f"measured on {len(records)} finished runs"
     for record in records:
@@ -39,20 +39,20 @@ def test_a_synthetic_speed_is_recovered(records: list[RunRecord], per_step: floa
 
 
 def test_diverged_runs_tell_nothing_of_speed(records: list[RunRecord]) -> None:
-    true = Speed(0.01, 1e9)
+    true = TrainingSpeed(0.01, 1e9)
     odd = records[0].model_copy(update={"status": "diverged"})
-    found = measured_speed([*(timed(record, true) for record in records[1:]), timed(odd, Speed(100, 1))])
+    found = measured_speed([*(timed(record, true) for record in records[1:]), timed(odd, TrainingSpeed(100, 1))])
     assert found.seconds_per_step == pytest.approx(0.01)
     assert found.source == f"measured on {len(records) - 1} finished runs"
 
 
 def test_one_run_is_no_measurement(records: list[RunRecord]) -> None:
-    assert measured_speed([]) == measured_speed(records[:1]) == Speed()
+    assert measured_speed([]) == measured_speed(records[:1]) == TrainingSpeed()
 
 
 def test_a_speed_that_cannot_be_told_is_assumed(records: list[RunRecord]) -> None:
-    constant = [timed(record, Speed(0.01, 1e30)) for record in records]
-    assert measured_speed(constant) == Speed() or measured_speed(constant).flops_per_second > 1e15
+    constant = [timed(record, TrainingSpeed(0.01, 1e30)) for record in records]
+    assert measured_speed(constant) == TrainingSpeed() or measured_speed(constant).flops_per_second > 1e15
 
 
 @given(Seconds, st.integers(1, 5))

@@ -10,12 +10,11 @@ from projects import silent
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
-from sparsity_lab.artifacts.store import Store
+from sparsity_lab.artifacts.store import Store, clear_scratch
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Workplace
-from sparsity_lab.sweep.scratch import clear_scratch
 from sparsity_lab.sweep.study import complete
 
 pytestmark = pytest.mark.slow

@@ -15,6 +15,7 @@ from projects import silent, workers_of
 from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import RecordError, SparsityLabError
 from sparsity_lab.specs.fingerprint import fingerprint, name_runs
@@ -26,7 +27,6 @@ from sparsity_lab.sweep.study import Sweep, complete
 from sparsity_lab.sweep.worker import train_into_store
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.origin import content_sha256
 
 MakeRun = Callable[..., RunSpec]
 

@@ -17,7 +17,7 @@ from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.regime import Dense, Masked
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import LearningRate
-from sparsity_lab.sweep.resolve import DENSE, Change, PlannedRun, Point, grid_runs, plan_point
+from sparsity_lab.sweep.resolve import DENSE, PlannedRun, RegimeChange, RunPoint, grid_runs, plan_point
 
 
 def planned(root: Path) -> tuple[PlannedRun, ...]:
@@ -67,7 +67,7 @@ def test_every_size_is_within_three_per_cent_of_what_was_asked(bare: Path) -> No
 @given(data=st.floats(1, 1e7))
 def test_steps_are_the_nearest_whole_number_and_at_least_one(bare: Path, data: float) -> None:
     space = space_of(bare)
-    run = plan_point(space.study, space.shape(), Point(1536, 0.0, data, "gradual")).run
+    run = plan_point(space.study, space.shape(), RunPoint(1536, 0.0, data, "gradual")).run
     one_step = 8 * 16
     assert run.steps >= 1
     assert run.data == run.steps * one_step
@@ -129,7 +129,9 @@ def test_a_change_replaces_parts_of_the_regime_and_scales_the_learning_rate(bare
     space = space_of(bare)
 
     def run(**parts: Any) -> RunSpec:
-        return plan_point(space.study, space.shape(), Point(1536, 0.5, 4096, "gradual", change=Change(**parts))).run
+        return plan_point(
+            space.study, space.shape(), RunPoint(1536, 0.5, 4096, "gradual", change=RegimeChange(**parts))
+        ).run
 
     plain = run()
     assert isinstance(plain.regime, Masked)

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from sparsity_lab.models.count import prunable_count, prunable_shapes, step_flops
 from sparsity_lab.pruning.pruner import make_pruner
 from sparsity_lab.pruning.schedules import ramp_of
-from sparsity_lab.pruning.statistics import Request
+from sparsity_lab.pruning.scores import Request
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.accounting import MASK_FLOPS, SELECT_FLOPS, optimizer_flops, run_flops

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.pruning.pruner import Pruner
-from sparsity_lab.pruning.statistics import Need, Request, WeightStatistics
+from sparsity_lab.pruning.scores import Need, Request, WeightStatistics
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop

@@ -19,8 +19,8 @@ from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import run as run_module
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.evaluate import held_out_loss
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.passes import held_out_loss
 from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]

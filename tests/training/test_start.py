@@ -12,12 +12,12 @@ import torch
 from method_cases import regime
 from safetensors.torch import load_file, save_file
 
-from sparsity_lab.artifacts.records import Cost, RunRecord
+from sparsity_lab.artifacts.records import RunCost, RunRecord
+from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.huggingface import to_huggingface
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.origin import content_sha256
 from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
@@ -55,7 +55,7 @@ def test_a_run_begins_with_the_final_weights_of_another(
 ) -> None:
     first, record, weights = dense
     run = pruned_from(make_run, RunOrigin(run=first), sparsity=0, seed=7, steps=5, peak_learning_rate=TINY)
-    cost = Cost(flops_dense=1.0, flops_sparse=2.0, flops_mask_updates=3.0, seconds=4.0)
+    cost = RunCost(flops_dense=1.0, flops_sparse=2.0, flops_mask_updates=3.0, seconds=4.0)
     again = train(run, inputs_of("t5"), sitting(tmp_path, weights, pretraining=cost))
     assert again.loss == record.loss, "the same weights on the same examples"
     assert (again.origin, again.pretraining) == (record.fingerprint, cost)

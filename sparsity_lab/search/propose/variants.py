@@ -10,7 +10,7 @@ from functools import cached_property
 from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params
 from sparsity_lab.specs.regimes.patterns import NofM, Pattern
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
-from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, Linear, PluginSchedule
+from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, LinearSchedule, PluginSchedule
 from sparsity_lab.specs.searches import SpaceSpec, label
 
 RESOLUTION = 0.005
@@ -60,7 +60,7 @@ class Variant:
     def window(self) -> tuple[float, float] | None:
         """Start and end of its schedule; None where that has no window."""
         match self.rule.schedule:
-            case Cubic() | Linear() | Geometric() | PluginSchedule() | Cyclic() as schedule:
+            case Cubic() | LinearSchedule() | Geometric() | PluginSchedule() | Cyclic() as schedule:
                 return schedule.start, schedule.end
             case _:
                 return None

@@ -27,32 +27,32 @@ LayerMap = Annotated[
 ]
 
 
-class _Allocation(Spec):
+class _AllocationSpec(Spec):
     exclude: Annotated[tuple[str, ...], Distinct] = ()
     """name patterns (as in a shell: *, ?, [..]) of weight tensors that stay dense, such as "encoder.0.*" """
     embeddings: Literal["dense", "balanced"] = "dense"
     """dense, or pruned to 1 - sqrt(1 - S), so that their non-zero weights track those of the dense model of equal N"""
 
 
-class Uniform(_Allocation):
+class Uniform(_AllocationSpec):
     """Every tensor gets the same sparsity."""
 
     kind: Literal["uniform"] = "uniform"
 
 
-class ErdosRenyiKernel(_Allocation):
+class ErdosRenyiKernel(_AllocationSpec):
     """Density in proportion to (out + in) / (out * in), at most 1 (Mocanu et al. 2018; Evci et al. 2020)."""
 
     kind: Literal["erdos-renyi-kernel"]
 
 
-class Global(_Allocation):
+class Global(_AllocationSpec):
     """One ranking of all weights: tensors whose scores are small give up more."""
 
     kind: Literal["global"]
 
 
-class Layers(_Allocation):
+class Layers(_AllocationSpec):
     """Sparsities by hand; tensors that no pattern names share what is left."""
 
     kind: Literal["layers"]

@@ -1,8 +1,11 @@
-"""Patterns: which sets of weights may be zero together. A weight matrix is (out, in)."""
+"""Patterns: which sets of weights, its units, may be zero together.
+
+A weight matrix (out, in) is a grid of units of height x width weights: single weights, blocks, rows or columns.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, model_validator
 
@@ -53,3 +56,28 @@ class Channel(Spec):
 
 
 Pattern = Annotated[Unstructured | NofM | Block | Channel | Plugin, Field(discriminator="kind")]
+
+
+MatrixShape = tuple[int, int]
+"""(out, in) of a weight matrix"""
+
+
+def unit_shape(pattern: Pattern, shape: MatrixShape) -> MatrixShape:
+    """Height and width of one unit in a matrix of this shape; patterns that are no grid choose single weights."""
+    match pattern:
+        case Unstructured() | NofM() | Plugin():
+            return (1, 1)
+        case Block():
+            return (pattern.height, pattern.width)
+        case Channel(axis="rows"):
+            return (1, shape[1])
+        case Channel():
+            return (shape[0], 1)
+        case _:
+            assert_never(pattern)
+
+
+def unit_size(pattern: Pattern, shape: MatrixShape) -> int:
+    """Weights of one unit."""
+    height, width = unit_shape(pattern, shape)
+    return height * width

@@ -24,7 +24,7 @@ class Dense(SpecFile):
     method: Literal["dense"]
 
 
-class _SparseRegime(SpecFile):
+class _SparseRegimeSpec(SpecFile):
     kind: Literal["regime"] = "regime"
     pattern: Pattern = Unstructured()
     score: Score = Magnitude()
@@ -33,7 +33,7 @@ class _SparseRegime(SpecFile):
     start: Start = Scratch()
 
 
-class Masked(_SparseRegime):
+class Masked(_SparseRegimeSpec):
     """Masks are chosen on schedule; pruned weights are zero and get no update."""
 
     method: Literal["masked"]
@@ -51,7 +51,7 @@ class Refresh(Spec):
     """fraction of training after which masks stay"""
 
 
-class StraightThrough(_SparseRegime):
+class StraightThrough(_SparseRegimeSpec):
     """The forward pass sees masked weights, gradients reach all of them (Bengio et al. 2013; SR-STE, Zhou et al. 2021).
 
     Weights under the mask live on and may come back at any choice of masks.
@@ -63,7 +63,7 @@ class StraightThrough(_SparseRegime):
     refresh: Refresh = Refresh(until=1.0)
 
 
-class Dynamic(_SparseRegime):
+class Dynamic(_SparseRegimeSpec):
     """Dynamic sparse training: at a fixed sparsity the lowest scores are dropped and as many weights grown.
 
     SET grows at random (Mocanu et al. 2018), RigL where the gradient is largest (Evci et al. 2020). The share that

@@ -16,7 +16,7 @@ from sparsity_lab.specs.base import Count, Fraction, Spec
 from sparsity_lab.specs.regimes.plugins import SCHEDULES, Plugin
 
 
-class _Span(Spec):
+class _StartAndEnd(Spec):
     start: Fraction = 0.25
     """fraction of training at which pruning starts"""
     end: Fraction = 0.75
@@ -29,7 +29,7 @@ class _Span(Spec):
         return self
 
 
-class _Window(_Span):
+class _Window(_StartAndEnd):
     every: Count = 100
     """optimiser steps between two mask updates"""
     minimum_updates: Count = 20
@@ -63,7 +63,7 @@ class Cubic(_Window):
         return S * (self.power / (self.power + 1))
 
 
-class Linear(_Window):
+class LinearSchedule(_Window):
     """S(t) = S p; S / 2 on average in its window."""
 
     kind: Literal["linear"]
@@ -115,7 +115,7 @@ class Static(Spec):
         return np.asarray(sparsity, dtype=np.float64)
 
 
-class Cyclic(_Span):
+class Cyclic(_StartAndEnd):
     """AC/DC (Peste et al. 2021): dense until `start`, then sparse and dense phases in turn, sparse from `end` on."""
 
     kind: Literal["cyclic"]
@@ -143,7 +143,7 @@ class PluginSchedule(_Window, Plugin):
 
 
 Schedule = Annotated[
-    Cubic | Linear | Geometric | OneShot | Static | Cyclic | PluginSchedule, Field(discriminator="kind")
+    Cubic | LinearSchedule | Geometric | OneShot | Static | Cyclic | PluginSchedule, Field(discriminator="kind")
 ]
-Ramped = Cubic | Linear | Geometric | PluginSchedule
+Ramped = Cubic | LinearSchedule | Geometric | PluginSchedule
 """schedules that climb through a window in many updates"""

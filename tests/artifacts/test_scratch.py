@@ -8,7 +8,7 @@ import pytest
 
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.sweep.scratch import claim, clear_scratch
+from sparsity_lab.artifacts.store import claim, clear_scratch
 
 
 @pytest.fixture
