@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab.cli.numbers import given_sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption
+from sparsity_lab.cli.options import LOOK, JsonOption, PlotOption, RootOption
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -83,7 +83,7 @@ def compare(
         str | None, typer.Option(help="A scenario, for money.", show_default="none", rich_help_panel=OF_COST)
     ] = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.9,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")] = None,
+    plot: PlotOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:

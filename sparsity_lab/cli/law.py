@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import JsonOption, RootOption
+from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.questions.answers import Answer
@@ -153,7 +153,7 @@ def gain(
         str | None, typer.Option("--nonzero", "-n", help="With --data: the dense size that matches N weights.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="Training data D, in the law's unit.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the gains into this folder.")] = None,
+    plot: PlotOption = None,
     confidence: ConfidenceOption = 0.9,
     root: RootOption = Path(),
     as_json: JsonOption = False,
@@ -192,7 +192,7 @@ def contours(
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
     highest: HighestOption = 0.97,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the contours into this folder.")] = None,
+    plot: PlotOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:

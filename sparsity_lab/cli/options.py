@@ -19,6 +19,7 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")]
 LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the texts: en or ja.")]
 
 OF_STEPS = "The steps of a study"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
@@ -11,18 +13,86 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.documents.diagnostics import Diagnostics
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
-from sparsity_lab.laws.rows.inputs import Exclusion, Input, select_runs
-from sparsity_lab.laws.rows.tables import Table
+from sparsity_lab.laws.rows.inputs import Exclusion, Input, read_runs, select_runs
+from sparsity_lab.laws.rows.tables import Table, are_tables
+from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.results.table import SCHEMA, row_of, write_table
-from sparsity_lab.stages.fit_runs import RunsFit, fit_runs, write_laws
+from sparsity_lab.specs.choices import DataUnit, Holdout
+from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings, write_laws
+from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records, study_cost
+
+HOLDOUTS: tuple[Holdout, ...] = get_args(Holdout)
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What is asked of a fit beyond its runs.
+
+    Attributes:
+        settings: those of `LawSpec` that are changed, by name.
+        columns: what the quantities are called in files, or how they follow.
+        where: keeps the rows that meet this condition.
+        data_unit: what data counts in files.
+        resample: what the bootstrap draws.
+        holdouts: columns whose largest values are held out, and files of runs that no fit sees.
+        against: a law, by name or file, to put beside the fit.
+        all_forms: fit every form and hold out every column, unless others are named.
+    """
+
+    settings: Mapping[str, Any]
+    columns: Mapping[str, str]
+    where: str | None = None
+    data_unit: DataUnit = "tokens"
+    resample: Resample = "rows"
+    holdouts: tuple[str, ...] = ()
+    against: str | None = None
+    all_forms: bool = False
+
+
+def fit_asked(source: Workspace | Sequence[str], asked: FitRequest, root: Path = Path()) -> RunsFit:
+    """Fit the runs of a study or of files as they are asked to be; writes nothing.
+
+    Args:
+        source: a study, or files of runs, joined.
+        asked: the request.
+        root: the project folder, where laws are known by name.
+
+    Raises:
+        NotReadyError: runs or the search of the study are missing.
+        RecordError: the runs cannot carry a form, or the request names what there is not.
+    """
+    changes = dict(asked.settings)
+    files = [name for name in asked.holdouts if name not in HOLDOUTS]
+    if files and not are_tables(files):
+        expected = f"a file, or one of {', '.join(HOLDOUTS)}"
+        raise RecordError("holds nothing out", field="--holdout", found=files[0], expected=expected)
+    held = tuple(name for name in asked.holdouts if name in HOLDOUTS)
+    if held or asked.all_forms:
+        changes["holdouts"] = held or HOLDOUTS
+    if asked.all_forms:
+        changes.setdefault("forms", None)
+    if isinstance(source, Workspace):
+        found, base, name = study_input(source, asked.where), source.study.spec.law, source.name
+    else:
+        found = read_runs(source, columns=asked.columns, where=asked.where, data_unit=asked.data_unit)
+        base, name = SINGLE, ", ".join(source)
+    return fit_runs(
+        found,
+        settings(base, changes),
+        name,
+        resample=asked.resample,
+        tests={Path(f).stem: read_runs(f, columns=asked.columns, data_unit=asked.data_unit).runs for f in files},
+        against=open_law(asked.against, root) if asked.against else None,
+    )
 
 
 def fit_study(space: Workspace) -> RunsFit:

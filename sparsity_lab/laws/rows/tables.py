@@ -69,6 +69,11 @@ class Table:
         return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
 
 
+def are_tables(names: Iterable[Path | str]) -> bool:
+    """Whether all names end as files do that `read_table` reads."""
+    return all(Path(name).suffix.lower() in KINDS for name in names)
+
+
 def read_table(path: Path | str) -> Table:
     """Read a table; the name's ending says what it is, and anything unknown is read as CSV.
 
