@@ -35,12 +35,12 @@ class Money:
 
     Attributes:
         advice: what to do.
-        playground: what its page lets people try.
+        what_if: what its page lets people try.
         say: puts messages of the advice into the page's language.
     """
 
     advice: Advice
-    playground: WhatIfInputs
+    what_if: WhatIfInputs
     say: Say
 
 
@@ -56,7 +56,7 @@ class ReportSummary:
 
 
 def build_report(
-    inputs: ReportInputs, folder: Path, *, counsel: Money | None = None, language: str = "en"
+    inputs: ReportInputs, folder: Path, *, money: Money | None = None, language: str = "en"
 ) -> ReportSummary:
     """Write `folder/index.html`, `index.md`, `report.json` and `figures/*`; the same inputs give the same bytes.
 
@@ -66,7 +66,7 @@ def build_report(
     Args:
         inputs: everything that was measured and fitted.
         folder: to write to.
-        counsel: advice on money; None where it cannot be had, and the page begins with what the runs say.
+        money: advice on money; None where it cannot be had, and the page begins with what the runs say.
         language: of every text but names and what specs say.
 
     Raises:
@@ -76,22 +76,22 @@ def build_report(
     """
     words, evidence = words_in(language), gather(inputs)
     plates, files = _draw(tuple(pictures(evidence)), folder / FIGURES, words)
-    page = _page(evidence, plates, counsel, words)
+    page = _page(evidence, plates, money, words)
     index = folder / INDEX
     write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
-    told = page_json(page, counsel.advice if counsel else None, words)
+    told = page_json(page, money.advice if money else None, words)
     write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(index, render_html(page, words))
     return ReportSummary(index, files, page.top.headline, page.verdict, tuple(page.findings))
 
 
-def _page(evidence: Evidence, plates: Sequence[Plate], counsel: Money | None, words: Words) -> Page:
+def _page(evidence: Evidence, plates: Sequence[Plate], money: Money | None, words: Words) -> Page:
     inputs, verdict = evidence.inputs, decide(evidence)
     return Page(
         study=inputs.study.name,
         description=inputs.study.spec.description,
-        top=advised(counsel.advice, counsel.say, words) if counsel else without_prices(verdict, words),
-        whatif=what_if(counsel.playground, words) if counsel else None,
+        top=advised(money.advice, money.say, words) if money else without_prices(verdict, words),
+        whatif=what_if(money.what_if, words) if money else None,
         verdict=verdict,
         findings=findings(evidence),
         plates=plates,

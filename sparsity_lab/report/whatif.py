@@ -103,18 +103,18 @@ class WhatIf:
     rows: Sequence[tuple[str, str]] = ROWS
 
 
-def what_if(ground: WhatIfInputs, words: Words) -> WhatIf | None:
+def what_if(inputs: WhatIfInputs, words: Words) -> WhatIf | None:
     """Everything the script needs; None for a form of a user's own whose features the script does not know."""
-    terms = law_terms(ground.setting.law)
+    terms = law_terms(inputs.setting.law)
     if terms is None:
         return None
-    setting = ground.setting
+    setting = inputs.setting
     case, unit = setting.case(), setting.law.data_unit
     numbers = {name: float(value) for name, value in vars(case.given).items()}
     start = {
         "nonzero": numbers.pop("nonzero"),
         "data": numbers.pop("data"),
-        "sparsity": ground.start,
+        "sparsity": inputs.start,
         "items": numbers.pop("items_per_year"),
         "hardware": 0,
     }
@@ -124,11 +124,11 @@ def what_if(ground: WhatIfInputs, words: Words) -> WhatIf | None:
         "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
         "terms": terms,
         "size_alone": acts_on_size_alone(setting.law),
-        "known": {name: list(span) for name, span in ground.known.items()},
+        "known": {name: list(span) for name, span in inputs.known.items()},
         "sparsities": list(setting.scenario.sparsities),
         "existing": _existing(case.existing),
         "available": _limit(case.available),
-        "profiles": [_machine(words.name(name), speeds) for name, speeds in ground.machines.items()],
+        "profiles": [_machine(words.name(name), speeds) for name, speeds in inputs.machines.items()],
         "currency": setting.scenario.currency,
         "start": start,
         "ranges": {name: _range(start[name]) for name in ("nonzero", "data", "items")}

@@ -48,8 +48,8 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         profile=known_profile(space),
         drawn=_drawn(space, result),
     )
-    counsel = money_of(space, inputs.laws, language)
-    return build_report(inputs, space.layout.report(space.name), counsel=counsel, language=language)
+    money = money_of(space, inputs.laws, language)
+    return build_report(inputs, space.layout.report(space.name), money=money, language=language)
 
 
 def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:

@@ -58,18 +58,18 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = 
     if document is None:
         return None
     if spec is not None:
-        return _counsel(space, spec, document, scenario_profile(space, spec), language)
+        return _money(space, spec, document, scenario_profile(space, spec), language)
     profile = known_profile(space)
     timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
     if profile is None or not timed or not document.fit.converged:
         return None
     try:
-        return _counsel(space, neutral(space.study, profile), document, profile, language)
+        return _money(space, neutral(space.study, profile), document, profile, language)
     except RecordError:  # nobody asked: a law or a profile that lacks one of the sparsities is no reason to fail
         return None
 
 
-def _counsel(
+def _money(
     space: Workspace, spec: ScenarioSpec, document: LawDocument, profile: HardwareProfile | None, language: str
 ) -> Money:
     schedule, law = schedule_of(space.study), Law.from_document(document)
@@ -77,8 +77,8 @@ def _counsel(
     held = setting_of(name, spec, law, profile, evidence, schedule=schedule, document=document)
     advice = advise(held)
     start = advice.options[advice.focus].sparsity
-    ground = what_if_inputs(space.layout.root, held, start, schedule=schedule, document=document)
-    return Money(advice, ground, words_in(language))
+    inputs = what_if_inputs(space.layout.root, held, start, schedule=schedule)
+    return Money(advice, inputs, words_in(language))
 
 
 def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:
@@ -118,7 +118,6 @@ def what_if_inputs(
     start: float,
     *,
     schedule: Schedule | MeanDensity | None = None,
-    document: LawDocument | None = None,
 ) -> WhatIfInputs:
     """The setting's own hardware first, then every published profile that knows the scenario's format.
 
@@ -129,14 +128,13 @@ def what_if_inputs(
         setting: of the advice.
         start: sparsity that the page starts from.
         schedule: of pruning.
-        document: of the setting's law, where it was fitted here.
     """
     machines = {_label(setting.scenario.hardware, setting.profile): setting.speeds}
     for name, profile in _others(project, setting):
         with suppress(RecordError):  # it says nothing of the scenario's format
             machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
     machines.setdefault(NOTHING_KNOWN, _speeds(setting, None, schedule))
-    known = dict(document.provenance.ranges) if document else {}
+    known = dict(setting.document.provenance.ranges) if setting.document else {}
     return WhatIfInputs(setting, machines, known, start)
 
 

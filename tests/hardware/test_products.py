@@ -63,7 +63,7 @@ def batch_of(dims: Dims) -> dict[str, torch.Tensor]:
 @given(outputs=st.integers(1, 12), inputs=st.integers(1, 12), sparsity=st.floats(0, 0.95))
 def test_csr_masks_have_the_zeros_asked_for(outputs: int, inputs: int, sparsity: float) -> None:
     mask = draw_mask((outputs, inputs), sparsity, "csr")
-    assert int((~mask).sum()) == round(sparsity * outputs * inputs)
+    assert int((~mask).sum()) == round(sparsity * (outputs * inputs))
 
 
 def test_block_masks_are_whole_blocks_and_two_of_four_are_kept() -> None:

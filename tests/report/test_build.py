@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from decided import english, made_up_top, page_of, playground, setting
+from decided import english, made_up_top, page_of, setting, what_if_inputs
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
 from sparsity_lab.report import build
@@ -147,10 +147,10 @@ def test_hostile_text_is_escaped(inputs, tmp_path):
 def test_hostile_texts_stay_inside_their_attributes_and_the_script_s_data():
     plate = Plate("name", HOSTILE, HOSTILE, HOSTILE, b"<svg/>")
     held = setting(currency=HOSTILE[:8])
-    ground = replace(playground(held), machines={HOSTILE: held.speeds})
+    inputs = replace(what_if_inputs(held), machines={HOSTILE: held.speeds})
     verdict = Verdict("cannot-tell", HOSTILE, (HOSTILE,), None, ())
     for words in (words_in("en"), words_in("ja")):
-        whatif = what_if(ground, words)
+        whatif = what_if(inputs, words)
         page = Page("s", "", made_up_top(HOSTILE), whatif, verdict, (), (plate,), (), (), {})
         document = Document(render_html(page, words))
         (image,) = [attributes for tag, attributes in document.elements if tag == "img"]

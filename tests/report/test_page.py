@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from decided import counsel
+from decided import money
 
 from sparsity_lab.report.build import build_report
 
@@ -21,7 +21,7 @@ HOSTILE = '</script><script>document.title = "pwned"</script><img src=x onerror=
 def pages(inputs, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     return {
-        language: build_report(inputs, folder / language, counsel=counsel(), language=language).index
+        language: build_report(inputs, folder / language, money=money(), language=language).index
         for language in ("en", "ja")
     }
 
@@ -131,10 +131,10 @@ def test_no_label_of_a_drawing_stays_english(pages):
 def test_hostile_names_do_nothing(browser, inputs, tmp_path):
     spec = inputs.study.spec.model_copy(update={"description": HOSTILE})
     dirty = replace(inputs, study=replace(inputs.study, name=f"x{HOSTILE}", spec=spec), manifest={HOSTILE: HOSTILE})
-    held = counsel()
-    ground = replace(held.playground, machines={HOSTILE: held.playground.setting.speeds})
+    held = money()
+    tried = replace(held.what_if, machines={HOSTILE: held.what_if.setting.speeds})
     hostile = replace(held.advice, scenario=HOSTILE, evidence=HOSTILE, hardware=HOSTILE, currency=HOSTILE)
-    index = build_report(dirty, tmp_path, counsel=replace(held, playground=ground, advice=hostile)).index
+    index = build_report(dirty, tmp_path, money=replace(held, what_if=tried, advice=hostile)).index
     browser.open(index)
     assert browser.errors == []
     assert HOSTILE in browser.run("document.title")

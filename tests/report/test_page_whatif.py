@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from browser import Browser
-from decided import CHECKPOINT, law_of, moved, page_of, playground, profile, setting
+from decided import CHECKPOINT, law_of, moved, page_of, profile, setting, what_if_inputs
 
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.candidates import dense_option, outcomes
@@ -154,8 +154,8 @@ def test_a_form_with_features_of_its_own_has_no_what_if():
     law = Law(own, own.make_params({"A": 1.0, "e": 0.3}), "tokens", "")
     held = setting()
     assert law_terms(law) is None
-    ground = playground(Setting(held.scenario, law, None, held.speeds))
-    assert what_if(ground, words_in("en")) is None
+    inputs = what_if_inputs(Setting(held.scenario, law, None, held.speeds))
+    assert what_if(inputs, words_in("en")) is None
 
 
 def value_of(browser: Browser, name: str) -> float:

@@ -147,7 +147,7 @@ def test_report_takes_the_scenario_of_its_study(trained):
     found = money_of(space, laws(trained))
     assert found is not None
     assert found.advice.scenario == "ours"
-    assert found.playground.start == found.advice.options[found.advice.focus].sparsity == 0.5
+    assert found.what_if.start == found.advice.options[found.advice.focus].sparsity == 0.5
     written = report_study(space, "ja")
     assert written.headline == words_in("ja")(found.advice.recommendation.headline)
     assert written.headline in written.index.read_text(encoding="utf-8")

@@ -99,7 +99,7 @@ def setting(form: str = "frantar", hardware: HardwareProfile | None = None, **ch
     return Setting(scenario, law_of(form), hardware, speeds_of(scenario, hardware))
 
 
-def playground(held: Setting) -> WhatIfInputs:
+def what_if_inputs(held: Setting) -> WhatIfInputs:
     """What the page offers of a setting: its own hardware, and such as multiplies every zero."""
     machines = {"own": held.speeds, "other": speeds_of(held.scenario, None)}
     return WhatIfInputs(held, machines, {"nonzero": (1e8, 1e10), "data": (1e9, 1e11)}, 0.5)
@@ -134,7 +134,7 @@ def made_up_top(text: str = "Stay dense: no sparsity pays.") -> Top:
 def page_of(held: Setting, words: Words, *, top: Top | None = None) -> str:
     """A page with nothing but its top and what-if."""
     verdict = Verdict("cannot-tell", "Cannot tell: search and law contradict each other.", (), None, ())
-    whatif = what_if(playground(held), words)
+    whatif = what_if(what_if_inputs(held), words)
     return render_html(Page("study", "", top or made_up_top(), whatif, verdict, (), (), (), (), {}), words)
 
 
@@ -208,9 +208,9 @@ def say(message: Message) -> str:
     return f"[{message.key}]"
 
 
-def counsel() -> Money:
-    """Advice and playground of one setting."""
-    return Money(advice(), playground(setting(hardware=profile())), say)
+def money() -> Money:
+    """Advice and what-if inputs of one setting."""
+    return Money(advice(), what_if_inputs(setting(hardware=profile())), say)
 
 
 def english(finding: Finding) -> str:
