@@ -250,7 +250,7 @@ def _multiplier(cost: str, schedule: str | None) -> Multiplier:
 
 
 def _say(answer: Answer, laws: list[OpenLaw], as_json: bool) -> None:
-    from sparsity_lab.console.answers import answer_table
+    from sparsity_lab.console.law import answer_table
     from sparsity_lab.laws.questions.answers import warned
 
     said = warned(answer, [one.document for one in laws if one.document])

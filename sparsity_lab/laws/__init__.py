@@ -13,18 +13,13 @@ data_needed(law, 2.1, 0.75, 1e8)                        # backwards: D for a los
 law.interval(lambda law: gain(law, 0.75))               # of anything derived from it
 suggest_runs(law, lambda law: optimal_sparsity(law, 1e8, 1e11), candidates_around(runs), 4)
 
-runs       measured runs, checked                         inputs, tables, expressions  reading them from any table
-features   what powers are taken of                       form       power-law terms with named parameters
-forms      the forms there are                            design     a form laid out for given runs
-objective  Huber loss and its exact derivatives           solver     batched minimisation in a box
-fit        multi-start fits and their verdicts            starts     where fits may go and where they start
-minima     which end is the minimum, is it the only one   information  AICc under the objective's own likelihood
-uncertainty  bootstrap, intervals                         covariance   noise of the runs, standard errors
-profile    profile likelihoods                            paths      the constrained minima they are made of
-law        a form with parameters                         documents  the JSON of a fitted law
-multipliers  cost multipliers m(S)                        optimum    gain, optimal sparsity, joint optimum
-inverse    data or size that a loss needs                 suggest    which runs to do next
-verdicts   identified or not, and remedies                compare    held-out errors, forms side by side
+rows         measured runs, checked, and how they are read from any table
+forms        power-law terms with named parameters, the forms there are, a form laid out for given runs
+fitting      Huber loss, batched minimisation, multi-start fits, AICc, held-out errors, forms side by side
+uncertainty  bootstrap, covariance and noise of the runs, profile likelihoods
+documents    the JSON of fitted laws and comparisons
+law          a form with parameters
+questions    gain, optimal sparsity, what a loss needs, what is identified, which runs to do next
 """
 
 from sparsity_lab.laws.documents.law import LawDocument, document

@@ -1,6 +1,6 @@
 """What the figures of a fit show, for runs of any origin: errors, curves, gains.
 
-Profiles and comparisons are drawn from their records (`laws.diagnostics`) as they are.
+Profiles and comparisons are drawn from their documents as they are.
 
 Plain numbers, no drawing.
 """

@@ -17,7 +17,7 @@ from sparsity_lab.cost.quantities import Quantity, QuantityName
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Law, LawDocument, Runs, form_named
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
-from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
+from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture

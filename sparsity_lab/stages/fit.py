@@ -15,8 +15,7 @@ from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.documents.comparison import comparison_document
-from sparsity_lab.laws.documents.diagnostics import Diagnostics
-from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.documents.law import Diagnostics, LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.rows.inputs import Exclusion, Input, read_runs, select_runs

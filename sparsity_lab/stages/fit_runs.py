@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
-from sparsity_lab.laws.documents.law import LawDocument, document
+from sparsity_lab.laws.documents.law import FormDiagnostics, LawDocument, document
 from sparsity_lab.laws.fitting.compare import Compared, Comparison, compare
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.law import Law

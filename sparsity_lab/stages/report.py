@@ -12,8 +12,7 @@ from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
-from sparsity_lab.laws.documents.diagnostics import read_diagnostics
-from sparsity_lab.laws.documents.law import LawDocument, read_document
+from sparsity_lab.laws.documents.law import LawDocument, read_diagnostics, read_document
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs

@@ -11,6 +11,7 @@ from decided import english
 from synthetic_study import DATA, SIZES, make_grid, make_search, make_study
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.messages import message
 from sparsity_lab.report.evidence import gather
 from sparsity_lab.report.findings import findings
 
@@ -117,9 +118,9 @@ def test_fit_prefers_the_law_that_sees_sparsity(inputs):
 
 def test_unconverged_law_is_not_used(inputs):
     frantar = inputs.laws["frantar"]
-    fit = frantar.fit.model_copy(update={"converged": False, "status": "not converged: a test says so"})
+    fit = frantar.fit.model_copy(update={"converged": False, "status": message("fit-lone-start", starts=3)})
     found = said(replace(inputs, laws={"frantar": frantar.model_copy(update={"fit": fit})}, search=None, trials=[]))
-    assert "not converged: a test says so" in english(found["gain"])
+    assert "not converged: only 1 of 3 starts" in english(found["gain"])
     assert "is not to be relied on" in english(found["fit"])
     assert english(found["equal_cost_sparse_schedule"]).startswith("Nothing was measured")
 

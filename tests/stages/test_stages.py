@@ -29,8 +29,7 @@ from sparsity_lab.console.fit import study_fit_text
 from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
-from sparsity_lab.laws.documents.diagnostics import read_diagnostics
-from sparsity_lab.laws.documents.law import read_document
+from sparsity_lab.laws.documents.law import read_diagnostics, read_document
 from sparsity_lab.stages.fit import fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study

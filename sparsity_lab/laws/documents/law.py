@@ -1,4 +1,4 @@
-"""The file a fitted law is kept in: everything needed to use it, judge it and fit it again."""
+"""The files a fitted law is kept in: what is needed to use it and fit it again, and what its runs determine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.rows.inputs import Exclusion
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Verdict
+from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
 from sparsity_lab.specs.choices import DataUnit, HuberDelta, delta_of, threshold
@@ -107,6 +108,22 @@ class InputRecord(Spec):
     package_version: str
 
 
+class FormDiagnostics(Spec):
+    """What the runs determine of one law."""
+
+    confidence: float
+    verdicts: tuple[Verdict, ...]
+    profiles: tuple[Profile, ...]
+
+
+class Diagnostics(Spec):
+    """Of every law of a study."""
+
+    version: Literal[2] = 2
+    kind: Literal["law-diagnostics"] = "law-diagnostics"
+    forms: dict[str, FormDiagnostics]
+
+
 class LawDocument(Spec):
     """A fitted law. Parameters are in raw units: N in weights, D in `data_unit`, losses in nats."""
 
@@ -187,6 +204,15 @@ def read_document(path: Path) -> LawDocument:
         RecordError: the file is missing, damaged, or no fitted law.
     """
     return read_json(path, LawDocument, "a law")
+
+
+def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:
+    """Read the diagnostics of a study's laws, by form.
+
+    Raises:
+        RecordError: the file is missing, damaged, or no diagnostics.
+    """
+    return read_json(path, Diagnostics, "a diagnosis of laws").forms
 
 
 def _range(column: FloatArray) -> tuple[float, float]:
