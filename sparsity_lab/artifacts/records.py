@@ -41,7 +41,7 @@ class RunCost(FrozenModel):
     flops_mask_updates: float
     """scores, ranking and masking"""
     seconds: float
-    """wall-clock seconds of training, evaluations included, over all sittings"""
+    """wall-clock seconds of training, evaluations included, over all interruptions"""
 
 
 class RunMemory(FrozenModel):

@@ -40,7 +40,7 @@ def check_score(score: ScoreRule | Score, shapes: Iterable[MatrixShape] = SHAPES
     Raises:
         AssertionError: no version, unknown needs, or scores that have another shape or type, are negative or no
             numbers, differ between two calls, share memory with what they are made from, or draw from torch's global
-            generator; or weights and evidence that were changed.
+            generator; or weights and statistics that were changed.
     """
     rule = rule_of(score) if isinstance(score, Spec) else score
     _check_version(rule)
@@ -190,7 +190,7 @@ def _fits(rule: PatternRule, shape: MatrixShape) -> bool:
 
 
 def _observation(rule: ScoreRule, shape: MatrixShape, seed: int) -> Observation:
-    """Random weights, a third of them pruned, and no more evidence than the score asks for."""
+    """Random weights, a third of them pruned, and no more statistics than the score asks for."""
     generator = torch.Generator().manual_seed(seed)
     weight, gradient, squares = (torch.randn(shape, generator=generator) for _ in range(3))
     weight *= torch.rand(shape, generator=generator) > 1 / 3

@@ -44,7 +44,7 @@ class Pruner:
     """Keeps the masks of a run and changes them on schedule.
 
     Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change. What is
-    chosen depends on masks, weights, evidence and step alone: there is no other state.
+    chosen depends on masks, weights, their statistics and the step alone: there is no other state.
     """
 
     regime: SparseRegime
@@ -66,13 +66,13 @@ class Pruner:
         return Request(rule.needs | ({"gradient"} if grows else set()), rule.batches)
 
     @torch.no_grad()
-    def update(self, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
+    def update(self, step: int, weights: Mapping[str, Tensor], statistics: WeightStatistics) -> None:
         """Choose the masks after `step`.
 
         Args:
             step: optimiser steps done; one that is `due`.
             weights: (out, in) by name, zero where pruned; for straight-through all weights. They are not changed.
-            evidence: what `request(step)` asked for.
+            statistics: what `request(step)` asked for.
         """
         level = self.ramp.sparsity_after(step)
         if level == 0:
@@ -80,16 +80,16 @@ class Pruner:
                 mask.fill_(value=True)
             return
         for contest in self._contests(level):
-            self._hold(contest, step, weights, evidence)
+            self._hold(contest, step, weights, statistics)
 
-    def _hold(self, contest: RankGroup, step: int, weights: Mapping[str, Tensor], evidence: WeightStatistics) -> None:
+    def _hold(self, contest: RankGroup, step: int, weights: Mapping[str, Tensor], statistics: WeightStatistics) -> None:
         """Choose the masks of one contest."""
         names, pattern = contest.names, contest.pattern
         rule = self._rule(step)
-        seen = (observe(weights[name], evidence, (self.seed, step, name)) for name in names)
+        seen = (observe(weights[name], statistics, (self.seed, step, name)) for name in names)
         score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
         if step in self._moves:
-            growth = _join([self._growth(name, step, evidence, pattern) for name in names])
+            growth = _join([self._growth(name, step, statistics, pattern) for name in names])
             kept = self._move(contest, score, growth, step)
         else:
             kept = self._choose(contest, score)
@@ -133,11 +133,11 @@ class Pruner:
         for name in sorted(self.embeddings):
             yield RankGroup((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
 
-    def _growth(self, name: str, step: int, evidence: WeightStatistics, pattern: Pattern) -> Tensor:
+    def _growth(self, name: str, step: int, statistics: WeightStatistics, pattern: Pattern) -> Tensor:
         """What a unit that is grown is chosen by."""
         assert isinstance(self.regime, Dynamic)
         if self.regime.grow == "gradient":
-            return patterns.pool(pattern, evidence.gradient[name].abs())
+            return patterns.pool(pattern, statistics.gradient[name].abs())
         units = patterns.unit_mask(pattern, self.masks[name])
         return keyed_uniform("growth", self.seed, step, name, shape=tuple(units.shape), device=units.device)
 

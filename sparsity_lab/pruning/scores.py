@@ -155,10 +155,10 @@ def wanda(seen: Observation) -> Tensor:
     return seen.weight.abs().mul_(seen.inputs)
 
 
-def observe(weight: Tensor, evidence: WeightStatistics, key: tuple[int, int, str]) -> Observation:
+def observe(weight: Tensor, statistics: WeightStatistics, key: tuple[int, int, str]) -> Observation:
     """What there is to see of the tensor that the key names."""
     name = key[-1]
-    found: dict[str, Any] = {need: getattr(evidence, need).get(name) for need in ("gradient", "fisher", "inputs")}
+    found: dict[str, Any] = {need: getattr(statistics, need).get(name) for need in ("gradient", "fisher", "inputs")}
     return Observation(weight, **found, key=key)
 
 

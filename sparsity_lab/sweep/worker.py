@@ -38,7 +38,7 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
             shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
             return store.get(job.fingerprint)
         claim(place.layout, job.fingerprint, place.home)
-        sitting = RunContext(
+        context = RunContext(
             checkpoint,
             place.home / job.fingerprint / WEIGHTS if keep_weights else None,
             place.checkpoint_seconds,
@@ -48,7 +48,7 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
         made = train_or_stop(
             job.run,
             inputs,
-            sitting,
+            context,
             job.rule,
             lambda step, loss: connection.send(Progressed(job.fingerprint, step, loss)),
         )

@@ -19,7 +19,7 @@ ALIGNMENT = 16
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter's place in the arena."""
+    """One parameter's place in the flat vector."""
 
     name: str
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ class FlatParameters:
 
 
 def flatten_parameters(model: nn.Module, maskable: Mapping[str, nn.Parameter]) -> FlatParameters:
-    """Move a model's parameters, tied ones once, into an arena; the model goes on with views of it."""
+    """Move a model's parameters, tied ones once, into one vector; the model goes on with views of it."""
     everything = dict(model.named_parameters())
     first = {name: everything[name] for name in maskable}
     rest = {name: parameter for name, parameter in everything.items() if name not in maskable}

@@ -1,4 +1,4 @@
-"""One run in motion: model, arena, pruner, optimiser and stream, advanced step by step."""
+"""One run in motion: model, flat parameters, pruner, optimiser and stream, advanced step by step."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Loop:
         prunable = self.model.prunable()
         rule = run.pruning
         embeddings = self.model.embeddings() if rule and rule.allocation.embeddings == "balanced" else {}
-        self.arena = flatten_parameters(self.model, prunable | embeddings)
-        masks = self.arena.named_masks()
+        self.parameters = flatten_parameters(self.model, prunable | embeddings)
+        masks = self.parameters.named_masks()
         self.pruner = (
             make_pruner(rule, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings)) if rule else None
         )
-        self.optimizer = make_optimizer(run.optimizer, self.arena, moves_masked=isinstance(rule, StraightThrough))
-        self.method = make_method(rule, self.arena, self.optimizer)
+        self.optimizer = make_optimizer(run.optimizer, self.parameters, moves_masked=isinstance(rule, StraightThrough))
+        self.method = make_method(rule, self.parameters, self.optimizer)
         self.passes = Passes(
-            self.model, self.arena, batch_at, device, current_ranks(), bfloat16=run.precision == "bfloat16"
+            self.model, self.parameters, batch_at, device, current_ranks(), bfloat16=run.precision == "bfloat16"
         )
         self.step = 0
         self.first_loss = float("nan")
@@ -72,15 +72,16 @@ class Loop:
         request = self.pruner.request(self.step + 1)
         if request.needs != {"gradient"} or request.batches > 1:
             return None
-        return WeightStatistics(gradient=self.arena.named_prefix(self.arena.prefix(self.arena.gradients).clone()))
+        gradient = self.parameters.prefix(self.parameters.gradients).clone()
+        return WeightStatistics(gradient=self.parameters.named_prefix(gradient))
 
     def _choose_masks(self, observed: WeightStatistics | None = None) -> None:
         """Choose masks where that is due after `step` steps."""
         if self.pruner is None or not self.pruner.due(self.step):
             return
-        evidence = observed if observed is not None else observe(self.passes, self.pruner.request(self.step), self.step)
+        statistics = observed or observe(self.passes, self.pruner.request(self.step), self.step)
         with self.method.choosing_masks():
-            self.pruner.update(self.step, self.arena.named_prefix(self.arena.weights), evidence)
+            self.pruner.update(self.step, self.parameters.named_prefix(self.parameters.weights), statistics)
 
     def masks_changed_since(self, step: int) -> bool:
         """Whether masks were chosen after `step`, or before the first step where that is 0."""
@@ -89,7 +90,7 @@ class Loop:
 
     def zeros(self) -> dict[str, int]:
         """Weights that are exactly zero now, in each tensor that pruning may touch."""
-        weights = self.arena.named_prefix(self.arena.weights)
+        weights = self.parameters.named_prefix(self.parameters.weights)
         return {name: int((weight == 0).sum()) for name, weight in weights.items()}
 
     def tensor_counts(self) -> tuple[TensorCount, ...]:
@@ -97,7 +98,7 @@ class Loop:
         zeros = self.zeros()
         return tuple(
             TensorCount(name=slot.name, size=slot.size, zeros=zeros[slot.name])
-            for slot in self.arena.maskable
+            for slot in self.parameters.maskable
             if slot.name in self._prunable
         )
 
@@ -119,8 +120,8 @@ class Loop:
 
     def tensors(self) -> dict[str, Tensor]:
         """Live tensors by name: weights, masks, state of optimiser and method, running sums."""
-        weights = {f"weights/{name}": view for name, view in self.arena.named(self.arena.weights).items()}
-        masks = {f"masks/{name}": view for name, view in self.arena.named_masks().items()}
+        weights = {f"weights/{name}": view for name, view in self.parameters.named(self.parameters.weights).items()}
+        masks = {f"masks/{name}": view for name, view in self.parameters.named_masks().items()}
         state = {f"optimizer/{name}": tensor for name, tensor in self.optimizer.state().items()}
         method = {f"method/{name}": tensor for name, tensor in self.method.state().items()}
         return {**weights, **masks, **state, **method, "loss_sum": self._loss_sum}

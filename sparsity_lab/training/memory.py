@@ -1,7 +1,7 @@
 """What a run holds in memory while it trains, and what its weights take as files, in bytes. Imports no torch.
 
-Training holds flat float32 vectors (`training.arena`) in which every tensor begins at a multiple of 64 bytes; a
-sparse run holds its zeros like any number. Files hold what `checkpoints.encodings` and `training.checkpoint` write,
+Training holds flat float32 vectors (`training.flat_parameters`) in which every tensor begins at a multiple of 64 bytes;
+a sparse run holds its zeros like any number. Files hold what `checkpoints.encodings` and `training.checkpoint` write,
 names and headers apart.
 """
 
@@ -25,7 +25,7 @@ VALUE_BYTES = 4
 """of a float32"""
 MASK_BYTES = 1
 ALIGNMENT = 16
-"""weights; of the arena"""
+"""weights; of the flat vectors"""
 INTEGERS = ((2**15 - 1, 2), (2**31 - 1, 4), (2**63 - 1, 8))
 """largest index, and the bytes that it takes"""
 RANDOM_STATE = 5056

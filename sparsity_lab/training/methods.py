@@ -42,27 +42,27 @@ class TrainingMethod:
 class MaskedWeights(TrainingMethod):
     """Pruned weights are zero and stay so: their gradient is, and what the optimiser remembers of them does no harm."""
 
-    def __init__(self, arena: FlatParameters, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
-        self._arena, self._optimizer, self._state_of_pruned = arena, optimizer, state_of_pruned
+    def __init__(self, parameters: FlatParameters, optimizer: Stepper, state_of_pruned: StateOfPruned) -> None:
+        self._parameters, self._optimizer, self._state_of_pruned = parameters, optimizer, state_of_pruned
 
     def before_step(self) -> None:
         """Pruned weights get no gradient, and count in no norm of gradients."""
-        self._arena.mask_(self._arena.gradients)
+        self._parameters.mask_(self._parameters.gradients)
 
     def after_step(self) -> None:
         """Momentum that was kept moves pruned weights: undo it."""
         if self._state_of_pruned == "kept":
-            self._arena.mask_(self._arena.weights)
+            self._parameters.mask_(self._parameters.weights)
 
     @contextmanager
     def choosing_masks(self) -> Iterator[None]:
         """Afterwards pruned weights are zero, and the optimiser's state is what the regime asks for."""
         yield
-        self._arena.mask_(self._arena.weights)
+        self._parameters.mask_(self._parameters.weights)
         state = self._optimizer.state().values()
         match self._state_of_pruned:
             case "zeroed":
-                self._arena.mask_(*(tensor for tensor in state if tensor.ndim))
+                self._parameters.mask_(*(tensor for tensor in state if tensor.ndim))
             case "reset":
                 for tensor in state:
                     tensor.zero_()
@@ -75,18 +75,18 @@ class MaskedWeights(TrainingMethod):
 class StraightThroughWeights(TrainingMethod):
     """The model sees masked weights, the optimiser moves dense ones, with the gradient at the masked ones.
 
-    Dense weights are w = masked + remainder, exactly, for one of the two is always zero. Between steps the arena
-    holds the masked weights; a step puts the remainder back and takes it out again.
+    Dense weights are w = masked + remainder, exactly, for one of the two is always zero. Between steps the
+    parameters are the masked weights; a step puts the remainder back and takes it out again.
     """
 
-    def __init__(self, arena: FlatParameters, decay: float) -> None:
-        self._arena, self._decay = arena, decay
-        self._remainder = torch.zeros_like(arena.prefix(arena.weights))
+    def __init__(self, parameters: FlatParameters, decay: float) -> None:
+        self._parameters, self._decay = parameters, decay
+        self._remainder = torch.zeros_like(parameters.prefix(parameters.weights))
 
     def before_step(self) -> None:
         """Add SR-STE's decay of weights under the mask (Zhou et al. 2021, eq. 8), and make the weights dense."""
         if self._decay:
-            self._arena.prefix(self._arena.gradients).add_(self._remainder, alpha=self._decay)
+            self._parameters.prefix(self._parameters.gradients).add_(self._remainder, alpha=self._decay)
         self._join()
 
     def after_step(self) -> None:
@@ -101,27 +101,27 @@ class StraightThroughWeights(TrainingMethod):
         self._part()
 
     def state(self) -> dict[str, Tensor]:
-        """What masked weights lack of the dense ones, the arena's prefix long."""
+        """What masked weights lack of the dense ones, as long as the prefix."""
         return {"remainder": self._remainder}
 
     def _join(self) -> None:
-        self._arena.prefix(self._arena.weights).add_(self._remainder)
+        self._parameters.prefix(self._parameters.weights).add_(self._remainder)
 
     def _part(self) -> None:
         """Take out the remainder, w - w * mask, and leave w - remainder: each is w or w - w = 0."""
-        weights = self._arena.prefix(self._arena.weights)
-        torch.addcmul(weights, weights, self._arena.kept, value=-1, out=self._remainder)
+        weights = self._parameters.prefix(self._parameters.weights)
+        torch.addcmul(weights, weights, self._parameters.kept, value=-1, out=self._remainder)
         weights.sub_(self._remainder)
 
 
-def make_method(regime: SparseRegime | None, arena: FlatParameters, optimizer: Stepper) -> TrainingMethod:
+def make_method(regime: SparseRegime | None, parameters: FlatParameters, optimizer: Stepper) -> TrainingMethod:
     """The method of a regime at work on parameters; that of dense training without one."""
     match regime:
         case None:
             return TrainingMethod()
         case Masked() | Dynamic():
-            return MaskedWeights(arena, optimizer, regime.optimizer_state)
+            return MaskedWeights(parameters, optimizer, regime.optimizer_state)
         case StraightThrough():
-            return StraightThroughWeights(arena, regime.decay)
+            return StraightThroughWeights(parameters, regime.decay)
         case _:
             assert_never(regime)

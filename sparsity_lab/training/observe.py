@@ -17,11 +17,12 @@ from sparsity_lab.training.passes import Passes
 
 def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     """Answer a request by passes over `request.batches` batches from number `first` on; nothing asked, nothing done."""
-    needs, named = request.needs, passes.arena.named_prefix
+    needs, named = request.needs, passes.parameters.named_prefix
     if not needs:
         return WeightStatistics()
     moments = InputMoments()
-    with moments.watching(passes.model, [slot.name for slot in passes.arena.maskable] if "inputs" in needs else []):
+    watched = [slot.name for slot in passes.parameters.maskable] if "inputs" in needs else []
+    with moments.watching(passes.model, watched):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
     return WeightStatistics(
         gradient=named(mean) if "gradient" in needs else {},
@@ -31,8 +32,8 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
 
 
 def _gradient_moments(passes: Passes, numbers: range, *, backward: bool) -> tuple[Tensor, Tensor]:
-    """Mean and mean square of the batches' gradients, of the arena's prefix; zeros where only the forward pass runs."""
-    gradient = passes.arena.prefix(passes.arena.gradients)
+    """Mean and mean square of the batches' gradients, of the prefix; zeros where only the forward pass runs."""
+    gradient = passes.parameters.prefix(passes.parameters.gradients)
     mean, squares = torch.zeros_like(gradient), torch.zeros_like(gradient)
     for number in numbers:
         if backward:

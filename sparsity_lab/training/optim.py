@@ -21,19 +21,19 @@ class Stepper(Protocol):
     """An optimiser at work."""
 
     def step(self, rate: float) -> None:
-        """Update the arena's weights from its gradients."""
+        """Update the weights from their gradients."""
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that a resumed run needs, by name; written in place to load."""
 
 
-def make_optimizer(spec: Optimizer, arena: FlatParameters, *, moves_masked: bool = False) -> Stepper:
+def make_optimizer(spec: Optimizer, parameters: FlatParameters, *, moves_masked: bool = False) -> Stepper:
     """The optimiser of a spec, with fresh state; `moves_masked` where weights under the mask are trained too."""
     match spec:
         case AdamW():
-            return AdamWStepper(spec, arena)
+            return AdamWStepper(spec, parameters)
         case AdaFactor():
-            return AdaFactorStepper(spec, arena, () if moves_masked else arena.maskable)
+            return AdaFactorStepper(spec, parameters, () if moves_masked else parameters.maskable)
         case _:
             assert_never(spec)
 
@@ -41,13 +41,13 @@ def make_optimizer(spec: Optimizer, arena: FlatParameters, *, moves_masked: bool
 class AdamWStepper:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradient clipping by global norm."""
 
-    def __init__(self, spec: AdamW, arena: FlatParameters) -> None:
-        self.spec, self.arena = spec, arena
-        self.first = torch.zeros_like(arena.weights)
-        self.second = torch.zeros_like(arena.weights)
+    def __init__(self, spec: AdamW, parameters: FlatParameters) -> None:
+        self.spec, self.parameters = spec, parameters
+        self.first = torch.zeros_like(parameters.weights)
+        self.second = torch.zeros_like(parameters.weights)
         self.count = torch.zeros((), dtype=torch.int64)
-        self._scratch = torch.empty_like(arena.weights)
-        self._decay = _decay_mask(arena) if spec.weight_decay else None
+        self._scratch = torch.empty_like(parameters.weights)
+        self._decay = _decay_mask(parameters) if spec.weight_decay else None
 
     def state(self) -> dict[str, Tensor]:
         """First and second moment and the number of steps."""
@@ -56,7 +56,7 @@ class AdamWStepper:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One update; `rate` is the learning rate of this step."""
-        spec, gradient, scratch = self.spec, self.arena.gradients, self._scratch
+        spec, gradient, scratch = self.spec, self.parameters.gradients, self._scratch
         if spec.clip_norm:
             gradient.mul_(torch.clamp(spec.clip_norm / (gradient.norm() + 1e-12), max=1.0))
         self.count += 1
@@ -66,8 +66,8 @@ class AdamWStepper:
         torch.sqrt(self.second, out=scratch)
         scratch.mul_((1 - spec.beta2**t) ** -0.5).add_(spec.epsilon)
         if self._decay is not None:
-            self.arena.weights.addcmul_(self.arena.weights, self._decay, value=-rate * spec.weight_decay)
-        self.arena.weights.addcdiv_(self.first, scratch, value=-rate / (1 - spec.beta1**t))
+            self.parameters.weights.addcmul_(self.parameters.weights, self._decay, value=-rate * spec.weight_decay)
+        self.parameters.weights.addcdiv_(self.first, scratch, value=-rate / (1 - spec.beta1**t))
 
 
 class AdaFactorStepper:
@@ -78,16 +78,16 @@ class AdaFactorStepper:
     zeros would otherwise make a sparse tensor's steps smaller (Frantar 2024, appendix A).
     """
 
-    def __init__(self, spec: AdaFactor, arena: FlatParameters, sparse: tuple[Slot, ...]) -> None:
+    def __init__(self, spec: AdaFactor, parameters: FlatParameters, sparse: tuple[Slot, ...]) -> None:
         """`sparse`: the first slots, in which masked weights do not count."""
-        self.spec, self.arena = spec, arena
-        self.second = torch.zeros_like(arena.weights)
+        self.spec, self.parameters = spec, parameters
+        self.second = torch.zeros_like(parameters.weights)
         self.count = torch.zeros((), dtype=torch.int64)
-        self._update = torch.zeros_like(arena.weights)
-        self._updates = [slot.view(self._update) for slot in arena.slots]
-        self._weights = [slot.view(arena.weights) for slot in arena.slots]
-        self._masks = [slot.view(arena.mask) for slot in sparse]
-        self._sizes = torch.tensor([float(slot.size) for slot in arena.slots], device=arena.weights.device)
+        self._update = torch.zeros_like(parameters.weights)
+        self._updates = [slot.view(self._update) for slot in parameters.slots]
+        self._weights = [slot.view(parameters.weights) for slot in parameters.slots]
+        self._masks = [slot.view(parameters.mask) for slot in sparse]
+        self._sizes = torch.tensor([float(slot.size) for slot in parameters.slots], device=parameters.weights.device)
         self._kept_of: tuple[int, Tensor] = (-1, self._sizes)
 
     def state(self) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class AdaFactorStepper:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One update; `rate` is the relative learning rate of this step."""
-        spec, gradient, update = self.spec, self.arena.gradients, self._update
+        spec, gradient, update = self.spec, self.parameters.gradients, self._update
         self.count += 1
         decay = 1 - float(self.count) ** -spec.decay_exponent
         self.second.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
@@ -109,11 +109,11 @@ class AdaFactorStepper:
         weight_rms = torch.stack(torch._foreach_norm(self._weights)) / roots  # noqa: SLF001
         scale = weight_rms.clamp(min=spec.minimum_scale) / (update_rms / spec.clip_rms).clamp(min=1.0)
         torch._foreach_mul_(self._updates, list((scale * -rate).unbind()))
-        self.arena.weights.add_(update)
+        self.parameters.weights.add_(update)
 
     def _kept(self) -> Tensor:
         """Non-zero weights of each tensor, (slots,); counted again only when a mask was written to."""
-        version = self.arena.mask._version  # noqa: SLF001 - counts writes to a tensor
+        version = self.parameters.mask._version  # noqa: SLF001 - counts writes to a tensor
         if self._kept_of[0] != version:
             kept = self._sizes.clone()
             for index, mask in enumerate(self._masks):
@@ -122,9 +122,9 @@ class AdaFactorStepper:
         return self._kept_of[1]
 
 
-def _decay_mask(arena: FlatParameters) -> Tensor:
-    decay = torch.zeros_like(arena.weights)
-    for slot in arena.slots:
+def _decay_mask(parameters: FlatParameters) -> Tensor:
+    decay = torch.zeros_like(parameters.weights)
+    for slot in parameters.slots:
         if slot.decays:
             slot.view(decay).fill_(1)
     return decay

@@ -21,7 +21,7 @@ class Passes:
     """A model on numbered batches, each rank on its share of them."""
 
     model: Model
-    arena: FlatParameters
+    parameters: FlatParameters
     batch_at: BatchAt
     device: torch.device
     ranks: Ranks
@@ -36,8 +36,8 @@ class Passes:
         return loss if share == 1 else loss * share
 
     def backward(self, number: int) -> Tensor:
-        """Put the gradients of the mean loss of batch `number` into the arena; the loss itself, nats."""
-        gradients = self.arena.gradients.zero_()
+        """Put the gradients of the mean loss of batch `number` into the flat vector; the loss itself, nats."""
+        gradients = self.parameters.gradients.zero_()
         loss = self.forward(number)
         loss.backward()  # type: ignore[no-untyped-call]
         return self.ranks.add_up(gradients, loss.detach())

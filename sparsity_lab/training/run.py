@@ -48,7 +48,7 @@ class RunContext:
     """what the run of origin cost"""
 
 
-def train(run: RunSpec, inputs: Inputs, sitting: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
+def train(run: RunSpec, inputs: Inputs, context: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
     """Train a run to its end and say what came of it.
 
     Raises:
@@ -57,7 +57,7 @@ def train(run: RunSpec, inputs: Inputs, sitting: RunContext, on_progress: OnProg
         DataError: the data is damaged or too small for the evaluation.
         MachineError: the disk is full, or more processes train together than a batch has examples.
     """
-    made = train_or_stop(run, inputs, sitting, None, on_progress)
+    made = train_or_stop(run, inputs, context, None, on_progress)
     assert isinstance(made, RunRecord), "nothing gives up a run without a rule"
     return made
 
@@ -65,7 +65,7 @@ def train(run: RunSpec, inputs: Inputs, sitting: RunContext, on_progress: OnProg
 def train_or_stop(
     run: RunSpec,
     inputs: Inputs,
-    sitting: RunContext,
+    context: RunContext,
     rule: StopRule | None,
     on_progress: OnProgress = lambda *_: None,
 ) -> RunRecord | Stopped:
@@ -74,17 +74,17 @@ def train_or_stop(
     A run that is given up leaves its checkpoint: asked again without a rule, or with one that lets it pass, it goes on
     from there to the same bits. Where it is given up follows from its curve, however often it is interrupted.
     """
-    return _Training(run, inputs, sitting, rule, on_progress).finish()
+    return _Training(run, inputs, context, rule, on_progress).finish()
 
 
 class _Training:
-    """A sitting: restores, advances, evaluates, saves."""
+    """A run in one process: restores, advances, evaluates, saves."""
 
     def __init__(
-        self, run: RunSpec, inputs: Inputs, sitting: RunContext, rule: StopRule | None, on_progress: OnProgress
+        self, run: RunSpec, inputs: Inputs, context: RunContext, rule: StopRule | None, on_progress: OnProgress
     ) -> None:
-        self.run, self.inputs, self.sitting, self.rule, self.on_progress = run, inputs, sitting, rule, on_progress
-        self.device = sitting.device or best_device()
+        self.run, self.inputs, self.context, self.rule, self.on_progress = run, inputs, context, rule, on_progress
+        self.device = context.device or best_device()
         self.stream = inputs.stream(run)
         self.loop = Loop(run, self.stream.batch_at, self.device)
         self.ranks = current_ranks()
@@ -109,7 +109,7 @@ class _Training:
                 if not self.reason and (stopped := self._given_up()):
                     self._save()
                     return stopped
-            if not self.reason and time.monotonic() - self.saved > self.sitting.checkpoint_seconds:
+            if not self.reason and time.monotonic() - self.saved > self.context.checkpoint_seconds:
                 self._save()
         if self.reason:
             loss = loop.curve[-1].loss
@@ -123,8 +123,8 @@ class _Training:
     def _begin(self) -> None:
         self.loop.first_loss = self._loss(self.run.evaluation.curve_examples)
         if self.run.origin is not None:
-            assert self.sitting.start is not None, "a run with an origin is given its weights"
-            begin_with(self.loop.model, self.run.origin, self.sitting.start, self.data_hash)
+            assert self.context.start is not None, "a run with an origin is given its weights"
+            begin_with(self.loop.model, self.run.origin, self.context.start, self.data_hash)
 
     def _note_point(self) -> None:
         loop = self.loop
@@ -169,30 +169,30 @@ class _Training:
         if not self.ranks.writes:
             return
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
-        save_checkpoint(self.sitting.checkpoint, {**self.loop.tensors(), "rng": torch.get_rng_state()}, facts)
+        save_checkpoint(self.context.checkpoint, {**self.loop.tensors(), "rng": torch.get_rng_state()}, facts)
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
-        found = load_checkpoint(self.sitting.checkpoint, self.fingerprint)
+        found = load_checkpoint(self.context.checkpoint, self.fingerprint)
         self.ranks.wait()  # all have read it before one writes the next
         if found is None:
             return
         tensors, facts = found
         rng = torch.get_rng_state()
-        copy_into({**self.loop.tensors(), "rng": rng}, tensors, self.sitting.checkpoint)
+        copy_into({**self.loop.tensors(), "rng": rng}, tensors, self.context.checkpoint)
         torch.set_rng_state(rng)
         try:
             self.loop.restore_facts(facts)
             self.seconds_before = facts["seconds"]
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(self.sitting.checkpoint, error) from None
+            raise damaged(self.context.checkpoint, error) from None
         self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
 
     def _keep_weights(self) -> None:
-        if self.sitting.weights is None or self.reason or not self.ranks.writes:
+        if self.context.weights is None or self.reason or not self.ranks.writes:
             return
-        weights = self.loop.arena.named(self.loop.arena.weights)
-        save_tensors(self.sitting.weights, weights, {"fingerprint": self.fingerprint})
+        weights = self.loop.parameters.named(self.loop.parameters.weights)
+        save_tensors(self.context.weights, weights, {"fingerprint": self.fingerprint})
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model
@@ -227,7 +227,7 @@ class _Training:
                 flops_mask_updates=flops.mask_updates * share,
                 seconds=self._seconds(),
             ),
-            pretraining=self.sitting.pretraining,
+            pretraining=self.context.pretraining,
             memory=run_memory(run, None if self.reason else loop.zeros()),
             machine=this_machine(self.device, self.ranks.size),
         )

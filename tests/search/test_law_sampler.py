@@ -211,6 +211,7 @@ def test_what_waits_counts_as_expected() -> None:
     assert study.sampler.sample_relative(study, trial, SPACE) != wanted, "it would tell nothing more"
 
 
+@pytest.mark.filterwarnings("ignore:The value nan is not acceptable:UserWarning")
 def test_useless_trials_are_passed_over() -> None:
     study = optuna.create_study(sampler=make())
     for value, state in ((float("nan"), None), (-1.0, None), (None, TrialState.PRUNED), (None, TrialState.FAIL)):

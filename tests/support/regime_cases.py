@@ -81,7 +81,7 @@ def shapes(draw: st.DrawFn) -> Shapes:
 
 @dataclass
 class Training:
-    """A run without a model: weights move by chance, evidence is drawn."""
+    """A run without a model: weights move by chance, statistics are drawn."""
 
     regime: Any
     sparsity: float
@@ -109,7 +109,7 @@ class Training:
         generator = torch.Generator().manual_seed(crc32(f"{self.seed}/{step}/{name}/{kind}".encode()))
         return torch.randn(self.shapes[name], generator=generator)
 
-    def evidence(self, step: int) -> WeightStatistics:
+    def statistics(self, step: int) -> WeightStatistics:
         """What the pruner asks for at a step, and no more."""
         needs, names = self.pruner.request(step).needs, self.shapes
         return WeightStatistics(
@@ -120,7 +120,7 @@ class Training:
 
     def update(self, step: int) -> None:
         """What the loop does at a step that is due."""
-        self.pruner.update(step, self.weights, self.evidence(step))
+        self.pruner.update(step, self.weights, self.statistics(step))
         if not self.keeps_all:
             for name, weight in self.weights.items():
                 weight.mul_(self.masks[name])

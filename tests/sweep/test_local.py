@@ -40,7 +40,7 @@ def job(place: Workplace, run: RunSpec) -> Job:
 
 
 def numbers(place: Workplace, one: Job) -> dict[str, Any]:
-    """All of a record that must repeat, whoever trained the run and in however many sittings."""
+    """All of a record that must repeat, whoever trained the run and however often it was interrupted."""
     record = Store(place.home).find(one.fingerprint)
     assert record is not None
     return record.model_dump(mode="json", exclude={"cost": {"seconds"}})

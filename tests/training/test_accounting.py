@@ -175,8 +175,8 @@ class Operations(TorchFunctionMode):
 )
 def test_an_optimiser_costs_the_operations_of_its_step(make_run: MakeRun, make_loop: MakeLoop, spec: Optimizer) -> None:
     loop = make_loop(make_run("t5").model_copy(update={"optimizer": spec}))
-    parameters = sum(slot.size for slot in loop.arena.slots)
-    assert loop.arena.weights.numel() == parameters, "no padding at these sizes"
+    parameters = sum(slot.size for slot in loop.parameters.slots)
+    assert loop.parameters.weights.numel() == parameters, "no padding at these sizes"
     with Operations(parameters) as operations:
         loop.optimizer.step(0.01)
     assert operations.count == optimizer_flops(spec) * parameters

@@ -97,9 +97,9 @@ def test_a_full_disk_at_the_final_weights_is_told(
         raise checkpoint_module.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint_module, "save_file", refuse)
-    sitting = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=torch.device("cpu"))
+    context = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=torch.device("cpu"))
     with pytest.raises(MachineError, match="no space left"):
-        train(make_run("t5", steps=2, peak_learning_rate=1e-3), inputs_of("t5"), sitting)
+        train(make_run("t5", steps=2, peak_learning_rate=1e-3), inputs_of("t5"), context)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,20 +135,20 @@ def header(path: Path) -> dict[str, str]:
 def test_a_checkpoint_with_a_part_missing_is_told(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, change: Callable[..., None], message: str
 ) -> None:
-    run, sitting = make_run("t5", steps=3), RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
-    record = train(run, inputs_of("t5"), sitting)
+    run, context = make_run("t5", steps=3), RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
+    record = train(run, inputs_of("t5"), context)
     assert record.fingerprint == fingerprint(run, inputs_of("t5").manifest.content_hash)
-    damaged(sitting.checkpoint, change)
+    damaged(context.checkpoint, change)
     with pytest.raises(CheckpointError, match=message):
-        train(run, inputs_of("t5"), sitting)
+        train(run, inputs_of("t5"), context)
 
 
 def test_training_refuses_the_checkpoint_of_another_spec(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf
 ) -> None:
-    sitting = RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
-    train(make_run("t5", steps=3), inputs_of("t5"), sitting)
-    before = sitting.checkpoint.read_bytes()
+    context = RunContext(tmp_path / "c", None, -1, torch.device("cpu"))
+    train(make_run("t5", steps=3), inputs_of("t5"), context)
+    before = context.checkpoint.read_bytes()
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        train(make_run("t5", steps=3, seed=1), inputs_of("t5"), sitting)
-    assert sitting.checkpoint.read_bytes() == before
+        train(make_run("t5", steps=3, seed=1), inputs_of("t5"), context)
+    assert context.checkpoint.read_bytes() == before

@@ -33,7 +33,7 @@ def rule(best: float) -> StopRule:
 HARSH, MILD = rule(0.0), rule(1e9)
 
 
-def sitting_in(folder: Path, seconds: float = 1e9) -> RunContext:
+def context_in(folder: Path, seconds: float = 1e9) -> RunContext:
     return RunContext(folder / "checkpoint", folder / "weights", seconds, CPU)
 
 
@@ -71,7 +71,7 @@ def inputs(inputs_of: InputsOf) -> Inputs:
 def test_it_stops_at_the_first_evaluation_after_the_mask_has_settled(
     tmp_path: Path, run: RunSpec, inputs: Inputs
 ) -> None:
-    found = train_or_stop(run, inputs, sitting_in(tmp_path), HARSH)
+    found = train_or_stop(run, inputs, context_in(tmp_path), HARSH)
     assert isinstance(found, Stopped)
     assert (found.step, found.steps) == (14, 16)
     assert found.reason == f"loss {found.loss:.4g} at 88% of the schedule is above 0"
@@ -83,10 +83,10 @@ def test_it_stops_at_the_first_evaluation_after_the_mask_has_settled(
 def test_asked_again_it_goes_on_to_the_same_bits(
     tmp_path: Path, run: RunSpec, inputs: Inputs, again: StopRule | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(run, inputs, sitting_in(tmp_path / "whole"))
-    train_or_stop(run, inputs, sitting_in(tmp_path / "stopped"), HARSH)
+    whole = train(run, inputs, context_in(tmp_path / "whole"))
+    train_or_stop(run, inputs, context_in(tmp_path / "stopped"), HARSH)
     steps = counted(monkeypatch)
-    assert told(train_or_stop(run, inputs, sitting_in(tmp_path / "stopped"), again)) == told(whole)
+    assert told(train_or_stop(run, inputs, context_in(tmp_path / "stopped"), again)) == told(whole)
     assert steps == [14, 15], "it went on from its checkpoint"
     assert (tmp_path / "stopped" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
 
@@ -94,7 +94,7 @@ def test_asked_again_it_goes_on_to_the_same_bits(
 def test_killed_anywhere_it_is_given_up_in_the_same_place(
     tmp_path: Path, run: RunSpec, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = train_or_stop(run, inputs, sitting_in(tmp_path / "whole"), HARSH)
+    expected = train_or_stop(run, inputs, context_in(tmp_path / "whole"), HARSH)
     advance, due = Loop.advance, set(range(16))
 
     def killed(loop: Loop) -> None:
@@ -107,7 +107,7 @@ def test_killed_anywhere_it_is_given_up_in_the_same_place(
     found: RunRecord | Stopped | None = None
     while found is None:
         try:
-            found = train_or_stop(run, inputs, sitting_in(tmp_path / "broken", seconds=-1), HARSH)
+            found = train_or_stop(run, inputs, context_in(tmp_path / "broken", seconds=-1), HARSH)
         except KilledError:
             continue
     assert found == expected
@@ -118,7 +118,7 @@ def test_a_checkpoint_beyond_that_place_changes_nothing(
     tmp_path: Path, run: RunSpec, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Someone asked for the run without a rule and was killed at step 15; with the rule it ends where it would have."""
-    expected = train_or_stop(run, inputs, sitting_in(tmp_path / "whole"), HARSH)
+    expected = train_or_stop(run, inputs, context_in(tmp_path / "whole"), HARSH)
     advance = Loop.advance
 
     def killed(loop: Loop) -> None:
@@ -129,13 +129,13 @@ def test_a_checkpoint_beyond_that_place_changes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "advance", killed)
         with pytest.raises(KilledError):
-            train(run, inputs, sitting_in(tmp_path / "broken", seconds=-1))
+            train(run, inputs, context_in(tmp_path / "broken", seconds=-1))
     steps = counted(monkeypatch)
-    assert train_or_stop(run, inputs, sitting_in(tmp_path / "broken"), HARSH) == expected
+    assert train_or_stop(run, inputs, context_in(tmp_path / "broken"), HARSH) == expected
     assert steps == []
 
 
 def test_a_run_that_diverges_is_diverged_not_given_up(tmp_path: Path, make_run: MakeRun, inputs: Inputs) -> None:
-    found = train_or_stop(make_run("t5", 0.5, peak_learning_rate=1e30), inputs, sitting_in(tmp_path), HARSH)
+    found = train_or_stop(make_run("t5", 0.5, peak_learning_rate=1e30), inputs, context_in(tmp_path), HARSH)
     assert isinstance(found, RunRecord)
     assert found.status == "diverged"

@@ -38,7 +38,7 @@ def payload(path: Path) -> int:
 
 
 def vectors(owner: object, like: Tensor) -> Iterator[Tensor]:
-    """The tensors that an object holds which are as long as the arena."""
+    """The tensors that an object holds which are as long as the flat vector."""
     return (value for value in vars(owner).values() if isinstance(value, Tensor) and value.shape == like.shape)
 
 
@@ -58,13 +58,13 @@ def test_what_is_held_while_training(  # noqa: PLR0917
 ) -> None:
     run = make_run(family, 0.5, regime=regime(name)).model_copy(update={"optimizer": OPTIMIZERS.validate_python(spec)})
     loop, memory = make_loop(run), run_memory(run)
-    arena, state = loop.arena, loop.optimizer.state().values()
-    assert memory.weights == arena.weights.nbytes
-    assert memory.gradients == arena.gradients.nbytes
-    assert memory.masks == arena.mask.nbytes
+    parameters, state = loop.parameters, loop.optimizer.state().values()
+    assert memory.weights == parameters.weights.nbytes
+    assert memory.gradients == parameters.gradients.nbytes
+    assert memory.masks == parameters.mask.nbytes
     moments = [tensor for tensor in state if tensor.ndim]
     assert memory.optimizer == sum(tensor.nbytes for tensor in moments)
-    held = {id(tensor): tensor.nbytes for tensor in vectors(loop.optimizer, arena.weights)}
+    held = {id(tensor): tensor.nbytes for tensor in vectors(loop.optimizer, parameters.weights)}
     assert memory.optimizer + memory.scratch == sum(held.values())
     assert memory.remainder == sum(tensor.nbytes for tensor in loop.method.state().values())
     save_checkpoint(tmp_path / "now", {**loop.tensors(), "rng": torch.get_rng_state()}, {"step": 0})
@@ -76,7 +76,7 @@ def test_what_is_held_while_training(  # noqa: PLR0917
 def test_files_of_final_weights(make_run: MakeRun, make_loop: MakeLoop, tmp_path: Path, family: str, name: str) -> None:
     loop = finished(make_loop(make_run(family, 0.5, regime=regime(name), steps=12)))
     run, prunable = loop.run, set(prunable_shapes(loop.run.model))
-    weights = {name: view.clone() for name, view in loop.arena.named(loop.arena.weights).items()}
+    weights = {name: view.clone() for name, view in loop.parameters.named(loop.parameters.weights).items()}
     memory = run_memory(run, loop.zeros())
     claimed = {
         "dense": memory.file_dense,

@@ -54,7 +54,7 @@ def test_counts_are_exact_and_zeros_zero_after_every_step(
     while loop.step < run.steps:
         loop.advance()
         level = ramp.sparsity_after(loop.step)
-        weights, masks = loop.arena.named_prefix(loop.arena.weights), loop.arena.named_masks()
+        weights, masks = loop.parameters.named_prefix(loop.parameters.weights), loop.parameters.named_masks()
         assert all(bool((weights[tensor][~mask] == 0).all()) for tensor, mask in masks.items())
         zeros = {tensor: int((~masks[tensor]).sum()) for tensor in sizes}
         if name == "ac/dc":
@@ -77,8 +77,8 @@ def test_the_state_of_pruned_weights_is_what_the_regime_asks_for(
     while loop.step < run.steps:
         before = [state.clone() for state in moments(loop)]
         loop.advance()
-        pruned = ~loop.arena.mask
-        of_pruned = [loop.arena.prefix(state)[pruned] for state in moments(loop)]
+        pruned = ~loop.parameters.mask
+        of_pruned = [loop.parameters.prefix(state)[pruned] for state in moments(loop)]
         match REGIMES[name].get("optimizer_state", "zeroed"):
             case "zeroed":
                 assert all(bool((state == 0).all()) for state in of_pruned)
@@ -90,7 +90,9 @@ def test_the_state_of_pruned_weights_is_what_the_regime_asks_for(
                 kept_some |= any(bool((state != 0).any()) for state in of_pruned)
                 shrunk = zip(of_pruned, before, strict=True)
                 if loop.step not in ramp.changes:
-                    assert all(bool((now.abs() <= loop.arena.prefix(was)[pruned].abs()).all()) for now, was in shrunk)
+                    assert all(
+                        bool((now.abs() <= loop.parameters.prefix(was)[pruned].abs()).all()) for now, was in shrunk
+                    )
     assert kept_some == (REGIMES[name].get("optimizer_state") == "kept")
 
 
@@ -152,10 +154,10 @@ def test_straight_through_is_its_definition(
         plain.step(number, 1e-3)
         if (number + 1) % 2 == 0:
             plain.choose_masks(0.5)
-        weights = loop.arena.named(loop.arena.weights)
+        weights = loop.parameters.named(loop.parameters.weights)
         for name in weights:
             torch.testing.assert_close(weights[name], plain.masked(name), rtol=1e-4, atol=1e-6)
-        for name, mask in loop.arena.named_masks().items():
+        for name, mask in loop.parameters.named_masks().items():
             assert torch.equal(mask, plain.masks[name])
     assert any(not torch.equal(mask, plain.masks[name]) for name, mask in first_masks.items()), "some came back"
 
@@ -167,11 +169,11 @@ def test_adafactor_moves_every_weight_of_straight_through_by_statistics_over_all
     sparse = make_loop(run_of(make_run, "sr-ste", "adafactor", steps=4))
     dense = make_loop(make_run("t5", optimizer="adafactor", steps=4, peak_learning_rate=0.05))
     sparse.advance()
-    dense.arena.gradients.copy_(sparse.arena.gradients)
+    dense.parameters.gradients.copy_(sparse.parameters.gradients)
     dense.optimizer.step(0.05)
     remainder = sparse.method.state()["remainder"]
-    joined = sparse.arena.prefix(sparse.arena.weights) + remainder
-    torch.testing.assert_close(joined, sparse.arena.prefix(dense.arena.weights))
+    joined = sparse.parameters.prefix(sparse.parameters.weights) + remainder
+    torch.testing.assert_close(joined, sparse.parameters.prefix(dense.parameters.weights))
 
 
 @pytest.mark.parametrize("name", ["magnitude kept", "sr-ste", "rigl", "balanced"])
@@ -180,16 +182,16 @@ def test_every_method_without_sparsity_is_dense_training(make_run: MakeRun, make
     for loop in loops:
         for _ in range(5):
             loop.advance()
-    dense, sparse = (loop.arena.named(loop.arena.weights) for loop in loops)
+    dense, sparse = (loop.parameters.named(loop.parameters.weights) for loop in loops)
     assert all(torch.equal(weight, sparse[tensor]) for tensor, weight in dense.items())
 
 
 def test_masks_and_weights_take_no_more_memory_than_promised(make_run: MakeRun, make_loop: MakeLoop) -> None:
     loop = make_loop(run_of(make_run, "magnitude"))
-    assert loop.arena.mask.element_size() == 1
+    assert loop.parameters.mask.element_size() == 1
     assert loop.method.state() == {}
     through = make_loop(run_of(make_run, "straight-through"))
-    assert [tensor.numel() for tensor in through.method.state().values()] == [through.arena.mask.numel()]
+    assert [tensor.numel() for tensor in through.method.state().values()] == [through.parameters.mask.numel()]
 
 
 @pytest.mark.parametrize("family", ["t5", "decoder", "vit"])

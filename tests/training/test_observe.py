@@ -37,7 +37,7 @@ def gradients_at(loop: Loop, weights: dict[str, Tensor], batch: dict[str, Tensor
 
 
 def weights_now(loop: Loop) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in loop.arena.named(loop.arena.weights).items()}
+    return {name: weight.clone() for name, weight in loop.parameters.named(loop.parameters.weights).items()}
 
 
 @pytest.mark.parametrize("family", ["t5", "decoder", "vit"])
@@ -47,16 +47,16 @@ def test_gradients_and_their_squares_are_averaged_over_the_coming_batches(
     run = make_run(family, 0.5, regime=regime("static random"))
     loop, stream = make_loop(run), inputs_of(family).stream(run)
     loop.advance()
-    evidence = observe(loop.passes, Request(frozenset({"gradient", "fisher"}), 3), first=1)
+    statistics = observe(loop.passes, Request(frozenset({"gradient", "fisher"}), 3), first=1)
     single = [gradients_at(loop, weights_now(loop), stream.batch_at(number)) for number in (1, 2, 3)]
-    assert set(evidence.gradient) == set(evidence.fisher) == set(prunable_shapes(run.model))
-    assert evidence.inputs == {}
+    assert set(statistics.gradient) == set(statistics.fisher) == set(prunable_shapes(run.model))
+    assert statistics.inputs == {}
     for name in prunable_shapes(run.model):
         stacked = torch.stack([gradients[name] for gradients in single])
-        torch.testing.assert_close(evidence.gradient[name], stacked.mean(0), rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(evidence.fisher[name], stacked.square().mean(0), rtol=1e-4, atol=1e-9)
-        pruned = ~loop.arena.named_masks()[name]
-        assert bool((evidence.gradient[name][pruned] != 0).any()), "gradients of pruned weights are told too"
+        torch.testing.assert_close(statistics.gradient[name], stacked.mean(0), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(statistics.fisher[name], stacked.square().mean(0), rtol=1e-4, atol=1e-9)
+        pruned = ~loop.parameters.named_masks()[name]
+        assert bool((statistics.gradient[name][pruned] != 0).any()), "gradients of pruned weights are told too"
 
 
 @pytest.mark.parametrize("family", ["t5", "decoder", "vit"])
@@ -65,7 +65,7 @@ def test_inputs_are_the_root_mean_square_of_what_each_layer_reads(
 ) -> None:
     run = make_run(family)
     loop, stream = make_loop(run), inputs_of(family).stream(run)
-    evidence = observe(loop.passes, Request(frozenset({"inputs"}), 2), first=5)
+    statistics = observe(loop.passes, Request(frozenset({"inputs"}), 2), first=5)
     read: dict[str, list[Tensor]] = {name: [] for name in prunable_shapes(run.model)}
     model = build_model(run.model, run.seed)
     for name, seen in read.items():
@@ -73,10 +73,10 @@ def test_inputs_are_the_root_mean_square_of_what_each_layer_reads(
         layer.register_forward_hook(lambda _, x, __, seen=seen: seen.append(x[0].detach().double()))
     for number in (5, 6):
         model.loss(stream.batch_at(number))
-    assert set(evidence.inputs) == set(read)
+    assert set(statistics.inputs) == set(read)
     for name, (_, width) in prunable_shapes(run.model).items():
         rows = torch.cat([x.reshape(-1, width) for x in read[name]])
-        torch.testing.assert_close(evidence.inputs[name].double(), rows.square().mean(0).sqrt(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(statistics.inputs[name].double(), rows.square().mean(0).sqrt(), rtol=1e-4, atol=1e-6)
 
 
 def test_what_passes_when_nobody_watches_is_not_counted(make_run: MakeRun, make_loop: MakeLoop) -> None:
@@ -112,10 +112,10 @@ class Recorder:
     def request(self, step: int) -> Request:
         return self.pruner.request(step)
 
-    def update(self, step: int, weights: dict[str, Tensor], evidence: WeightStatistics) -> None:
-        self.told[step] = evidence
+    def update(self, step: int, weights: dict[str, Tensor], statistics: WeightStatistics) -> None:
+        self.told[step] = statistics
         self.weights[step] = {name: weight.clone() for name, weight in weights.items()}
-        self.pruner.update(step, weights, evidence)
+        self.pruner.update(step, weights, statistics)
 
 
 @pytest.mark.parametrize("method", ["masked", "straight-through"])
@@ -137,10 +137,10 @@ def test_a_gradient_in_passing_is_that_of_the_step_just_done_before_masks_clippi
         loop.advance()
     assert read == list(range(run.steps)), "no batch is read for the gradient alone"
     assert len(recorder.told) >= 6
-    for step, evidence in recorder.told.items():
+    for step, statistics in recorder.told.items():
         expected = gradients_at(loop, before[step], stream.batch_at(step - 1))
         for name, gradient in expected.items():
-            torch.testing.assert_close(evidence.gradient[name], gradient, rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(statistics.gradient[name], gradient, rtol=1e-4, atol=1e-7)
     last = max(recorder.weights)
     zeros = sum(int((weight == 0).sum()) for weight in recorder.weights[last].values())
     assert (zeros == 0) == (method == "straight-through"), "straight-through shows its dense weights"
@@ -157,6 +157,6 @@ def test_before_the_first_step_the_coming_batches_are_read(make_run: MakeRun, in
     loop.advance()
     expected = gradients_at(loop, start, stream.batch_at(0))
     assert all(torch.equal(recorder.told[0].gradient[name], gradient) for name, gradient in expected.items())
-    for name, mask in loop.arena.named_masks().items():
+    for name, mask in loop.parameters.named_masks().items():
         score = (start[name] * expected[name]).abs()
         assert score[mask].min() >= score[~mask].max(), "the most salient half is kept"

@@ -20,59 +20,59 @@ MakeLoop = Callable[[RunSpec], Loop]
 STEPS = 20
 
 
-def arena_of(run: RunSpec, density: float = 1.0) -> FlatParameters:
-    """An arena with some weights pruned."""
+def parameters_of(run: RunSpec, density: float = 1.0) -> FlatParameters:
+    """Flat parameters with some weights pruned."""
     model = build_model(run.model, 3)
-    arena = flatten_parameters(model, model.prunable())
+    parameters = flatten_parameters(model, model.prunable())
     generator = torch.Generator().manual_seed(5)
-    arena.mask.copy_(torch.rand(arena.mask.shape, generator=generator) < density)
-    arena.mask_(arena.weights)
-    return arena
+    parameters.mask.copy_(torch.rand(parameters.mask.shape, generator=generator) < density)
+    parameters.mask_(parameters.weights)
+    return parameters
 
 
-def gradients(arena: FlatParameters, step: int) -> dict[str, torch.Tensor]:
+def gradients(parameters: FlatParameters, step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 + step)
-    return {slot.name: torch.randn(slot.shape, generator=generator) * 10 ** (step % 5 - 3) for slot in arena.slots}
+    return {slot.name: torch.randn(slot.shape, generator=generator) * 10 ** (step % 5 - 3) for slot in parameters.slots}
 
 
 def rate(step: int) -> float:
     return 0.02 / (1 + step)
 
 
-def feed(arena: FlatParameters, step: int) -> None:
-    arena.gradients.zero_()
-    for name, gradient in gradients(arena, step).items():
-        arena.named(arena.gradients)[name].copy_(gradient)
-    arena.mask_(arena.gradients)
+def feed(parameters: FlatParameters, step: int) -> None:
+    parameters.gradients.zero_()
+    for name, gradient in gradients(parameters, step).items():
+        parameters.named(parameters.gradients)[name].copy_(gradient)
+    parameters.mask_(parameters.gradients)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 @pytest.mark.parametrize("betas", [(0.9, 0.98), (0.0, 0.5)])
 def test_adamw_is_torchs(make_run: MakeRun, decay: float, betas: tuple[float, float]) -> None:
-    arena = arena_of(make_run("vit"))
-    named = {name: view.clone().requires_grad_() for name, view in arena.named(arena.weights).items()}
-    decays = {slot.name for slot in arena.slots if slot.decays}
+    parameters = parameters_of(make_run("vit"))
+    named = {name: view.clone().requires_grad_() for name, view in parameters.named(parameters.weights).items()}
+    decays = {slot.name for slot in parameters.slots if slot.decays}
     groups: list[dict[str, Any]] = [
         {"params": [w for name, w in named.items() if name in decays], "weight_decay": decay},
         {"params": [w for name, w in named.items() if name not in decays], "weight_decay": 0.0},
     ]
     theirs = torch.optim.AdamW(groups, lr=1.0, betas=betas, eps=1e-8)
     spec = AdamW(kind="adamw", beta1=betas[0], beta2=betas[1], weight_decay=decay, clip_norm=0)
-    ours = make_optimizer(spec, arena)
+    ours = make_optimizer(spec, parameters)
     for step in range(STEPS):
-        feed(arena, step)
+        feed(parameters, step)
         ours.step(rate(step))
-        for name, gradient in gradients(arena, step).items():
+        for name, gradient in gradients(parameters, step).items():
             named[name].grad = gradient
         for group in theirs.param_groups:
             group["lr"] = rate(step)
         theirs.step()
-        for name, view in arena.named(arena.weights).items():
+        for name, view in parameters.named(parameters.weights).items():
             torch.testing.assert_close(view, named[name].detach(), rtol=1e-6, atol=1e-6)
 
 
 def test_gradients_are_clipped_by_their_norm_over_kept_weights(make_run: MakeRun) -> None:
-    one, two = arena_of(make_run("t5"), 0.5), arena_of(make_run("t5"), 0.5)
+    one, two = parameters_of(make_run("t5"), 0.5), parameters_of(make_run("t5"), 0.5)
     clipped = make_optimizer(AdamW(kind="adamw", beta1=0, beta2=0.5, epsilon=1.0, clip_norm=0.25), one)
     unclipped = make_optimizer(AdamW(kind="adamw", beta1=0, beta2=0.5, epsilon=1.0, clip_norm=0), two)
     feed(one, 4)
@@ -86,12 +86,12 @@ def test_gradients_are_clipped_by_their_norm_over_kept_weights(make_run: MakeRun
 
 
 def test_small_gradients_are_not_scaled_up(make_run: MakeRun) -> None:
-    arena = arena_of(make_run("t5"))
-    optimizer = make_optimizer(AdamW(kind="adamw", clip_norm=1e6), arena)
-    feed(arena, 1)
-    before = arena.gradients.clone()
+    parameters = parameters_of(make_run("t5"))
+    optimizer = make_optimizer(AdamW(kind="adamw", clip_norm=1e6), parameters)
+    feed(parameters, 1)
+    before = parameters.gradients.clone()
     optimizer.step(0.1)
-    assert torch.equal(arena.gradients, before)
+    assert torch.equal(parameters.gradients, before)
 
 
 class Reference:
@@ -122,38 +122,39 @@ class Reference:
 @pytest.mark.parametrize("density", [1.0, 0.4])
 @pytest.mark.parametrize("clip", [1.0, 0.3])
 def test_adafactor_is_its_definition(make_run: MakeRun, density: float, clip: float) -> None:
-    arena = arena_of(make_run("vit"), density)
-    kept = {slot.name: np.ones(slot.shape, np.bool_) for slot in arena.slots}
-    kept |= {name: mask.numpy().copy() for name, mask in arena.named_masks().items()}
+    parameters = parameters_of(make_run("vit"), density)
+    kept = {slot.name: np.ones(slot.shape, np.bool_) for slot in parameters.slots}
+    kept |= {name: mask.numpy().copy() for name, mask in parameters.named_masks().items()}
     assert density == 1 or not all(mask.all() for mask in kept.values())
     spec = AdaFactor(kind="adafactor", clip_rms=clip)
-    weights = {name: view.numpy().astype(np.float64) for name, view in arena.named(arena.weights).items()}
-    theirs, ours = Reference(spec, weights, kept), make_optimizer(spec, arena)
+    weights = {name: view.numpy().astype(np.float64) for name, view in parameters.named(parameters.weights).items()}
+    theirs, ours = Reference(spec, weights, kept), make_optimizer(spec, parameters)
     for step in range(STEPS):
-        feed(arena, step)
+        feed(parameters, step)
         theirs.step(
-            {name: view.numpy().astype(np.float64) for name, view in arena.named(arena.gradients).items()}, rate(step)
+            {name: view.numpy().astype(np.float64) for name, view in parameters.named(parameters.gradients).items()},
+            rate(step),
         )
         ours.step(rate(step))
-        for name, view in arena.named(arena.weights).items():
+        for name, view in parameters.named(parameters.weights).items():
             np.testing.assert_allclose(view.numpy(), theirs.weights[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_a_new_mask_changes_what_the_mean_squares_are_over(make_run: MakeRun) -> None:
     """The number of kept weights is remembered between masks: an optimiser that has seen steps must count again."""
     spec = AdaFactor(kind="adafactor")
-    seasoned, fresh = arena_of(make_run("t5")), arena_of(make_run("t5"))
+    seasoned, fresh = parameters_of(make_run("t5")), parameters_of(make_run("t5"))
     optimizer = make_optimizer(spec, seasoned)
     feed(seasoned, 0)
     optimizer.step(0.0)
-    for arena in (seasoned, fresh):
-        next(iter(arena.named_masks().values()))[:, ::2] = False
-        arena.mask_(arena.weights)
+    for parameters in (seasoned, fresh):
+        next(iter(parameters.named_masks().values()))[:, ::2] = False
+        parameters.mask_(parameters.weights)
     other = make_optimizer(spec, fresh)
     other.state()["second"].copy_(optimizer.state()["second"])
     other.state()["count"].copy_(optimizer.state()["count"])
-    for arena, stepper in ((seasoned, optimizer), (fresh, other)):
-        feed(arena, 1)
+    for parameters, stepper in ((seasoned, optimizer), (fresh, other)):
+        feed(parameters, 1)
         stepper.step(0.1)
     assert torch.equal(seasoned.weights, fresh.weights)
 
@@ -175,11 +176,11 @@ def test_zeros_stay_zero_through_a_whole_run(
     zeros = 0
     while loop.step < run.steps:
         loop.advance()
-        pruned = ~loop.arena.mask
+        pruned = ~loop.parameters.mask
         assert int(pruned.sum()) >= zeros
         zeros = int(pruned.sum())
-        for vector in (loop.arena.weights, *(tensor for tensor in loop.optimizer.state().values() if tensor.ndim)):
-            assert (loop.arena.prefix(vector)[pruned] == 0).all(), f"revived in step {loop.step}"
+        for vector in (loop.parameters.weights, *(tensor for tensor in loop.optimizer.state().values() if tensor.ndim)):
+            assert (loop.parameters.prefix(vector)[pruned] == 0).all(), f"revived in step {loop.step}"
         assert sum(loop.zeros().values()) == zeros
     assert loop.sparsity() == sparsity
-    assert int((loop.arena.weights == 0).sum()) < loop.arena.weights.numel() // 2
+    assert int((loop.parameters.weights == 0).sum()) < loop.parameters.weights.numel() // 2

@@ -56,11 +56,11 @@ def broken_off_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int]) -> None
     monkeypatch.setattr(Loop, "advance", breaking)
 
 
-def persevere(run: RunSpec, inputs: Inputs, sitting: RunContext) -> tuple[RunRecord, int]:
+def persevere(run: RunSpec, inputs: Inputs, context: RunContext) -> tuple[RunRecord, int]:
     """Train, taking the run up again each time it is broken off; the record and how often that was."""
     for breaks in count():
         try:
-            return train(run, inputs, sitting), breaks
+            return train(run, inputs, context), breaks
         except BrokenOffError:
             continue
     raise AssertionError
@@ -114,7 +114,7 @@ def test_every_method_resumes_to_the_bit_at_any_step(
     assert loop.facts() == whole.facts() | {"first_loss": loop.first_loss}
 
 
-def sitting_in(folder: Path, seconds: float) -> RunContext:
+def context_in(folder: Path, seconds: float) -> RunContext:
     return RunContext(folder / "checkpoint", folder / "weights", seconds, CPU)
 
 
@@ -145,12 +145,12 @@ def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
     cadence: str,
 ) -> None:
     run, inputs = make_prepared(*case)
-    whole = train(run, inputs, sitting_in(tmp_path / "whole", 1e9))
+    whole = train(run, inputs, context_in(tmp_path / "whole", 1e9))
     assert not (tmp_path / "whole" / "checkpoint").exists()
     if cadence == "every few steps":
         ticking(monkeypatch)
     broken_off_at(monkeypatch, range(run.steps))
-    broken, breaks = persevere(run, inputs, sitting_in(tmp_path / "broken", 0 if cadence == "every step" else 2.5))
+    broken, breaks = persevere(run, inputs, context_in(tmp_path / "broken", 0 if cadence == "every step" else 2.5))
     assert breaks == run.steps
     assert told(broken) == told(whole)
     assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
@@ -161,9 +161,9 @@ def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf, name: str
 ) -> None:
     run, inputs = make_run("t5", 0.5, regime=regime(name)), inputs_of("t5")
-    whole = train(run, inputs, sitting_in(tmp_path / "whole", 1e9))
+    whole = train(run, inputs, context_in(tmp_path / "whole", 1e9))
     broken_off_at(monkeypatch, range(run.steps))
-    broken, breaks = persevere(run, inputs, sitting_in(tmp_path / "broken", 0))
+    broken, breaks = persevere(run, inputs, context_in(tmp_path / "broken", 0))
     assert breaks == run.steps
     assert told(broken) == told(whole)
     assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
@@ -172,28 +172,28 @@ def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(
 def test_a_run_broken_off_after_its_last_step_is_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf
 ) -> None:
-    run, sitting = make_run("t5", 0.5), sitting_in(tmp_path, -1)
-    first = train(run, inputs_of("t5"), sitting)
+    run, context = make_run("t5", 0.5), context_in(tmp_path, -1)
+    first = train(run, inputs_of("t5"), context)
     broken_off_at(monkeypatch, range(run.steps + 1))
-    assert told(train(run, inputs_of("t5"), sitting)) == told(first)
+    assert told(train(run, inputs_of("t5"), context)) == told(first)
 
 
 @pytest.mark.parametrize("rate", [30.0, 1e30])
 def test_a_diverged_run_diverges_again_in_the_same_place(
     tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, rate: float
 ) -> None:
-    run, sitting = make_run("vit", peak_learning_rate=rate), sitting_in(tmp_path, -1)
-    first = train(run, inputs_of("vit"), sitting)
+    run, context = make_run("vit", peak_learning_rate=rate), context_in(tmp_path, -1)
+    first = train(run, inputs_of("vit"), context)
     assert first.status == "diverged"
-    assert told(train(run, inputs_of("vit"), sitting)) == told(first)
+    assert told(train(run, inputs_of("vit"), context)) == told(first)
 
 
-def test_seconds_add_up_over_sittings(
+def test_seconds_add_up_over_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf
 ) -> None:
     ticking(monkeypatch)
     run = make_run("vit")
-    whole = train(run, inputs_of("vit"), sitting_in(tmp_path / "whole", 0))
+    whole = train(run, inputs_of("vit"), context_in(tmp_path / "whole", 0))
     broken_off_at(monkeypatch, [12])
-    broken, _ = persevere(run, inputs_of("vit"), sitting_in(tmp_path / "broken", 0))
+    broken, _ = persevere(run, inputs_of("vit"), context_in(tmp_path / "broken", 0))
     assert 0.9 * whole.cost.seconds < broken.cost.seconds < 1.1 * whole.cost.seconds

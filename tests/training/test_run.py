@@ -31,8 +31,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def trained(tmp_path: Path, inputs_of: InputsOf) -> Callable[[RunSpec], RunRecord]:
     """Train a run; its weights are in `tmp_path`."""
-    sitting = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=CPU)
-    return lambda run: train(run, inputs_of(run.model.family), sitting)
+    context = RunContext(tmp_path / "checkpoint", tmp_path / "weights", device=CPU)
+    return lambda run: train(run, inputs_of(run.model.family), context)
 
 
 Trained = Callable[[RunSpec], RunRecord]

@@ -41,7 +41,7 @@ def dense(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf) -> tuple[RunSp
 Trained = tuple[RunSpec, RunRecord, Path]
 
 
-def sitting(folder: Path, start: Path, **changes: Any) -> RunContext:
+def context(folder: Path, start: Path, **changes: Any) -> RunContext:
     return RunContext(folder / "checkpoint", folder / "weights", **{"device": CPU, "start": start, **changes})
 
 
@@ -56,7 +56,7 @@ def test_a_run_begins_with_the_final_weights_of_another(
     first, record, weights = dense
     run = pruned_from(make_run, RunOrigin(run=first), sparsity=0, seed=7, steps=5, peak_learning_rate=TINY)
     cost = RunCost(flops_dense=1.0, flops_sparse=2.0, flops_mask_updates=3.0, seconds=4.0)
-    again = train(run, inputs_of("t5"), sitting(tmp_path, weights, pretraining=cost))
+    again = train(run, inputs_of("t5"), context(tmp_path, weights, pretraining=cost))
     assert again.loss == record.loss, "the same weights on the same examples"
     assert (again.origin, again.pretraining) == (record.fingerprint, cost)
     assert again.cost.flops_dense < record.cost.flops_dense, "pretraining is charged apart"
@@ -70,7 +70,7 @@ def test_the_first_loss_is_that_of_fresh_weights(
 ) -> None:
     first, record, weights = dense
     run = pruned_from(make_run, RunOrigin(run=first), seed=first.seed)
-    found = train(run, inputs_of("t5"), sitting(tmp_path, weights))
+    found = train(run, inputs_of("t5"), context(tmp_path, weights))
     assert found.first_loss == record.first_loss
     assert found.finished
 
@@ -80,8 +80,8 @@ def test_a_resumed_run_needs_its_first_weights_no_more(
 ) -> None:
     first, _, weights = dense
     run = pruned_from(make_run, RunOrigin(run=first))
-    whole = train(run, inputs_of("t5"), sitting(tmp_path, weights, checkpoint_seconds=-1))
-    again = train(run, inputs_of("t5"), sitting(tmp_path, tmp_path / "gone"))
+    whole = train(run, inputs_of("t5"), context(tmp_path, weights, checkpoint_seconds=-1))
+    again = train(run, inputs_of("t5"), context(tmp_path, tmp_path / "gone"))
     assert again.losses() == whole.losses()
 
 
@@ -91,7 +91,7 @@ def test_a_run_begins_with_a_file(tmp_path: Path, make_run: MakeRun, inputs_of: 
     save_file(half, tmp_path / "half.safetensors")
     origin = FileOrigin(format="safetensors", sha256=content_sha256(tmp_path / "half.safetensors", "safetensors"))
     run = pruned_from(make_run, origin, sparsity=0, steps=1, peak_learning_rate=TINY)
-    found = train(run, inputs_of("t5"), sitting(tmp_path, tmp_path / "half.safetensors"))
+    found = train(run, inputs_of("t5"), context(tmp_path, tmp_path / "half.safetensors"))
     assert found.loss == pytest.approx(record.loss, rel=1e-3)
     assert found.origin is None
     now = load_file(tmp_path / "weights")
@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_are_told(
     save_file(changed(load_file(dense[2]), change), path)
     run = pruned_from(make_run, FileOrigin(format="safetensors", sha256=content_sha256(path, "safetensors")))
     with pytest.raises(CheckpointError, match=f"{path}: {message}"):
-        train(run, inputs_of("t5"), sitting(tmp_path, path))
+        train(run, inputs_of("t5"), context(tmp_path, path))
 
 
 def test_weights_other_than_the_origins_are_told(
@@ -131,24 +131,24 @@ def test_weights_other_than_the_origins_are_told(
     first, _, weights = dense
     by_hash = pruned_from(make_run, FileOrigin(format="safetensors", sha256="0" * 64))
     with pytest.raises(CheckpointError, match=r"sha256: holds other weights than the run begins with .*expected 0000"):
-        train(by_hash, inputs_of("t5"), sitting(tmp_path, weights))
+        train(by_hash, inputs_of("t5"), context(tmp_path, weights))
     by_run = pruned_from(make_run, RunOrigin(run=first.model_copy(update={"seed": 5})))
     with pytest.raises(CheckpointError, match="fingerprint: holds other weights than the run begins with"):
-        train(by_run, inputs_of("t5"), sitting(tmp_path, weights))
+        train(by_run, inputs_of("t5"), context(tmp_path, weights))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "huggingface"])
 def test_weights_that_are_not_there_are_told(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, kind: Any) -> None:
     run = pruned_from(make_run, FileOrigin(format=kind, sha256="0" * 64))
     with pytest.raises(CheckpointError, match="none"):
-        train(run, inputs_of("t5"), sitting(tmp_path, tmp_path / "none"))
+        train(run, inputs_of("t5"), context(tmp_path, tmp_path / "none"))
 
 
 def test_a_damaged_file_is_told(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained) -> None:
     first, _, weights = dense
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=f"{weights}: is damaged"):
-        train(pruned_from(make_run, RunOrigin(run=first)), inputs_of("t5"), sitting(tmp_path, weights))
+        train(pruned_from(make_run, RunOrigin(run=first)), inputs_of("t5"), context(tmp_path, weights))
 
 
 def test_a_run_begins_with_a_hugging_face_folder(
@@ -162,4 +162,4 @@ def test_a_run_begins_with_a_hugging_face_folder(
     save_file(tensors, folder / "model.safetensors")
     origin = FileOrigin(format="huggingface", sha256=content_sha256(folder, "huggingface"))
     run = pruned_from(make_run, origin, sparsity=0, steps=1, peak_learning_rate=TINY)
-    assert train(run, inputs_of("t5"), sitting(tmp_path, folder)).loss == record.loss
+    assert train(run, inputs_of("t5"), context(tmp_path, folder)).loss == record.loss
