@@ -8,7 +8,7 @@ from typing import Any
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import count, duration, storage
 from sparsity_lab.specs.models import Dims, T5Dims
-from sparsity_lab.stages.plan import Plan, PlannedRow
+from sparsity_lab.stages.plan import PlannedRow, StudyPlan
 
 HEAD = (
     "regime",
@@ -29,7 +29,7 @@ HEAD = (
 )
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: StudyPlan) -> str:
     """A table, one line for runs that differ only in their seed, and the sums."""
     groups: dict[tuple[str, ...], list[PlannedRow]] = {}
     for row in plan.rows:
@@ -70,7 +70,7 @@ def _memory(rows: Sequence[PlannedRow]) -> str:
     return f"{held}\n          the sparsest largest file is {storage(sparsest.file_dense)} dense, {files}"
 
 
-def _pretraining(plan: Plan) -> Iterator[str]:
+def _pretraining(plan: StudyPlan) -> Iterator[str]:
     """What runs start from is paid once and shared, so it is not part of their own sums."""
     if plan.pretraining:
         flops = count(sum(row.flops.dense for row in plan.pretraining))
@@ -79,7 +79,7 @@ def _pretraining(plan: Plan) -> Iterator[str]:
         yield f"before    {runs}: {flops} FLOPs and {seconds} of one worker on top"
 
 
-def _embeddings(plan: Plan) -> Iterator[str]:
+def _embeddings(plan: StudyPlan) -> Iterator[str]:
     zeros = [row.embedding_zeros for row in plan.rows if row.embedding_zeros]
     if zeros:
         few, many = (f"{count:,}" for count in (min(zeros), max(zeros)))
@@ -87,12 +87,12 @@ def _embeddings(plan: Plan) -> Iterator[str]:
         yield f"          embeddings lose {each} weights in {len(zeros)} runs, which count in neither S nor N"
 
 
-def _to_train(plan: Plan) -> str:
+def _to_train(plan: StudyPlan) -> str:
     before = len(plan.missing_pretraining)
     return f"{len(plan.missing)} runs" + (f" and {before} before them" if before else "")
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: StudyPlan) -> dict[str, Any]:
     """The plan as plain values: every run with its complete spec."""
     return {
         "study": plan.study,

@@ -22,7 +22,15 @@ from sparsity_lab.hardware.products import ProductCase, time_product
 from sparsity_lab.hardware.profile import read_profile, write_profile
 from sparsity_lab.hardware.training_steps import time_training
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
-from sparsity_lab.stages.measure_plan import LLM, Family, MeasureRequest, Pass, Plan, plan_of_shapes, plan_of_study
+from sparsity_lab.stages.measure_plan import (
+    LLM,
+    Family,
+    MeasurePlan,
+    MeasureRequest,
+    Pass,
+    plan_of_shapes,
+    plan_of_study,
+)
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.training.determinism import Device, best_device, deterministic, one_thread, this_machine
 from sparsity_lab.training.inputs import Inputs, to_device
@@ -78,7 +86,7 @@ def measure_study(
     space.manifest()
     plan = plan_of_study(space, wish, device)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
-    job = _Job(plan, wish.seconds, device, inputs, clock)
+    job = _MeasureJob(plan, wish.seconds, device, inputs, clock)
     return _measured(job, space.layout, space.name, out=out, again=again, console=console)
 
 
@@ -93,15 +101,15 @@ def measure_shapes(
 ) -> Measurement:
     """Measure products alone, of a list of shapes; as `measure_study`, written to `hardware/SHAPES.json`."""
     wish, device = wish or MeasureRequest(), best_device()
-    job = _Job(plan_of_shapes(root, wish, device), wish.seconds, device, clock=clock)
+    job = _MeasureJob(plan_of_shapes(root, wish, device), wish.seconds, device, clock=clock)
     return _measured(job, Layout(root), wish.shapes or LLM, out=out, again=again, console=console)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _MeasureJob:
     """A plan with everything that carrying it out takes."""
 
-    plan: Plan
+    plan: MeasurePlan
     seconds: float
     device: Device
     inputs: Inputs | None = None
@@ -158,7 +166,7 @@ class _Job:
 
 
 def _measured(
-    job: _Job, layout: Layout, name: str, *, out: Path | None, again: bool, console: Console | None
+    job: _MeasureJob, layout: Layout, name: str, *, out: Path | None, again: bool, console: Console | None
 ) -> Measurement:
     console = console or Console(stderr=True)
     path = out or layout.hardware(name)

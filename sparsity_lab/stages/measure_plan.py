@@ -76,7 +76,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurePlan:
     """Everything that is measured, in order."""
 
     families: tuple[Family, ...]
@@ -91,7 +91,7 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> Plan:
+def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> MeasurePlan:
     """A study's own models: at most three sizes, the sparsities of the laws' regime, on the largest amount of data.
 
     Forward passes are of the largest N, with the architecture that is trained for the nearest sparsity; products of
@@ -112,14 +112,14 @@ def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> Pla
         for S in ((0.5,) if name == "2:4" else levels)
     )
     if wish.shapes is not None:
-        return Plan(families, passes, _products_of(space.layout.root, wish, device))
+        return MeasurePlan(families, passes, _products_of(space.layout.root, wish, device))
     rows = [batch * data_per_example(runs[0].objective) for batch in batches]
-    return Plan(families, passes, _asks(wish, _shapes(runs[-1:]), rows, device))
+    return MeasurePlan(families, passes, _asks(wish, _shapes(runs[-1:]), rows, device))
 
 
-def plan_of_shapes(root: Path, wish: MeasureRequest, device: Device) -> Plan:
+def plan_of_shapes(root: Path, wish: MeasureRequest, device: Device) -> MeasurePlan:
     """Products alone; errors as `plan_of_study`."""
-    return Plan((), (), _products_of(root, wish, device))
+    return MeasurePlan((), (), _products_of(root, wish, device))
 
 
 def _products_of(root: Path, wish: MeasureRequest, device: Device) -> tuple[ProductCase, ...]:

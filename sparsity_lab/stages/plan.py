@@ -46,7 +46,7 @@ class PlannedRow:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What a study will do."""
 
     study: str
@@ -81,7 +81,7 @@ class Plan:
         return sum(makespan(wave, self.workers) for wave in waves.values())
 
 
-def plan_study(space: Workspace, workers: int | None = None) -> Plan:
+def plan_study(space: Workspace, workers: int | None = None) -> StudyPlan:
     """Lay out a study's grid without training anything; needs no data.
 
     Raises:
@@ -99,7 +99,7 @@ def plan_study(space: Workspace, workers: int | None = None) -> Plan:
     )
     search = space.study.spec.search
     largest = sorted((checkpoint_bytes(run.run) for run in (*planned, *first)), reverse=True)[:count]
-    return Plan(
+    return StudyPlan(
         study=space.name,
         data_unit=space.study.spec.grid.data_unit,
         rows=rows,
