@@ -26,13 +26,13 @@ from projects import (
     one_error,
     prepared,
     program,
+    quick,
     records,
     shared,
     trained,
     under_way,
     until,
     until_gone,
-    without_workers,
     workers_of,
 )
 from ruamel.yaml import YAML
@@ -40,9 +40,9 @@ from ruamel.yaml import YAML
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli.main import app
 
-__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained", "without_workers"]
+__all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]
 
-pytestmark = pytest.mark.usefixtures("without_workers")
+pytestmark = pytest.mark.usefixtures("quick")
 
 ROOT = Path(__file__).parents[1]
 ABOUT_A_STUDY = (*STEPS, "run", "plan", "runs list", "runs verify")

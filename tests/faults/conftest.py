@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from projects import bare, documents, finished, prepared, shared, trained, without_workers
+from projects import bare, documents, finished, prepared, quick, shared, trained
 
-__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained", "without_workers"]
+__all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]
 
 
 @pytest.fixture(autouse=True)
-def _without_workers(without_workers: None) -> None:
+def _quick(quick: None) -> None:
     """Commands that a test starts as processes have workers all the same."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from projects import cli, contents, edit, new_project, one_error, results
+from projects import cli, contents, edit, new_project, one_error, results, train_here
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
@@ -143,7 +143,7 @@ def test_checkpoints(disk: Disk, tmp_path: Path, text_data: Path, make_run: Call
     run = make_run("t5", sparsity=0.5, steps=60)
     job = job_of(fingerprint(run, read_manifest(text_data).content_hash), run)
     quiet = Workplace(Layout(tmp_path), text_data, tmp_path / "runs")
-    run_jobs([job], quiet, 1)
+    train_here([job], quiet)
     small = Workplace(Layout(disk.root), text_data, tmp_path / "other", checkpoint_seconds=0.0)
 
     def fill_in_the_middle(event: Event) -> None:

@@ -23,6 +23,8 @@ from rich.console import Console
 from sparsity_lab.artifacts.paths import RECORD
 from sparsity_lab.cli.main import main
 from sparsity_lab.errors import SparsityLabError
+from sparsity_lab.laws.fitting.fit import Fit
+from sparsity_lab.laws.uncertainty.profile import Profile, profile
 from sparsity_lab.stages.fit import fit_study
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
@@ -136,11 +138,23 @@ class Here:
             raise SparsityLabError(event.message) if event.user_error else RuntimeError(event.message)
 
 
-def train_here(jobs: Iterable[Job], place: Workplace, workers: int, on_event: Callable[[Event], None]) -> None:
+def train_here(
+    jobs: Iterable[Job], place: Workplace, workers: int = 1, on_event: Callable[[Event], None] = lambda _: None
+) -> None:
     """`run_jobs` with this process as its only worker."""
     del workers
     with deterministic(place.threads):
         serve(Here(jobs, on_event), place)
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes longest of a tiny study: workers, which train no quicker than they start, and profiles."""
+
+    def first_profile(fit: Fit, *, confidence: float) -> tuple[Profile, ...]:
+        return profile(fit, fit.form.names[:1], confidence=confidence)
+
+    patch.setattr(RUN_JOBS, train_here)
+    patch.setattr("sparsity_lab.stages.fit_runs.profile", first_profile)
 
 
 def space_of(root: Path, study: str = "tiny") -> Workspace:
@@ -308,16 +322,16 @@ def finished(shared: Path, documents: Path) -> Path:
 
     def make(root: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RUN_JOBS, train_here)
+            hurry(patch)
             run_all(new_project(root, documents))
 
     return once(shared / "finished", make)
 
 
 @pytest.fixture
-def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains in this process: a worker takes longer to start than a tiny run to train."""
-    monkeypatch.setattr(RUN_JOBS, train_here)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages of this process hurry."""
+    hurry(monkeypatch)
 
 
 @pytest.fixture

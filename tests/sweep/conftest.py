@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from projects import bare, documents, finished, prepared, shared, trained
+from projects import bare, documents, finished, prepared, quick, shared, trained
 
-__all__ = ["bare", "documents", "finished", "prepared", "shared", "trained"]
+__all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]

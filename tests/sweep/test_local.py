@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import alive, workers_of
+from projects import alive, train_here, workers_of
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
@@ -91,7 +91,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_with_the_same_bits(
 ) -> None:
     one = job(place, make_run("t5", sparsity=0.5, steps=60))
     other = Workplace(Layout(tmp_path / "quiet"), place.data, tmp_path / "quiet" / "runs")
-    run_jobs([one], other, 1)
+    train_here([one], other)
     processes: list[int] = []
     told: dict[int, list[int]] = {}
 
@@ -159,7 +159,7 @@ def test_a_run_that_lies_in_another_store_is_copied_not_trained(
     place: Workplace, tmp_path: Path, make_run: MakeRun
 ) -> None:
     one = job(place, make_run("t5", steps=5))
-    run_jobs([one], place, 1)
+    train_here([one], place)
     events: list[Event] = []
     other = Workplace(place.layout, place.data, tmp_path / "runs" / "other")
     run_jobs([one], other, 1, events.append)

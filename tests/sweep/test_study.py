@@ -28,6 +28,7 @@ def no_training(*_: object) -> None:
     raise AssertionError("something was trained")
 
 
+@pytest.mark.usefixtures("quick")
 def test_records_come_in_the_order_asked_for_and_are_not_trained_again(
     tmp_path: Path, text_data: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

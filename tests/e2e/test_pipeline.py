@@ -1,0 +1,144 @@
+"""The whole road through DVC on a tiny study, in a copy of the checkout: run, repeat, share, compare, vary.
+
+Its grid and search are trained already, by the code that DVC's stages call; `make smoke` takes a study from nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from checkouts import checkout, commit, dvc, run
+from projects import GRID_RUNS, contents, edit, once, results
+
+from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.studies import StudySpec
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("prepare", "measure", "train", "search", "fit", "report")
+RESULTS = ("data", "runs", "search", "laws", "reports", "metrics")
+
+
+@pytest.fixture(scope="session")
+def piped(shared: Path, finished: Path) -> Path:
+    """The tiny study, taken through the pipeline and committed; for reading only."""
+
+    def make(root: Path) -> None:
+        shutil.copytree(finished, root)
+        checkout(root, "tiny")
+        pipeline = root / "dvc.yaml"
+        pipeline.write_text(pipeline.read_text(encoding="utf-8").replace("--seconds 30", "--seconds 2"))
+        said = dvc(root, "repro")
+        for stage in STAGES:
+            assert f"Running stage '{stage}@tiny'" in said
+        assert trained_now(said) == [0]
+        commit(root, "results")
+
+    return once(shared / "piped", make)
+
+
+@pytest.fixture
+def copy(piped: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return shutil.copytree(piped, tmp_path / "checkout", symlinks=True)
+
+
+def trained_now(said: str) -> list[int]:
+    return [int(count) for count in re.findall(r"(\d+) trained now", said)]
+
+
+def test_everything_is_there_and_git_holds_what_is_small(piped: Path) -> None:
+    for name in ("reports/tiny/index.html", "laws/tiny/frantar.json", "laws/tiny/runs.parquet", "search/tiny.json"):
+        assert (piped / name).stat().st_size > 0
+    tracked = run(piped, "git", "ls-files").stdout.splitlines()
+    assert "dvc.lock" in tracked
+    assert {f"metrics/tiny/{step}.json" for step in ("train", "search", "fit")} <= set(tracked)
+    assert not [
+        name for name in tracked if name.startswith(("data/", "runs/", "search/", "laws/", "reports/", ".spars"))
+    ]
+    assert run(piped, "git", "status", "--porcelain").stdout == ""
+
+
+def test_a_second_repro_does_nothing(copy: Path) -> None:
+    before = contents(copy, *RESULTS)
+    said = dvc(copy, "repro")
+    assert "Data and pipelines are up to date." in said
+    assert "Running stage" not in said
+    assert contents(copy, *RESULTS) == before
+    assert "up to date" in dvc(copy, "status")
+
+
+def test_what_one_pushes_another_pulls_and_trains_nothing(copy: Path, tmp_path: Path) -> None:
+    dvc(copy, "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
+    commit(copy, "remote")
+    dvc(copy, "push")
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", str(copy), str(clone))
+    assert not (clone / "runs").exists()
+    dvc(clone, "pull")
+    assert contents(clone, *RESULTS) == contents(copy, *RESULTS)
+    said = dvc(clone, "repro")
+    assert "Running stage" not in said
+    edit(clone, "studies/tiny", law__bootstrap=5)
+    assert trained_now(dvc(clone, "repro", "train@tiny")) == [0], (
+        "what was pulled is known, though nothing was ever trained here"
+    )
+
+
+def test_editing_a_regime_retrains_the_sparse_runs_alone(copy: Path) -> None:
+    edit(copy, "regimes/gradual", schedule__end=0.5)
+    edit(copy, "studies/tiny", grid__data=[1024])
+    said = dvc(copy, "repro", "train@tiny")
+    assert trained_now(said) == [3], "three sizes at one sparsity"
+    assert "prepare@tiny' didn't change" in said
+    assert "metrics/tiny/train.json" in dvc(copy, "metrics", "diff")
+    run(copy, "git", "checkout", "--", "specs")
+    assert trained_now(dvc(copy, "repro", "train@tiny")) == [0], "undone: the local store has them all"
+    assert run(copy, "git", "status", "--porcelain").stdout == ""
+
+
+def test_metrics_are_shown_and_compared(copy: Path) -> None:
+    shown = json.loads(dvc(copy, "metrics", "show", "--json"))
+    files = shown[""]["data"]
+    assert files["metrics/tiny/train.json"]["data"]["runs"] == GRID_RUNS
+    assert 0 < files["metrics/tiny/fit.json"]["data"]["frantar"]["r2"] <= 1
+    edit(copy, "studies/tiny", law__forms=["frantar"])
+    dvc(copy, "repro", "fit@tiny")
+    assert not (copy / "laws/tiny/chinchilla.json").exists()
+    difference = json.loads(dvc(copy, "metrics", "diff", "--json"))
+    assert set(difference) == {"metrics/tiny/fit.json"}
+    assert difference["metrics/tiny/fit.json"]["chinchilla.r2"]["new"] is None
+
+
+def test_an_experiment_sets_a_field_of_the_study(copy: Path) -> None:
+    said = dvc(copy, "exp", "run", "--set-param", "specs/studies/tiny.yaml:law.bootstrap=5", "fit@tiny")
+    assert "Ran experiment" in said
+    assert trained_now(said) == [0]
+    study = load_spec(copy / "specs/studies/tiny.yaml", "study")
+    assert isinstance(study, StudySpec)
+    assert study.law.bootstrap == 5
+    assert dvc(copy, "exp", "list", "--name-only").strip()
+    assert json.loads((copy / "laws/tiny/frantar.json").read_bytes())["bootstrap"]["replicates"] == 5
+
+
+def test_plots_are_shown_offline(copy: Path) -> None:
+    said = dvc(copy, "plots", "show")
+    page = Path(said.strip().splitlines()[-1].removeprefix("file://"))
+    images = re.findall(r'<img[^>]* src="([^"]+)"', page.read_text(encoding="utf-8"))
+    assert images
+    assert all((page.parent / image).is_file() or image.startswith("data:image/") for image in images)
+
+
+def test_a_study_that_is_added_leaves_the_others_alone(copy: Path) -> None:
+    study = copy / "specs/studies/tiny.yaml"
+    shutil.copy(study, study.with_name("twin.yaml"))
+    with (copy / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write("  twin: specs/studies/twin.yaml\n")
+    said = dvc(copy, "repro", "train")
+    assert "Stage 'train@tiny' didn't change" in said
+    assert trained_now(said) == [0], "the twin adopts every run"
+    assert results(copy, "runs/tiny") == results(copy, "runs/twin")
