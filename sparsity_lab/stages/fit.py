@@ -19,7 +19,7 @@ from sparsity_lab.laws.documents.law import Diagnostics, LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
 from sparsity_lab.laws.rows.inputs import Exclusion, Input, read_runs, select_runs
-from sparsity_lab.laws.rows.tables import Table, are_tables
+from sparsity_lab.laws.rows.tables import InputTable, are_tables
 from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.results.table import SCHEMA, row_of, write_table
@@ -141,7 +141,7 @@ def study_input(space: Workspace, where: str | None = None) -> Input:
         "other-regime": len(finished) - len(wanted),
     }
     columns = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
-    table = Table(
+    table = InputTable(
         space.layout.runs(space.name),
         {name: [row[name] for row in columns] for name in (*SCHEMA.names, "regime")},
         tuple(record.fingerprint for record in wanted),

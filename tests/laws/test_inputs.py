@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.inputs import read_runs
-from sparsity_lab.laws.rows.tables import Table, read_table
+from sparsity_lab.laws.rows.tables import InputTable, read_table
 
 ROWS = [
     {"run": "a", "params_m": 1.5, "steps": 100, "val/loss": 3.2, "regime": "dense", "zeros": 0.0},
@@ -167,7 +167,9 @@ def test_damaged_files(tmp_path, name, content, words):
         read_table(tmp_path / name)
 
 
-TABLE = Table(Path("t.csv"), {"x": [1.0, 2.0, None], "y": [4.0, 5.0, 6.0], "name": ["a", "b", None]}, ("1", "2", "3"))
+TABLE = InputTable(
+    Path("t.csv"), {"x": [1.0, 2.0, None], "y": [4.0, 5.0, 6.0], "name": ["a", "b", None]}, ("1", "2", "3")
+)
 
 
 @pytest.mark.parametrize(

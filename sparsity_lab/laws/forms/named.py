@@ -29,7 +29,7 @@ from sparsity_lab.laws.forms.features import (
     levels_of,
 )
 from sparsity_lab.laws.forms.form import Form
-from sparsity_lab.laws.forms.terms import Parameter, ParameterValue, Power, Term, exponent
+from sparsity_lab.laws.forms.terms import OneOrMany, Parameter, Power, Term, exponent
 from sparsity_lab.laws.rows.runs import Runs
 
 PAPER_PROGRESS = 0.625
@@ -40,23 +40,23 @@ PAPER_LEVELS = (0.0, 0.5, 0.75, 0.875)
 class FrantarParams(NamedTuple):
     """Parameters of `frantar`; arrays stand for many laws at once."""
 
-    a_S: ParameterValue  # noqa: N815
-    b_S: ParameterValue  # noqa: N815
-    c_S: ParameterValue  # noqa: N815
-    b_N: ParameterValue  # noqa: N815
-    a_D: ParameterValue  # noqa: N815
-    b_D: ParameterValue  # noqa: N815
-    c: ParameterValue
+    a_S: OneOrMany  # noqa: N815
+    b_S: OneOrMany  # noqa: N815
+    c_S: OneOrMany  # noqa: N815
+    b_N: OneOrMany  # noqa: N815
+    a_D: OneOrMany  # noqa: N815
+    b_D: OneOrMany  # noqa: N815
+    c: OneOrMany
 
 
 class ChinchillaParams(NamedTuple):
     """Parameters of `chinchilla` and `average_params`; arrays stand for many laws at once."""
 
-    A: ParameterValue
-    alpha: ParameterValue
-    B: ParameterValue
-    beta: ParameterValue
-    E: ParameterValue
+    A: OneOrMany
+    alpha: OneOrMany
+    B: OneOrMany
+    beta: OneOrMany
+    E: OneOrMany
 
 
 _SIZE = Parameter("A", "nats · weights^alpha", "size term of a dense model with one weight")

@@ -11,7 +11,7 @@ import numpy as np
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
-ParameterValue = float | FloatArray
+OneOrMany = float | FloatArray
 """a parameter, or one for each of many laws"""
 LARGEST_EXPONENT = 10.0
 

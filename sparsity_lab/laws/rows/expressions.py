@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.rows.tables import Table
+from sparsity_lab.laws.rows.tables import InputTable
 
 LONGEST = 2000
 ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = MappingProxyType(
@@ -41,7 +41,7 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
 )
 
 
-def numbers(text: str, table: Table, field: str) -> NDArray[np.float64]:
+def numbers(text: str, table: InputTable, field: str) -> NDArray[np.float64]:
     """(rows,) of numbers: the column that `text` names, or what it says of the columns.
 
     Args:
@@ -60,7 +60,7 @@ def numbers(text: str, table: Table, field: str) -> NDArray[np.float64]:
     return np.broadcast_to(found, len(table))
 
 
-def condition(text: str, table: Table, field: str) -> NDArray[np.bool_]:
+def condition(text: str, table: InputTable, field: str) -> NDArray[np.bool_]:
     """(rows,) of truth values.
 
     Raises:
@@ -75,7 +75,7 @@ def condition(text: str, table: Table, field: str) -> NDArray[np.bool_]:
 @dataclass(frozen=True, eq=False)
 class _Reader:
     text: str
-    table: Table
+    table: InputTable
     field: str
 
     def read(self) -> NDArray[Any]:

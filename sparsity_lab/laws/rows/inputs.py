@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
-from sparsity_lab.laws.rows.tables import Cell, Table, common_names, read_table
+from sparsity_lab.laws.rows.tables import Cell, InputTable, common_names, read_table
 from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.specs.choices import DataUnit
 
@@ -77,7 +77,7 @@ def read_runs(
 
 
 def select_runs(
-    tables: Sequence[Table],
+    tables: Sequence[InputTable],
     *,
     columns: Mapping[str, str] = PLAIN,
     where: str | None = None,
@@ -114,7 +114,7 @@ def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
     return tuple(message(f"excluded-{reason}", rows=rows) for reason, rows in excluded.items())
 
 
-def _named(table: Table, columns: Mapping[str, str]) -> Table:
+def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
     """The table with the four quantities beside its own columns."""
     named: dict[str, Sequence[Cell]] = dict(table.columns)
     for name in COLUMNS:
@@ -122,10 +122,10 @@ def _named(table: Table, columns: Mapping[str, str]) -> Table:
             known, hint = ", ".join(table.columns) or "none", f"--columns {name}=..."
             raise RecordError(f"lacks the column {name}", where=table.path, found=known, expected=f"{name}, or {hint}")
         named[name] = numbers(columns.get(name, name), table, f"columns.{name}").tolist()
-    return Table(table.path, named, table.places)
+    return InputTable(table.path, named, table.places)
 
 
-def _first_of_equals(parts: Sequence[Table]) -> NDArray[np.bool_]:
+def _first_of_equals(parts: Sequence[InputTable]) -> NDArray[np.bool_]:
     """(rows,) false for a row that equals an earlier one in every column that all tables have."""
     names = common_names(parts)
     seen: set[tuple[Cell, ...]] = set()

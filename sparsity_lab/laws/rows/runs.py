@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.rows.tables import Table, read_table
+from sparsity_lab.laws.rows.tables import InputTable, read_table
 from sparsity_lab.specs.choices import DataUnit
 
 FloatArray = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Runs:
         return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
 
 
-def _complete(table: Table, name: str) -> FloatArray:
+def _complete(table: InputTable, name: str) -> FloatArray:
     column = table.numbers(name)
     if np.isnan(column).any():
         raise RecordError("is missing", where=table.places[int(np.isnan(column).argmax())], field=name)

@@ -24,7 +24,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class InputTable:
     """Columns of equal length, and where each row stands.
 
     Attributes:
@@ -74,7 +74,7 @@ def are_tables(names: Iterable[Path | str]) -> bool:
     return all(Path(name).suffix.lower() in KINDS for name in names)
 
 
-def read_table(path: Path | str) -> Table:
+def read_table(path: Path | str) -> InputTable:
     """Read a table; the name's ending says what it is, and anything unknown is read as CSV.
 
     Raises:
@@ -90,7 +90,7 @@ def read_table(path: Path | str) -> Table:
         raise RecordError(f"cannot be read: {error}", where=path) from None
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> Table:
+def _read_csv(path: Path, delimiter: str = ",") -> InputTable:
     places, rows = [], []
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -105,14 +105,14 @@ def _read_csv(path: Path, delimiter: str = ",") -> Table:
                 rows.append([_cell(text) for text in row] + [None] * (len(names) - len(row)))
         except csv.Error as error:
             raise RecordError(f"cannot be read as CSV: {error}", where=f"{path}:{reader.line_num}") from None
-    return Table(path, {name: [row[i] for row in rows] for i, name in enumerate(names)}, tuple(places))
+    return InputTable(path, {name: [row[i] for row in rows] for i, name in enumerate(names)}, tuple(places))
 
 
-def _read_tsv(path: Path) -> Table:
+def _read_tsv(path: Path) -> InputTable:
     return _read_csv(path, "\t")
 
 
-def _read_json(path: Path) -> Table:
+def _read_json(path: Path) -> InputTable:
     """A list of objects, one a row, or one object of lists, one a column."""
     tree = _parse(path.read_text(encoding="utf-8"), str(path))
     if isinstance(tree, dict) and tree and all(isinstance(column, list) for column in tree.values()):
@@ -126,13 +126,13 @@ def _read_json(path: Path) -> Table:
     return _of_objects(path, tree, [f"{path}: row {number}" for number in range(1, len(tree) + 1)])
 
 
-def _read_json_lines(path: Path) -> Table:
+def _read_json_lines(path: Path) -> InputTable:
     lines = [(f"{path}:{n}", line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
     rows = [(place, _parse(line, place)) for place, line in lines if line.strip()]
     return _of_objects(path, [row for _, row in rows], [place for place, _ in rows])
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> InputTable:
     try:
         # pyarrow takes longer to load than all else, and only Parquet needs it
         import pyarrow.parquet as pq  # noqa: PLC0415
@@ -145,10 +145,10 @@ def _read_parquet(path: Path) -> Table:
         raise RecordError(f"cannot be read as Parquet: {error}", where=path) from None
     rows = max((len(column) for column in columns.values()), default=0)
     places = tuple(f"{path}: row {number}" for number in range(1, rows + 1))
-    return Table(path, {name: [_cell(value) for value in column] for name, column in columns.items()}, places)
+    return InputTable(path, {name: [_cell(value) for value in column] for name, column in columns.items()}, places)
 
 
-_READERS: Mapping[str, Callable[[Path], Table]] = MappingProxyType(
+_READERS: Mapping[str, Callable[[Path], InputTable]] = MappingProxyType(
     {
         ".tsv": _read_tsv,
         ".json": _read_json,
@@ -168,14 +168,14 @@ def _parse(text: str, where: str) -> Any:
         raise RecordError(f"cannot be read as JSON: {error}", where=where) from None
 
 
-def _of_objects(path: Path, rows: Sequence[Any], places: Sequence[str]) -> Table:
+def _of_objects(path: Path, rows: Sequence[Any], places: Sequence[str]) -> InputTable:
     """Rows that are mappings; a name that a row lacks is missing there."""
     for place, row in zip(places, rows, strict=True):
         if not isinstance(row, dict):
             raise RecordError("is no row", where=place, found=row, expected="an object of names and values")
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [_cell(row.get(name)) for row in rows] for name in names}
-    return Table(path, columns, tuple(places))
+    return InputTable(path, columns, tuple(places))
 
 
 def _distinct(names: Sequence[str], path: Path) -> Sequence[str]:
@@ -204,7 +204,7 @@ def _of_text(text: str) -> Cell:
         return text
 
 
-def common_names(tables: Iterable[Table]) -> tuple[str, ...]:
+def common_names(tables: Iterable[InputTable]) -> tuple[str, ...]:
     """Names of the columns that every table has, in the first one's order."""
     first, *others = tables
     return tuple(name for name in first.columns if all(name in other.columns for other in others))
