@@ -57,7 +57,7 @@ def measure(
 
     if out is not None and out.suffix != ".json":
         raise typer.BadParameter(f"a profile is written as .json, found {out}")
-    wish = MeasureRequest(
+    request = MeasureRequest(
         shapes=shapes,
         formats=None if formats is None else tuple(_known(formats, SPARSE)),
         dtypes=None if dtypes is None else tuple(_known(dtypes, get_args(ProductType))),
@@ -66,9 +66,9 @@ def measure(
         seconds=seconds,
     )
     if study is None:
-        measured = measure_shapes(root, wish, again=again, out=out)
+        measured = measure_shapes(root, request, again=again, out=out)
     else:
-        measured = measure_study(open_study(study, root), wish, again=again, out=out)
+        measured = measure_study(open_study(study, root), request, again=again, out=out)
     if not measured.kept:
         draw_profile(measured.profile, measured.path)
     if as_json:

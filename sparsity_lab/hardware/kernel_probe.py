@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Work = Callable[[], Tensor]
 PRODUCTS = frozenset({"mm", "addmm", "linear", "_scaled_mm", "_semi_structured_linear", "_cslt_sparse_mm"})
 
 
-def kernel_run(work: Work, dense: Work) -> tuple[str, bool]:
+def kernel_run(work: Callable[[], Tensor], dense: Callable[[], Tensor]) -> tuple[str, bool]:
     """What multiplied, and whether it was a sparse kernel.
 
     On a CPU it is one where a product was given its weight in a compressed layout and nothing was made dense before:
@@ -61,7 +60,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _device_kernels(work: Work) -> dict[str, float]:
+def _device_kernels(work: Callable[[], Tensor]) -> dict[str, float]:
     """Time of each kernel of the accelerator, by name."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         work()

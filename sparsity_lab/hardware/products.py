@@ -58,7 +58,7 @@ class ProductCase:
         return f"{self.format}{zeros}, {self.rows} x {self.inputs} x {self.outputs} {self.dtype}"
 
 
-def asks(
+def product_cases(
     shapes: Iterable[MatrixShape],
     rows: Iterable[int],
     dtypes: Iterable[ProductType],
@@ -89,7 +89,7 @@ def _levels(name: ProductFormat, dtype: ProductType, levels: tuple[float, ...]) 
 
 
 @torch.no_grad()
-def time_product(ask: ProductCase, device: torch.device, seconds: float, clock: Clock = time.perf_counter) -> Product:
+def time_product(case: ProductCase, device: torch.device, seconds: float, clock: Clock = time.perf_counter) -> Product:
     """Time a product beside the dense product of the same matrices; a float8 one beside the bfloat16 one.
 
     A dense product is timed beside itself: its speed-up is 1 but for the noise of the machine.
@@ -98,39 +98,39 @@ def time_product(ask: ProductCase, device: torch.device, seconds: float, clock: 
         UnsupportedError: the machine or this torch has no such product.
         TooSlowError: it does not fit into the time.
     """
-    shape = (ask.outputs, ask.inputs)
-    check_fits(2 * ask.rows * ask.inputs * ask.outputs, seconds, device)  # of the dense product alone
-    x_RI = _normal((ask.rows, ask.inputs)).to(device)
-    weight_OI = (_normal(shape) * draw_mask(shape, ask.sparsity, ask.format)).to(device)
-    wide: ProductType = "bfloat16" if ask.dtype == "float8" else ask.dtype
+    shape = (case.outputs, case.inputs)
+    check_fits(2 * case.rows * case.inputs * case.outputs, seconds, device)  # of the dense product alone
+    x_RI = _normal((case.rows, case.inputs)).to(device)
+    weight_OI = (_normal(shape) * draw_mask(shape, case.sparsity, case.format)).to(device)
+    wide: ProductType = "bfloat16" if case.dtype == "float8" else case.dtype
     try:
-        x_RI, weight_OI = as_type(x_RI, ask.dtype), as_type(weight_OI, ask.dtype)
+        x_RI, weight_OI = as_type(x_RI, case.dtype), as_type(weight_OI, case.dtype)
         x_wide_RI, weight_wide_OI = x_RI.to(TYPES[wide]), weight_OI.to(TYPES[wide])
-        multiply = laid_out(weight_OI, ask.format, ask.kernel)
+        multiply = laid_out(weight_OI, case.format, case.kernel)
         found_RO, expected_RO = multiply(x_RI), functional.linear(x_wide_RI, weight_wide_OI)
         kernel, sparse_one = kernel_run(lambda: multiply(x_RI), lambda: functional.linear(x_wide_RI, weight_wide_OI))
     except (RuntimeError, NotImplementedError) as error:  # torch names what it lacks with either
         raise UnsupportedError(said(error)) from None
-    if ask.format == "bsr":
+    if case.format == "bsr":
         kernel += " in blocks of " + str(block_of(shape))
-    right = _agree(found_RO, expected_RO, TOLERANCE[ask.dtype])
+    right = _agree(found_RO, expected_RO, TOLERANCE[case.dtype])
     paired = time_beside(
         lambda: functional.linear(x_wide_RI, weight_wide_OI), lambda: multiply(x_RI), seconds, device, clock
     )
     speedup, low, high = paired.speedup()
     return Product(
-        rows=ask.rows,
-        inputs=ask.inputs,
-        outputs=ask.outputs,
-        dtype=ask.dtype,
-        format=ask.format,
+        rows=case.rows,
+        inputs=case.inputs,
+        outputs=case.outputs,
+        dtype=case.dtype,
+        format=case.format,
         kernel=kernel,
-        sparsity=ask.sparsity,
+        sparsity=case.sparsity,
         seconds=float(np.median(paired.timed)),
         speedup=speedup,
         low=low,
         high=high,
-        verified=right and (ask.format == "dense" or sparse_one),
+        verified=right and (case.format == "dense" or sparse_one),
     )
 
 

@@ -60,7 +60,7 @@ class Task:
 
 def measure_study(
     space: Workspace,
-    wish: MeasureRequest | None = None,
+    request: MeasureRequest | None = None,
     *,
     again: bool = False,
     out: Path | None = None,
@@ -71,7 +71,7 @@ def measure_study(
 
     Args:
         space: the study, its data prepared.
-        wish: what to measure, and in which time.
+        request: what to measure, and in which time.
         again: measure even so.
         out: where the profile goes; `hardware/STUDY.json` when None.
         console: for the progress.
@@ -82,17 +82,17 @@ def measure_study(
         SpecError: a size is out of reach, or shapes are asked of an unknown study.
         MachineError: the disk is full.
     """
-    wish, device = wish or MeasureRequest(), best_device()
+    request, device = request or MeasureRequest(), best_device()
     space.manifest()
-    plan = plan_of_study(space, wish, device)
+    plan = plan_of_study(space, request, device)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
-    job = _MeasureJob(plan, wish.seconds, device, inputs, clock)
+    job = _MeasureJob(plan, request.seconds, device, inputs, clock)
     return _measured(job, space.layout, space.name, out=out, again=again, console=console)
 
 
 def measure_shapes(
     root: Path,
-    wish: MeasureRequest | None = None,
+    request: MeasureRequest | None = None,
     *,
     again: bool = False,
     out: Path | None = None,
@@ -100,9 +100,9 @@ def measure_shapes(
     clock: Clock = time.perf_counter,
 ) -> Measurement:
     """Measure products alone, of a list of shapes; as `measure_study`, written to `hardware/SHAPES.json`."""
-    wish, device = wish or MeasureRequest(), best_device()
-    job = _MeasureJob(plan_of_shapes(root, wish, device), wish.seconds, device, clock=clock)
-    return _measured(job, Layout(root), wish.shapes or LLM, out=out, again=again, console=console)
+    request, device = request or MeasureRequest(), best_device()
+    job = _MeasureJob(plan_of_shapes(root, request, device), request.seconds, device, clock=clock)
+    return _measured(job, Layout(root), request.shapes or LLM, out=out, again=again, console=console)
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class _MeasureJob:
             )
         for one in plan.passes:
             yield Task(str(one), PASSES / len(plan.passes), self._pass(one))
-        for ask in plan.products:
+        for case in plan.products:
             share = PRODUCTS / len(plan.products)
-            yield Task(str(ask), share, self._product(ask))
+            yield Task(str(case), share, self._product(case))
 
-    def _product(self, ask: ProductCase) -> Callable[[float], Sequence[Timed]]:
-        return lambda seconds: [time_product(ask, self.device, seconds, self.clock)]
+    def _product(self, case: ProductCase) -> Callable[[float], Sequence[Timed]]:
+        return lambda seconds: [time_product(case, self.device, seconds, self.clock)]
 
     def _training(self, family: Family) -> Callable[[float], Sequence[Timed]]:
         inputs = self.inputs
@@ -229,7 +229,7 @@ def carry_out(
     return timed, skipped
 
 
-def _kept(path: Path, machine: MeasuredOn, request: str) -> HardwareProfile | None:
+def _kept(path: Path, machine: MeasuredOn, digest: str) -> HardwareProfile | None:
     """The profile at a path, if it is of this machine and answers the request."""
     if not path.is_file():
         return None
@@ -237,7 +237,7 @@ def _kept(path: Path, machine: MeasuredOn, request: str) -> HardwareProfile | No
         found = read_profile(path)
     except SparsityLabError:  # damaged: it is made anew
         return None
-    same = found.request == request and found.machine is not None and not machine.differences(found.machine)
+    same = found.request == digest and found.machine is not None and not machine.differences(found.machine)
     return found if same else None
 
 

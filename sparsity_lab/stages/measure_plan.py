@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sparsity_lab.hardware.products import ProductCase, asks
+from sparsity_lab.hardware.products import ProductCase, product_cases
 from sparsity_lab.hardware.training_steps import TimedRun
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
@@ -87,11 +87,11 @@ class MeasurePlan:
         """SHA-256 of what is asked, however long it may take."""
         runs = [timed.run.model_dump(mode="json") for f in self.families for timed in (f.dense, *f.sparse)]
         passes = [(p.run.model.model_dump(mode="json"), str(p)) for p in self.passes]
-        text = json.dumps([runs, passes, [asdict(ask) for ask in self.products]], sort_keys=True)
+        text = json.dumps([runs, passes, [asdict(case) for case in self.products]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> MeasurePlan:
+def plan_of_study(space: Workspace, request: MeasureRequest, device: Device) -> MeasurePlan:
     """A study's own models: at most three sizes, the sparsities of the laws' regime, on the largest amount of data.
 
     Forward passes are of the largest N, with the architecture that is trained for the nearest sparsity; products of
@@ -102,50 +102,51 @@ def plan_of_study(space: Workspace, wish: MeasureRequest, device: Device) -> Mea
     """
     families = _families(space)
     runs = [timed.run for timed in (families[-1].dense, *families[-1].sparse)]
-    levels = wish.sparsities or tuple(sorted({*SPARSITIES, *(run.sparsity for run in runs if run.sparsity)}))
-    batches = wish.batches or (runs[0].batch,)
+    levels = request.sparsities or tuple(sorted({*SPARSITIES, *(run.sparsity for run in runs if run.sparsity)}))
+    batches = request.batches or (runs[0].batch,)
     passes = tuple(
         Pass(_nearest(runs, S), name, S, batch)
         for batch in batches
-        for name in _formats(wish, device)
-        if name != "bsr" or wish.formats
+        for name in _formats(request, device)
+        if name != "bsr" or request.formats
         for S in ((0.5,) if name == "2:4" else levels)
     )
-    if wish.shapes is not None:
-        return MeasurePlan(families, passes, _products_of(space.layout.root, wish, device))
+    if request.shapes is not None:
+        return MeasurePlan(families, passes, _products_of(space.layout.root, request, device))
     rows = [batch * data_per_example(runs[0].objective) for batch in batches]
-    return MeasurePlan(families, passes, _asks(wish, _shapes(runs[-1:]), rows, device))
+    return MeasurePlan(families, passes, _cases(request, _shapes(runs[-1:]), rows, device))
 
 
-def plan_of_shapes(root: Path, wish: MeasureRequest, device: Device) -> MeasurePlan:
+def plan_of_shapes(root: Path, request: MeasureRequest, device: Device) -> MeasurePlan:
     """Products alone; errors as `plan_of_study`."""
-    return MeasurePlan((), (), _products_of(root, wish, device))
+    return MeasurePlan((), (), _products_of(root, request, device))
 
 
-def _products_of(root: Path, wish: MeasureRequest, device: Device) -> tuple[ProductCase, ...]:
-    name = wish.shapes or LLM
+def _products_of(root: Path, request: MeasureRequest, device: Device) -> tuple[ProductCase, ...]:
+    name = request.shapes or LLM
     if name == LLM:
-        return _asks(wish, LLM_SHAPES, wish.batches or LLM_ROWS, device)
+        return _cases(request, LLM_SHAPES, request.batches or LLM_ROWS, device)
     families = _families(open_workspace(name, root))
     run = families[-1].dense.run
-    rows = [batch * data_per_example(run.objective) for batch in wish.batches or (run.batch,)]
-    return _asks(wish, _shapes([run]), rows, device)
+    rows = [batch * data_per_example(run.objective) for batch in request.batches or (run.batch,)]
+    return _cases(request, _shapes([run]), rows, device)
 
 
-def _asks(
-    wish: MeasureRequest, shapes: Sequence[MatrixShape], rows: Sequence[int], device: Device
+def _cases(
+    request: MeasureRequest, shapes: Sequence[MatrixShape], rows: Sequence[int], device: Device
 ) -> tuple[ProductCase, ...]:
-    return asks(shapes, rows, _types(wish, device), _formats(wish, device), wish.sparsities or SPARSITIES)
+    levels = request.sparsities or SPARSITIES
+    return product_cases(shapes, rows, _types(request, device), _formats(request, device), levels)
 
 
-def _formats(wish: MeasureRequest, device: Device) -> tuple[ProductFormat, ...]:
+def _formats(request: MeasureRequest, device: Device) -> tuple[ProductFormat, ...]:
     here: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4") if device.type == "cuda" else ("csr", "bsr")
-    return wish.formats or here
+    return request.formats or here
 
 
-def _types(wish: MeasureRequest, device: Device) -> tuple[ProductType, ...]:
+def _types(request: MeasureRequest, device: Device) -> tuple[ProductType, ...]:
     here: tuple[ProductType, ...] = ("float32", "bfloat16", "float8") if device.type == "cuda" else ("float32",)
-    return wish.dtypes or here
+    return request.dtypes or here
 
 
 def _shapes(runs: Sequence[RunSpec]) -> tuple[MatrixShape, ...]:

@@ -14,7 +14,7 @@ from sparsity_lab.hardware.formats import UnsupportedError, draw_mask, laid_out
 from sparsity_lab.hardware.inference import time_inference
 from sparsity_lab.hardware.kernel_probe import kernel_run
 from sparsity_lab.hardware.paired import TooSlowError
-from sparsity_lab.hardware.products import ProductCase, asks, time_product
+from sparsity_lab.hardware.products import ProductCase, product_cases, time_product
 from sparsity_lab.models.base import Model
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.layers import Linear
@@ -134,13 +134,13 @@ def test_what_the_machine_lacks_is_told() -> None:
 
 
 def test_a_list_has_every_product_once_and_the_dense_ones() -> None:
-    found = asks([(8, 4), (4, 8)], [1, 2], ["bfloat16"], ["csr", "2:4"], [0.5, 0.9])
+    found = product_cases([(8, 4), (4, 8)], [1, 2], ["bfloat16"], ["csr", "2:4"], [0.5, 0.9])
     assert len(found) == len(set(found)) == 4 * (1 + 2 + 2)
     assert {ask.sparsity for ask in found if ask.format == "2:4"} == {0.5}
 
 
 def test_types_without_a_sparse_kernel_are_asked_dense_alone() -> None:
-    found = asks([(8, 4)], [1], ["float32", "float8"], ["csr", "2:4"], [0.5, 0.9])
+    found = product_cases([(8, 4)], [1], ["float32", "float8"], ["csr", "2:4"], [0.5, 0.9])
     assert {(ask.dtype, ask.format) for ask in found} == {("float32", "dense"), ("float32", "csr"), ("float8", "dense")}
 
 

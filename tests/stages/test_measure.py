@@ -47,8 +47,8 @@ def prepared(bare: Path) -> Path:
     return bare
 
 
-def measured(root: Path, wish: MeasureRequest = QUICK, *, again: bool = False) -> Measurement:
-    return measure_study(space_of(root), wish, again=again, console=silent(), clock=Ticks())
+def measured(root: Path, request: MeasureRequest = QUICK, *, again: bool = False) -> Measurement:
+    return measure_study(space_of(root), request, again=again, console=silent(), clock=Ticks())
 
 
 def test_time_that_a_task_leaves_goes_to_those_after_it() -> None:
@@ -147,8 +147,8 @@ def test_llm_shapes_are_asked_without_a_study(tmp_path: Path) -> None:
 
 
 def test_products_of_a_study_alone(prepared: Path) -> None:
-    wish = MeasureRequest(shapes="tiny", formats=("csr",), sparsities=(0.5,), batches=(1,), seconds=1)
-    found = measure_shapes(prepared, wish, console=silent(), clock=Ticks())
+    request = MeasureRequest(shapes="tiny", formats=("csr",), sparsities=(0.5,), batches=(1,), seconds=1)
+    found = measure_shapes(prepared, request, console=silent(), clock=Ticks())
     assert found.path == prepared / "hardware" / "tiny.json"
     assert not found.profile.training
     assert {one.rows for one in found.profile.products} == {16}, "one example of 16 tokens"
