@@ -16,7 +16,6 @@ from sparsity_lab.laws.fitting.compare import HeldOut
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.rows.inputs import Exclusion
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Verdict
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages import Message
@@ -176,6 +175,7 @@ def document(
         confidence: share of the draws inside the parameters' intervals.
         excluded: rows left out of the fit, by reason.
     """
+    columns = {name: fit.runs.column(name) for name in ("sparsity", "nonzero", "data")}
     return LawDocument(
         source=source,
         form=fit.form.name,
@@ -190,7 +190,7 @@ def document(
         provenance=InputRecord(
             runs=len(fit.runs),
             excluded=dict(excluded),
-            ranges={name: _range(fit.runs.column(name)) for name in ("sparsity", "nonzero", "data")},
+            ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
             sha256=fit.runs.sha256,
             package_version=__version__,
         ),
@@ -213,10 +213,6 @@ def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:
         RecordError: the file is missing, damaged, or no diagnostics.
     """
     return read_json(path, Diagnostics, "a diagnosis of laws").forms
-
-
-def _range(column: FloatArray) -> tuple[float, float]:
-    return float(column.min()), float(column.max())
 
 
 def _bootstrap_record(bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
