@@ -1,4 +1,4 @@
-"""`sparsity-lab compare`: dense against sparse where both may use equally much."""
+"""`sparsity-lab compare` and `advise`: dense against sparse where both may use equally much, and the decision."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from sparsity_lab.cli.numbers import given_sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, PlotOption, RootOption
+from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
+    """Add the commands to the program."""
     app.command(rich_help_panel=LOOK)(compare)
+    app.command(rich_help_panel=LOOK)(advise)
 
 
 def compare(
@@ -115,6 +116,27 @@ def compare(
         from sparsity_lab.console.compare import draw_comparison
 
         typer.echo(draw_comparison(found, plot), err=True)
+
+
+def advise(
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario's name (specs/scenarios/NAME.yaml) or the path of its file.")
+    ],
+    root: RootOption = Path(),
+    language: LanguageOption = "en",
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide whether sparsity pays: train sparse, prune what there is, or stay dense."""
+    from sparsity_lab.console.advice import advice_lines
+    from sparsity_lab.stages.advise import advise_scenario
+
+    found = advise_scenario(scenario, root)
+    if as_json:
+        typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
+        return
+    for line in advice_lines(found, language):
+        typer.echo(line)
 
 
 def _one(text: str | None, option: str) -> float | None:

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
-from sparsity_lab.cli import advise, compare, law, runs, search, specs, steps, weights
+from sparsity_lab.cli import compare, law, runs, search, specs, steps, weights
 from sparsity_lab.cli.options import LOOK, OF_STEPS, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
@@ -44,7 +44,6 @@ app.add_typer(search.app, name="search", rich_help_panel=OF_STEPS)
 steps.add_to(app)
 compare.add_to(app)
 weights.add_to(app)
-advise.add_to(app)
 
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""
