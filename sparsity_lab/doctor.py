@@ -49,7 +49,7 @@ class Check:
 def diagnose(root: Path = Path()) -> tuple[Check, ...]:
     """Look at the machine and at the project in `root`; never raises for what it finds missing."""
     return (
-        _python(),
+        Check("Python", f"{platform.python_version()} ({platform.system()} {platform.machine()}), {sys.executable}"),
         _cores(),
         _memory(),
         _disk("disk", root),
@@ -126,11 +126,6 @@ def _control_groups(controller: str) -> Iterator[Path]:
             own = Path(path.lstrip("/"))
             for group in (own, *own.parents):
                 yield CGROUPS / controller / group
-
-
-def _python() -> Check:
-    value = f"{platform.python_version()} ({platform.system()} {platform.machine()}), {sys.executable}"
-    return Check("Python", value)
 
 
 def _cores() -> Check:

@@ -21,7 +21,7 @@ TrialState = Literal["finished", "diverged", "stopped"]
 Source = Literal["dense", "design", "sampler", "grid", "repeat"]
 """who asked for a trial: the dense anchor, the space-filling start, the sampler, the study's grid, or a repeat of an
 earlier trial with another seed"""
-Params = dict[str, float | str]
+TrialParams = dict[str, float | str]
 """what a trial was asked for, by name: sparsity, regime, start, end, learning_rate_factor, pattern, allocation"""
 
 
@@ -35,7 +35,7 @@ class TrialRecord(FrozenModel):
     """N asked"""
     data_dense: int
     """the budget it was tried at, as data"""
-    params: Params
+    params: TrialParams
     """as asked"""
     seed: int
     sparsity: float
@@ -83,7 +83,7 @@ class BudgetResult(FrozenModel):
     """sparsity of the best point tried"""
     best_loss: float
     """its held-out loss, the mean over seeds where there are several; NaN where no trial finished"""
-    best_params: Params
+    best_params: TrialParams
     """what was asked for it"""
     optimum: float | None
     """sparsity at the minimum of the smooth curve through the trials; None when there is no such minimum"""

@@ -127,12 +127,9 @@ def clear_scratch(layout: Layout, home: Path, keep: Collection[str] = ()) -> int
     They were left by runs that an edit of the spec dropped before they were finished. Checkpoints of other stores
     stay, and so do those of runs that are under way, and of those named in `keep`: given up, but not dropped.
     """
-    ours = [claimed.parent for claimed in layout.scratch.glob(f"*/{CLAIM}") if _claimed_by(claimed, home)]
-    return sum(_removed(layout, folder) for folder in ours if folder.name not in keep)
-
-
-def _claimed_by(claimed: Path, home: Path) -> bool:
-    return claimed.read_text(encoding="utf-8").strip() == str(home.resolve())
+    claims = {note.parent: note.read_text(encoding="utf-8").strip() for note in layout.scratch.glob(f"*/{CLAIM}")}
+    ours = (folder for folder, store in claims.items() if store == str(home.resolve()) and folder.name not in keep)
+    return sum(_removed(layout, folder) for folder in ours)
 
 
 def _removed(layout: Layout, folder: Path) -> bool:

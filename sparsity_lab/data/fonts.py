@@ -80,16 +80,13 @@ def rasterise(classes: int, side: int) -> Rasters:
     Raises:
         DataError: the fonts hold fewer such characters, or are missing.
     """
-    fonts = [_Font(_face(path), _points(path)) for path in font_files()]
+    basic = ImageFont.Layout.BASIC
+    fonts = [_Font(ImageFont.truetype(str(p), EM, layout_engine=basic), _points(p)) for p in font_files()]
     points = _distinct(fonts, classes)
     drawn = [[_strokes(font, point, side) for font in fonts if point in font.points] for point in points]
     counts = np.array([len(one) for one in drawn])
     pixels = np.stack([strokes for one in drawn for strokes in one])
     return Rasters(tuple(map(chr, points)), counts, np.cumsum(counts) - counts, pixels)
-
-
-def _face(path: Path) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(path), EM, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _points(path: Path) -> frozenset[int]:

@@ -67,11 +67,9 @@ class LibraryCodec:
         """Token ids, of the smallest unsigned type that holds the vocabulary."""
         texts = [document.decode() for document in documents]
         encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [self._shifted(one.ids) for one in encoded]
-
-    def _shifted(self, ids: list[int]) -> Tokens:
-        shifted = np.asarray(ids, np.uint32) + np.uint32(SPECIAL)
-        return shifted.astype(np.uint16) if token_type(self.vocabulary) is np.uint16 else shifted
+        shifted = (np.asarray(one.ids, np.uint32) + np.uint32(SPECIAL) for one in encoded)
+        small = token_type(self.vocabulary) is np.uint16
+        return [ids.astype(np.uint16) if small else ids for ids in shifted]
 
     def decode(self, tokens: Tokens) -> bytes:
         """The document, as far as the tokenizer keeps it (byte-level BPE keeps all)."""

@@ -26,7 +26,7 @@ class Decoder(Model):
     def __init__(self, dims: DecoderDims) -> None:
         super().__init__(dims)
         self.embedding = Embedding(dims.vocabulary, dims.width)
-        self.blocks = nn.ModuleList(DecoderBlock(dims) for _ in range(dims.layers))
+        self.blocks = nn.ModuleList(CausalBlock(dims) for _ in range(dims.layers))
         self.norm = RMSNorm(dims.width)
         self.head = Linear(dims.width, dims.vocabulary, bias=False)
         if dims.tied_head:
@@ -60,13 +60,13 @@ def rotary(length: int, head_width: int) -> tuple[Tensor, Tensor]:
     return angle_T1K.cos().float(), angle_T1K.sin().float()
 
 
-class DecoderBlock(Layer):
+class CausalBlock(Layer):
     """Causal self-attention, then gated MLP, each on the normalised stream and added to it."""
 
     def __init__(self, dims: DecoderDims) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(dims.width)
-        self.attention = DecoderAttention(dims)
+        self.attention = CausalAttention(dims)
         self.mlp_norm = RMSNorm(dims.width)
         self.mlp = GatedMlp(dims.width, dims.ff, functional.silu)
 
@@ -76,7 +76,7 @@ class DecoderBlock(Layer):
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
 
-class DecoderAttention(Layer):
+class CausalAttention(Layer):
     """Multi-head causal attention with rotary positions, scores scaled by 1/sqrt(K)."""
 
     def __init__(self, dims: DecoderDims) -> None:

@@ -95,7 +95,8 @@ def _at_depth(wish: _Wish, layers: int) -> Iterator[_Candidate]:
     """Shapes of one depth around the target: the widths next to the ideal one."""
     rule = wish.model.scaling
     fixed, per_ff = _coefficients(wish.model)
-    per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * _stacks(wish.model)
+    stacks = 2 if isinstance(wish.model, T5Spec) else 1
+    per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * stacks
     ideal = int(math.sqrt(wish.target / (layers * per_square)) / rule.width_multiple)
     for multiple in range(max(ideal - 1, 1), max(ideal, 1) + 3):
         yield from _at_width(wish, layers, multiple * rule.width_multiple)
@@ -127,10 +128,6 @@ def _coefficients(model: ModelSpec) -> tuple[int, int]:
             return 4, 2
         case DecoderSpec():
             return 4, 3
-
-
-def _stacks(model: ModelSpec) -> int:
-    return 2 if isinstance(model, T5Spec) else 1
 
 
 def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:

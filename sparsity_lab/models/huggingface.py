@@ -66,7 +66,10 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
                 raise CheckpointError(
                     "tensor does not fit", where=where, field=theirs, found=found, expected=str(expected)
                 )
-            weights[ours] = _to_ours(ours, file.get_tensor(theirs), dims).reshape(shapes[ours])
+            weight = file.get_tensor(theirs)
+            if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
+                weight = weight.permute(0, 2, 3, 1)
+            weights[ours] = weight.reshape(shapes[ours])
     return weights
 
 
@@ -93,12 +96,6 @@ def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
     if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
         weight = weight.view(dims.width, dims.patch, dims.patch, dims.channels).permute(0, 3, 1, 2)
     return weight.reshape(shape).contiguous()
-
-
-def _to_ours(ours: str, weight: Tensor, dims: Dims) -> Tensor:
-    if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
-        weight = weight.permute(0, 2, 3, 1)
-    return weight
 
 
 def _check_names(found: set[str], expected: set[str], where: Path) -> None:

@@ -24,8 +24,7 @@ from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.fingerprint import NamedRuns, name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
-from sparsity_lab.sweep.resolve import grid_runs
-from sparsity_lab.sweep.starts import start_files
+from sparsity_lab.sweep.resolve import grid_runs, start_files
 
 
 @dataclass(frozen=True)

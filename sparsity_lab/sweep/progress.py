@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from sparsity_lab.artifacts.records import Stopped
+from sparsity_lab.messages.numbers import duration
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed
 
 
@@ -80,19 +81,13 @@ class SweepDisplay:
 
     def _left(self) -> str:
         left = self.seconds_left()
-        return "" if math.isnan(left) else f"{_clock(left)} left"
+        return "" if math.isnan(left) else f"{duration(left)} left"
 
 
 def describe(job: Job) -> str:
     """A run in a few words: dense size, sparsity, steps, seed."""
     run = job.run
     return f"width {run.model.width:<4} S {run.sparsity:<6.3g} {run.steps:>6} steps  seed {run.seed}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _make_bars(console: Console) -> Progress:

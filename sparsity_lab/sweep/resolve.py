@@ -1,15 +1,21 @@
-"""A study resolves to runs: targets become dimensions, data steps, names specs, and starts origins."""
+"""A study resolves to runs: targets become dimensions, data steps, names specs, and starts origins.
+
+A file of weights that runs start from is named by a path in a regime's spec, and known to runs by its content.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
-from typing import assert_never
+from pathlib import Path
+from typing import Literal, assert_never
 
 from pydantic import ValidationError
 
-from sparsity_lab.errors import SpecError
+from sparsity_lab.artifacts.weights import content_sha256
+from sparsity_lab.errors import CheckpointError, SpecError
 from sparsity_lab.models.count import prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
@@ -22,9 +28,8 @@ from sparsity_lab.specs.regimes.patterns import Pattern
 from sparsity_lab.specs.regimes.regime import Dense, SparseRegime, sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
-from sparsity_lab.specs.runs import Origin, RunOrigin, RunSpec, data_per_example
+from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin, RunSpec, data_per_example
 from sparsity_lab.specs.studies import GridBlock, GridPoints
-from sparsity_lab.sweep.starts import file_origin
 
 DENSE = Dense(version=1, kind="regime", method="dense")
 
@@ -221,3 +226,44 @@ def _product(points: GridPoints | GridBlock, regime: str, field: str) -> Iterato
             yield RunPoint(size, sparsity, data, regime, seed, field=field)
         else:
             yield RunPoint(size * (1 - sparsity), sparsity, data, regime, seed, dense=size, field=field)
+
+
+def file_origin(study: Study, regime: str, start: WeightsFile | HuggingFace) -> FileOrigin:
+    """What a run knows of the file or folder that a regime names.
+
+    Raises:
+        SpecError: it is missing or cannot be read.
+    """
+    path = study.project / start.path
+    try:
+        return FileOrigin(format=start.kind, sha256=_sha256(path, start.kind, _state(path)))
+    except CheckpointError as error:
+        raise SpecError(
+            f"weights to start from: {error}",
+            where=place(study.regime_file(regime), "start.path"),
+            field="start.path",
+            found=str(start.path),
+            expected=f"a {'file' if start.kind == 'safetensors' else 'folder'} in {study.project}",
+        ) from None
+
+
+def start_files(study: Study) -> dict[str, Path]:
+    """Every file or folder that the study's regimes start from, by the SHA-256 of its content; errors as above."""
+    starts = {name: regime.start for name, regime in study.sparse_regimes.items()}
+    return {
+        file_origin(study, name, start).sha256: study.project / start.path
+        for name, start in starts.items()
+        if isinstance(start, WeightsFile | HuggingFace)
+    }
+
+
+def _state(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes whenever a file or the files of a folder do."""
+    stats = [file.stat() for file in (path, *sorted(path.glob("*"))) if file.exists()]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+
+@lru_cache
+def _sha256(path: Path, kind: Literal["safetensors", "huggingface"], state: object) -> str:  # noqa: ARG001
+    """Read once for each state of the file: a study is laid out many times."""
+    return content_sha256(path, kind)

@@ -14,8 +14,7 @@ from sparsity_lab.models.count import prunable_count
 from sparsity_lab.specs.regimes.regime import Dense, Masked
 from sparsity_lab.specs.regimes.starts import Scratch
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.sweep.resolve import PlannedRun, RunPoint, grid_runs, plan_point, pretraining
-from sparsity_lab.sweep.starts import start_files
+from sparsity_lab.sweep.resolve import PlannedRun, RunPoint, grid_runs, plan_point, pretraining, start_files
 
 BLOCK = {"regimes": ["other"], "dense": [6144], "sparsity": [0.5, 0.75], "data": [2048]}
 
