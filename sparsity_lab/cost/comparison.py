@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsity_lab.cost.quantities import Quantity
+from sparsity_lab.cost.quantities import CostQuantity
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, lowest_sparsity
@@ -73,7 +73,7 @@ class QuantityComparison:
         on_curve: A there.
     """
 
-    quantity: Quantity
+    quantity: CostQuantity
     best: float
     advantage: Interval
     winner: Winner
@@ -110,11 +110,11 @@ class Reference:
     only_levels: bool = False
     confidence: float = 0.9
 
-    def compare(self, quantities: Sequence[Quantity]) -> tuple[QuantityComparison, ...]:
+    def compare(self, quantities: Sequence[CostQuantity]) -> tuple[QuantityComparison, ...]:
         """One comparison a quantity, in their order."""
         return tuple(self.under(quantity) for quantity in quantities)
 
-    def under(self, quantity: Quantity) -> QuantityComparison:
+    def under(self, quantity: CostQuantity) -> QuantityComparison:
         """The comparison for one quantity."""
         best, advantage, winner = self.best(quantity)
         curve = np.array(self.levels) if self.only_levels else np.linspace(0.0, self.highest, CURVE)
@@ -137,16 +137,16 @@ class Reference:
             on_curve=on_curve,
         )
 
-    def best(self, quantity: Quantity) -> tuple[float, Interval, Winner]:
+    def best(self, quantity: CostQuantity) -> tuple[float, Interval, Winner]:
         """The best sparsity, or 0; A there; and who is better beyond doubt, by the law alone where it has no draws."""
         best = float(self._best(self.law, quantity, self.data))
         found = self._interval(quantity, best)
         return best, found, self._winner(quantity, best, found)
 
-    def _bought(self, quantity: Quantity, sparsity: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def _bought(self, quantity: CostQuantity, sparsity: ArrayLike) -> tuple[FloatArray, FloatArray]:
         return quantity.buys(*(np.asarray(value, np.float64) for value in (sparsity, self.nonzero, self.data)))
 
-    def _interval(self, quantity: Quantity, sparsity: ArrayLike) -> Interval:
+    def _interval(self, quantity: CostQuantity, sparsity: ArrayLike) -> Interval:
         """A at sparsities, for the reference."""
         S = np.asarray(sparsity, dtype=np.float64)
 
@@ -158,7 +158,7 @@ class Reference:
             return Interval(of(self.law), unknown, unknown)
         return percentiles(of(self.law), self.law.drawn(of), self.confidence)
 
-    def _best(self, law: Law, quantity: Quantity, data: ArrayLike) -> FloatArray:
+    def _best(self, law: Law, quantity: CostQuantity, data: ArrayLike) -> FloatArray:
         """The sparsity with the largest A, of the law's and the data's shape; 0 is dense."""
         wide, D = law.with_axis(), np.asarray(data, dtype=np.float64)[..., None]
 
@@ -170,7 +170,7 @@ class Reference:
         S = np.array([0.0, *self.levels])
         return np.asarray(S[loss(S).argmin(axis=-1)])
 
-    def _winner(self, quantity: Quantity, best: float, found: Interval) -> Winner:
+    def _winner(self, quantity: CostQuantity, best: float, found: Interval) -> Winner:
         if self.law.draws is None:
             return "sparse" if best > NO_SPARSITY else "dense"
         if best > NO_SPARSITY:
@@ -179,7 +179,7 @@ class Reference:
         sparse = float((self._best(drawn, quantity, self.data) > NO_SPARSITY).mean())
         return "dense" if sparse <= 1 - self.confidence else "unclear"
 
-    def _changes(self, quantity: Quantity) -> tuple[WinnerChange, ...]:
+    def _changes(self, quantity: CostQuantity) -> tuple[WinnerChange, ...]:
         """A scan over data, then bisection of every change; a draw's own change is its first one the same way."""
         logs = np.log(self.data) + np.linspace(-1, 1, SCAN) * np.log(WIDEST_DATA)
         pays = self._pays(self.law, quantity, logs)
@@ -194,7 +194,7 @@ class Reference:
             for turn, log in zip(turns, found, strict=True)
         )
 
-    def _spread(self, quantity: Quantity, logs: FloatArray, *, before: bool) -> tuple[float, float]:
+    def _spread(self, quantity: CostQuantity, logs: FloatArray, *, before: bool) -> tuple[float, float]:
         """The interval of the first change away from `before`: 0 or infinity for draws that never or always are so."""
         if self.law.draws is None:
             return np.nan, np.nan
@@ -208,7 +208,7 @@ class Reference:
         _, low, high = percentiles(0.0, drawn, self.confidence)
         return float(low), float(high)
 
-    def _turn(self, law: Law, quantity: Quantity, low: ArrayLike, high: ArrayLike, before: bool) -> FloatArray:
+    def _turn(self, law: Law, quantity: CostQuantity, low: ArrayLike, high: ArrayLike, before: bool) -> FloatArray:
         """Ln D between `low` and `high` up to which `_pays` is `before`."""
 
         def unchanged(logs: FloatArray) -> NDArray[np.bool_]:
@@ -216,7 +216,7 @@ class Reference:
 
         return bisect(unchanged, np.shape(low), low, high)
 
-    def _pays(self, law: Law, quantity: Quantity, logs: FloatArray) -> NDArray[np.bool_]:
+    def _pays(self, law: Law, quantity: CostQuantity, logs: FloatArray) -> NDArray[np.bool_]:
         """Whether any sparsity worth the name has A > 0 at ln D, of the law's and the data's shape."""
         spread = 1 - np.geomspace(1 - NO_SPARSITY, 1 - self.highest, TRIED)
         S = np.array(self.levels) if self.only_levels else spread
@@ -224,7 +224,7 @@ class Reference:
         return np.asarray((advantage(law.with_axis(), quantity, S, self.nonzero, D) > 0).any(axis=-1))
 
 
-def advantage(law: Law, quantity: Quantity, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
+def advantage(law: Law, quantity: CostQuantity, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
     """A(S) = L(0, N, D) − L(S, N_S, D_S), nats; −inf where the amount buys no run. All broadcast."""
     S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
     size, items = quantity.buys(S, N, D)

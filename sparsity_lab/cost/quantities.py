@@ -53,7 +53,7 @@ ADAM_BYTES = 4 * VALUE_BYTES
 
 
 @dataclass(frozen=True, eq=False)
-class Quantity:
+class CostQuantity:
     """One quantity.
 
     Attributes:
@@ -65,7 +65,7 @@ class Quantity:
     buys: Buys
 
     @classmethod
-    def of_training(cls, name: QuantityName, cost: Multiplier) -> Quantity:
+    def of_training(cls, name: QuantityName, cost: Multiplier) -> CostQuantity:
         """What training spends in proportion to D and m(S)."""
         return cls(name, lambda S, N, D: (N, D / cost(S)))
 
@@ -117,7 +117,7 @@ def quantities(
     measured: Multiplier | None = None,
     memory: WeightBytes | None = None,
     money: tuple[Assumptions, Speeds] | None = None,
-) -> tuple[Quantity, ...]:
+) -> tuple[CostQuantity, ...]:
     """Every quantity that can be told.
 
     Args:
@@ -128,16 +128,16 @@ def quantities(
     """
     held = memory or WeightBytes()
     found = [
-        Quantity.of_training("nonzero", free),
-        Quantity.of_training("sparse_flops", schedule or SparseSchedule()),
-        Quantity.of_training("dense_flops", dense_hardware),
+        CostQuantity.of_training("nonzero", free),
+        CostQuantity.of_training("sparse_flops", schedule or SparseSchedule()),
+        CostQuantity.of_training("dense_flops", dense_hardware),
     ]
     if measured is not None:
-        found.append(Quantity.of_training("seconds", measured))
-    found.append(Quantity("training_memory", _size(lambda S: held.sparse / held.dense / (1 - S))))
-    found.append(Quantity("inference_memory", _size(lambda S: held.stored(S) / held.stored(0.0))))
+        found.append(CostQuantity.of_training("seconds", measured))
+    found.append(CostQuantity("training_memory", _size(lambda S: held.sparse / held.dense / (1 - S))))
+    found.append(CostQuantity("inference_memory", _size(lambda S: held.stored(S) / held.stored(0.0))))
     if money is not None:
-        found.append(Quantity("money", _money(*money)))
+        found.append(CostQuantity("money", _money(*money)))
     return tuple(found)
 
 

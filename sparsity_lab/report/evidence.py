@@ -13,7 +13,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.cost.assumptions import study_multiplier
 from sparsity_lab.cost.comparison import NO_SPARSITY, Reference, Winner
-from sparsity_lab.cost.quantities import Quantity, QuantityName
+from sparsity_lab.cost.quantities import CostQuantity, QuantityName
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Law, LawDocument, Runs, form_named
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
@@ -202,8 +202,8 @@ def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) 
     highest = max((place.sparsity for place in places), default=0.0)
     if highest == 0:
         return []
-    costs: dict[CostMultiplier, Quantity] = {
-        cost: Quantity.of_training(SPENT[cost], study_multiplier(inputs.study, cost, profile=inputs.profile))
+    costs: dict[CostMultiplier, CostQuantity] = {
+        cost: CostQuantity.of_training(SPENT[cost], study_multiplier(inputs.study, cost, profile=inputs.profile))
         for cost in (spec.cost, "sparse_schedule", "dense_hardware")
     }
     found = []

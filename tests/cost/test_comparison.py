@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.comparison import NO_SPARSITY, QuantityComparison, Reference, advantage
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
-from sparsity_lab.cost.quantities import Quantity, QuantityName, WeightBytes, quantities
+from sparsity_lab.cost.quantities import CostQuantity, QuantityName, WeightBytes, quantities
 from sparsity_lab.hardware.profile import Ratio
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, dense_hardware
@@ -57,7 +57,7 @@ NUMBERS = Assumptions(
 )
 
 
-def named(found: tuple[Quantity, ...], name: QuantityName) -> Quantity:
+def named(found: tuple[CostQuantity, ...], name: QuantityName) -> CostQuantity:
     return next(quantity for quantity in found if quantity.name == name)
 
 
