@@ -68,8 +68,8 @@ def throughput(location: str, workers: int, trials: int, batch: int) -> tuple[fl
         AssertionError: a trial was lost.
     """
     study = f"{workers} processes"
-    with TrialStore(location) as ledger:
-        identity = ledger.enqueue(study, proposal(-1))  # tables and study are there before the clock runs
+    with TrialStore(location) as store:
+        identity = store.enqueue(study, proposal(-1))  # tables and study are there before the clock runs
         context = multiprocessing.get_context("spawn")
         ready = context.Barrier(workers + 1)
         crew = [context.Process(target=work, args=(location, study, trials, batch, ready)) for _ in range(workers)]
@@ -80,21 +80,21 @@ def throughput(location: str, workers: int, trials: int, batch: int) -> tuple[fl
         for process in crew:
             process.join()
         seconds = time.monotonic() - began
-        known = ledger.read([study])[study].real
+        known = store.read([study])[study].real
         assert all(known[slot].outcome for slot in range(trials)), "a trial was lost"
-        last = max(entry.identity for entry in known.values())
+        last = max(trial.identity for trial in known.values())
     return trials / seconds, last - identity - trials
 
 
 def work(location: str, study: str, trials: int, batch: int, ready: Barrier) -> None:
     """One process of the search, in a process of its own."""
-    with TrialStore(location) as ledger:
-        ledger.read([study])
+    with TrialStore(location) as store:
+        store.read([study])
         ready.wait()
-        player = RoundWorker(ledger, nothing, most=1)
+        worker = RoundWorker(store, nothing, most=1)
         for first in range(0, trials, batch):
             slots = range(first, min(first + batch, trials))
-            player.play({study: slots}, lambda _, slots=slots: map(proposal, slots))  # type: ignore[misc]
+            worker.run({study: slots}, lambda _, slots=slots: map(proposal, slots))  # type: ignore[misc]
 
 
 def proposal(slot: int) -> Proposal:
@@ -102,9 +102,9 @@ def proposal(slot: int) -> Proposal:
     return Proposal(slot, "sampler", {"sparsity": 0.5}, SPACE)
 
 
-def nothing(entries: Sequence[StoredTrial]) -> list[TrialOutcome]:
+def nothing(trials: Sequence[StoredTrial]) -> list[TrialOutcome]:
     """The objective."""
-    return [TrialOutcome((0.0,), {}) for _ in entries]
+    return [TrialOutcome((0.0,), {}) for _ in trials]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,13 +32,12 @@ from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.laws import Law, Runs, fit, optimal_sparsity, training_flops
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, fit_curve
-from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
-from sparsity_lab.specs.fingerprint import fingerprint, name_runs
+from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.search_setup import RunRequests, ground_of
+from sparsity_lab.stages.search_setup import RunRequests, context_of
 from sparsity_lab.stages.train import grid_records, train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.study import complete
@@ -58,14 +57,9 @@ class Trained:
     workers: int | None
 
     @cached_property
-    def questions(self) -> RunRequests:
-        """How questions become runs."""
-        return RunRequests(self.space.study, self.spec, self.space.shape())
-
-    @cached_property
-    def data_hash(self) -> str:
-        """Of the study's data."""
-        return self.space.manifest().content_hash
+    def requests(self) -> RunRequests:
+        """How what is asked for becomes runs."""
+        return RunRequests.of(self.space)
 
     @cached_property
     def grid(self) -> list[RunRecord]:
@@ -79,18 +73,13 @@ class Trained:
         assert found is not None, "the study's grid repeats nothing"
         return found.deviation
 
-    def name(self, ask: RunRequest) -> str:
-        """The run's name in every store."""
-        return fingerprint(self.questions.run(ask), self.data_hash)
-
-    def made(self, asks: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
+    def made(self, requests: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
         """Runs trained, or found in a store."""
-        runs = [self.questions.run(ask) for ask in asks]
         place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-reference")
         quiet = Console(stderr=True, quiet=True)
-        named = name_runs(runs, self.data_hash)
+        named = name_runs(map(self.requests.run, requests), self.requests.data_hash)
         done = complete(named, place, title="benchmark", workers=self.workers, console=quiet).records
-        return [done[fingerprint(run, self.data_hash)] for run in runs]
+        return [done[self.requests.fingerprint(request)] for request in requests]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +106,18 @@ class Reference:
 
 def reference_of(study: Trained, seeds: int) -> Reference:
     """Train the reference."""
-    _, multiplier = ground_of(study.space, study.questions, {}, lambda _: "")
+    multiplier = context_of(study.space, study.requests, ()).multiplier
     low, high = study.spec.space.sparsity.ends
     levels = [round(float(S), 3) for S in np.linspace(low, high, LEVELS)]
     curves = []
     for budget in study.spec.budgets:
         data = study.spec.data_dense(study.spec.nonzero[0], budget)
-        asks = [
+        requests = [
             RunRequest.of(study.spec.nonzero[0], data, {"sparsity": S}, multiplier, seed)
             for S in levels
             for seed in range(seeds)
         ]
-        rows = [(one.sparsity, one.loss) for one in study.made(asks) if isinstance(one, RunRecord) and one.finished]
+        rows = [(one.sparsity, one.loss) for one in study.made(requests) if isinstance(one, RunRecord) and one.finished]
         S, losses = np.array(sorted(rows)).T
         curve = fit_curve(LossPoints(S, losses), study.noise, np.ones(2000), np.random.default_rng(0))
         bottom, top = np.quantile(curve.optima, TAILS)
@@ -139,7 +128,7 @@ def reference_of(study: Trained, seeds: int) -> Reference:
 
 def of_sampler(study: Trained, reference: Reference, sampler: SamplerName) -> list[tuple[float, float, float]]:
     """FLOPs, miss and regret after each round."""
-    ground, multiplier = ground_of(study.space, study.questions, {}, lambda _: "")
+    context = replace(context_of(study.space, study.requests, ()), noise=study.noise)
     spec = study.spec.model_copy(update={"sampler": sampler, "stopping": None, "repeats": None, "storage": None})
     told: list[tuple[float, float, float]] = []
 
@@ -149,18 +138,7 @@ def of_sampler(study: Trained, reference: Reference, sampler: SamplerName) -> li
         told.append((progress.result.flops, *reference.told(optima)))
 
     with tempfile.TemporaryDirectory() as folder:
-        search(
-            study.space.name,
-            spec,
-            study.space.study.spec.grid.data_unit,
-            multiplier,
-            study.made,
-            Path(folder) / "search.journal",
-            fingerprint=study.name,
-            ground=SearchContext(ground.regimes, ground.feasible),
-            noise=study.noise,
-            on_round=hear,
-        )
+        search(spec, context, study.made, Path(folder) / "search.journal", on_round=hear)
     return told
 
 
@@ -188,7 +166,7 @@ def main() -> None:
     space = open_workspace(options.study, options.project)
     prepare_study(space)
     train_study(space, workers=options.workers)
-    assert space.study.spec.search is not None, "the study asks for no search"
+    assert space.study.spec.search is not None, "the study requests for no search"
     spec = space.study.spec.search.model_copy(update={"trials": options.trials})
     study = Trained(space, spec, options.workers)
     reference = reference_of(study, options.seeds)

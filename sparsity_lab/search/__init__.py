@@ -1,7 +1,7 @@
 """Search: for each data budget, the sparsity with the lowest loss at equal compute.
 
-`space.py` says what is searched, `sampler.py` proposes, `courses.py` plans rounds, `ledger.py` remembers, `study.py` is
-the loop; `objective.py` judges runs, `learnt.py` tells a law of them; `stopping.py`
-says which runs are given up and `repeats.py` which get another seed. `curve.py`, `noise.py`, `optimum.py`, `select.py`
-and `trend.py` turn trials into an answer with its uncertainty; `summary.py` prints it, `pictures.py` has Optuna draw.
+`study` is the loop, of the Optuna studies that `optuna_study` plans; `objective` judges runs, and `stopping` says which
+are given up. What is tried next is in `propose`: space, samplers, and the law that they know. `storage` remembers
+trials and who works on them, and has processes share rounds. `answer` turns trials into optima with their intervals and
+a trend. `status` reads where a search stands; `pictures` has Optuna draw.
 """

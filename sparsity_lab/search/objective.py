@@ -34,12 +34,12 @@ class Judge:
     seconds_per_item: PerItem | None = None
     inference: RunMultiplier | None = None
 
-    def outcome(self, ask: RunRequest, made: RunRecord | Stopped) -> TrialOutcome:
+    def outcome(self, request: RunRequest, made: RunRecord | Stopped) -> TrialOutcome:
         """What is remembered of a run that was asked for."""
-        known: dict[str, object] = {"flops": self.flops(ask)}
+        known: dict[str, object] = {"flops": self.flops(request)}
         if isinstance(made, Stopped):
-            share = {"flops": self.flops(ask) * made.step / made.steps, "reason": made.reason}
-            measured = {"sparsity": ask.sparsity, "nonzero": ask.nonzero, "data": ask.data}
+            share = {"flops": self.flops(request) * made.step / made.steps, "reason": made.reason}
+            measured = {"sparsity": request.sparsity, "nonzero": request.nonzero, "data": request.data}
             return TrialOutcome(None, {**measured, "state": "stopped", "loss": None, **share})
         known |= {"sparsity": made.sparsity, "nonzero": made.nonzero, "data": made.data}
         if not made.finished:
@@ -47,65 +47,65 @@ class Judge:
             return TrialOutcome(None, {**known, **failed}, made.model_dump_json())
         if self.spec.stopping and made.curve:
             known |= {"end": made.curve[-1].loss, "recovery": recovery_of(made).model_dump(mode="json")}
-        values = tuple(self._value(objective, ask, made.loss) for objective in self.spec.objectives)
+        values = tuple(self._value(objective, request, made.loss) for objective in self.spec.objectives)
         return TrialOutcome(values, {**known, "state": "finished", "loss": made.loss}, made.model_dump_json())
 
-    def flops(self, ask: RunRequest) -> float:
+    def flops(self, request: RunRequest) -> float:
         """Training FLOPs of a whole run under the search's cost: 6 N D m(S)."""
-        return 6.0 * ask.nonzero * ask.data * self.multiplier(ask.nonzero, ask.params)
+        return 6.0 * request.nonzero * request.data * self.multiplier(request.nonzero, request.params)
 
-    def _value(self, objective: SearchObjective, ask: RunRequest, loss: float) -> float:
+    def _value(self, objective: SearchObjective, request: RunRequest, loss: float) -> float:
         match objective:
             case "loss":
                 return loss
             case "training_cost":
-                return self._training(ask)
+                return self._training(request)
             case "inference_cost":
-                return self._inference(ask)
+                return self._inference(request)
             case _:
                 assert_never(objective)
 
-    def _training(self, ask: RunRequest) -> float:
+    def _training(self, request: RunRequest) -> float:
         """Seconds on the machine, else FLOPs."""
         if self.seconds_per_item is None:
-            return self.flops(ask)
-        return self.seconds_per_item(ask.nonzero) * ask.data * self.multiplier(ask.nonzero, ask.params)
+            return self.flops(request)
+        return self.seconds_per_item(request.nonzero) * request.data * self.multiplier(request.nonzero, request.params)
 
-    def _inference(self, ask: RunRequest) -> float:
+    def _inference(self, request: RunRequest) -> float:
         """Seconds for a token or image, else FLOPs: 2 N, and where zeros are multiplied too, 2 N / (1 - S)."""
         if self.inference is not None:
-            return self.inference(ask.nonzero, ask.params)
-        return 2.0 * ask.nonzero / (1 - ask.sparsity if self.spec.cost == "dense_hardware" else 1)
+            return self.inference(request.nonzero, request.params)
+        return 2.0 * request.nonzero / (1 - request.sparsity if self.spec.cost == "dense_hardware" else 1)
 
 
-def report(entry: StoredTrial) -> TrialRecord:
+def trial_record(trial: StoredTrial) -> TrialRecord:
     """A finished trial as the answer tells it."""
-    assert entry.outcome is not None, f"trial {entry.number} of {entry.study} is {entry.state}"
-    ask, known = request_of(entry), entry.outcome.facts
+    assert trial.outcome is not None, f"trial {trial.number} of {trial.study} is {trial.state}"
+    request, known = request_of(trial), trial.outcome.facts
     return TrialRecord(
-        number=entry.slot,
-        source=entry.proposal.source,
-        nonzero=ask.nonzero,
-        data_dense=ask.data_dense,
-        params=ask.params,
-        seed=ask.seed,
+        number=trial.slot,
+        source=trial.proposal.source,
+        nonzero=request.nonzero,
+        data_dense=request.data_dense,
+        params=request.params,
+        seed=request.seed,
         sparsity=known["sparsity"],
         data=known["data"],
         state=known["state"],
         loss=known["loss"],
-        values=entry.outcome.values,
+        values=trial.outcome.values,
         flops=known["flops"],
-        fingerprint=entry.proposal.facts["fingerprint"],
+        fingerprint=trial.proposal.facts["fingerprint"],
     )
 
 
-def request_of(entry: StoredTrial) -> RunRequest:
+def request_of(trial: StoredTrial) -> RunRequest:
     """The run that a trial stands for."""
-    return RunRequest.parse(entry.proposal.facts["ask"])
+    return RunRequest.parse(trial.proposal.facts["ask"])
 
 
-def record_of(entry: StoredTrial) -> RunRecord:
+def record_of(trial: StoredTrial) -> RunRecord:
     """The record that came with a finished trial, whoever made it."""
-    record = entry.outcome and entry.outcome.record
-    assert record, f"trial {entry.number} has no record"
+    record = trial.outcome and trial.outcome.record
+    assert record, f"trial {trial.number} has no record"
     return RunRecord.model_validate_json(record)

@@ -11,13 +11,12 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.objective import request_of
-from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
-from sparsity_lab.search.requests import RunMultiplier, RunRequest
+from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
+from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.backends import place_of
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.search.study import Search
-from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
 
@@ -42,60 +41,49 @@ class SearchStatus:
     storage: str
 
 
-def read_status(
-    study: str,
-    spec: SearchSpec,
-    data_unit: DataUnit,
-    multiplier: RunMultiplier,
-    storage: str | Path,
-    *,
-    fingerprint: Fingerprint,
-    ground: SearchContext | None = None,
-    noise: float | None = None,
-    confidence: float = 0.9,
-) -> SearchStatus:
+def read_status(spec: SearchSpec, context: SearchContext, storage: str | Path) -> SearchStatus:
     """Where a search stands; the arguments are those of `study.search`.
 
     Raises:
         RecordError: `storage` is damaged.
         MachineError: `storage` cannot be reached.
     """
-    state = Search.begin(study, spec, multiplier, _nothing, fingerprint, ground or SearchContext(), noise)
-    with TrialStore(storage) as ledger:
-        books = ledger.read([name for course in state.courses for name in _studies(state, course)])
-    entries = _sorted_in(state, {name: list(book.real.values()) for name, book in books.items()})
+    state = Search(spec, context, _train_nothing)
+    with TrialStore(storage) as store:
+        known = store.read([name for study in state.studies for name in _names(state, study)])
+    trials = _sorted_in(state, {name: list(own.real.values()) for name, own in known.items()})
     return SearchStatus(
-        result=state.conclude(data_unit, noise, confidence),
-        planned=sum(len(slots) for course in state.courses for slots in course.rounds),
-        over=sum(entry.outcome is not None for entry in entries),
-        counts=_counts(entries),
-        work=tuple(entry for entry in entries if entry.state == "running"),
+        result=state.conclude(),
+        planned=sum(len(slots) for study in state.studies for slots in study.rounds),
+        over=sum(trial.outcome is not None for trial in trials),
+        counts=_counts(trials),
+        work=tuple(trial for trial in trials if trial.state == "running"),
         storage=str(place_of(storage)),
     )
 
 
-def _nothing(asks: Sequence[RunRequest], _: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
-    raise AssertionError(f"a look trains nothing, asked for {len(asks)} runs")
+def _train_nothing(requests: Sequence[RunRequest], _: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
+    raise AssertionError(f"reading a status trains nothing, asked for {len(requests)} runs")
 
 
-def _studies(state: Search, course: OptunaStudy) -> list[str]:
-    """The Optuna studies of a course: its own, and that of its repeats."""
-    return [course.name] + ([] if state.spec.repeats is None else [state.repeats_of(course.name)])
+def _names(state: Search, study: OptunaStudy) -> list[str]:
+    """The names of an Optuna study and of the one of its repeats."""
+    return [study.name] + ([] if state.spec.repeats is None else [state.repeats_of(study.name)])
 
 
 def _sorted_in(state: Search, known: Mapping[str, list[StoredTrial]]) -> list[StoredTrial]:
     """All trials; those that are over become the search's own."""
-    for course in state.courses:
-        own, *repeats = ([entry for entry in known[name] if entry.outcome] for name in _studies(state, course))
-        course.played.append(own)
-        state.seeds[course.name] += [entry for entries in repeats for entry in entries]
-    return [entry for entries in known.values() for entry in entries]
+    for study in state.studies:
+        own, *repeats = ([trial for trial in known[name] if trial.outcome] for name in _names(state, study))
+        study.finished_rounds.append(own)
+        state.repeats[study.name] += [trial for trials in repeats for trial in trials]
+    return [trial for trials in known.values() for trial in trials]
 
 
-def _counts(entries: Sequence[StoredTrial]) -> dict[tuple[int, int], Counter[str]]:
+def _counts(trials: Sequence[StoredTrial]) -> dict[tuple[int, int], Counter[str]]:
     found: dict[tuple[int, int], Counter[str]] = {}
-    for entry in entries:
-        ask = request_of(entry)
-        kind = str(entry.outcome.facts["state"]) if entry.outcome else entry.state
-        found.setdefault((ask.nonzero, ask.data_dense), Counter())[kind] += 1
+    for trial in trials:
+        request = request_of(trial)
+        state = str(trial.outcome.facts["state"]) if trial.outcome else trial.state
+        found.setdefault((request.nonzero, request.data_dense), Counter())[state] += 1
     return dict(sorted(found.items()))

@@ -1,8 +1,8 @@
 """The loop of a search: propose for every budget, evaluate all proposals at once, remember, and conclude.
 
-All courses (`courses`) play each round together, and trials that a process claims go to its evaluator in one call, so
-that all its workers are busy. After the last round, points that cannot be told from the best get other seeds where the
-spec asks for it, in rounds of their own.
+All Optuna studies of a search (`optuna_study`) run each round together, and trials that a process claims go to its
+evaluator in one call, so that all its workers are busy. After the last round, points that cannot be told from the best
+get other seeds where the spec asks for it, in rounds of their own.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.search.answer.conclude import conclude
 from sparsity_lab.search.answer.repeats import repeats_wanted
 from sparsity_lab.search.answer.training_set import answers, observations, targets_of
-from sparsity_lab.search.objective import Judge, record_of, report, request_of
-from sparsity_lab.search.optuna_study import Fingerprint, OptunaStudy, SearchContext
+from sparsity_lab.search.objective import Judge, record_of, request_of, trial_record
+from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.propose.space import TrialChoice
 from sparsity_lab.search.propose.targets import Target
-from sparsity_lab.search.requests import SPARSITY, RunMultiplier, RunRequest
+from sparsity_lab.search.requests import SPARSITY, RunRequest
 from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
-from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
 Evaluate = Callable[[Sequence[RunRequest], Sequence[StopRule | None]], Sequence[RunRecord | Stopped]]
@@ -54,20 +53,14 @@ def _silent(_: SearchProgress) -> None:
     return
 
 
-def search(  # noqa: PLR0917 - the first six are what a search is
-    study: str,
+def search(
     spec: SearchSpec,
-    data_unit: DataUnit,
-    multiplier: RunMultiplier,
+    context: SearchContext,
     evaluate: Evaluate,
     storage: str | Path,
     *,
-    fingerprint: Fingerprint,
-    ground: SearchContext | None = None,
-    noise: float | None = None,
-    confidence: float = 0.9,
     claim: int | None = None,
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
     recall: Callable[[RunRecord], None] | None = None,
     on_round: Callable[[SearchProgress], None] = _silent,
 ) -> SearchResult:
@@ -78,18 +71,12 @@ def search(  # noqa: PLR0917 - the first six are what a search is
     runs starts new Optuna studies.
 
     Args:
-        study: name of the study.
         spec: what is searched.
-        data_unit: what budgets count.
-        multiplier: m for `spec.cost`, by N and parameters.
+        context: what the search stands on beside its spec.
         evaluate: gives what came of each run asked for; never asked twice for one run in a call of this function.
         storage: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
-        fingerprint: names a run before it is trained.
-        ground: what the search stands on beside its spec; regimes that prune anything when left out.
-        noise: standard deviation of the loss between seeds, nats, where it was measured.
-        confidence: of all intervals.
         claim: trials that this process claims at a time; None for all, when no other process takes part.
-        patience: with other processes.
+        timeouts: of waiting for other processes.
         recall: is shown the records of all trials in the end, those of other machines among them; then `evaluate` is
             asked for the runs that it has not made yet, so that whatever else belongs to them is at hand too.
         on_round: is shown the outcome of every round that was not finished before.
@@ -102,182 +89,168 @@ def search(  # noqa: PLR0917 - the first six are what a search is
         RecordError: `storage` is damaged.
         MachineError: `storage` cannot be written or reached.
     """
-    state = Search.begin(study, spec, multiplier, evaluate, fingerprint, ground or SearchContext(), noise)
-    with TrialStore(storage) as ledger:
-        player = RoundWorker(ledger, state.run, claim, len(spec.objectives), patience=patience or Timeouts())
-        total = max(len(course.rounds) for course in state.courses)
+    state = Search(spec, context, evaluate)
+    with TrialStore(storage) as store:
+        worker = RoundWorker(store, state.run_trials, claim, len(spec.objectives), timeouts or Timeouts())
+        total = max(len(study.rounds) for study in state.studies)
         result = None
-        for turn in state.play(player, ledger):
-            result = state.conclude(data_unit, noise, confidence)
+        for turn in state.run_rounds(worker):
+            result = state.conclude()
             states = [trial.state for trial in result.trials]
-            counts = states.count("diverged"), states.count("stopped")
-            on_round(SearchProgress(min(turn, total), total, *counts, result))
+            on_round(SearchProgress(min(turn, total), total, states.count("diverged"), states.count("stopped"), result))
         if recall:
             state.recall(recall)
     assert result is not None, "the last round is always told"
     return result
 
 
-def _asked(spec: SearchSpec, ground: SearchContext) -> list[Target]:
-    """Every N and budget, in order."""
-    seconds = ground.seconds_per_item if spec.budget_unit == "seconds" else None
-    asked = [
-        Target(nonzero, budget, spec.data_dense(nonzero, budget, seconds(nonzero) if seconds else None))
-        for nonzero in sorted(spec.nonzero)
-        for budget in sorted(spec.budgets)
-    ]
-    if len({(one.nonzero, one.data_dense) for one in asked}) < len(asked):
-        found = [one.data_dense for one in asked]
-        raise SpecError("two budgets come to the same data", where="search", field="budgets", found=found)
-    return asked
-
-
 class Search:
-    """A search under way, as one process sees it."""
+    """A search under way, as one process sees it.
 
-    def __init__(  # noqa: PLR0917
-        self,
-        study: str,
-        spec: SearchSpec,
-        asked: Sequence[Target],
-        courses: Sequence[OptunaStudy],
-        judge: Judge,
-        evaluate: Evaluate,
-    ) -> None:
-        self.study, self.spec, self.asked, self.courses = study, spec, asked, courses
-        self.judge, self.evaluate = judge, evaluate
-        self.by_name = {course.name: course for course in courses}
-        self.seeds: dict[str, list[StoredTrial]] = {course.name: [] for course in courses}
-        """finished repeats, by course"""
+    Attributes:
+        spec: what is searched.
+        context: what the search stands on.
+        evaluate: trains runs or finds them.
+        targets: every N and budget, in order.
+        studies: the Optuna studies, by name in `by_name`.
+        repeats: finished trials with other seeds, by Optuna study.
+        answers: what this process has had evaluated.
+    """
+
+    def __init__(self, spec: SearchSpec, context: SearchContext, evaluate: Evaluate) -> None:
+        self.spec, self.context, self.evaluate = spec, context, evaluate
+        self.judge = Judge(spec, context.multiplier, context.seconds_per_item, context.inference)
+        self.targets = _targets(spec, context)
+        groups = [tuple(self.targets)] if spec.joint else [(target,) for target in self.targets]
+        self.studies = [OptunaStudy(spec, group, context) for group in groups]
+        self.by_name = {study.name: study for study in self.studies}
+        self.repeats: dict[str, list[StoredTrial]] = {name: [] for name in self.by_name}
         self.answers: dict[RunRequest, RunRecord | Stopped] = {}
-        """what this process has had evaluated"""
 
-    @classmethod
-    def begin(  # noqa: PLR0917
-        cls,
-        study: str,
-        spec: SearchSpec,
-        multiplier: RunMultiplier,
-        evaluate: Evaluate,
-        fingerprint: Fingerprint,
-        ground: SearchContext,
-        noise: float | None,
-    ) -> Search:
-        """A search before its first round; arguments as of `search`."""
-        judge = Judge(spec, multiplier, ground.seconds_per_item, ground.inference)
-        asked = _asked(spec, ground)
-        groups = [tuple(asked)] if spec.joint else [(one,) for one in asked]
-        courses = [OptunaStudy(study, spec, group, ground, multiplier, fingerprint, noise) for group in groups]
-        return cls(study, spec, asked, courses, judge, evaluate)
-
-    def play(self, player: RoundWorker, ledger: TrialStore) -> Iterator[int]:
-        """Play all rounds; yields after each that was not finished before, and after the last, how many are over."""
-        known = ledger.read(self.by_name)
-        before = {name: {slot for slot, entry in book.real.items() if entry.outcome} for name, book in known.items()}
-        turns = max(len(course.rounds) for course in self.courses)
+    def run_rounds(self, worker: RoundWorker) -> Iterator[int]:
+        """Run all rounds; yields after each that was not finished before, and after the last, how many are over."""
+        known = worker.store.read(self.by_name)
+        before = {name: {slot for slot, trial in own.real.items() if trial.outcome} for name, own in known.items()}
+        turns = max(len(study.rounds) for study in self.studies)
         for turn in range(turns):
-            slots = {course.name: course.rounds[turn] for course in self.courses if turn < len(course.rounds)}
-            played = player.play(slots, lambda name: self.by_name[name].plan(turn))  # noqa: B023 - called at once
-            for name, entries in played.items():
-                self.by_name[name].played.append(entries)
+            slots = {study.name: study.rounds[turn] for study in self.studies if turn < len(study.rounds)}
+            done = worker.run(slots, lambda name: self.by_name[name].plan(turn))  # noqa: B023 - called at once
+            for name, trials in done.items():
+                self.by_name[name].finished_rounds.append(trials)
             last = turn == turns - 1 and self.spec.repeats is None
-            if last or not all(before[name].issuperset(asked) for name, asked in slots.items()):
+            if last or not all(before[name].issuperset(planned) for name, planned in slots.items()):
                 yield turn + 1
         if self.spec.repeats is not None:
-            yield from self._repeat(player, turns)
+            yield from self._run_repeats(worker, turns)
 
-    def run(self, entries: Sequence[StoredTrial]) -> list[TrialOutcome]:
+    def run_trials(self, trials: Sequence[StoredTrial]) -> list[TrialOutcome]:
         """The outcomes of trials; each run is evaluated once, all in one call."""
-        made = self._made(entries)
-        return [self.judge.outcome(request_of(entry), one) for entry, one in zip(entries, made, strict=True)]
+        made = self._made(trials)
+        return [self.judge.outcome(request_of(trial), one) for trial, one in zip(trials, made, strict=True)]
 
     def recall(self, show: Callable[[RunRecord], None]) -> None:
-        """Show the records of trials that others finished, or an earlier sitting, and have them evaluated here too."""
-        recorded = [entry for entry in self._entries() if entry.outcome and entry.outcome.record]
-        for entry in recorded:
-            if request_of(entry) not in self.answers:
-                show(record_of(entry))
+        """Show the records of trials that others finished, or this search earlier, and have them evaluated here too."""
+        recorded = [trial for trial in self._finished() if trial.outcome and trial.outcome.record]
+        for trial in recorded:
+            if request_of(trial) not in self.answers:
+                show(record_of(trial))
         self._made(recorded)
 
-    def conclude(self, data_unit: DataUnit, noise: float | None, confidence: float) -> SearchResult:
+    def conclude(self) -> SearchResult:
         """The answer from the trials so far."""
-        every = [report(entry) for entry in self._entries()]
+        context, finished = self.context, self._finished()
+        every = [trial_record(trial) for trial in finished]
         trials = self._by_target(every)
         by_law = {}
         if self.spec.sampler == "law":
-            targets = targets_of(self.spec, self.asked, self.judge.multiplier)
-            known = observations(self.courses[0].ground.earlier, self._entries())
-            by_law = answers(targets, trials, known, confidence, noise)
-        there = {(one.nonzero, one.data_dense) for one in self.asked}
+            targets = targets_of(self.spec, self.targets, context.multiplier)
+            known = observations(context.prior_runs, finished)
+            by_law = answers(targets, trials, known, context.confidence, context.noise)
+        there = {(target.nonzero, target.data_dense) for target in self.targets}
         return conclude(
-            self.study,
+            context.study,
             self.spec,
-            data_unit,
+            context.data_unit,
             trials,
-            noise=noise,
-            confidence=confidence,
+            noise=context.noise,
+            confidence=context.confidence,
             explored=[trial for trial in every if (trial.nonzero, trial.data_dense) not in there],
             by_law=by_law,
         )
 
-    def _entries(self) -> list[StoredTrial]:
-        return [entry for course in self.courses for entry in (*course.entries, *self.seeds[course.name])]
+    def repeats_of(self, study: str) -> str:
+        """The name of the Optuna study that holds an Optuna study's repeats."""
+        assert self.spec.repeats is not None
+        return f"{study}, seeds {self.spec.repeats.most} after {self.spec.trials}"
+
+    def _finished(self) -> list[StoredTrial]:
+        return [trial for study in self.studies for trial in (*study.finished, *self.repeats[study.name])]
 
     def _by_target(self, trials: Sequence[TrialRecord]) -> dict[Target, list[TrialRecord]]:
         return {
-            one: [t for t in trials if (t.nonzero, t.data_dense) == (one.nonzero, one.data_dense)] for one in self.asked
+            target: [t for t in trials if (t.nonzero, t.data_dense) == (target.nonzero, target.data_dense)]
+            for target in self.targets
         }
 
-    def _repeat(self, player: RoundWorker, turns: int) -> Iterator[int]:
+    def _run_repeats(self, worker: RoundWorker, turns: int) -> Iterator[int]:
         """Rounds of other seeds, until the best is told from its rivals or every rival has had its share.
 
         They have Optuna studies of their own, since what is repeated depends on how many trials there were.
         """
         turn = turns
-        while wanted := {course.name: plan for course in self.courses if (plan := self._wanted(course))}:
+        while wanted := {study.name: plan for study in self.studies if (plan := self._wanted(study))}:
             plans = {self.repeats_of(name): (name, proposals) for name, proposals in wanted.items()}
             slots = {name: [one.slot for one in proposals] for name, (_, proposals) in plans.items()}
-            played = player.play(slots, lambda name: plans[name][1])  # noqa: B023 - called at once
-            for name, entries in played.items():
-                self.seeds[plans[name][0]] += entries
+            done = worker.run(slots, lambda name: plans[name][1])  # noqa: B023 - called at once
+            for name, trials in done.items():
+                self.repeats[plans[name][0]] += trials
             turn += 1
         yield turn
 
-    def repeats_of(self, course: str) -> str:
-        """The name of the Optuna study that holds a course's repeats."""
+    def _wanted(self, study: OptunaStudy) -> list[Proposal]:
+        """An Optuna study's trials of the next round of other seeds."""
         assert self.spec.repeats is not None
-        return f"{course}, seeds {self.spec.repeats.most} after {self.spec.trials}"
-
-    def _wanted(self, course: OptunaStudy) -> list[Proposal]:
-        """A course's trials of the next round of other seeds."""
-        assert self.spec.repeats is not None
-        done = self.seeds[course.name]
-        trials = self._by_target([report(entry) for entry in (*course.entries, *done)])
+        done = self.repeats[study.name]
+        trials = self._by_target([trial_record(trial) for trial in (*study.finished, *done)])
         found = [
-            (one, params, seed)
-            for one in course.asked
-            for params, seed in repeats_wanted(trials[one], course.noise, self.spec.repeats.most)
+            (target, params, seed)
+            for target in study.targets
+            for params, seed in repeats_wanted(trials[target], self.context.noise, self.spec.repeats.most)
         ]
         return [
-            course.proposal(
+            study.proposal(
                 len(done) + number,
                 "repeat",
-                TrialChoice(one.nonzero, one.data_dense, params, {SPARSITY: params[SPARSITY]}, {}),
+                TrialChoice(target.nonzero, target.data_dense, params, {SPARSITY: params[SPARSITY]}, {}),
                 seed,
             )
-            for number, (one, params, seed) in enumerate(found)
+            for number, (target, params, seed) in enumerate(found)
         ]
 
-    def _made(self, entries: Sequence[StoredTrial]) -> list[RunRecord | Stopped]:
-        asks = [request_of(entry) for entry in entries]
-        rules: Mapping[RunRequest, StopRule | None] = dict(zip(asks, map(_rule_of, entries), strict=True))
-        missing = [ask for ask in rules if ask not in self.answers]
+    def _made(self, trials: Sequence[StoredTrial]) -> list[RunRecord | Stopped]:
+        requests = [request_of(trial) for trial in trials]
+        rules: Mapping[RunRequest, StopRule | None] = dict(zip(requests, map(_rule_of, trials), strict=True))
+        missing = [request for request in rules if request not in self.answers]
         if missing:
-            made = self.evaluate(missing, [rules[ask] for ask in missing])
+            made = self.evaluate(missing, [rules[request] for request in missing])
             self.answers.update(zip(missing, made, strict=True))
-        return [self.answers[ask] for ask in asks]
+        return [self.answers[request] for request in requests]
 
 
-def _rule_of(entry: StoredTrial) -> StopRule | None:
-    stored = entry.proposal.facts["rule"]
+def _targets(spec: SearchSpec, context: SearchContext) -> list[Target]:
+    """Every N and budget, in order."""
+    seconds = context.seconds_per_item if spec.budget_unit == "seconds" else None
+    targets = [
+        Target(nonzero, budget, spec.data_dense(nonzero, budget, seconds(nonzero) if seconds else None))
+        for nonzero in sorted(spec.nonzero)
+        for budget in sorted(spec.budgets)
+    ]
+    if len({(target.nonzero, target.data_dense) for target in targets}) < len(targets):
+        found = [target.data_dense for target in targets]
+        raise SpecError("two budgets come to the same data", where="search", field="budgets", found=found)
+    return targets
+
+
+def _rule_of(trial: StoredTrial) -> StopRule | None:
+    stored = trial.proposal.facts["rule"]
     return None if stored is None else StopRule.model_validate(stored)

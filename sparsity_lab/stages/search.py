@@ -14,13 +14,11 @@ from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_se
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch
 from sparsity_lab.messages.numbers import count, quantity
-from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
-from sparsity_lab.specs.fingerprint import fingerprint, name_runs
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SearchSpec
-from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, ground_of, location
+from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, context_of, location
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.study import complete
@@ -78,37 +76,26 @@ class _StudySearch:
     ) -> None:
         self.space, self.spec, self.storage, self.workers, self.console = space, spec, storage, workers, console
         self.claim = claimed_at_a_time(storage, share, workers)
-        self.known = {record.fingerprint: record for record in grid_records(space)}
-        self.data_hash = space.manifest().content_hash
-        self.questions = RunRequests(space.study, spec, space.shape())
+        self.requests = RunRequests.of(space)
 
     def run(self) -> SearchResult:
-        ground, multiplier = ground_of(self.space, self.questions, self.known, self._name)
-        noise = seed_noise(self.known.values())
+        context = context_of(self.space, self.requests, grid_records(self.space))
         return search(
-            self.space.name,
             self.spec,
-            self.space.study.spec.grid.data_unit,
-            multiplier,
+            context,
             self._evaluate,
             self.storage,
-            fingerprint=lambda ask: self._name(self.questions.run(ask)),
-            ground=ground,
             claim=self.claim,
-            noise=noise.deviation if noise else None,
-            confidence=self.space.study.spec.law.confidence,
             recall=self._keep,
             on_round=self._show,
         )
 
-    def _name(self, run: RunSpec) -> str:
-        return fingerprint(run, self.data_hash)
-
-    def _evaluate(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> Sequence[RunRecord | Stopped]:
-        runs = [self.questions.run(ask) for ask in asks]
-        names = [self._name(run) for run in runs]
+    def _evaluate(
+        self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]
+    ) -> Sequence[RunRecord | Stopped]:
+        names = [self.requests.fingerprint(request) for request in requests]
         sweep = complete(
-            name_runs(runs, self.data_hash),
+            name_runs(map(self.requests.run, requests), self.requests.data_hash),
             self.space.workplace(self.space.layout.search(self.space.name)),
             title=f"{self.space.name} search",
             rules={name: rule for name, rule in zip(names, rules, strict=True) if rule is not None},
@@ -124,7 +111,7 @@ class _StudySearch:
             Store(home).put(record)
 
     def _show(self, progress: SearchProgress) -> None:
-        """What is being learnt: optima so far, and what they cost."""
+        """What is known by now: optima so far, and what they cost."""
         result = progress.result
         lost = [f"{n} {what}" for n, what in ((progress.diverged, "diverged"), (progress.stopped, "given up")) if n]
         told = f"{len(result.trials)} trials{''.join(f', {part}' for part in lost)}, {quantity(result.flops, 'FLOPs')}"

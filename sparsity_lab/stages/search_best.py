@@ -8,7 +8,7 @@ from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialPar
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.messages import Message
 from sparsity_lab.search.requests import SPARSITY, data_at
-from sparsity_lab.stages.search_setup import RunRequests, ground_of, search_of
+from sparsity_lab.stages.search_setup import RunRequests, context_of, search_of
 from sparsity_lab.stages.workspace import Workspace
 
 
@@ -62,8 +62,7 @@ def best_of(space: Workspace) -> BestRuns:
     result = read_search(path)
     if result is None:
         raise NotReadyError(path, make_it=f"sparsity-lab search {space.name}")
-    questions = RunRequests(space.study, search_of(space), space.shape())
-    _, multiplier = ground_of(space, questions, {}, lambda _: "")
+    multiplier = context_of(space, RunRequests.of(space), ()).multiplier
     runs = []
     for budget in result.budgets:
         sparsity = budget.best_sparsity if budget.optimum is None else budget.optimum

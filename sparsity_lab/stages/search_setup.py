@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,11 +16,13 @@ from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, training_cost
 from sparsity_lab.laws.questions.multipliers import multiplier
+from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params, RunMultiplier, RunRequest
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec, label
@@ -32,26 +34,42 @@ FIELD = "search"
 
 @dataclass(frozen=True)
 class RunRequests:
-    """How the questions of a study's search become runs.
+    """How what a study's search asks for becomes runs.
 
     Attributes:
         study: the study.
         spec: its search.
         shape: what models must know of the data.
+        data_hash: names the data in a run's fingerprint.
     """
 
     study: Study
     spec: SearchSpec
     shape: DataShape
+    data_hash: str
 
-    def run(self, ask: RunRequest) -> RunSpec:
-        """The run that a question stands for.
+    @classmethod
+    def of(cls, space: Workspace) -> RunRequests:
+        """Those of a study.
+
+        Raises:
+            SpecError: it asks for no search.
+            NotReadyError: its data are not prepared.
+        """
+        return cls(space.study, search_of(space), space.shape(), space.manifest().content_hash)
+
+    def run(self, request: RunRequest) -> RunSpec:
+        """The run that is asked for.
 
         Raises:
             SpecError: there is no such run.
         """
-        point = self.point(ask.nonzero, ask.params, ask.data, ask.seed)
+        point = self.point(request.nonzero, request.params, request.data, request.seed)
         return plan_point(self.study, self.shape, point).run
+
+    def fingerprint(self, request: RunRequest) -> str:
+        """Of that run."""
+        return fingerprint(self.run(request), self.data_hash)
 
     def point(self, nonzero: int, params: Params, data: float, seed: int = 0) -> RunPoint:
         """A place in the study, by a trial's parameters."""
@@ -114,46 +132,44 @@ class RunRequests:
         return str(params.get("regime", self.spec.regimes[0]))
 
 
-def ground_of(
-    space: Workspace, questions: RunRequests, records: dict[str, RunRecord], name: Callable[[RunSpec], str]
-) -> tuple[SearchContext, RunMultiplier]:
-    """What the search stands on, and m.
+def context_of(space: Workspace, requests: RunRequests, records: Collection[RunRecord]) -> SearchContext:
+    """What the search stands on.
 
     Args:
         space: the study.
-        questions: of its search.
-        records: of the grid's runs, by fingerprint.
-        name: gives a run's fingerprint.
+        requests: of its search.
+        records: of the grid's runs.
 
     Raises:
         NotReadyError: the search counts in seconds, and the study's hardware was not measured.
         SpecError: there is no dense model of an N.
     """
-    spec = questions.spec
+    spec, noise = requests.spec, seed_noise(records)
     for nonzero in spec.nonzero:
-        plan_point(space.study, questions.shape, questions.point(nonzero, {SPARSITY: 0.0}, 1))
+        plan_point(space.study, requests.shape, requests.point(nonzero, {SPARSITY: 0.0}, 1))
     timed = spec.cost == "measured" or spec.budget_unit == "seconds"
     profile = profile_of(space) if timed else None
-    ground = SearchContext(
+    return SearchContext(
+        study=space.name,
+        data_unit=space.study.spec.grid.data_unit,
+        multiplier=requests.cost(profile),
+        fingerprint=requests.fingerprint,
         regimes={one: space.study.regimes[one] for one in spec.regimes},
-        feasible=questions.feasible,
-        earlier=tuple(_earlier(space.study, questions, records, name)),
+        feasible=requests.feasible,
+        prior_runs=tuple(_prior_runs(space.study, requests, {record.fingerprint: record for record in records})),
         seconds_per_item=None if profile is None else lambda nonzero: seconds_per_item(profile, nonzero),
         inference=_inference(profile) if profile and "inference_cost" in spec.objectives else None,
+        noise=noise.deviation if noise else None,
+        confidence=space.study.spec.law.confidence,
     )
-    return ground, questions.cost(profile)
 
 
-def _earlier(
-    study: Study, questions: RunRequests, records: dict[str, RunRecord], name: Callable[[RunSpec], str]
-) -> list[PriorRun]:
+def _prior_runs(study: Study, requests: RunRequests, records: Mapping[str, RunRecord]) -> Iterator[PriorRun]:
     """The grid's runs that the search's space has too."""
-    found = []
-    for planned in grid_runs(study, questions.shape, questions.spec.regimes):
-        params, record = questions.params(planned), records.get(name(planned.run))
+    for planned in grid_runs(study, requests.shape, requests.spec.regimes) if records else ():
+        params, record = requests.params(planned), records.get(fingerprint(planned.run, requests.data_hash))
         if params is not None and record is not None:
-            found.append(PriorRun(round(planned.point.nonzero), params, planned.run.seed, record))
-    return found
+            yield PriorRun(round(planned.point.nonzero), params, planned.run.seed, record)
 
 
 def _inference(profile: HardwareProfile) -> RunMultiplier:

@@ -63,17 +63,17 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield url
 
 
-def finished(ledger: TrialStore, names: Told) -> int:
+def finished(store: TrialStore, names: Told) -> int:
     """Trials that are finished now."""
-    return sum(entry.outcome is not None for book in ledger.read(names).values() for entry in book.real.values())
+    return sum(trial.outcome is not None for known in store.read(names).values() for trial in known.real.values())
 
 
-def after_one_more(ledger: TrialStore, names: Told, tokens: Semaphore) -> None:
+def after_one_more(store: TrialStore, names: Told, tokens: Semaphore) -> None:
     """Hand out tokens one by one until one more trial is finished."""
-    goal = 1 + finished(ledger, names)
+    goal = 1 + finished(store, names)
 
     def reached() -> bool:
-        if finished(ledger, names) >= goal:
+        if finished(store, names) >= goal:
             return True
         if not tokens.get_value():  # type: ignore[attr-defined]
             tokens.release()
@@ -93,9 +93,9 @@ def test_a_search_whose_processes_are_killed_again_and_again(storage: str, tmp_p
     generator, tokens = np.random.default_rng(20), NURSERY.Semaphore(0)
     workers = [start(storage, settings, tokens) for _ in range(WORKERS)]
     try:
-        with TrialStore(storage) as ledger:
+        with TrialStore(storage) as store:
             for _ in range(kills):
-                after_one_more(ledger, undisturbed, tokens)
+                after_one_more(store, undisturbed, tokens)
                 time.sleep(generator.uniform(0, 0.03))  # whatever it is about by then: a claim, a write, a round's plan
                 victim = workers.pop(int(generator.integers(WORKERS)))
                 victim.kill()
@@ -113,7 +113,7 @@ def test_a_search_whose_processes_are_killed_again_and_again(storage: str, tmp_p
             worker.join()
     assert told(storage) == undisturbed
     runs = Runs(NOISE)
-    assert run(storage, runs, spec(**settings), patience=SHORT) == alone
+    assert run(storage, runs, spec(**settings), timeouts=SHORT) == alone
     assert not runs.calls, "nothing was left to run"
 
 
@@ -125,7 +125,7 @@ def test_a_search_that_is_killed_after_every_write(name: str, tmp_path: Path) ->
     assert deaths > 3
     alone = run(tmp_path / "other.journal", Runs(NOISE), spec(**SMALL))
     assert told(storage) == told(tmp_path / "other.journal")
-    assert run(storage, Runs(NOISE), spec(**SMALL), patience=SHORT) == alone
+    assert run(storage, Runs(NOISE), spec(**SMALL), timeouts=SHORT) == alone
 
 
 @pytest.mark.slow
@@ -152,8 +152,8 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     (checkpoint,) = scratch.glob(f"*/{CHECKPOINT}")
     left_at = step_of(checkpoint)
     before = held(trained)
-    assert {entry.state for entry in before.values()} == {"running"}
-    assert all(entry.lease and entry.lease.owner.gone for entry in before.values())
+    assert {trial.state for trial in before.values()} == {"running"}
+    assert all(trial.lease and trial.lease.owner.gone for trial in before.values())
 
     steps: list[int] = []
 
@@ -172,8 +172,8 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     assert steps, "it was trained on"
     assert min(steps) >= left_at > EVERY, "and not from the start"
     after = held(trained)
-    assert {slot: entry.identity for slot, entry in after.items()} == {s: e.identity for s, e in before.items()}
-    assert all(entry.lease and entry.lease.owner.process == os.getpid() for entry in after.values())
+    assert {slot: trial.identity for slot, trial in after.items()} == {s: e.identity for s, e in before.items()}
+    assert all(trial.lease and trial.lease.owner.process == os.getpid() for trial in after.values())
 
 
 def step_of(checkpoint: Path) -> int:
@@ -184,6 +184,6 @@ def step_of(checkpoint: Path) -> int:
 def held(project: Path) -> dict[int, StoredTrial]:
     """The trials of the project's only Optuna study by slot."""
     place = location(space_of(project))
-    with TrialStore(place) as ledger:
-        ((_, book),) = ledger.read([name for name in told(place) if "D=64000" in name]).items()
-    return book.real
+    with TrialStore(place) as store:
+        ((_, known),) = store.read([name for name in told(place) if "D=64000" in name]).items()
+    return known.real

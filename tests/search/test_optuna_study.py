@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import BUDGETS, HASTE, ONE, N, Runs, cost, fingerprint, record, spec, told, vit
+from simulated import BUDGETS, HASTE, ONE, N, Runs, context_of, cost, fingerprint, record, run, spec, told, vit
 
 from sparsity_lab.artifacts.records import CurvePoint, RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult
@@ -22,7 +21,6 @@ from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.search.requests import Params, RunRequest
-from sparsity_lab.search.study import search
 from sparsity_lab.specs.regimes.regime import Masked
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.runs import RunSpec
@@ -45,16 +43,10 @@ def grid(sizes: Sequence[int] = SIZES, data: Sequence[int] = BUDGETS, noise: flo
     for nonzero in sizes:
         for amount in data:
             for sparsity in (0.0, 0.5, 0.75):
-                ask = RunRequest(nonzero, amount, amount, (("sparsity", sparsity),))
+                request = RunRequest(nonzero, amount, amount, (("sparsity", sparsity),))
                 loss = vit(sparsity, amount, nonzero) * (1 + noise * rng.normal())
-                found.append(PriorRun(nonzero, ask.params, 0, record(ask, loss)))
+                found.append(PriorRun(nonzero, request.params, 0, record(request, loss)))
     return tuple(found)
-
-
-def run(
-    storage: Path, runs: Callable[..., Any], asked: SearchSpec, ground: SearchContext | None = None, **options: Any
-) -> SearchResult:
-    return search("demo", asked, "images", cost, runs, storage, fingerprint=fingerprint, ground=ground, **options)
 
 
 def law(**changes: object) -> SearchSpec:
@@ -63,7 +55,7 @@ def law(**changes: object) -> SearchSpec:
 
 def test_the_law_sampler_is_one_study_that_learns_at_smaller_sizes_and_budgets(tmp_path: Path) -> None:
     runs, storage = Runs(0.001), tmp_path / "search.journal"
-    result = run(storage, runs, law(trials=2), SearchContext(earlier=grid()))
+    result = run(storage, runs, law(trials=2), context_of(prior_runs=grid()))
     assert len(told(storage)) == 1
     assert result.sampler == "law"
     every = result.trials
@@ -100,36 +92,27 @@ def test_runs_of_the_grid_at_a_budget_are_trials(tmp_path: Path) -> None:
         return 1.0
 
     storage = tmp_path / "search.journal"
-    result = search(
-        "demo",
-        asked,
-        "images",
-        free,
-        Runs(0.001),
-        storage,
-        fingerprint=fingerprint,
-        ground=SearchContext(earlier=grid()),
-    )
+    result = run(storage, Runs(0.001), asked, context_of(prior_runs=grid(), multiplier=free))
     (budget,) = result.budgets
     assert [(t.source, t.sparsity) for t in budget.trials[:3]] == [("dense", 0.0), ("grid", 0.5), ("grid", 0.75)]
     assert [t.number for t in budget.trials] == list(range(7))
     (trials,) = told(storage).values()
     assert [params for _, params, *_ in trials[:3]] == [{"sparsity": 0.0}, {"sparsity": 0.5}, {"sparsity": 0.75}]
-    dear = run(tmp_path / "dear.journal", Runs(0.001), spec(budgets=ONE, trials=4), SearchContext(earlier=grid()))
+    dear = run(tmp_path / "dear.journal", Runs(0.001), spec(budgets=ONE, trials=4), context_of(prior_runs=grid()))
     assert not any(t.source == "grid" for t in dear.trials), "at another cost they are other runs"
 
 
 SEARCHES: dict[str, tuple[SearchSpec, SearchContext]] = {
-    "law": (law(trials=3, batch=2, budgets=ONE), SearchContext(earlier=grid())),
-    "law, mixed": (law(trials=3, batch=2, budgets=ONE, space=MIXED), SearchContext(earlier=grid())),
-    "several N": (spec(nonzero=SIZES[1:], budgets=ONE, trials=6), SearchContext()),
-    "two regimes": (spec(regimes=[*TWO], budgets=ONE, space=MIXED), SearchContext(regimes=TWO)),
-    "grid": (spec(sampler="grid", budgets=ONE, space=MIXED), SearchContext()),
+    "law": (law(trials=3, batch=2, budgets=ONE), context_of(prior_runs=grid())),
+    "law, mixed": (law(trials=3, batch=2, budgets=ONE, space=MIXED), context_of(prior_runs=grid())),
+    "several N": (spec(nonzero=SIZES[1:], budgets=ONE, trials=6), context_of()),
+    "two regimes": (spec(regimes=[*TWO], budgets=ONE, space=MIXED), context_of(regimes=TWO)),
+    "grid": (spec(sampler="grid", budgets=ONE, space=MIXED), context_of()),
     "front": (
         spec(sampler="nsga-ii", objectives=["loss", "training_cost", "inference_cost"], nonzero=SIZES[1:], trials=5),
-        SearchContext(),
+        context_of(),
     ),
-    "repeats": (spec(budgets=ONE, repeats={"most": 3}, trials=5), SearchContext()),
+    "repeats": (spec(budgets=ONE, repeats={"most": 3}, trials=5), context_of()),
 }
 
 
@@ -137,9 +120,9 @@ SEARCHES: dict[str, tuple[SearchSpec, SearchContext]] = {
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[SearchResult, Any]]:
     """Every search, uninterrupted."""
     found = {}
-    for name, (asked, ground) in SEARCHES.items():
+    for name, (asked, context) in SEARCHES.items():
         storage = tmp_path_factory.mktemp("whole") / "search.journal"
-        found[name] = run(storage, Runs(0.003), asked, ground), told(storage)
+        found[name] = run(storage, Runs(0.003), asked, context), told(storage)
     return found
 
 
@@ -148,11 +131,11 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(
     name: str, tmp_path: Path, whole: dict[str, tuple[SearchResult, Any]]
 ) -> None:
     """Dies in every second call, and claims one trial at a time, as a process among many does."""
-    asked, ground = SEARCHES[name]
+    asked, context = SEARCHES[name]
     storage, result = tmp_path / "search.journal", None
     for _ in range(60):
         try:
-            result = run(storage, Runs(0.003, fail_at=1), asked, ground, claim=2, patience=HASTE)
+            result = run(storage, Runs(0.003, fail_at=1), asked, context, claim=2, timeouts=HASTE)
             break
         except KeyboardInterrupt:
             continue
@@ -204,19 +187,18 @@ def test_rivals_get_other_seeds_until_they_have_had_their_share(whole: dict[str,
 def test_budgets_in_compute_and_seconds_are_data(tmp_path: Path) -> None:
     in_data = run(tmp_path / "data.journal", Runs(0.001), spec(budgets=ONE))
     in_flops = run(tmp_path / "flops.journal", Runs(0.001), spec(budgets=[6.0 * N * ONE[0]], budget_unit="compute"))
-    ground = SearchContext(seconds_per_item=lambda nonzero: nonzero * 1e-9)
+    context = context_of(seconds_per_item=lambda nonzero: nonzero * 1e-9)
     seconds = spec(budgets=[N * 1e-9 * ONE[0]], budget_unit="seconds")
-    in_seconds = run(tmp_path / "seconds.journal", Runs(0.001), seconds, ground)
+    in_seconds = run(tmp_path / "seconds.journal", Runs(0.001), seconds, context)
     for other in (in_flops, in_seconds):
         assert [t.fingerprint for t in other.trials] == [t.fingerprint for t in in_data.trials]
     assert in_flops.budgets[0].budget == 6.0 * N * ONE[0]
     assert in_seconds.budgets[0].data_dense == ONE[0]
 
 
-def course(asked: SearchSpec, ground: SearchContext | None = None, **changes: Any) -> OptunaStudy:
+def study_of(asked: SearchSpec, **changes: Any) -> OptunaStudy:
     targets = tuple(Target(n, b, round(b)) for n in asked.nonzero for b in asked.budgets)
-    fields = {"multiplier": cost, "fingerprint": fingerprint, "noise": 0.01, **changes}
-    return OptunaStudy("demo", asked, targets, ground or SearchContext(), **fields)
+    return OptunaStudy(asked, targets, context_of(**{"noise": 0.01, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -237,20 +219,22 @@ def course(asked: SearchSpec, ground: SearchContext | None = None, **changes: An
     ],
 )
 def test_a_name_changes_with_what_decides_the_trials(change: dict[str, object], again: bool) -> None:
-    assert (course(spec(budgets=ONE)).name == course(spec(**{"budgets": ONE, **change})).name) is again
+    assert (study_of(spec(budgets=ONE)).name == study_of(spec(**{"budgets": ONE, **change})).name) is again
 
 
 def test_a_name_changes_with_the_runs_behind_it() -> None:
-    plain, known = course(spec(budgets=ONE)), SearchContext(earlier=grid())
-    assert plain.name == course(spec(budgets=ONE), noise=0.02).name
-    assert plain.name != course(spec(budgets=ONE), fingerprint=partial(fingerprint, identity="deeper")).name
-    assert plain.name != course(spec(budgets=ONE), multiplier=lambda n, params: 1.01 * cost(n, params)).name
-    assert plain.name == course(spec(budgets=ONE), known).name, "runs that are none of its own tell TPE nothing"
+    plain, known = study_of(spec(budgets=ONE)), grid()
+    assert plain.name == study_of(spec(budgets=ONE), noise=0.02).name
+    assert plain.name != study_of(spec(budgets=ONE), fingerprint=partial(fingerprint, identity="deeper")).name
+    assert plain.name != study_of(spec(budgets=ONE), multiplier=lambda n, params: 1.01 * cost(n, params)).name
+    assert plain.name == study_of(spec(budgets=ONE), prior_runs=known).name, (
+        "runs that are none of its own tell TPE nothing"
+    )
     one = law(budgets=ONE)
-    assert course(one, known).name != course(one).name
-    assert course(one, known).name == course(one, replace(known)).name
+    assert study_of(one, prior_runs=known).name != study_of(one).name
+    assert study_of(one, prior_runs=known).name == study_of(one, prior_runs=tuple(reversed(known))).name
     stopping = spec(budgets=ONE, stopping={})
-    assert course(stopping).name != course(stopping, noise=0.02).name
+    assert study_of(stopping).name != study_of(stopping, noise=0.02).name
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["random", "tpe"]))
@@ -260,7 +244,7 @@ def test_the_number_of_workers_changes_nothing(seed: int, sampler: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         alone, among = Path(folder) / "alone.journal", Path(folder) / "among.journal"
         result = run(alone, Runs(0.003), asked)
-        assert run(among, Runs(0.003), asked, claim=1, patience=HASTE) == result
+        assert run(among, Runs(0.003), asked, claim=1, timeouts=HASTE) == result
         assert told(alone) == told(among)
 
 
@@ -268,25 +252,25 @@ def test_runs_come_with_what_they_are_held_against(tmp_path: Path) -> None:
     """From the second round of a budget on, and for the sampler's trials only."""
 
     class Curves(Runs):
-        def one(self, ask: RunRequest) -> RunRecord:
-            run_spec = RunSpec.model_construct(regime=GRADUAL, sparsity=ask.sparsity, steps=100)
-            loss = super().one(ask).loss
+        def one(self, request: RunRequest) -> RunRecord:
+            run_spec = RunSpec.model_construct(regime=GRADUAL, sparsity=request.sparsity, steps=100)
+            loss = super().one(request).loss
             points = [(k, loss + 0.1 * (100 - k) / 100) for k in (80, 90, 100)]
             curve = tuple(CurvePoint(step=k, loss=v, train_loss=v, sparsity=0.0) for k, v in points)
-            return super().one(ask).model_copy(update={"curve": curve, "spec": run_spec})
+            return super().one(request).model_copy(update={"curve": curve, "spec": run_spec})
 
-        def __call__(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[Any]:
-            made: list[Any] = super().__call__(asks, rules)
+        def __call__(self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[Any]:
+            made: list[Any] = super().__call__(requests, rules)
             if len(self.calls) == 3:
                 made[0] = Stopped(
-                    fingerprint=fingerprint(asks[0]), step=30, steps=100, loss=9.0, reason="above its limit"
+                    fingerprint=fingerprint(requests[0]), step=30, steps=100, loss=9.0, reason="above its limit"
                 )
             return made
 
     runs = Curves(0.001)
     asked = spec(budgets=ONE, stopping={"margin": 2, "least": 3})
     storage = tmp_path / "search.journal"
-    result = run(storage, runs, asked, noise=0.01)
+    result = run(storage, runs, asked, context_of(noise=0.01))
     assert runs.rules[:5] == [None] * 5
     assert all(rule is not None and rule.margin == pytest.approx(0.02) for rule in runs.rules[5:])
     last = runs.rules[5]
@@ -296,4 +280,4 @@ def test_runs_come_with_what_they_are_held_against(tmp_path: Path) -> None:
     (lost,) = [t for t in result.trials if t.state == "stopped"]
     assert (lost.loss, lost.values) == (None, None)
     assert lost.flops == pytest.approx(0.3 * 6 * N * lost.data_dense, rel=0.01)
-    assert run(storage, Curves(0.001), asked, noise=0.01) == result
+    assert run(storage, Curves(0.001), asked, context_of(noise=0.01)) == result

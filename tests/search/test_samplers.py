@@ -53,7 +53,7 @@ def told(choice: TrialChoice, objectives: int = 1, fails: Callable[[float], bool
     return create_trial(**fixed, values=[loss(choice.params), 1 / (1 - S)][:objectives])
 
 
-def played(settings: SearchSpec, rounds: int) -> list[TrialChoice]:
+def proposed(settings: SearchSpec, rounds: int) -> list[TrialChoice]:
     space = space_of(settings)
     law = LawKnowledge(targets_of(settings, [Target(N, BUDGET, BUDGET)], cost), None, trials_too=True)
     before: list[Sequence[TrialChoice]] = [design(settings, space, "key")]
@@ -68,7 +68,7 @@ def played(settings: SearchSpec, rounds: int) -> list[TrialChoice]:
 def test_rounds_follow_from_the_rounds_before(name: SamplerName, mixed: bool) -> None:
     settings = spec(sampler=name, batch=2, space=MIXED if mixed else {})
     rounds = 4 if name in QUICK else 1
-    once, again = played(settings, rounds), played(settings, rounds)
+    once, again = proposed(settings, rounds), proposed(settings, rounds)
     assert [choice.params for choice in once] == [choice.params for choice in again]
     assert len(once) == 2 * rounds
     low, high = space_of(settings).ends
@@ -77,14 +77,14 @@ def test_rounds_follow_from_the_rounds_before(name: SamplerName, mixed: bool) ->
 
 @pytest.mark.parametrize("name", QUICK)
 def test_seeds_differ(name: SamplerName) -> None:
-    one, other = (played(spec(sampler=name, seed=seed), 2) for seed in (0, 1))
+    one, other = (proposed(spec(sampler=name, seed=seed), 2) for seed in (0, 1))
     assert [choice.params for choice in one] != [choice.params for choice in other]
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "grid", "nsga-ii", "gp"])
 def test_several_objectives_are_proposed_for(name: SamplerName) -> None:
     settings = spec(sampler=name, objectives=["loss", "inference_cost"])
-    assert len(played(settings, 2 if name in QUICK else 1)) >= 2
+    assert len(proposed(settings, 2 if name in QUICK else 1)) >= 2
 
 
 def test_the_grid_is_gone_through_once() -> None:
@@ -94,13 +94,13 @@ def test_the_grid_is_gone_through_once() -> None:
     assert len(levels) == 17
     assert levels[0] == 0
     assert levels[-1] == 0.9
-    once = [choice.params["sparsity"] for choice in played(settings, 3)]
+    once = [choice.params["sparsity"] for choice in proposed(settings, 3)]
     assert len(set(once)) == 12, "the four of the start are not asked for again"
 
 
 def test_nsga_breeds_from_its_first_generation() -> None:
     """Two parents of the better half at most, so later generations crowd about the valley."""
-    sparsities = [float(choice.params["sparsity"]) for choice in played(spec(sampler="nsga-ii", batch=4), 8)]
+    sparsities = [float(choice.params["sparsity"]) for choice in proposed(spec(sampler="nsga-ii", batch=4), 8)]
     miss = [sum(abs(S - 0.6) for S in part) for part in (sparsities[:8], sparsities[-8:])]
     assert miss[1] < miss[0]
 
@@ -144,7 +144,7 @@ def test_samplers_of_one_objective_refuse_several(name: SamplerName) -> None:
 @pytest.mark.skipif(INSTALLED, reason="cmaes is installed")
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(MachineError, match=r"cma-es needs a package.*sparsity-lab\[cma-es\]"):
-        played(spec(sampler="cma-es"), 1)
+        proposed(spec(sampler="cma-es"), 1)
 
 
 def test_a_space_of_dense_regimes_is_none() -> None:

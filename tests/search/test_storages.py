@@ -76,64 +76,64 @@ def test_a_url_that_is_none_is_named() -> None:
 @pytest.mark.parametrize(("url", "advice"), [("postgresql://h/n", r"sparsity-lab\[postgresql\]"), ("x://h", "kind of")])
 def test_a_missing_driver_says_what_to_install(url: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(MachineError, match=advice), TrialStore(url) as ledger:
-        ledger.read([STUDY])
+    with pytest.raises(MachineError, match=advice), TrialStore(url) as store:
+        store.read([STUDY])
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
     pytest.importorskip("psycopg")
     told_so = pytest.raises(MachineError, match=r"127\.0\.0\.1:1/name: cannot be reached: .*refused")
-    with told_so, TrialStore("postgresql://127.0.0.1:1/name") as ledger:
-        ledger.read([STUDY])
+    with told_so, TrialStore("postgresql://127.0.0.1:1/name") as store:
+        store.read([STUDY])
 
 
 def test_nothing_is_created_by_reading(tmp_path: Path) -> None:
     for name in ("optuna.db", "search.journal"):
-        with TrialStore(tmp_path / name) as ledger:
-            assert not ledger.read([STUDY])[STUDY].real
+        with TrialStore(tmp_path / name) as store:
+            assert not store.read([STUDY])[STUDY].real
     assert not list(tmp_path.iterdir())
 
 
 def test_a_trial_is_read_as_it_was_written(storage: str) -> None:
-    with TrialStore(storage) as ledger:
+    with TrialStore(storage) as store:
         study = f"whole {storage}"
         lease = Lease(Owner.here())
-        ledger.enqueue(study, proposal(3, 0.25))
-        (entry,) = ledger.read([study])[study].real.values()
-        assert (entry.state, entry.proposal, entry.lease, entry.outcome) == ("waiting", proposal(3, 0.25), None, None)
-        assert ledger.claim(entry, lease)
-        (entry,) = ledger.read([study])[study].real.values()
-        assert (entry.state, entry.lease) == ("running", lease)
+        store.enqueue(study, proposal(3, 0.25))
+        (trial,) = store.read([study])[study].real.values()
+        assert (trial.state, trial.proposal, trial.lease, trial.outcome) == ("waiting", proposal(3, 0.25), None, None)
+        assert store.claim(trial, lease)
+        (trial,) = store.read([study])[study].real.values()
+        assert (trial.state, trial.lease) == ("running", lease)
         outcome = TrialOutcome((4.25,), {"loss": 4.25}, '{"a record": "of 4 kB, say"}')
-        assert ledger.finish(entry, outcome)
+        assert store.finish(trial, outcome)
         with TrialStore(storage) as other:
-            (entry,) = other.read([study])[study].real.values()
-        assert (entry.state, entry.proposal, entry.outcome) == ("finished", proposal(3, 0.25), outcome)
-        assert not ledger.finish(entry, TrialOutcome((1.0,), {})), "told once"
-        assert not ledger.release(entry)
-        assert not ledger.renew(entry, lease.renewed())
-        assert ledger.read([study])[study].real[3].outcome == outcome
+            (trial,) = other.read([study])[study].real.values()
+        assert (trial.state, trial.proposal, trial.outcome) == ("finished", proposal(3, 0.25), outcome)
+        assert not store.finish(trial, TrialOutcome((1.0,), {})), "told once"
+        assert not store.release(trial)
+        assert not store.renew(trial, lease.renewed())
+        assert store.read([study])[study].real[3].outcome == outcome
 
 
 def test_of_several_trials_of_a_slot_the_first_is_real(storage: str) -> None:
     study = f"doubles {storage}"
     with TrialStore(storage) as one, TrialStore(storage) as two:
         first, second = one.enqueue(study, proposal(0)), two.enqueue(study, proposal(0))
-        book = two.read([study])[study]
-        assert book.real[0].identity == first
-        assert [double.identity for double in book.doubles] == [second]
-        assert two.dismiss(book.doubles[0])
-        assert not one.dismiss(book.doubles[0])
+        known = two.read([study])[study]
+        assert known.real[0].identity == first
+        assert [double.identity for double in known.doubles] == [second]
+        assert two.dismiss(known.doubles[0])
+        assert not one.dismiss(known.doubles[0])
         assert not one.read([study])[study].doubles
 
 
 def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
     """Threads with storages of their own, all after the same trials at the same moment."""
     study, trials, rivals = f"rivals {storage}", 12, 4
-    with TrialStore(storage) as ledger:
+    with TrialStore(storage) as store:
         for slot in range(trials):
-            ledger.enqueue(study, proposal(slot))
-        entries = list(ledger.read([study])[study].real.values())
+            store.enqueue(study, proposal(slot))
+        waiting = list(store.read([study])[study].real.values())
     won: list[tuple[int, str]] = []
     together = threading.Barrier(rivals)
 
@@ -141,10 +141,10 @@ def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
         lease = Lease(Owner.here())
         with TrialStore(storage) as own:
             own.read([study])
-            for entry in entries:
+            for trial in waiting:
                 together.wait()
-                if own.claim(entry, lease):
-                    won.append((entry.slot, lease.owner.name))
+                if own.claim(trial, lease):
+                    won.append((trial.slot, lease.owner.name))
 
     threads = [threading.Thread(target=rival) for _ in range(rivals)]
     for thread in threads:
@@ -152,8 +152,8 @@ def test_every_trial_is_claimed_by_one_of_many(storage: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(slot for slot, _ in won) == list(range(trials))
-    with TrialStore(storage) as ledger:
-        holders = {s: e.lease.owner.name for s, e in ledger.read([study])[study].real.items() if e.lease}
+    with TrialStore(storage) as store:
+        holders = {s: e.lease.owner.name for s, e in store.read([study])[study].real.items() if e.lease}
     assert holders == dict(won)
 
 
@@ -169,7 +169,7 @@ def test_a_torn_last_line_of_a_journal_is_cut_off(cut: int, tmp_path: Path) -> N
     with contextlib.suppress(KeyboardInterrupt):
         run(storage, Runs(0.003, fail_at=1), spec(**SMALL))
     storage.write_bytes(storage.read_bytes()[:-cut])
-    assert run(storage, Runs(0.003), spec(**SMALL), patience=HASTE) == run(
+    assert run(storage, Runs(0.003), spec(**SMALL), timeouts=HASTE) == run(
         tmp_path / "b.db", Runs(0.003), spec(**SMALL)
     )
     assert all(json.loads(line) for line in storage.read_text().splitlines())

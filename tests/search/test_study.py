@@ -47,7 +47,7 @@ def test_every_round_is_one_call_for_all_budgets(tmp_path: Path) -> None:
     budgets = set(spec().budgets)
     assert len(runs.calls[0]) == 10
     assert len(runs.calls) == 3
-    assert all({ask.data_dense for ask in call} == budgets for call in runs.calls)
+    assert all({request.data_dense for request in call} == budgets for call in runs.calls)
     assert [(s.round, s.rounds) for s in seen] == [(1, 3), (2, 3), (3, 3)]
     assert all(isinstance(s, SearchProgress) and s.diverged == 0 for s in seen)
 
@@ -119,8 +119,8 @@ def test_a_search_that_dies_while_writing_goes_on_as_if_it_had_not(
     with monkeypatch.context() as patch:
         patch.setattr(TrialStore, method, dying)
         with pytest.raises(KeyboardInterrupt):
-            run(storage, Runs(0.003), patience=HASTE)
-    assert run(storage, Runs(0.003), patience=HASTE) == reference[0]
+            run(storage, Runs(0.003), timeouts=HASTE)
+    assert run(storage, Runs(0.003), timeouts=HASTE) == reference[0]
     assert told(storage) == reference[1]
 
 
@@ -129,7 +129,7 @@ def test_kill_9_while_sqlite_writes_loses_nothing(tmp_path: Path, reference: tup
     code = f"""
 import os, signal, sys
 import sqlalchemy
-from simulated import Runs, cost, spec
+from simulated import Runs, context_of, spec
 from pathlib import Path
 from sparsity_lab.search.study import search
 finished = 0
@@ -140,7 +140,7 @@ def count(connection, cursor, statement, *rest):
     if finished == 8:
         os.kill(os.getpid(), signal.SIGKILL)
 runs = Runs(.003)
-search("demo", spec(), "images", cost, runs, Path({str(storage)!r}), fingerprint=runs.fingerprint)
+search(spec(), context_of(runs), runs, Path({str(storage)!r}))
 """
     dead = subprocess.run(
         [sys.executable, "-c", code],
@@ -210,23 +210,23 @@ def test_budgets_can_be_added(tmp_path: Path) -> None:
 
 def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
     storage = tmp_path / "search.journal"
-    runs = Runs(0.003, diverges=lambda ask: ask.sparsity > 0.8)
+    runs = Runs(0.003, diverges=lambda request: request.sparsity > 0.8)
     seen: list[SearchProgress] = []
     result = run(storage, runs, on_round=seen.append)
     lost = [t for b in result.budgets for t in b.trials if t.loss is None]
     assert seen[-1].diverged == len(lost) >= 4
     stored = [t for trials in told(storage).values() for t in trials if t[3] == "PRUNED"]
     assert [t[4]["run"]["reason"] for t in stored] == ["loss is NaN"] * len(lost)  # type: ignore[index]
-    asked = [ask for call in runs.calls for ask in call]
+    asked = [request for call in runs.calls for request in call]
     assert len(asked) == len(set(asked))
     before = digest(storage)
-    assert run(storage, Runs(0.003, diverges=lambda ask: ask.sparsity > 0.8)) == result
+    assert run(storage, Runs(0.003, diverges=lambda request: request.sparsity > 0.8)) == result
     assert digest(storage) == before
 
 
 def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
-    assert all(b.verdict == message("search-too-few", n=0) for b in result.budgets)
+    assert all(b.verdict.values["verdict"] == message("search-too-few", n=0) for b in result.budgets)
     assert result.trends[0].verdict == message("search-trend-too-few", n=0, all=2)
     assert answer_text(result)
 
@@ -234,7 +234,7 @@ def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:
     runs = Runs(0.0)
     result = run(tmp_path / "search.journal", runs, spec(space={"sparsity": {"low": 0.5, "high": 0.51}}, budgets=ONE))
-    asked: list[RunRequest] = [ask for call in runs.calls for ask in call]
+    asked: list[RunRequest] = [request for call in runs.calls for request in call]
     assert len(asked) == len(set(asked)) <= 4
     assert len(result.budgets[0].trials) == 9
 

@@ -99,12 +99,12 @@ def claim_two(project: Path) -> None:
     waiting: list[StoredTrial] = []
     with pytest.raises(Interrupted):
         interrupt(project)
-    with TrialStore(place) as ledger:
+    with TrialStore(place) as store:
         for name in studies_of(place):
-            waiting += [entry for entry in ledger.read([name])[name].real.values() if entry.state == "waiting"]
-        assert ledger.claim(waiting[0], Lease(Owner("another machine", 1, "1", "elsewhere", "far")))
-        assert ledger.claim(waiting[1], Lease(Owner.here()))
-        assert ledger.release(waiting[1])
+            waiting += [trial for trial in store.read([name])[name].real.values() if trial.state == "waiting"]
+        assert store.claim(waiting[0], Lease(Owner("another machine", 1, "1", "elsewhere", "far")))
+        assert store.claim(waiting[1], Lease(Owner.here()))
+        assert store.release(waiting[1])
     assert claim_without_lease(place, waiting[1])
 
 
@@ -123,10 +123,10 @@ def interrupt(project: Path) -> None:
         search_study(space_of(project), console=silent())
 
 
-def claim_without_lease(place: str, entry: StoredTrial) -> bool:
+def claim_without_lease(place: str, trial: StoredTrial) -> bool:
     """What a process leaves that dies between the two."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{place}")
-    return storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
+    return storage.set_trial_state_values(trial.identity, TrialState.RUNNING)
 
 
 def studies_of(place: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
+from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import Params, RunRequest
 from sparsity_lab.search.storage.backends import open_reader, place_of
 from sparsity_lab.search.storage.leases import Timeouts
@@ -54,23 +55,23 @@ def cost(_: int, params: Params) -> float:
     return multiplier(float(params["sparsity"]))
 
 
-def fingerprint(ask: RunRequest, identity: str = "") -> str:
-    named = f"{identity}{ask.nonzero}/{sorted(ask.settings)}/{ask.data}/{ask.seed}"
+def fingerprint(request: RunRequest, identity: str = "") -> str:
+    named = f"{identity}{request.nonzero}/{sorted(request.settings)}/{request.data}/{request.seed}"
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def record(ask: RunRequest, loss: float, *, status: str = "finished", identity: str = "") -> RunRecord:
+def record(request: RunRequest, loss: float, *, status: str = "finished", identity: str = "") -> RunRecord:
     return RunRecord.model_construct(
         version=1,
-        fingerprint=fingerprint(ask, identity),
+        fingerprint=fingerprint(request, identity),
         engine=1,
         data_hash="",
         spec=SPEC,
         status=status,
         reason="" if status == "finished" else "loss is NaN",
-        sparsity=ask.sparsity,
-        nonzero=ask.nonzero,
-        data=ask.data,
+        sparsity=request.sparsity,
+        nonzero=request.nonzero,
+        data=request.data,
         loss=loss,
         curve=(),
         cost=COST,
@@ -97,22 +98,24 @@ class Runs:
     calls: list[tuple[RunRequest, ...]] = field(default_factory=list)
     rules: list[StopRule | None] = field(default_factory=list)
 
-    def __call__(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[RunRecord]:
-        self.calls.append(tuple(asks))
+    def __call__(self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[RunRecord]:
+        self.calls.append(tuple(requests))
         self.rules += rules
         if self.fail_at == len(self.calls) - 1:
             raise KeyboardInterrupt
-        return [self.one(ask) for ask in asks]
+        return [self.one(request) for request in requests]
 
-    def fingerprint(self, ask: RunRequest) -> str:
-        return fingerprint(ask, self.identity)
+    def fingerprint(self, request: RunRequest) -> str:
+        return fingerprint(request, self.identity)
 
-    def one(self, ask: RunRequest) -> RunRecord:
-        if self.diverges(ask):
-            return record(ask, float("nan"), status="diverged", identity=self.identity)
-        own = np.random.default_rng([self.seed, round(ask.sparsity * 1e6), ask.data, ask.nonzero, ask.seed])
-        loss = self.loss(ask.sparsity, ask.data, ask.nonzero) * (1 + self.noise * own.normal())
-        return record(ask, loss, identity=self.identity)
+    def one(self, request: RunRequest) -> RunRecord:
+        if self.diverges(request):
+            return record(request, float("nan"), status="diverged", identity=self.identity)
+        own = np.random.default_rng(
+            [self.seed, round(request.sparsity * 1e6), request.data, request.nonzero, request.seed]
+        )
+        loss = self.loss(request.sparsity, request.data, request.nonzero) * (1 + self.noise * own.normal())
+        return record(request, loss, identity=self.identity)
 
 
 def spec(**changes: object) -> SearchSpec:
@@ -121,9 +124,20 @@ def spec(**changes: object) -> SearchSpec:
     return SearchSpec.model_validate(fields)
 
 
-def run(storage: str | Path, runs: Runs, settings: SearchSpec | None = None, **options: object) -> SearchResult:
+def context_of(runs: Runs | None = None, **changes: Any) -> SearchContext:
+    """What a search of the simulated runs stands on."""
+    return replace(SearchContext("demo", "images", cost, runs.fingerprint if runs else fingerprint), **changes)
+
+
+def run(
+    storage: str | Path,
+    runs: Runs,
+    settings: SearchSpec | None = None,
+    context: SearchContext | None = None,
+    **options: Any,
+) -> SearchResult:
     """A search of the simulated runs."""
-    return search("demo", settings or spec(), "images", cost, runs, storage, fingerprint=runs.fingerprint, **options)  # type: ignore[arg-type]
+    return search(settings or spec(), context or context_of(runs), runs, storage, **options)
 
 
 def told(storage: str | Path) -> Told:

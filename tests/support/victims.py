@@ -53,13 +53,13 @@ class _Gated(Runs):
         super().__init__(NOISE)
         self.tokens = tokens
 
-    def __call__(self, asks: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[RunRecord]:
+    def __call__(self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]) -> list[RunRecord]:
         self.tokens.acquire()
-        return super().__call__(asks, rules)
+        return super().__call__(requests, rules)
 
 
 def _search_for_tokens(storage: str, settings: dict[str, Any], tokens: Semaphore) -> None:
-    run(storage, _Gated(tokens), spec(**settings), claim=1, patience=SHORT)
+    run(storage, _Gated(tokens), spec(**settings), claim=1, timeouts=SHORT)
 
 
 def _search_until(writes: int, storage: str, settings: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ def _search_until(writes: int, storage: str, settings: dict[str, Any]) -> None:
     for kind in (RDBStorage, JournalStorage):
         for name in WRITES:
             setattr(kind, name, _deadly(getattr(kind, name), left))
-    run(storage, Runs(NOISE), spec(**settings), claim=1, patience=SHORT)
+    run(storage, Runs(NOISE), spec(**settings), claim=1, timeouts=SHORT)
 
 
 def _deadly(write: Any, left: list[int]) -> Any:

@@ -52,12 +52,12 @@ def conclude(
         by_law: what a law says of each N and budget; where it is not usable, left out.
     """
     rng = np.random.default_rng(abs(spec.seed))
-    points = {asked: points_of(spec, of_best_kind(found)) for asked, found in trials.items()}
+    points = {target: points_of(spec, of_best_kind(found)) for target, found in trials.items()}
     level = noise_of(list(points.values()), list(trials.values()), noise, rng)
     curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
     order = sorted(trials)
-    every = [trial for asked in order for trial in trials[asked]] + list(explored)
-    sizes = dict.fromkeys(asked.nonzero for asked in order)
+    every = [trial for target in order for trial in trials[target]] + list(explored)
+    sizes = dict.fromkeys(target.nonzero for target in order)
     return SearchResult(
         study=study,
         regimes=spec.regimes,
@@ -72,23 +72,23 @@ def conclude(
         budgets=tuple(
             _budget(
                 spec,
-                asked,
-                trials[asked],
-                _alone(trials[asked], curves[asked], level, confidence) if asked in curves else None,
-                by_law.get(asked),
+                target,
+                trials[target],
+                _alone(trials[target], curves[target], level, confidence) if target in curves else None,
+                by_law.get(target),
             )
-            for asked in order
+            for target in order
         ),
         explored=tuple(explored),
         trends=tuple(
             trend_of(
                 nonzero,
                 {
-                    asked.data_dense: curves[asked].optima
-                    for asked in order
-                    if asked in curves and asked.nonzero == nonzero
+                    target.data_dense: curves[target].optima
+                    for target in order
+                    if target in curves and target.nonzero == nonzero
                 },
-                sum(asked.nonzero == nonzero for asked in order),
+                sum(target.nonzero == nonzero for target in order),
                 spec.space.sparsity.ends,
                 confidence,
             )
@@ -141,7 +141,7 @@ def _alone(trials: Sequence[TrialRecord], curve: LossCurve, noise: NoiseEstimate
 
 def _budget(
     spec: SearchSpec,
-    asked: Target,
+    target: Target,
     trials: Sequence[TrialRecord],
     alone: Optimum | None,
     by_law: Optimum | None,
@@ -156,10 +156,10 @@ def _budget(
     finished = sum(trial.finished for trial in trials)
     verdict = verdict_beside(optimum, alone) if optimum else message("search-too-few", n=finished)
     return BudgetResult(
-        nonzero=asked.nonzero,
-        budget=asked.budget,
-        data_dense=asked.data_dense,
-        compute=6.0 * asked.nonzero * asked.data_dense,
+        nonzero=target.nonzero,
+        budget=target.budget,
+        data_dense=target.data_dense,
+        compute=6.0 * target.nonzero * target.data_dense,
         trials=tuple(trials),
         dense_loss=float(np.mean(dense)) if dense else None,
         best_sparsity=best_sparsity,

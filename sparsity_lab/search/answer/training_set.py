@@ -47,18 +47,18 @@ class ObservedRun:
     """None for a dense run"""
 
 
-def observations(earlier: Sequence[PriorRun], entries: Sequence[StoredTrial]) -> list[ObservedRun]:
+def observations(prior_runs: Sequence[PriorRun], trials: Sequence[StoredTrial]) -> list[ObservedRun]:
     """Every finished run once, with the sparsity, N and data that it really had."""
     found: dict[str, ObservedRun] = {}
-    for one in earlier:
+    for one in prior_runs:
         if one.record.finished:
             run = one.record
             found[run.fingerprint] = ObservedRun(run.sparsity, run.nonzero, run.data, run.loss, kind_of(one.params))
-    for entry in entries:
-        assert entry.outcome is not None, "a round is over"
-        known = entry.outcome.facts
+    for trial in trials:
+        assert trial.outcome is not None, "a round is over"
+        known = trial.outcome.facts
         if known["loss"] is not None:
-            facts = entry.proposal.facts
+            facts = trial.proposal.facts
             found[facts["fingerprint"]] = ObservedRun(
                 known["sparsity"], known["nonzero"], known["data"], known["loss"], kind_of(facts["ask"]["settings"])
             )
@@ -86,10 +86,10 @@ def relative(noise: float | None, runs: Runs | None) -> float | None:
     return noise / float(np.median(runs.loss)) if noise and runs else None
 
 
-def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: RunMultiplier) -> Targets:
+def targets_of(spec: SearchSpec, wanted: Sequence[Target], multiplier: RunMultiplier) -> Targets:
     """What is asked of a law: the optimum of every N and budget, at the cost of the first regime."""
     named = {"regime": spec.regimes[0]} if len(spec.regimes) > 1 else {}
-    nonzero = max(one.nonzero for one in asked)
+    nonzero = max(one.nonzero for one in wanted)
 
     def cost(sparsity: FloatArray) -> FloatArray:
         flat = np.ravel(np.asarray(sparsity, dtype=np.float64))
@@ -98,7 +98,7 @@ def targets_of(spec: SearchSpec, asked: Sequence[Target], multiplier: RunMultipl
 
     low, high = spec.space.sparsity.ends
     return Targets.of(
-        [one.nonzero for one in asked], [one.data_dense for one in asked], cost, low, max(high, low + 0.1)
+        [one.nonzero for one in wanted], [one.data_dense for one in wanted], cost, low, max(high, low + 0.1)
     )
 
 
@@ -118,7 +118,7 @@ def answers(
         confidence: of the intervals.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
     """
-    best = {asked: _best_kind(found) for asked, found in trials.items()}
+    best = {target: _best_kind(found) for target, found in trials.items()}
     votes = Counter(kind for kind in best.values() if kind is not None)
     kind = votes.most_common(1)[0][0] if votes else None
     runs = runs_of(known, kind)
@@ -126,7 +126,7 @@ def answers(
     if surface is None or not surface.usable:
         return {}
     told = zip(trials, optima_by_law(surface, targets, confidence), strict=True)
-    return {asked: answer for asked, answer in told if best[asked] in {None, kind}}
+    return {target: answer for target, answer in told if best[target] in {None, kind}}
 
 
 def _best_kind(trials: Sequence[TrialRecord]) -> Kind | None:

@@ -135,7 +135,7 @@ class LawSampler(BaseSampler):
     def surface(self, study: Study) -> Surface | None:
         """What is known after the study's finished trials; None before the first."""
         runs = self.runs(study)
-        return None if runs is None else self._learnt(runs)
+        return None if runs is None else self._surface_of(runs)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """The parameters that every finished trial has."""
@@ -176,13 +176,13 @@ class LawSampler(BaseSampler):
         return choices[self._best(runs, candidates, self._pending(study, trial), rng)]
 
     def _best(self, runs: Runs, candidates: Points, pending: Points, rng: np.random.Generator) -> int:
-        surface = self._learnt(runs).expecting(pending).doubting()
+        surface = self._surface_of(runs).expecting(pending).doubting()
         gain, total = surface.variance_reduction(self._targets, candidates, rng=rng)
         flops = training_flops(candidates.sparsity, candidates.nonzero, candidates.data, self._targets.cost)
         share = np.minimum(gain / max(total, np.finfo(float).tiny), 1 - 1e-9)
         return int(np.nan_to_num(-np.log1p(-share) / flops**PRICE_POWER).argmax())
 
-    def _learnt(self, runs: Runs) -> Surface:
+    def _surface_of(self, runs: Runs) -> Surface:
         """The surface of these runs, kept for the next question about the same ones."""
         if self._kept is None or self._kept[0] != runs.sha256:
             self._kept = (runs.sha256, Surface.learn(runs, noise=self._noise, form=self._form))

@@ -68,7 +68,7 @@ class LawKnowledge:
     Attributes:
         targets: N, budgets and cost.
         runs: to learn from.
-        trials_too: whether the trials are to be learnt from, because `runs` holds none of them.
+        trials_too: whether the law learns from the trials, because `runs` holds none of them.
         noise: standard deviation of ln L between seeds, where it was measured.
     """
 

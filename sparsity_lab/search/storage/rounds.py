@@ -1,4 +1,4 @@
-"""A round of a search, played by any number of processes: write down, claim, run, tell, and wait for the others.
+"""A round of a search, run by any number of processes: write down, claim, run, tell, and wait for the others.
 
 Which trials a round has follows from the finished rounds before it, so every process finds the same ones. Whoever comes
 first writes them down; after that each process claims trials that wait, or that a dead process left, until all are
@@ -19,7 +19,7 @@ from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, he
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
-Run = Callable[[Sequence[StoredTrial]], Sequence[TrialOutcome]]
+RunTrials = Callable[[Sequence[StoredTrial]], Sequence[TrialOutcome]]
 """runs the trials claimed, and returns their outcomes in the same order"""
 Propose = Callable[[str], Iterable[Proposal]]
 """a round's trials of one study: a pure function of the finished rounds before"""
@@ -36,30 +36,30 @@ class RoundWorker:
     """One process of a search.
 
     Attributes:
-        ledger: where all processes of the search meet.
-        run: runs claimed trials.
+        store: where all processes of the search meet.
+        run_trials: runs claimed trials.
         most: trials claimed at a time; None for all there are, which leaves other processes none.
         objectives: how many values a trial has.
-        patience: how long to wait for others.
+        timeouts: of waiting for others.
         owner: this process.
     """
 
-    ledger: TrialStore
-    run: Run
+    store: TrialStore
+    run_trials: RunTrials
     most: int | None = None
     objectives: int = 1
-    patience: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     owner: Owner = field(default_factory=Owner.here)
 
     def __post_init__(self) -> None:
-        self._watch = Watch(self.patience.grace)
-        self._pause = self.patience.poll
+        self._watch = Watch(self.timeouts.grace)
+        self._pause = self.timeouts.poll
         self._leads = True
         """whether it is up to this process to write the round down"""
         self._missing = (0, time.monotonic())
         """how many trials are yet to be written down, and since when that number has not changed"""
 
-    def play(self, slots: Slots, propose: Propose) -> dict[str, list[StoredTrial]]:
+    def run(self, slots: Slots, propose: Propose) -> dict[str, list[StoredTrial]]:
         """Take part in a round until all its trials are finished.
 
         Args:
@@ -75,24 +75,24 @@ class RoundWorker:
         """
         while True:
             known = self._read(slots)
-            entries = [entry for study in known.values() for entry in study.values()]
+            trials = [trial for study in known.values() for trial in study.values()]
             missing = {study: set(asked) - known[study].keys() for study, asked in slots.items()}
-            if not any(missing.values()) and all(entry.outcome for entry in entries):
-                self._leads = self._told_last(entries)
+            if not any(missing.values()) and all(trial.outcome for trial in trials):
+                self._leads = self._told_last(trials)
                 return {study: [known[study][slot] for slot in asked] for study, asked in slots.items()}
             if self._should_write(sum(map(len, missing.values()))):
                 self._leads = self._write_down(missing, propose)
-            elif mine := self._claimed(entries):
+            elif mine := self._claimed(trials):
                 self._work(mine)
             else:
                 self._wait()
 
-    def _told_last(self, entries: Sequence[StoredTrial]) -> bool:
+    def _told_last(self, trials: Sequence[StoredTrial]) -> bool:
         """Whether this process ended the round, or one that is no more did: it writes the next one down.
 
         Everyone sees the same trial as the last, so that processes seldom write down the same.
         """
-        lease = max(entries, key=lambda entry: (entry.ended, entry.identity)).lease
+        lease = max(trials, key=lambda trial: (trial.ended, trial.identity)).lease
         return lease is None or lease.owner == self.owner or lease.owner.gone
 
     def _should_write(self, missing: int) -> bool:
@@ -101,16 +101,16 @@ class RoundWorker:
         now = time.monotonic()
         if missing != before:
             self._missing = missing, (since := now)
-        return missing > 0 and (self._leads or now - since >= self.patience.settle)
+        return missing > 0 and (self._leads or now - since >= self.timeouts.settle)
 
     def _read(self, slots: Slots) -> dict[str, dict[int, StoredTrial]]:
         """The round's real trials as they stand; doubles are told so."""
-        books = self.ledger.read(slots)
-        for book in books.values():
-            for double in book.doubles:
-                self.ledger.dismiss(double)
+        known = self.store.read(slots)
+        for study in known.values():
+            for double in study.doubles:
+                self.store.dismiss(double)
         return {
-            study: {s: books[study].real[s] for s in asked if s in books[study].real} for study, asked in slots.items()
+            study: {s: known[study].real[s] for s in asked if s in known[study].real} for study, asked in slots.items()
         }
 
     def _write_down(self, missing: Mapping[str, set[int]], propose: Propose) -> bool:
@@ -118,61 +118,61 @@ class RoundWorker:
         for study, wanted in missing.items():
             for proposal in propose(study) if wanted else ():
                 if proposal.slot in wanted:
-                    identity = self.ledger.enqueue(study, proposal, self.objectives)
-                    if self.ledger.read([study])[study].real[proposal.slot].identity != identity:
+                    identity = self.store.enqueue(study, proposal, self.objectives)
+                    if self.store.read([study])[study].real[proposal.slot].identity != identity:
                         return False
         return True
 
-    def _claimed(self, entries: Sequence[StoredTrial]) -> list[StoredTrial]:
+    def _claimed(self, trials: Sequence[StoredTrial]) -> list[StoredTrial]:
         """Trials that are now this process's: such as wait, then such as have been abandoned."""
-        waiting = [entry for entry in entries if entry.state == "waiting"]
+        waiting = [trial for trial in trials if trial.state == "waiting"]
         if self.most is not None:
             CHANCE.shuffle(waiting)  # else all processes would go for the same one
-        mine = list(islice((entry for entry in waiting if self.ledger.claim(entry, Lease(self.owner))), self.most))
-        running = [entry for entry in entries if entry.state == "running"]
-        stale = [entry for entry in running if self._watch.is_stale((entry.study, entry.number), entry.lease)]
+        mine = list(islice((trial for trial in waiting if self.store.claim(trial, Lease(self.owner))), self.most))
+        running = [trial for trial in trials if trial.state == "running"]
+        stale = [trial for trial in running if self._watch.is_stale((trial.study, trial.number), trial.lease)]
         left = None if self.most is None else self.most - len(mine)
         return mine + self._taken_over(stale[:left])
 
     def _taken_over(self, stale: Sequence[StoredTrial]) -> list[StoredTrial]:
         """Those of the stale trials that no other process has taken over meanwhile."""
-        unclaimed = (entry for entry in stale if self.ledger.lease(entry) == entry.lease)
-        taken = [entry for entry in unclaimed if self.ledger.renew(entry, Lease(self.owner))]
+        unclaimed = (trial for trial in stale if self.store.lease(trial) == trial.lease)
+        taken = [trial for trial in unclaimed if self.store.renew(trial, Lease(self.owner))]
         if taken:
-            time.sleep(self.patience.settle)
-        return [entry for entry in taken if self._holds(entry)]
+            time.sleep(self.timeouts.settle)
+        return [trial for trial in taken if self._holds(trial)]
 
-    def _holds(self, entry: StoredTrial) -> bool:
-        lease = self.ledger.lease(entry)
+    def _holds(self, trial: StoredTrial) -> bool:
+        lease = self.store.lease(trial)
         return lease is not None and lease.owner == self.owner
 
     def _work(self, mine: Sequence[StoredTrial]) -> None:
         """Run claimed trials and tell their outcomes; whatever goes wrong, others may claim them at once."""
         try:
-            with heartbeat(self._heart(mine), self.patience.beat):
-                for entry, outcome in zip(mine, self.run(mine), strict=True):
-                    self.ledger.finish(entry, outcome)
+            with heartbeat(self._heart(mine), self.timeouts.beat):
+                for trial, outcome in zip(mine, self.run_trials(mine), strict=True):
+                    self.store.finish(trial, outcome)
         except BaseException:
             with contextlib.suppress(InputError):
-                for entry in filter(self._holds, mine):
-                    self.ledger.release(entry)
+                for trial in filter(self._holds, mine):
+                    self.store.release(trial)
             raise
-        self._pause = self.patience.poll
+        self._pause = self.timeouts.poll
 
     def _heart(self, mine: Sequence[StoredTrial]) -> Callable[[], None]:
         """What renews the leases of trials, as far as they are still this process's."""
         leases = [Lease(self.owner)] * len(mine)
 
         def beat() -> None:
-            for index, entry in enumerate(mine):
+            for index, trial in enumerate(mine):
                 leases[index] = leases[index].renewed()
                 with contextlib.suppress(InputError):  # a storage out of reach may be back at the next beat
-                    if self._holds(entry):
-                        self.ledger.renew(entry, leases[index])
+                    if self._holds(trial):
+                        self.store.renew(trial, leases[index])
 
         return beat
 
     def _wait(self) -> None:
         """Pause, for longer each time until there is work again."""
         time.sleep(self._pause * CHANCE.uniform(0.5, 1.5))
-        self._pause = min(GROWTH * self._pause, self.patience.longest)
+        self._pause = min(GROWTH * self._pause, self.timeouts.longest)

@@ -66,13 +66,13 @@ class TrialStore:
     def read(self, names: Iterable[str]) -> dict[str, StudyTrials]:
         """Trials of ours; what someone else enqueued or runs in the storage is passed over."""
         try:
-            return self._look(names)
+            return self._read(names)
         except TROUBLE as error:
             if not isinstance(self.place, SqliteFile):
                 raise self._unreadable(error) from error
         try:  # a kill may have left a write half done, which a file opened for reading only cannot undo
             roll_back(self.place.path)
-            return self._look(names)
+            return self._read(names)
         except TROUBLE as error:
             raise self._unreadable(error) from error
 
@@ -81,51 +81,51 @@ class TrialStore:
         with self._writing() as storage:
             return storage.create_new_trial(_study(storage, study, objectives), proposal.trial(TrialState.WAITING))
 
-    def claim(self, entry: StoredTrial, lease: Lease) -> bool:
+    def claim(self, trial: StoredTrial, lease: Lease) -> bool:
         """Make a waiting trial one's own; False when another process was first."""
         return self._unless_finished(
-            lambda storage: storage.set_trial_state_values(entry.identity, TrialState.RUNNING)
-        ) and self.renew(entry, lease)
+            lambda storage: storage.set_trial_state_values(trial.identity, TrialState.RUNNING)
+        ) and self.renew(trial, lease)
 
-    def renew(self, entry: StoredTrial, lease: Lease) -> bool:
+    def renew(self, trial: StoredTrial, lease: Lease) -> bool:
         """Write a lease; False when the trial is finished."""
         return self._unless_finished(
-            lambda storage: storage.set_trial_user_attr(entry.identity, LEASE, lease.json()) is None
+            lambda storage: storage.set_trial_user_attr(trial.identity, LEASE, lease.json()) is None
         )
 
-    def lease(self, entry: StoredTrial) -> Lease | None:
+    def lease(self, trial: StoredTrial) -> Lease | None:
         """The lease of a trial as it stands."""
         with self._writing() as storage:
-            return Lease.of(storage.get_trial(entry.identity).user_attrs.get(LEASE))
+            return Lease.of(storage.get_trial(trial.identity).user_attrs.get(LEASE))
 
-    def release(self, entry: StoredTrial) -> bool:
+    def release(self, trial: StoredTrial) -> bool:
         """Let a claimed trial wait again, without a lease that its next holder could be mistaken by.
 
         False when it is finished.
         """
 
         def let_go(storage: BaseStorage) -> bool:
-            storage.set_trial_user_attr(entry.identity, LEASE, None)
-            return storage.set_trial_state_values(entry.identity, TrialState.WAITING)
+            storage.set_trial_user_attr(trial.identity, LEASE, None)
+            return storage.set_trial_state_values(trial.identity, TrialState.WAITING)
 
         return self._unless_finished(let_go)
 
-    def finish(self, entry: StoredTrial, outcome: TrialOutcome) -> bool:
+    def finish(self, trial: StoredTrial, outcome: TrialOutcome) -> bool:
         """Tell a trial's outcome; False when another process has told it."""
 
         def tell(storage: BaseStorage) -> bool:
             if outcome.record is not None:
-                storage.set_trial_system_attr(entry.identity, RECORD, outcome.record)
-            storage.set_trial_user_attr(entry.identity, RUN, dict(outcome.facts))
-            return storage.set_trial_state_values(entry.identity, outcome.state, outcome.values)
+                storage.set_trial_system_attr(trial.identity, RECORD, outcome.record)
+            storage.set_trial_user_attr(trial.identity, RUN, dict(outcome.facts))
+            return storage.set_trial_state_values(trial.identity, outcome.state, outcome.values)
 
         return self._unless_finished(tell)
 
-    def dismiss(self, entry: StoredTrial) -> bool:
+    def dismiss(self, trial: StoredTrial) -> bool:
         """Tell a double FAIL; False when another process has."""
-        return self._unless_finished(lambda storage: storage.set_trial_state_values(entry.identity, TrialState.FAIL))
+        return self._unless_finished(lambda storage: storage.set_trial_state_values(trial.identity, TrialState.FAIL))
 
-    def _look(self, names: Iterable[str]) -> dict[str, StudyTrials]:
+    def _read(self, names: Iterable[str]) -> dict[str, StudyTrials]:
         return {name: StudyTrials.of(name, self._trials(name)) for name in names}
 
     def _trials(self, name: str) -> Sequence[FrozenTrial]:

@@ -119,15 +119,14 @@ class StudyTrials:
     @classmethod
     def of(cls, study: str, trials: Iterable[FrozenTrial]) -> Self:
         """A study's trials; those that are not ours, or were told FAIL, are passed over."""
-        entries = sorted((e for trial in trials if (e := _entry(study, trial))), key=lambda entry: entry.number)
+        ours = sorted((one for trial in trials if (one := _stored(study, trial))), key=lambda one: one.number)
         real: dict[int, StoredTrial] = {}
-        for entry in entries:
-            real.setdefault(entry.slot, entry)
-        doubles = (e for e in entries if e.state != "finished" and real[e.slot] is not e)
-        return cls(real, tuple(doubles))
+        for one in ours:
+            real.setdefault(one.slot, one)
+        return cls(real, tuple(one for one in ours if one.state != "finished" and real[one.slot] is not one))
 
 
-def _entry(study: str, trial: FrozenTrial) -> StoredTrial | None:
+def _stored(study: str, trial: FrozenTrial) -> StoredTrial | None:
     known, state = trial.user_attrs, _state(trial)
     if state is None:
         return None
