@@ -18,9 +18,8 @@ from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
 from sparsity_lab.stages.report_money import money_of
-from sparsity_lab.stages.search_setup import location
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace, known_profile
+from sparsity_lab.stages.workspace import Workspace, known_profile, storage_of
 
 
 def report_study(space: Workspace, language: str = "en") -> ReportSummary:
@@ -57,7 +56,7 @@ def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]
         from sparsity_lab.search.pictures import optuna_pictures  # noqa: PLC0415 - queries of a report need no Optuna
 
         with suppress(MachineError):
-            return tuple(optuna_pictures(location(space), result))
+            return tuple(optuna_pictures(storage_of(space), result))
     return ()
 
 

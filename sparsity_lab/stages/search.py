@@ -18,9 +18,9 @@ from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SearchSpec
-from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, context_of, location
+from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, context_of
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.workspace import Workspace, storage_of
 from sparsity_lab.sweep.study import complete
 
 
@@ -52,7 +52,7 @@ def search_study(
     home.mkdir(parents=True, exist_ok=True)
     with present(space.layout.lock(f"search-{space.name}")) as alone:
         spec = space.study.spec.search
-        place = location(space, storage)
+        place = storage_of(space, storage)
         result = None if spec is None else _StudySearch(space, spec, place, workers, share, console).run()
         if alone():  # the last process of the search to leave tidies up
             Store(home).keep_only(_wanted(result, home), space.layout.archive)

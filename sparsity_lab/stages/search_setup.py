@@ -10,7 +10,6 @@ from functools import cache
 import numpy as np
 from pydantic import ValidationError
 
-from sparsity_lab.artifacts.paths import STORAGE
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError, SpecError
@@ -227,19 +226,6 @@ def search_of(space: Workspace) -> SearchSpec:
     if spec is None:
         raise SpecError("the study asks for no search", where=space.study.path, field="search")
     return spec
-
-
-def location(space: Workspace, asked: str | None = None) -> str:
-    """Where trials are kept: what was asked for, else what the study says, else SQLite beside the trials' runs.
-
-    A path in the study is below the project's root; one that was asked for is as the shell understands it.
-    """
-    said = space.study.spec.search.storage if space.study.spec.search else None
-    if asked is not None:
-        return asked
-    if said is None:
-        return str(space.layout.search(space.name) / STORAGE)
-    return said if "://" in said else str(space.layout.root / said)
 
 
 def claimed_at_a_time(storage: str, share: bool | None, workers: int | None) -> int | None:

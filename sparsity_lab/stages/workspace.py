@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsity_lab.artifacts.atomic import write_text
-from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.paths import STORAGE, Layout
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.assumptions import study_multiplier
@@ -144,3 +144,16 @@ def named_records(store: Store, names: Iterable[str], make_it: str) -> list[RunR
     if missing:
         raise NotReadyError(f"{missing} of {len(found)} runs in {store.home}", make_it=make_it)
     return [record for record in found if record is not None]
+
+
+def storage_of(space: Workspace, asked: str | None = None) -> str:
+    """Where trials are kept: what was asked for, else what the study says, else SQLite beside the trials' runs.
+
+    A path in the study is below the project's root; one that was asked for is as the shell understands it.
+    """
+    said = space.study.spec.search.storage if space.study.spec.search else None
+    if asked is not None:
+        return asked
+    if said is None:
+        return str(space.layout.search(space.name) / STORAGE)
+    return said if "://" in said else str(space.layout.root / said)

@@ -30,7 +30,7 @@ from sparsity_lab.artifacts.paths import CHECKPOINT
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.search_setup import location
+from sparsity_lab.stages.workspace import storage_of
 from sparsity_lab.sweep.jobs import Event, Progressed
 from sparsity_lab.sweep.local import run_jobs
 
@@ -183,7 +183,7 @@ def step_of(checkpoint: Path) -> int:
 
 def held(project: Path) -> dict[int, StoredTrial]:
     """The trials of the project's only Optuna study by slot."""
-    place = location(space_of(project))
+    place = storage_of(space_of(project))
     with TrialStore(place) as store:
         ((_, known),) = store.read([name for name in told(place) if "D=64000" in name]).items()
     return known.real

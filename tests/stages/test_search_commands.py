@@ -22,8 +22,9 @@ from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.search_setup import changed, claimed_at_a_time, location
+from sparsity_lab.stages.search_setup import changed, claimed_at_a_time
 from sparsity_lab.stages.search_status import search_status
+from sparsity_lab.stages.workspace import storage_of
 
 BUDGETS = STUDY["search"]["budgets"]
 
@@ -95,7 +96,7 @@ def test_the_status_of_a_search_counts_its_trials_and_names_who_works(trained: P
 def claim_two(project: Path) -> None:
     """A round more, of whose trials another machine has claimed one, and the other's claimant died before its lease."""
     edit(project, "studies/tiny", search__trials=STUDY["search"]["trials"] + 2)
-    place = location(space_of(project))
+    place = storage_of(space_of(project))
     waiting: list[StoredTrial] = []
     with pytest.raises(Interrupted):
         interrupt(project)
@@ -185,7 +186,7 @@ def test_a_study_without_a_search_has_nothing_to_change_or_to_look_at(trained: P
 def test_where_trials_are_kept(bare: Path, said: str | None, asked: str | None, place: str) -> None:
     edit(bare, "studies/tiny", search__storage=said)
     below = asked is None and "://" not in place
-    assert location(space_of(bare), asked) == (str(bare / place) if below else place)
+    assert storage_of(space_of(bare), asked) == (str(bare / place) if below else place)
 
 
 @pytest.mark.parametrize(
