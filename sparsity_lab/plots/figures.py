@@ -20,7 +20,7 @@ from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
 from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
 from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
 from sparsity_lab.results.places import DifferencesAndNoise
-from sparsity_lab.results.regimes import Match, RegimeComparison, Table, ranked
+from sparsity_lab.results.regimes import EntriesAt, Match, RegimeComparison, ranked
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.5
 """inches"""
@@ -183,7 +183,7 @@ def optimum_contours_figure(info: OptimumContours) -> Figure:
     return figure
 
 
-def regimes_figure(info: RegimeComparison, table: Table) -> Figure:
+def regimes_figure(info: RegimeComparison, table: EntriesAt) -> Figure:
     """Regimes by loss, a panel for each sparsity, at one N and D."""
     rankings = ranked(table.entries)
     dense = next((entry for entry in table.entries if entry.regime == "dense"), None)

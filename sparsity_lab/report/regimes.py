@@ -12,8 +12,8 @@ from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.table import NOTHING, Table
 from sparsity_lab.results.contrasts import Contrast, Entry
 from sparsity_lab.results.places import asked_sizes
+from sparsity_lab.results.regimes import EntriesAt as Place
 from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regimes, regime_name
-from sparsity_lab.results.regimes import Table as Place
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.regimes.patterns import NofM
 

@@ -63,7 +63,7 @@ class Match:
         return self.multiple * self.entry.place.data / (self.entry.place.data + self.entry.pretraining)
 
 
-class Table(NamedTuple):
+class EntriesAt(NamedTuple):
     """Entries of one N and D."""
 
     nonzero: int
@@ -92,11 +92,11 @@ class RegimeComparison:
     data_unit: DataUnit
 
     @property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[EntriesAt, ...]:
         """Each N and D at which something is held against something."""
         places = sorted({(c.entry.place.nonzero, c.entry.place.data) for c in (*self.contrasts, *self.gaps)})
         return tuple(
-            Table(*place, tuple(e for e in self.entries if (e.place.nonzero, e.place.data) == place))
+            EntriesAt(*place, tuple(e for e in self.entries if (e.place.nonzero, e.place.data) == place))
             for place in places
         )
 
