@@ -20,70 +20,83 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=LOOK)(advise)
 
 
+NameArgument = Annotated[str, typer.Argument(help="A study that has been fitted, or a law: a name or a file.")]
+ReferenceSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--nonzero",
+        "-n",
+        help="N of the dense run, weights.",
+        show_default="the largest fitted, or 1B",
+        rich_help_panel=OF_REFERENCE,
+    ),
+]
+ReferenceDataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="D of the dense run, in the law's unit.",
+        show_default="the largest fitted",
+        rich_help_panel=OF_REFERENCE,
+    ),
+]
+RatioOption = Annotated[
+    float | None,
+    typer.Option(
+        "--ratio",
+        help="D, in units of that for which a dense model of N weights is compute-optimal.",
+        show_default="1 for a published law",
+        rich_help_panel=OF_REFERENCE,
+    ),
+]
+ShownOption = Annotated[
+    str | None,
+    typer.Option("--sparsity", "-s", help="Sparsities to show, between commas.", show_default="those trained"),
+]
+SparsestOption = Annotated[
+    float | None,
+    typer.Option(min=0.05, max=0.99, help="The sparsest that is considered.", show_default="the sparsest trained"),
+]
+RegimeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the study: its schedule, and its runs.",
+        show_default="the law's, and runs of all",
+        rich_help_panel=OF_COST,
+    ),
+]
+ChargedScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        help="START,END or START,END,POWER of pruning, for a law.",
+        show_default="0.25,0.75,3",
+        rich_help_panel=OF_COST,
+    ),
+]
+HardwareOption = Annotated[
+    str | None,
+    typer.Option(help="A hardware profile, for seconds.", show_default="the study's", rich_help_panel=OF_COST),
+]
+ScenarioOption = Annotated[
+    str | None, typer.Option(help="A scenario, for money.", show_default="none", rich_help_panel=OF_COST)
+]
+LevelOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
+
+
 def compare(
-    name: Annotated[str, typer.Argument(help="A study that has been fitted, or a law: a name or a file.")],
+    name: NameArgument,
     *,
-    nonzero: Annotated[
-        str | None,
-        typer.Option(
-            "--nonzero",
-            "-n",
-            help="N of the dense run, weights.",
-            show_default="the largest fitted, or 1B",
-            rich_help_panel=OF_REFERENCE,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            help="D of the dense run, in the law's unit.",
-            show_default="the largest fitted",
-            rich_help_panel=OF_REFERENCE,
-        ),
-    ] = None,
-    ratio: Annotated[
-        float | None,
-        typer.Option(
-            "--ratio",
-            help="D, in units of that for which a dense model of N weights is compute-optimal.",
-            show_default="1 for a published law",
-            rich_help_panel=OF_REFERENCE,
-        ),
-    ] = None,
-    sparsity: Annotated[
-        str | None,
-        typer.Option("--sparsity", "-s", help="Sparsities to show, between commas.", show_default="those trained"),
-    ] = None,
-    highest: Annotated[
-        float | None,
-        typer.Option(min=0.05, max=0.99, help="The sparsest that is considered.", show_default="the sparsest trained"),
-    ] = None,
-    regime: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the study: its schedule, and its runs.",
-            show_default="the law's, and runs of all",
-            rich_help_panel=OF_COST,
-        ),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="START,END or START,END,POWER of pruning, for a law.",
-            show_default="0.25,0.75,3",
-            rich_help_panel=OF_COST,
-        ),
-    ] = None,
-    hardware: Annotated[
-        str | None,
-        typer.Option(help="A hardware profile, for seconds.", show_default="the study's", rich_help_panel=OF_COST),
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="A scenario, for money.", show_default="none", rich_help_panel=OF_COST)
-    ] = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.9,
+    nonzero: ReferenceSizeOption = None,
+    data: ReferenceDataOption = None,
+    ratio: RatioOption = None,
+    sparsity: ShownOption = None,
+    highest: SparsestOption = None,
+    regime: RegimeOption = None,
+    schedule: ChargedScheduleOption = None,
+    hardware: HardwareOption = None,
+    scenario: ScenarioOption = None,
+    confidence: LevelOption = 0.9,
     plot: PlotOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,

@@ -17,36 +17,46 @@ if TYPE_CHECKING:
 Name = TypeVar("Name", bound=str)
 SPARSE: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4")
 
+MeasuredArgument = Annotated[
+    str | None, typer.Argument(help="A study whose training steps and forward passes are timed as well.")
+]
+ShapesOption = Annotated[
+    str | None, typer.Option("--shapes", help="Shapes of products: a study's, or llm.", show_default="the STUDY's")
+]
+FormatsOption = Annotated[
+    str | None, typer.Option("--formats", help="Of csr, bsr, 2:4, with commas.", show_default="all there are here")
+]
+TypesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtypes",
+        help="Of float32, float64, bfloat16, float16, float8.",
+        show_default="float32; on CUDA also bfloat16, float8",
+    ),
+]
+BatchesOption = Annotated[
+    str | None, typer.Option("--batches", help="Examples at once; rows for llm.", show_default="the STUDY's")
+]
+SparsitiesOption = Annotated[str | None, typer.Option("--sparsities", help="Of products and forward passes.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", min=1, help="That everything may take.")]
+ProfileOption = Annotated[
+    Path | None, typer.Option("--out", help="Where the profile goes (.json).", show_default="hardware/STUDY.json")
+]
+AgainOption = Annotated[bool, typer.Option("--again", help="Measure even where this was measured here before.")]
+
 
 def measure(
-    study: Annotated[
-        str | None, typer.Argument(help="A study whose training steps and forward passes are timed as well.")
-    ] = None,
+    study: MeasuredArgument = None,
     root: RootOption = Path(),
     *,
-    shapes: Annotated[
-        str | None, typer.Option("--shapes", help="Shapes of products: a study's, or llm.", show_default="the STUDY's")
-    ] = None,
-    formats: Annotated[
-        str | None, typer.Option("--formats", help="Of csr, bsr, 2:4, with commas.", show_default="all there are here")
-    ] = None,
-    dtypes: Annotated[
-        str | None,
-        typer.Option(
-            "--dtypes",
-            help="Of float32, float64, bfloat16, float16, float8.",
-            show_default="float32; on CUDA also bfloat16, float8",
-        ),
-    ] = None,
-    batches: Annotated[
-        str | None, typer.Option("--batches", help="Examples at once; rows for llm.", show_default="the STUDY's")
-    ] = None,
-    sparsities: Annotated[str | None, typer.Option("--sparsities", help="Of products and forward passes.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="That everything may take.")] = 45.0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Where the profile goes (.json).", show_default="hardware/STUDY.json")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure even where this was measured here before.")] = False,
+    shapes: ShapesOption = None,
+    formats: FormatsOption = None,
+    dtypes: TypesOption = None,
+    batches: BatchesOption = None,
+    sparsities: SparsitiesOption = None,
+    seconds: SecondsOption = 45.0,
+    out: ProfileOption = None,
+    again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Step 2: time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
