@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ TrialState = Literal["finished", "diverged", "stopped"]
 Source = Literal["dense", "design", "sampler", "grid", "repeat"]
 """who asked for a trial: the dense anchor, the space-filling start, the sampler, the study's grid, or a repeat of an
 earlier trial with another seed"""
-TrialParams = dict[str, float | str]
-"""what a trial was asked for, by name: sparsity, regime, start, end, learning_rate_factor, pattern, allocation"""
+ParameterValue = float | str
+Params = Mapping[str, ParameterValue]
+"""what a run is asked for, by name: sparsity, regime, pattern, allocation, start, end, learning_rate_factor"""
 
 
 class TrialRecord(FrozenModel):
@@ -35,7 +36,7 @@ class TrialRecord(FrozenModel):
     """N asked"""
     data_dense: int
     """the budget it was tried at, as data"""
-    params: TrialParams
+    params: Params
     """as asked"""
     seed: int
     sparsity: float
@@ -83,7 +84,7 @@ class BudgetResult(FrozenModel):
     """sparsity of the best point tried"""
     best_loss: float
     """its held-out loss, the mean over seeds where there are several; NaN where no trial finished"""
-    best_params: TrialParams
+    best_params: Params
     """what was asked for it"""
     optimum: float | None
     """sparsity at the minimum of the smooth curve through the trials; None when there is no such minimum"""

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sparsity_lab.artifacts.searches import Source
+from sparsity_lab.artifacts.searches import Params, Source
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.search.answer.training_set import PriorRun, observations, relative, runs_of, targets_of
 from sparsity_lab.search.objective import PerItem, request_of
 from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
 from sparsity_lab.search.propose.space import Feasible, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Target
-from sparsity_lab.search.requests import SPARSITY, Params, RunMultiplier, RunRequest
+from sparsity_lab.search.requests import SPARSITY, RunMultiplier, RunRequest
 from sparsity_lab.search.stopping import STOPPABLE, rule_from
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial
 from sparsity_lab.specs.choices import DataUnit

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sparsity_lab.artifacts.searches import ParameterValue, Params
+
 SPARSITY = "sparsity"
 """name of the parameter that every trial has"""
 
-ParameterValue = float | str
-Params = Mapping[str, ParameterValue]
-"""what a run is asked for, by name: sparsity, regime, pattern, allocation, start, end, learning_rate_factor"""
 RunMultiplier = Callable[[int, Params], float]
 """m: cost of a training step of N non-zero weights relative to a dense model with as many (SCIENCE.md, section 4)"""
 

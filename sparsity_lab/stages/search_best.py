@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialParams, read_search
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, read_search
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.messages import Message
 from sparsity_lab.search.requests import SPARSITY, data_at
@@ -37,7 +37,7 @@ class BestRun:
     data: int
     loss: float
     gained: float | None
-    others: TrialParams
+    others: Params
     verdict: Message
 
 
@@ -66,12 +66,12 @@ def best_of(space: Workspace) -> BestRuns:
     runs = []
     for budget in result.budgets:
         sparsity = budget.best_sparsity if budget.optimum is None else budget.optimum
-        params: TrialParams = {**budget.best_params, SPARSITY: sparsity} if sparsity else {SPARSITY: 0.0}
+        params: Params = {**budget.best_params, SPARSITY: sparsity} if sparsity else {SPARSITY: 0.0}
         runs.append(_best(budget, params, data_at(budget.nonzero, budget.data_dense, params, multiplier)))
     return BestRuns(result, tuple(runs))
 
 
-def _best(budget: BudgetResult, params: TrialParams, data: int) -> BestRun:
+def _best(budget: BudgetResult, params: Params, data: int) -> BestRun:
     known = budget.optimum is not None and budget.optimum_loss is not None
     loss = budget.optimum_loss if known and budget.optimum_loss is not None else budget.best_loss
     measured = None if budget.dense_loss is None else budget.dense_loss - budget.best_loss

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.searches import ParameterValue, Params
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, training_cost
@@ -18,7 +19,7 @@ from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.results.noise import seed_noise
 from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import SearchContext
-from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params, RunMultiplier, RunRequest
+from sparsity_lab.search.requests import SPARSITY, RunMultiplier, RunRequest
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.fingerprint import fingerprint

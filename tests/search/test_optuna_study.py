@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from simulated import BUDGETS, HASTE, ONE, N, Runs, context_of, cost, fingerprint, record, run, spec, told, vit
 
 from sparsity_lab.artifacts.records import CurvePoint, RunRecord, Stopped
-from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.artifacts.searches import Params, SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.answer.training_set import PriorRun
 from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.propose.targets import Target
-from sparsity_lab.search.requests import Params, RunRequest
+from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.specs.regimes.regime import Masked
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.runs import RunSpec

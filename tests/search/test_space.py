@@ -17,11 +17,12 @@ from optuna.samplers import RandomSampler
 from optuna.trial import create_trial
 from simulated import cost, multiplier, spec
 
+from sparsity_lab.artifacts.searches import Params
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.propose.samplers import design
 from sparsity_lab.search.propose.space import Space, TrialChoice
 from sparsity_lab.search.propose.variants import GAP, RESOLUTION, on_grid
-from sparsity_lab.search.requests import Params, RunRequest, data_at
+from sparsity_lab.search.requests import RunRequest, data_at
 from sparsity_lab.specs.regimes.regime import Dynamic, Masked, RegimeSpec, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Cubic, OneShot, Static
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialParams, TrialRecord
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, fit_curve, noise_of
 from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
@@ -180,7 +180,7 @@ def _budget(
     )
 
 
-def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, TrialParams]:
+def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, Params]:
     """Loss, trained sparsity and parameters of the best point, by its mean over seeds."""
     found = [(c.mean, k, c) for k, c in enumerate(tried_points(trials))]
     if not found:

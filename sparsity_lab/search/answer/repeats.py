@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, variance
 
-from sparsity_lab.artifacts.searches import TrialParams, TrialRecord
+from sparsity_lab.artifacts.searches import Params, TrialRecord
 from sparsity_lab.laws.uncertainty.covariance import student_tail
 
 APART = 0.05
@@ -30,7 +30,7 @@ class TriedPoint:
         seeds: tried so far, whatever became of them.
     """
 
-    params: TrialParams
+    params: Params
     losses: tuple[float, ...]
     seeds: frozenset[int]
 
@@ -51,7 +51,7 @@ class TriedPoint:
 
 def repeats_wanted(
     trials: Sequence[TrialRecord], noise: float | None, most: int, confidence: float = 0.9
-) -> list[tuple[TrialParams, int]]:
+) -> list[tuple[Params, int]]:
     """Points that get another seed: the best, and its rivals that cannot be told from it.
 
     Args:

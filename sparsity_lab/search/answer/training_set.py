@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import TrialRecord
+from sparsity_lab.artifacts.searches import Params, TrialRecord
 from sparsity_lab.laws import Runs
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.search.answer.conclude import KINDS
 from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Target, Targets
-from sparsity_lab.search.requests import SPARSITY, Params, RunMultiplier
+from sparsity_lab.search.requests import SPARSITY, RunMultiplier
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.specs.searches import SearchSpec
 

@@ -35,13 +35,14 @@ from optuna.samplers.nsgaii import BLXAlphaCrossover
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial
 
+from sparsity_lab.artifacts.searches import Params
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import Runs
 from sparsity_lab.search.propose.law_sampler import LawSampler, first_value
 from sparsity_lab.search.propose.space import DATA_DENSE, NONZERO, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Targets
 from sparsity_lab.search.propose.variants import on_grid
-from sparsity_lab.search.requests import SPARSITY, Params
+from sparsity_lab.search.requests import SPARSITY
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 
 DESIGN = (1.0, 0.5, 0.25, 0.75)

@@ -14,9 +14,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from sparsity_lab.artifacts.searches import ParameterValue, Params
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.propose.variants import GAP, RESOLUTION, Variant, variants
-from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params
+from sparsity_lab.search.requests import SPARSITY
 from sparsity_lab.specs.regimes.regime import Masked, RegimeSpec, sparse
 from sparsity_lab.specs.searches import SearchSpec, SpaceSpec
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sparsity_lab.search.requests import SPARSITY, ParameterValue, Params
+from sparsity_lab.artifacts.searches import ParameterValue, Params
+from sparsity_lab.search.requests import SPARSITY
 from sparsity_lab.specs.regimes.patterns import NofM, Pattern
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cubic, Cyclic, Geometric, LinearSchedule, PluginSchedule
