@@ -18,17 +18,18 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.economics import INFERENCE_FLOPS_PER_WEIGHT, PAPER_WORTH, Assumptions, Existing, hourly
 from sparsity_lab.errors import SpecError
+from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.hardware.profile import (
     QUARTILE,
-    Ratio,
     inference_ratio,
+    regime_cost,
     seconds_per_item,
     training_cost,
     training_spread,
 )
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.multipliers import MeanDensity, Measured, Multiplier, dense_hardware, multiplier
+from sparsity_lab.laws.questions.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.bundle import Study
@@ -131,14 +132,8 @@ def study_multiplier(
     """
     names = (regime,) if regime else study.spec.grid.regimes
     schedule = next((study.sparse_regimes[each].schedule for each in names if each in study.sparse_regimes), None)
-    table = _measured_on(profile, regime) if profile and name == "measured" else None
+    table = regime_cost(profile, regime) if profile and name == "measured" else None
     return multiplier(name, schedule, table)
-
-
-def _measured_on(profile: HardwareProfile, regime: str | None) -> Measured:
-    """Of the regime where its steps were measured, else of the first that prunes."""
-    known = {step.regime for step in profile.training}
-    return training_cost(profile, regime=regime if regime in known else None)
 
 
 @dataclass(frozen=True, eq=False)

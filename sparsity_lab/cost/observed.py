@@ -19,12 +19,10 @@ from scipy.interpolate import PchipInterpolator
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.cost.quantities import QuantityName
 from sparsity_lab.results.noise import seed_noise
-from sparsity_lab.results.places import of_difference, place_of
+from sparsity_lab.results.places import CLEAR, of_difference, place_of
 
 BEYOND = 1.02
 """a dense run may be asked for at D this factor beyond those trained: steps are whole"""
-CLEAR = 2.0
-"""a difference counts as seen above this many of its own standard deviations"""
 USED: Mapping[QuantityName, Callable[[RunRecord], float]] = {
     "nonzero": lambda record: float(record.data),
     "sparse_flops": lambda record: record.cost.flops_sparse + record.cost.flops_mask_updates,

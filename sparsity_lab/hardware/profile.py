@@ -1,30 +1,24 @@
 """What a hardware profile says of sparse models: time of inference and of training, relative to dense ones.
 
-Between measured sparsities ln(time) is linear in −ln(1 − S), where both "zeros cost nothing" and "zeros cost like any
-number" are straight lines (`laws.multipliers.Measured` does the same).
+Of training between measured sparsities: as `laws.questions.multipliers.Measured`; of inference: as `hardware.curves`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
+from sparsity_lab.hardware.curves import STEP, Ratio, curve_of, fastest_of, from_dense, sparsity_at, time_curves
 from sparsity_lab.laws.questions.multipliers import Measured
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.files import find_named, known_names
-from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, load_hardware
+from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, load_hardware
 
 PATTERN_SPARSITY = 0.5
 """of 2:4: the format helps no model that is less sparse"""
@@ -32,33 +26,8 @@ FORWARD_SHARE = 1 / 3
 """of a training step's products: those that a 2:4 weight takes part in without a transposable mask"""
 DENSEST_EXTRAPOLATED = 0.999
 """sparsity up to which training costs are extrapolated"""
-STEP = 1e-6
-"""width in S of a jump"""
 QUARTILE = 0.6745
 """of the standard normal distribution: quartiles lie so many standard deviations from the median"""
-
-
-@dataclass(frozen=True, eq=False)
-class Ratio:
-    """r(S): time of a sparse model relative to the dense model of the same shapes.
-
-    Outside the table the nearest end holds: more zeros are taken to be no slower, and no faster.
-
-    Attributes:
-        sparsity: (points,) rising.
-        ratio: (points,) r; 1 is as fast as dense, below 1 faster.
-        low: (points,) lower quartile of the repetitions.
-        high: (points,) upper quartile.
-    """
-
-    sparsity: FloatArray
-    ratio: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-    def __call__(self, sparsity: ArrayLike) -> FloatArray:
-        """r(S), any shape."""
-        return np.asarray(np.exp(np.interp(_depth(sparsity), _depth(self.sparsity), np.log(self.ratio))))
 
 
 def inference_ratio(profile: HardwareProfile, format: ProductFormat | None = None, rows: int | None = None) -> Ratio:  # noqa: A002
@@ -75,12 +44,12 @@ def inference_ratio(profile: HardwareProfile, format: ProductFormat | None = Non
     Raises:
         RecordError: the profile has nothing of that format.
     """
-    curves = {name: _started(name, curve) for name, curve in _curves(profile, rows).items()}
+    curves = {name: from_dense(name, curve) for name, curve in time_curves(profile, rows).items()}
     if format is None:
-        return _fastest(list(curves.values()))
+        return fastest_of(list(curves.values()))
     if format == "dense":
-        return _fastest([])
-    return _of_format(profile, curves, format).as_ratio()
+        return fastest_of([])
+    return curve_of(profile, curves, format).as_ratio()
 
 
 def break_even(profile: HardwareProfile, format: ProductFormat, rows: int | None = None) -> float | None:  # noqa: A002
@@ -89,15 +58,15 @@ def break_even(profile: HardwareProfile, format: ProductFormat, rows: int | None
     Raises:
         RecordError: the profile has nothing of that format.
     """
-    depth, time, *_ = _of_format(profile, _curves(profile, rows), format)
+    depth, time, *_ = curve_of(profile, time_curves(profile, rows), format)
     reached = np.flatnonzero(time <= 0)
     if not reached.size:
         return None
     after = int(reached[0])
     if after == 0:  # of less sparse models nothing was measured
-        return _sparsity(depth[0])
+        return sparsity_at(depth[0])
     share = time[after - 1] / (time[after - 1] - time[after])
-    return _sparsity(depth[after - 1] + share * (depth[after] - depth[after - 1]))
+    return sparsity_at(depth[after - 1] + share * (depth[after] - depth[after - 1]))
 
 
 def training_cost(profile: HardwareProfile, nonzero: float | None = None, regime: str | None = None) -> Measured:
@@ -135,6 +104,12 @@ def training_cost(profile: HardwareProfile, nonzero: float | None = None, regime
     return Measured(np.array([*levels, DENSEST_EXTRAPOLATED]), np.exp([*cost, cost[-1] + math.log(beyond)]))
 
 
+def regime_cost(profile: HardwareProfile, regime: str | None, nonzero: float | None = None) -> Measured:
+    """As `training_cost`, of the regime where its steps were measured, else of the first that prunes."""
+    known = {step.regime for step in profile.training}
+    return training_cost(profile, nonzero, regime if regime in known else None)
+
+
 def training_spread(profile: HardwareProfile) -> float:
     """Relative standard deviation of what the profile measured, from the quartiles of its repetitions.
 
@@ -170,101 +145,6 @@ def seconds_per_item(
     if sparsity == 0:
         return of_dense
     return of_dense * float(training_cost(profile, nonzero, regime)(np.float64(sparsity)))
-
-
-class _TimeCurve(NamedTuple):
-    """ln of relative time over −ln(1 − S), each (points,)."""
-
-    depth: FloatArray
-    time: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-    def at(self, depth: FloatArray) -> _TimeCurve:
-        return _TimeCurve(depth, *(np.interp(depth, self.depth, column) for column in self[1:]))
-
-    def as_ratio(self) -> Ratio:
-        return Ratio(-np.expm1(-self.depth), *(np.exp(column) for column in self[1:]))
-
-
-def _depth(sparsity: ArrayLike) -> FloatArray:
-    return -np.log1p(-np.asarray(sparsity, dtype=np.float64))
-
-
-def _sparsity(depth: float) -> float:
-    return -math.expm1(-depth)
-
-
-def _curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, _TimeCurve]:
-    """Each sparse format's curve."""
-    steps = [one for one in profile.inference if one.format != "dense"]
-    grouped: dict[ProductFormat, dict[float, list[Product | InferenceStep]]] = defaultdict(lambda: defaultdict(list))
-    for point in steps or _fastest_products(profile.sparse_products, rows):
-        grouped[point.format][point.sparsity].append(point)
-    return {name: _curve(levels) for name, levels in grouped.items()}
-
-
-def _curve(levels: dict[float, list[Product | InferenceStep]]) -> _TimeCurve:
-    S = sorted(levels)
-    speed = np.array([np.log([(one.speedup, one.low, one.high) for one in levels[level]]).mean(axis=0) for level in S])
-    return _TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
-
-
-def _started(name: ProductFormat, curve: _TimeCurve) -> _TimeCurve:
-    """The curve from S = 0 on: a model less sparse than the pattern, or than measured to be fast, runs as dense."""
-    if name != "2:4" and curve.time[0] >= 0:
-        return curve
-    before = _depth([0.0, _sparsity(curve.depth[0]) - STEP])
-    head = (before, *np.zeros((3, 2)))
-    return _TimeCurve(*(np.concatenate([start, column]) for start, column in zip(head, curve, strict=True)))
-
-
-def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[Product]:
-    """Of each shape, type, format and sparsity the fastest kernel, at one number of rows."""
-    if not products:
-        return ()
-    counts = {product.rows for product in products}
-    wanted = max(counts) if rows is None else min(counts, key=lambda count: abs(math.log(count / rows)))
-    best: dict[tuple[object, ...], Product] = {}
-    for one in (product for product in products if product.rows == wanted):
-        key = (one.inputs, one.outputs, one.dtype, one.format, one.sparsity)
-        if key not in best or best[key].speedup < one.speedup:
-            best[key] = one
-    return best.values()
-
-
-def _of_format(profile: HardwareProfile, curves: dict[ProductFormat, _TimeCurve], name: ProductFormat) -> _TimeCurve:
-    if name not in curves:
-        raise RecordError(
-            "the hardware profile says nothing of this format",
-            where=profile.description or None,
-            field="format",
-            found=name,
-            expected=", ".join(sorted(curves)) or "none: it has no sparse product",
-        )
-    return curves[name]
-
-
-def _fastest(curves: Sequence[_TimeCurve]) -> Ratio:
-    """The least of all curves and of dense, as a table: where another becomes the least it has a point of its own."""
-    dense = _TimeCurve(np.zeros(1), *np.zeros((3, 1)))
-    every = [dense, *curves]
-    depth = np.unique(np.concatenate([curve.depth for curve in every]))
-    depth = np.unique(np.concatenate([depth, _crossings([curve.at(depth).time for curve in every], depth)]))
-    known = np.array([curve.at(depth)[1:] for curve in every])
-    time, low, high = known[known[:, 0].argmin(axis=0), :, np.arange(len(depth))].T
-    return _TimeCurve(depth, time, low, np.minimum(high, 0.0)).as_ratio()
-
-
-def _crossings(times: Sequence[FloatArray], depth: FloatArray) -> FloatArray:
-    """Depths between those given at which two of the curves meet."""
-    found = [np.zeros(0)]
-    for one, other in combinations(times, 2):
-        gap = one - other
-        (before,) = np.nonzero(gap[:-1] * gap[1:] < 0)
-        share = gap[before] / (gap[before] - gap[before + 1])
-        found.append(depth[before] + share * (depth[before + 1] - depth[before]))
-    return np.concatenate(found)
 
 
 def _training_tables(profile: HardwareProfile, regime: str | None) -> dict[int, dict[float, float]]:

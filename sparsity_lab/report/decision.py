@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.report.evidence import CLEAR, EqualCost, Evidence
+from sparsity_lab.report.evidence import EqualCost, Evidence
+from sparsity_lab.results.places import CLEAR
 
 Choice = Literal["train-sparse", "stay-dense", "cannot-tell"]
 

@@ -22,7 +22,15 @@ from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.results.noise import SeedNoise, seed_noise
-from sparsity_lab.results.places import Difference, Place, asked_sizes, by_place, differences_and_noise, of_difference
+from sparsity_lab.results.places import (
+    CLEAR,
+    Difference,
+    Place,
+    asked_sizes,
+    by_place,
+    differences_and_noise,
+    of_difference,
+)
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
@@ -34,8 +42,6 @@ SPENT: Mapping[CostMultiplier, QuantityName] = {
     "measured": "seconds",
 }
 """what is used equally under each cost"""
-CLEAR = 2.0
-"""a difference counts as seen above this many of its own standard deviations"""
 
 
 @dataclass(frozen=True)

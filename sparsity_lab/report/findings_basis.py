@@ -12,9 +12,9 @@ from sparsity_lab.laws import LawDocument
 from sparsity_lab.laws.rows.inputs import left_out
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration, percent, plural, quantity
-from sparsity_lab.report.evidence import CLEAR, Evidence
+from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.finding import Finding, Tone
-from sparsity_lab.results.places import of_difference
+from sparsity_lab.results.places import CLEAR, of_difference
 
 ALIKE = 1.1
 """held-out errors within this factor are no difference"""

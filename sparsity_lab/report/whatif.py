@@ -5,8 +5,8 @@ formulas of `cost.economics`, which tests hold it to. A law form becomes terms
 
     A · N^n · D^d · S^s · Π (1 − k S)^p
 
-and a table is read with the log of its values linear in −ln(1 − S), as `laws.multipliers.Measured` and
-`cost.hardware.Ratio` are.
+and a table is read with the log of its values linear in −ln(1 − S), as `laws.questions.multipliers.Measured` and
+`hardware.curves.Ratio` are.
 """
 
 from __future__ import annotations

@@ -18,6 +18,9 @@ from sparsity_lab.results.noise import SeedNoise, seed_noise
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 
+CLEAR = 2.0
+"""a difference counts as seen above this many of its own standard deviations"""
+
 
 @dataclass(frozen=True)
 class Place:

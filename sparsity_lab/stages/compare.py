@@ -13,7 +13,7 @@ from sparsity_lab.cost.comparison import QuantityComparison, Reference
 from sparsity_lab.cost.observed import Observed, observe_runs
 from sparsity_lab.cost.quantities import WeightBytes, quantities
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.hardware.profile import load_profile, training_cost
+from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
 from sparsity_lab.messages.numbers import count
@@ -152,7 +152,7 @@ def _compared(
 ) -> EqualCostComparison:
     scenario = read_scenario(request.scenario, root)[1] if request.scenario else None
     reference = _reference(opened, request, scenario, memory)
-    measured = _measured(profile, reference.nonzero, regime) if profile else None
+    measured = regime_cost(profile, regime, reference.nonzero) if profile else None
     money = None
     if scenario is not None:
         hardware = load_profile(root, scenario.hardware) if scenario.hardware else profile
@@ -195,11 +195,6 @@ def _data(opened: OpenLaw, request: ComparisonRequest, scenario: ScenarioSpec | 
     if request.ratio is None and opened.document is not None:
         return opened.document.provenance.ranges["data"][1]
     return (request.ratio or 1.0) * float(chinchilla_data(opened.law, nonzero))
-
-
-def _measured(profile: HardwareProfile, nonzero: float, regime: str) -> Multiplier:
-    known = {step.regime for step in profile.training}
-    return training_cost(profile, nonzero, regime if regime in known else None)
 
 
 def _observed(space: Workspace) -> tuple[Observed, ...]:

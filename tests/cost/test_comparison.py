@@ -14,7 +14,7 @@ from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.comparison import NO_SPARSITY, QuantityComparison, Reference, advantage
 from sparsity_lab.cost.economics import Assumptions, Option, cost_of, dense
 from sparsity_lab.cost.quantities import CostQuantity, QuantityName, WeightBytes, quantities
-from sparsity_lab.hardware.profile import Ratio
+from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, dense_hardware
 from sparsity_lab.laws.questions.optimum import chinchilla_data, optimal_sparsity_on_dense_hardware

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.hardware.profile import (
-    Ratio,
     break_even,
     inference_ratio,
     known_profiles,
