@@ -148,7 +148,8 @@ class Paths:
         """(M,) at (M, P) coordinates the parameter that the (M,) paths lead."""
         params = np.stack(np.broadcast_arrays(*self.fit.form.to_params(theta, self.fit.units)), axis=-1)
         held, positive = params[np.arange(len(theta)), self.index[path]], self.positive[path]
-        return np.where(positive, np.log(np.where(positive, held, 1.0)), held)
+        with np.errstate(divide="ignore"):  # a parameter of nothing lies infinitely far down
+            return np.where(positive, np.log(np.where(positive, held, 1.0)), held)
 
     def _branches(
         self, theta: FloatArray, root: FloatArray, alive: NDArray[np.bool_], sign: Literal[1, -1] = 1
