@@ -38,12 +38,13 @@ test: env ## run all tests, two at a time, and name the twenty slowest
 test-fast: env ## run the tests that are not marked slow: for between two edits
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
-check: env ## lint, format, types, floors and changelog; changes nothing
+check: env ## lint, format, types, floors, names and changelog; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy scripts $(wildcard benchmarks)
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_names.py
 	$(BIN)/python scripts/check_changelog.py
 
 smoke: env ## run the smoke study through DVC in a throw-away clone of HEAD
