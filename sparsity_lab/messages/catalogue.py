@@ -6,6 +6,7 @@ A template names its values in braces, each with how it is written:
 |---|---|
 | `{n}` | a number to six digits, a name as it stands, a message in its own words |
 | `{n:count}`, `{n:whole}` | 1.5M; 1,500,000 |
+| `{n:percent2}`, `{n:percent4}` | of a fraction, to so many digits instead of three |
 | `{n:percent}`, `{n:nats}`, `{n:times}` | of a fraction; a loss; a ratio |
 | `{n:FLOPs}`, `{n:bytes}`, `{n:duration}` | 1.5 MFLOPs; 1.5 MB; of seconds |
 | `{n:# run|# runs}` | the first where n is 1, else the second; `#` is the number |
@@ -21,7 +22,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -37,6 +38,8 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "": lambda value: f"{value:g}",
     "count": lambda value: f"{'−' if value < 0 else ''}{count(abs(value))}",
     "percent": percent,
+    "percent2": partial(percent, digits=2),
+    "percent4": partial(percent, digits=4),
     "nats": lambda value: f"{value:.4f} nats",
     "whole": lambda value: f"{value:,.0f}",
     "FLOPs": lambda value: quantity(value, "FLOPs"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from types import MappingProxyType
 from typing import TypeAlias, Union
 
@@ -40,3 +41,8 @@ def message(key: str, **values: Value) -> Message:
 def listed(parts: Sequence[Message]) -> Message:
     """One message for several, said as the language joins a list; a single one is itself."""
     return parts[0] if len(parts) == 1 else message("listed", parts=tuple(parts))
+
+
+def linked(key: str, parts: Iterable[str | Message]) -> str | Message:
+    """At least one part, each bound to those before by a template with the holes `one` and `other`."""
+    return reduce(lambda one, other: message(key, one=one, other=other), parts)

@@ -15,8 +15,9 @@ from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.profile import Profile
-from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_fits import GainCurve, Gains, Residuals
+from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, log_counts, sparsity_axis, sparsity_colour
 
 STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
@@ -38,18 +39,18 @@ def draw_residuals(axes: Axes, info: Residuals, against: Literal["sparsity", "no
     if against == "sparsity":
         axes.margins(x=0.08)
         sparsity_axis(axes)
-        axes.set_xlabel("sparsity (%)")
+        axes.set_xlabel(label("label-sparsity"))
     else:
         log_counts(axes, "x", [float(f"{value:.3g}") for value in medians[:, 0]])
         axes.margins(x=0.08)
-        unit = info.runs.data_unit
-        axes.set_xlabel("non-zero weights N" if against == "nonzero" else f"training data D ({unit})")
+        data = label("label-training-data", unit=f"unit-{info.runs.data_unit}")
+        axes.set_xlabel(label("label-size") if against == "nonzero" else data)
     axes.yaxis.set_major_locator(MaxNLocator(6))
 
 
 def residual_handles() -> list[Line2D]:
     """Legend entry for the line of medians."""
-    return [Line2D([], [], color=INK, linewidth=1.1, label="median")]
+    return [Line2D([], [], color=INK, linewidth=1.1, label=label("label-median"))]
 
 
 def draw_gains(axes: Axes, info: Gains) -> None:
@@ -64,8 +65,8 @@ def draw_gains(axes: Axes, info: Gains) -> None:
     axes.set_xlim(0, max(float(curve.sparsity[-1]) for curve in info.curves))
     axes.set_ylim(1, 1.05 * max(float(_in_view(curve)) for curve in info.curves))
     sparsity_axis(axes)
-    axes.set_xlabel("sparsity (%)")
-    axes.set_ylabel("gain: dense size that matches ÷ N")
+    axes.set_xlabel(label("label-sparsity"))
+    axes.set_ylabel(label("label-gain"))
 
 
 def gain_handles(info: Gains) -> list[Line2D]:
@@ -75,9 +76,11 @@ def gain_handles(info: Gains) -> list[Line2D]:
         colour, dash = law_look(number)
         handles.append(Line2D([], [], color=colour, linestyle=dash, label=curve.name))
     if any((curve.gain.high > curve.gain.low).any() for curve in info.curves):
-        handles.append(Line2D([], [], color=GREY, alpha=0.3, linewidth=8, label=f"{percent(info.confidence)} interval"))
+        said = label("label-interval", confidence=info.confidence)
+        handles.append(Line2D([], [], color=GREY, alpha=0.3, linewidth=8, label=said))
     if info.trained is not None:
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="sparsest run fitted"))
+        said = label("label-sparsest-fitted")
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label=said))
     return handles
 
 
@@ -100,7 +103,7 @@ def draw_profile(axes: Axes, profile: Profile, *, identified: bool) -> None:
     axes.plot([profile.best], [0], "D", color=INK, markersize=4.5, zorder=4, clip_on=False)
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(0, HEIGHT_SHOWN * profile.threshold)
-    axes.set_title(profile.name if identified else f"{profile.name}: not identified", color=colour)
+    axes.set_title(profile.name if identified else label("label-not-identified", name=profile.name), color=colour)
     axes.xaxis.set_major_locator(LogLocator(numticks=5) if wide else MaxNLocator(4))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
@@ -118,16 +121,16 @@ def _near_the_interval(profile: Profile) -> tuple[FloatArray, FloatArray]:
 def profile_handles(confidence: float) -> list[Line2D | Patch]:
     """Legend entries of a profile."""
     return [
-        Line2D([], [], color=LAW, marker=".", linewidth=1.2, label="profile, identified"),
-        Line2D([], [], color=GREY, marker=".", linewidth=1.2, label="profile, not identified"),
-        Line2D([], [], color=INK, marker="D", markersize=4.5, linestyle="none", label="fitted value"),
+        Line2D([], [], color=LAW, marker=".", linewidth=1.2, label=label("label-profile-identified")),
+        Line2D([], [], color=GREY, marker=".", linewidth=1.2, label=label("label-profile-loose")),
+        Line2D([], [], color=INK, marker="D", markersize=4.5, linestyle="none", label=label("label-fitted-value")),
         Line2D(
             [],
             [],
             color=GREY,
             linewidth=0.8,
             linestyle=(0, (4, 3)),
-            label=f"limit of the {percent(confidence)} interval",
+            label=label("label-limit", confidence=confidence),
         ),
     ]
 
@@ -157,7 +160,7 @@ def draw_criterion(axes: Axes, compared: ComparisonDocument, name: str) -> None:
             fontsize=7,
             color=LAW if won else INK,
         )
-    axes.set_title(_title(name) + ("\n(mean error, %)" if is_error else "\n"))
+    axes.set_title(_title(name) + (f"\n{label('label-mean-error')}" if is_error else "\n"))
     axes.set_yticks(range(len(forms)), [f"{form} ({one.parameters})" for form, one in compared.forms.items()])
     axes.set_ylim(len(forms) - 0.4, -0.6)
     axes.grid(visible=False, axis="x")
@@ -178,11 +181,11 @@ def _title(name: str) -> str:
 
 def criterion_handles() -> list[Line2D]:
     """Legend entries for winner, others and those that cannot win."""
-    best = Line2D([], [], color=LAW, marker="o", linestyle="none", label="best in its column")
-    others = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="others")
-    unsound = Line2D(
-        [], [], color=GREY, marker="x", linestyle="none", label="wins nothing: not converged or degenerate"
+    best = Line2D([], [], color=LAW, marker="o", linestyle="none", label=label("label-best-in-column"))
+    others = Line2D(
+        [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label=label("label-others")
     )
+    unsound = Line2D([], [], color=GREY, marker="x", linestyle="none", label=label("label-wins-nothing"))
     return [best, others, unsound]
 
 

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_laws import OptimumContours, Parity
+from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import (
     GREY,
     INK,
@@ -31,7 +32,7 @@ def draw_parity(axes: Axes, info: Parity) -> None:
     _scatter(axes, info, info.measured, info.predicted)
     axes.set_xlim(limits)
     axes.set_ylim(limits)
-    axes.set_ylabel("predicted loss (nats)")
+    axes.set_ylabel(label("label-predicted-loss"))
     note(axes, _fit_note(info))
 
 
@@ -42,18 +43,17 @@ def draw_relative_errors(axes: Axes, info: Parity) -> None:
     largest = max(100 * float(np.abs(info.relative_error).max()), 0.05)
     axes.set_ylim(-1.25 * largest, 1.25 * largest)
     axes.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
-    axes.set_ylabel("error (%)")
-    axes.set_xlabel("measured held-out loss (nats)")
+    axes.set_ylabel(label("label-error"))
+    axes.set_xlabel(label("label-measured-loss"))
 
 
 def parity_handles(info: Parity) -> list[Line2D]:
     """Legend entries for fitted and held-out runs."""
     if not info.held_out.any():
         return []
-    fitted = Line2D([], [], color=GREY, marker="o", linestyle="none", label="fitted")
-    held_out = Line2D(
-        [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="held out\n(largest D)"
-    )
+    fitted = Line2D([], [], color=GREY, marker="o", linestyle="none", label=label("label-fitted"))
+    lines = f"{label('label-held-out')}\n{label('label-largest-data')}"
+    held_out = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label=lines)
     return [fitted, held_out]
 
 
@@ -74,19 +74,21 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(info.nonzero[0], info.nonzero[-1])
     axes.set_ylim(info.compute[0], info.compute[-1])
-    labels = axes.clabel(lines, fmt=lambda level: f"{100 * level:.3g} %", fontsize=7, colors=INK)
-    for label in labels:
-        label.set_path_effects([withStroke(linewidth=1.6, foreground="white", alpha=0.8)])
+    marks = axes.clabel(lines, fmt=lambda level: f"{100 * level:.3g} %", fontsize=7, colors=INK)
+    for mark in marks:
+        mark.set_path_effects([withStroke(linewidth=1.6, foreground="white", alpha=0.8)])
     axes.grid(visible=False)
-    axes.set_xlabel("non-zero weights N")
-    axes.set_ylabel("training compute C (FLOPs)")
+    axes.set_xlabel(label("label-size"))
+    axes.set_ylabel(label("label-compute"))
     return filled
 
 
 def contour_handles(info: OptimumContours) -> list[Line2D]:
     """Legend entries for the line, and for the runs where there are any."""
-    dense = Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label="dense model is compute-optimal")
-    runs = Line2D([], [], color=INK, marker=".", markerfacecolor="white", linestyle="none", label="fitted runs")
+    dense = Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label=label("label-dense-optimal-model"))
+    runs = Line2D(
+        [], [], color=INK, marker=".", markerfacecolor="white", linestyle="none", label=label("label-fitted-runs")
+    )
     return [dense, runs] if len(info.runs) else [dense]
 
 
@@ -97,9 +99,9 @@ def _scatter(axes: Axes, info: Parity, x: FloatArray, y: FloatArray) -> None:
 
 
 def _fit_note(info: Parity) -> str:
-    lines = [f"{info.law}, {len(info.measured)} runs"]
+    lines = [label("label-law-runs", law=info.law, runs=len(info.measured))]
     if info.r2 is not None and np.isfinite(info.r2):
         lines.append(f"R² = {info.r2:.4f}")
     if info.held_out_error is not None:
-        lines.append(f"held-out error {100 * info.held_out_error:.2g} %")
+        lines.append(label("label-held-out-error", error=100 * info.held_out_error))
     return "\n".join(lines)

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from sparsity_lab.messages.numbers import percent
-from sparsity_lab.plots.draw_runs import LABEL_LOSS
+from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_colour
 from sparsity_lab.results.contrasts import Entry
 from sparsity_lab.results.regimes import Match
@@ -30,18 +29,18 @@ def draw_ranking(axes: Axes, ranking: Sequence[Entry], reference: str, dense: En
     axes.set_yticks(range(len(ranking)), [entry.regime for entry in ranking])
     axes.set_ylim(len(ranking) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_title(f"{percent(level)} zeros")
-    axes.set_xlabel(LABEL_LOSS)
+    axes.set_title(label("label-zeros-of", S=level))
+    axes.set_xlabel(label("label-loss"))
 
 
 def ranking_handles(reference: str, *, dense: bool) -> list[Line2D]:
     """Legend entries for points and lines."""
     handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="none", label="mean and s.d. over seeds"),
+        Line2D([], [], color=GREY, marker="o", linestyle="none", label=label("label-mean-over-seeds")),
         Line2D([], [], color=INK, linewidth=0.8, label=reference),
     ]
     if dense:
-        handles.append(Line2D([], [], color=LAW, linewidth=0.8, linestyle="--", label="dense, equal N and D"))
+        handles.append(Line2D([], [], color=LAW, linewidth=0.8, linestyle="--", label=label("label-dense-equal")))
     return handles
 
 
@@ -57,14 +56,14 @@ def draw_match(axes: Axes, match: Match, unit: str) -> None:
     axes.plot(entry.place.data, entry.mean, "o", mfc="white", color=SEARCH)
     log_counts(axes, "x", match.data.tolist())
     axes.margins(0.1)
-    axes.set_title(f"{percent(entry.place.sparsity)} zeros: {entry.regime}")
-    axes.set_xlabel(f"training data D ({unit})")
+    axes.set_title(label("label-zeros-regime", S=entry.place.sparsity, regime=entry.regime))
+    axes.set_xlabel(label("label-training-data", unit=f"unit-{unit}"))
 
 
 def match_handles(reference: str) -> list[Line2D]:
     """Legend entries of the matches."""
     return [
-        Line2D([], [], color=GREY, marker="o", label=f"{reference}, from scratch"),
-        Line2D([], [], color=SEARCH, marker="o", mfc="white", label="from trained weights, at its own D"),
-        Line2D([], [], color=SEARCH, marker="D", linestyle="none", label="data from scratch that match it"),
+        Line2D([], [], color=GREY, marker="o", label=label("label-from-scratch", reference=reference)),
+        Line2D([], [], color=SEARCH, marker="o", mfc="white", label=label("label-trained-start")),
+        Line2D([], [], color=SEARCH, marker="D", linestyle="none", label=label("label-data-match")),
     ]

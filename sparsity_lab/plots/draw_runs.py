@@ -11,11 +11,10 @@ from matplotlib.lines import Line2D
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_runs import SizePanel, TrainingCurves
+from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
 from sparsity_lab.results.places import Difference, DifferencesAndNoise, of_difference
 
-LABEL_LOSS = "held-out loss (nats)"
-WINDOW_LABEL = "pruning"
 NOISE_BAND = 2.0
 """half width of the band of noise, in standard deviations of a difference between two runs"""
 
@@ -28,8 +27,8 @@ def draw_size_panel(axes: Axes, panel: SizePanel, levels: Sequence[float], unit:
         axes.plot(line.data, line.loss, linestyle="none", color=colour, marker=sparsity_marker(line.sparsity, levels))
     log_counts(axes, "x", [float(value) for line in panel.lines for value in line.data])
     axes.margins(x=0.08)
-    axes.set_title(f"N = {count(panel.nonzero)} non-zero weights")
-    axes.set_xlabel(f"training data D ({unit})")
+    axes.set_title(label("label-size-of", nonzero=panel.nonzero))
+    axes.set_xlabel(label("label-training-data", unit=f"unit-{unit}"))
 
 
 def draw_losses(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> None:
@@ -40,7 +39,7 @@ def draw_losses(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> No
     late = np.concatenate([curve.loss[curve.progress >= min(0.1, curve.progress[-1])] for curve in info.curves])
     spread = max(float(np.ptp(late)), 1e-6 * float(np.abs(late).max()) + 1e-9)
     axes.set_ylim(late.min() - 0.06 * spread, late.max() + 0.06 * spread)
-    axes.set_ylabel(LABEL_LOSS)
+    axes.set_ylabel(label("label-loss"))
 
 
 def draw_reached(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> None:
@@ -49,11 +48,11 @@ def draw_reached(axes: Axes, info: TrainingCurves, levels: Sequence[float]) -> N
     for curve in info.curves:
         _draw_curve(axes, curve.progress, 100 * curve.reached, curve.sparsity, levels)
     if info.window:
-        axes.text(sum(info.window) / 2, 97, WINDOW_LABEL, ha="center", va="top", fontsize=8, color=GREY)
+        axes.text(sum(info.window) / 2, 97, label("label-pruning"), ha="center", va="top", fontsize=8, color=GREY)
     axes.set_ylim(-4, 100)
     axes.set_xlim(0, 1)
-    axes.set_ylabel("zeros (%)")
-    axes.set_xlabel("fraction of training done")
+    axes.set_ylabel(label("label-zeros-reached"))
+    axes.set_xlabel(label("label-progress"))
 
 
 def draw_seed_noise(axes: Axes, info: DifferencesAndNoise, levels: Sequence[float]) -> None:
@@ -68,15 +67,18 @@ def draw_seed_noise(axes: Axes, info: DifferencesAndNoise, levels: Sequence[floa
     axes.set_yticks(range(len(rows)), [f"N {count(nonzero)},  D {count(data)}" for nonzero, data in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("loss of sparse − loss of dense, at equal N and D (nats)")
+    axes.set_xlabel(label("label-difference"))
 
 
 def noise_handles(info: DifferencesAndNoise) -> list[Line2D]:
     """Legend entries that explain the band and the small dots."""
     if not info.noise:
         return []
-    band = Line2D([], [], color=PALE, linewidth=8, label=f"±{NOISE_BAND:g} s.d. of a difference\nbetween two seeds")
-    return [band, Line2D([], [], color=GREY, marker="|", markeredgewidth=0.8, linestyle="none", label="single seeds")]
+    said = f"{label('label-noise-band', deviations=NOISE_BAND)}\n{label('label-between-seeds')}"
+    seeds = Line2D(
+        [], [], color=GREY, marker="|", markeredgewidth=0.8, linestyle="none", label=label("label-single-seeds")
+    )
+    return [Line2D([], [], color=PALE, linewidth=8, label=said), seeds]
 
 
 def _draw_difference(axes: Axes, difference: Difference, row: int, levels: Sequence[float]) -> None:

@@ -12,8 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.messages import message
+from sparsity_lab.messages.numbers import percent
 from sparsity_lab.plots.info_search import BudgetPanel, Front, LossUnderBudgets, OptimumAgainstData, TriedAt
+from sparsity_lab.plots.picture import label, label_of
 from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_axis, sparsity_colour
 from sparsity_lab.specs.choices import SearchObjective
 
@@ -23,9 +25,9 @@ TYPICAL, NOISES = 2.0, 8.0
 """a panel shows losses up to so many median heights above the lowest, or so many standard deviations of the noise,
 and the dense loss in any case"""
 OBJECTIVES: dict[SearchObjective, str] = {
-    "loss": "held-out loss (nats)",
-    "training_cost": "training cost (FLOPs)",
-    "inference_cost": "inference cost (FLOPs an item)",
+    "loss": "label-loss",
+    "training_cost": "label-training-cost",
+    "inference_cost": "label-inference-cost",
 }
 
 
@@ -49,28 +51,33 @@ def draw_budget(axes: Axes, panel: BudgetPanel, info: LossUnderBudgets) -> None:
     axes.set_xlim(-0.04, 0.94)
     sparsity_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel("sparsity (%)")
+    axes.set_xlabel(label("label-sparsity"))
 
 
 def budget_handles(info: LossUnderBudgets) -> list[Artist]:
     """Legend entries: only for what is there."""
-    panels, said = info.panels, percent(info.confidence)
-    source = "law of the search" if any(panel.estimate == "law" for panel in panels) else "smooth curve"
+    panels = info.panels
+    by_law = any(panel.estimate == "law" for panel in panels)
+    source = label("label-law-of-search") if by_law else label("label-smooth-curve")
+    interval = label("label-its-interval", confidence=info.confidence)
     shown: list[tuple[Artist, bool]] = [
-        (_marker("o", GREY, "trial, proposed (± 1 s.d.)"), any(len(p.proposed.loss) for p in panels)),
-        (_marker("o", "white", "trial, dense, design or grid"), any(len(p.opening.loss) for p in panels)),
-        (_marker("s", "white", "trial, another seed"), any(len(p.repeats.loss) for p in panels)),
-        (Line2D([], [], color=GREY, marker="^", linestyle="none", label="trial, above the frame"), _any_beyond(panels)),
-        (Line2D([], [], color=INK, marker="x", linestyle="none", label="given up or diverged"), _any_lost(panels)),
-        (Line2D([], [], color=SEARCH, linewidth=1.2, label=source), any(p.curve for p in panels)),
-        (Patch(facecolor=SEARCH, alpha=0.2, label=f"its {said} interval"), any(p.curve for p in panels)),
+        (_marker("o", GREY, label("label-trial-proposed")), any(len(p.proposed.loss) for p in panels)),
+        (_marker("o", "white", label("label-trial-opening")), any(len(p.opening.loss) for p in panels)),
+        (_marker("s", "white", label("label-trial-repeat")), any(len(p.repeats.loss) for p in panels)),
         (
-            Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="optimum with interval"),
+            Line2D([], [], color=GREY, marker="^", linestyle="none", label=label("label-trial-above")),
+            _any_beyond(panels),
+        ),
+        (Line2D([], [], color=INK, marker="x", linestyle="none", label=label("label-trial-lost")), _any_lost(panels)),
+        (Line2D([], [], color=SEARCH, linewidth=1.2, label=source), any(p.curve for p in panels)),
+        (Patch(facecolor=SEARCH, alpha=0.2, label=interval), any(p.curve for p in panels)),
+        (
+            Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label=label("label-optimum-interval")),
             any(p.optimum for p in panels),
         ),
-        (Patch(facecolor=PALE, alpha=0.6, label="not told from the best"), True),
+        (Patch(facecolor=PALE, alpha=0.6, label=label("label-not-told")), True),
         (
-            Line2D([], [], color=LAW, linestyle=(0, (4, 1.5)), label=f"law fitted to all runs ({info.law})"),
+            Line2D([], [], color=LAW, linestyle=(0, (4, 1.5)), label=label("label-law-of-all", law=info.law)),
             bool(info.law),
         ),
     ]
@@ -98,29 +105,30 @@ def draw_optimum_against_data(axes: Axes, info: OptimumAgainstData) -> None:
         axes.axvline(info.chinchilla, color=INK, linewidth=0.9, linestyle=":")
     axes.set_ylim(-0.02, 1)
     sparsity_axis(axes, "y")
-    axes.set_title(f"N = {count(info.nonzero)} non-zero weights")
-    axes.set_xlabel(f"data budget ({info.data_unit})")
+    axes.set_title(label("label-size-of", nonzero=info.nonzero))
+    axes.set_xlabel(label("label-data-budget", unit=f"unit-{info.data_unit}"))
 
 
 def optimum_handles(infos: Sequence[OptimumAgainstData]) -> list[Artist]:
     """Legend entries: only for what is there."""
     handles: list[Artist] = []
     laws = [info for info in infos if info.law is not None]
-    said = percent(infos[0].confidence)
     if laws:
-        handles.append(Line2D([], [], color=LAW, label="law"))
+        handles.append(Line2D([], [], color=LAW, label=label("label-law")))
         if any((info.law.high > info.law.low).any() for info in laws if info.law):
-            handles.append(Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=f"law, {said} interval"))
+            said = label("label-law-interval", confidence=infos[0].confidence)
+            handles.append(Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=said))
     if any(info.found for info in infos):
-        handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label="search, with interval"))
+        handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label=label("label-search-interval")))
     if any(info.flat for info in infos):
-        handles.append(
-            Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label="search: not identified,\nwithin noise")
-        )
-    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="highest sparsity trained"))
+        flat = f"{label('label-search-flat')}\n{label('label-within-noise')}"
+        handles.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label=flat))
+    highest = label("label-highest-trained")
+    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label=highest))
     if any(_chinchilla_in_view(info) for info in infos):
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label="dense is compute-optimal"))
-    return [*handles, Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label="budgets not measured")]
+        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label=label("label-dense-optimal")))
+    unmeasured = label("label-unmeasured")
+    return [*handles, Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label=unmeasured)]
 
 
 def draw_front(axes: Axes, info: Front) -> None:
@@ -134,7 +142,7 @@ def draw_front(axes: Axes, info: Front) -> None:
     if info.cost.min() > 0 and info.cost.max() > 8 * info.cost.min():
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(OBJECTIVES[info.objective])
+    axes.set_xlabel(label(OBJECTIVES[info.objective]))
 
 
 def lower_left(cost: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -160,15 +168,16 @@ def front_handles(sparsity: FloatArray) -> list[Artist]:
         markerfacecolor="none",
         color=SEARCH,
         linewidth=1.0,
-        label="beaten by no other",
+        label=label("label-beaten-by-none"),
     )
     return [*dots, ring]
 
 
 def _title(panel: BudgetPanel, info: LossUnderBudgets) -> str:
-    unit = {"data": info.data_unit, "compute": "FLOPs", "seconds": "s"}[info.budget_unit]
-    budget = f"budget {count(panel.budget)} {unit}" if panel.budget < 1e15 else f"budget {panel.budget:.1e} {unit}"
-    return f"N {count(panel.nonzero)}, {budget}" if info.sizes > 1 else budget
+    unit = {"data": info.data_unit, "compute": "FLOPs", "seconds": "seconds"}[info.budget_unit]
+    key = "label-budget" if panel.budget < 1e15 else "label-budget-huge"
+    budget = message(key, budget=panel.budget, unit=f"unit-{unit}")
+    return label_of(message("label-size-budget", nonzero=panel.nonzero, budget=budget) if info.sizes > 1 else budget)
 
 
 def _draw_trials(axes: Axes, tried: TriedAt, noise: float, marker: str, face: str) -> None:
@@ -225,8 +234,8 @@ def _any_lost(panels: Sequence[BudgetPanel]) -> bool:
     return any(len(panel.lost) for panel in panels)
 
 
-def _marker(shape: str, face: str, label: str) -> Line2D:
-    return Line2D([], [], color=GREY, marker=shape, markerfacecolor=face, linestyle="none", label=label)
+def _marker(shape: str, face: str, text: str) -> Line2D:
+    return Line2D([], [], color=GREY, marker=shape, markerfacecolor=face, linestyle="none", label=text)
 
 
 def _draw_optimum(

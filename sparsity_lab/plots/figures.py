@@ -11,13 +11,13 @@ from matplotlib.lines import Line2D
 
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.law import FormDiagnostics
-from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots import draw_fits, draw_hardware, draw_laws, draw_regimes, draw_runs, draw_search
 from sparsity_lab.plots.info_fits import Gains, Residuals
 from sparsity_lab.plots.info_hardware import SpeedUps
 from sparsity_lab.plots.info_laws import OptimumContours, Parity
 from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
 from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
+from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
 from sparsity_lab.results.places import DifferencesAndNoise
 from sparsity_lab.results.regimes import EntriesAt, Match, RegimeComparison, ranked
@@ -34,7 +34,7 @@ def loss_against_data_figure(info: LossAgainstData) -> Figure:
         figure, grid = _panels(len(info.panels), share_y=True)
         for axes, panel in zip(grid, info.panels, strict=True):
             draw_runs.draw_size_panel(axes, panel, levels, info.data_unit)
-        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        grid[0].set_ylabel(label("label-loss"))
         below_legend(figure, sparsity_handles(levels, line=bool(info.law)), columns=len(levels))
     return figure
 
@@ -47,10 +47,9 @@ def training_curves_figure(info: TrainingCurves) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
         draw_runs.draw_losses(upper, info, levels)
         draw_runs.draw_reached(lower, info, levels)
-        upper.set_title(
-            f"N = {count(info.nonzero)} non-zero weights at the end, D = {count(info.data)} {info.data_unit}"
-        )
-        outside_legend(figure, sparsity_handles(levels, line=True), "zeros at the end")
+        unit = f"unit-{info.data_unit}"
+        upper.set_title(label("label-at-the-end", nonzero=info.nonzero, data=info.data, unit=unit))
+        outside_legend(figure, sparsity_handles(levels, line=True), label("label-zeros-at-end"))
     return figure
 
 
@@ -62,7 +61,7 @@ def seed_noise_figure(info: DifferencesAndNoise) -> Figure:
         figure = Figure(figsize=(6.4, 1.3 + 0.3 * max(rows, 2)), layout="constrained")
         axes = figure.subplots()
         draw_runs.draw_seed_noise(axes, info, levels)
-        outside_legend(figure, [*sparsity_handles(levels)[1:], *draw_runs.noise_handles(info)], "zeros")
+        outside_legend(figure, [*sparsity_handles(levels)[1:], *draw_runs.noise_handles(info)], label("label-zeros"))
     return figure
 
 
@@ -73,7 +72,7 @@ def parity_figure(info: Parity, levels: Sequence[float]) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         draw_laws.draw_parity(upper, info)
         draw_laws.draw_relative_errors(lower, info)
-        outside_legend(figure, [*_dots(levels), *draw_laws.parity_handles(info)], "zeros")
+        outside_legend(figure, [*_dots(levels), *draw_laws.parity_handles(info)], label("label-zeros"))
     return figure
 
 
@@ -93,8 +92,8 @@ def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
         draw_fits.draw_residuals(grid[0], info, "sparsity")
         draw_fits.draw_residuals(grid[1], info, "nonzero")
         draw_fits.draw_residuals(grid[2], info, "data")
-        grid[0].set_ylabel("predicted ÷ measured − 1 (%)")
-        grid[0].set_title(f"{info.law}, {len(info.error)} runs")
+        grid[0].set_ylabel(label("label-relative-error"))
+        grid[0].set_title(label("label-law-runs", law=info.law, runs=len(info.error)))
         below_legend(figure, [*_dots(levels), *draw_fits.residual_handles()], columns=len(levels) + 1)
     return figure
 
@@ -117,7 +116,7 @@ def profiles_figure(record: FormDiagnostics) -> Figure:
         for axes, profile in zip(grid, record.profiles, strict=True):
             known = profile.name in identified and not profile.open_ends
             draw_fits.draw_profile(axes, profile, identified=known)
-        grid[0].set_ylabel("likelihood ratio")
+        grid[0].set_ylabel(label("label-likelihood"))
         below_legend(figure, draw_fits.profile_handles(record.confidence), columns=4)
     return figure
 
@@ -142,7 +141,7 @@ def loss_under_budgets_figure(info: LossUnderBudgets) -> Figure:
         figure, grid = _panels(len(info.panels), share_y=False)
         for axes, panel in zip(grid, info.panels, strict=True):
             draw_search.draw_budget(axes, panel, info)
-        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        grid[0].set_ylabel(label("label-loss"))
         below_legend(figure, draw_search.budget_handles(info), columns=3)
     return figure
 
@@ -154,7 +153,7 @@ def optimum_against_data_figure(infos: Sequence[OptimumAgainstData]) -> Figure:
         grid = figure.subplots(1, len(infos), sharey=True, squeeze=False).ravel()
         for axes, info in zip(grid, infos, strict=True):
             draw_search.draw_optimum_against_data(axes, info)
-        grid[0].set_ylabel("optimal sparsity (%)")
+        grid[0].set_ylabel(label("label-optimum"))
         outside_legend(figure, draw_search.optimum_handles(infos))
     return figure
 
@@ -166,8 +165,8 @@ def fronts_figure(infos: Sequence[Front]) -> Figure:
         grid = figure.subplots(1, len(infos), sharey=True, squeeze=False).ravel()
         for axes, info in zip(grid, infos, strict=True):
             draw_search.draw_front(axes, info)
-        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
-        outside_legend(figure, draw_search.front_handles(infos[0].sparsity), "zeros")
+        grid[0].set_ylabel(label("label-loss"))
+        outside_legend(figure, draw_search.front_handles(infos[0].sparsity), label("label-zeros"))
     return figure
 
 
@@ -177,7 +176,7 @@ def optimum_contours_figure(info: OptimumContours) -> Figure:
         figure = Figure(figsize=(6.2, 4.6), layout="constrained")
         axes = figure.subplots()
         filled = draw_laws.draw_contours(axes, info)
-        bar = figure.colorbar(filled, ax=axes, pad=0.02, label="optimal sparsity (%)", spacing="uniform")
+        bar = figure.colorbar(filled, ax=axes, pad=0.02, label=label("label-optimum"), spacing="uniform")
         bar.set_ticks(draw_laws.LEVELS.tolist(), labels=[f"{100 * level:.3g}" for level in draw_laws.LEVELS])
         below_legend(figure, draw_laws.contour_handles(info))
     return figure
@@ -204,7 +203,7 @@ def matches_figure(matches: Sequence[Match], info: RegimeComparison) -> Figure:
         figure, grid = _panels(len(matches), share_y=False)
         for axes, match in zip(grid, matches, strict=True):
             draw_regimes.draw_match(axes, match, info.data_unit)
-        grid[0].set_ylabel(draw_runs.LABEL_LOSS)
+        grid[0].set_ylabel(label("label-loss"))
         below_legend(figure, draw_regimes.match_handles(info.reference), columns=3)
     return figure
 

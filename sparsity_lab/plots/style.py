@@ -21,6 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.plots.picture import label
 
 Colour = tuple[float, float, float, float]
 Which = Literal["x", "y"]
@@ -127,7 +128,7 @@ def sparsity_marker(level: float, levels: Sequence[float]) -> str:
 
 def sparsity_label(level: float) -> str:
     """The word dense, or a percentage."""
-    return "dense" if level == 0 else percent(level)
+    return label("label-dense") if level == 0 else percent(level)
 
 
 def outside_legend(figure: Figure, handles: Sequence[Artist], title: str = "") -> None:

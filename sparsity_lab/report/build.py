@@ -11,19 +11,18 @@ from pathlib import Path
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cost.advice import Advice
-from sparsity_lab.plots.picture import Picture
+from sparsity_lab.messages import Said, Words, message, words_in
+from sparsity_lab.plots.picture import Labels, Picture, recorded
 from sparsity_lab.plots.style import save
-from sparsity_lab.report.decision import Verdict, decide
+from sparsity_lab.report.decision import StudyVerdict, decide
 from sparsity_lab.report.evidence import Evidence, ReportInputs, gather
-from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings import findings
 from sparsity_lab.report.gallery import pictures
-from sparsity_lab.report.labels import labelled
-from sparsity_lab.report.language import Words, words_in
+from sparsity_lab.report.page import FactRow, Finding, Page, Plate
 from sparsity_lab.report.plain import page_json, render_markdown
-from sparsity_lab.report.render import Page, Plate, render_html
+from sparsity_lab.report.render import labelled, render_html
 from sparsity_lab.report.tables import facts, tables
-from sparsity_lab.report.top import Say, advised, without_prices
+from sparsity_lab.report.top import advised, without_prices
 from sparsity_lab.report.whatif import WhatIfInputs, what_if
 
 INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "figures"
@@ -36,12 +35,10 @@ class Money:
     Attributes:
         advice: what to do.
         what_if: what its page lets people try.
-        say: puts messages of the advice into the page's language.
     """
 
     advice: Advice
     what_if: WhatIfInputs
-    say: Say
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class ReportSummary:
     index: Path
     figures: tuple[Path, ...]
     headline: str
-    verdict: Verdict
+    verdict: StudyVerdict
     findings: tuple[Finding, ...]
 
 
@@ -75,14 +72,16 @@ def build_report(
         MachineError: the folder cannot be written.
     """
     words, evidence = words_in(language), gather(inputs)
-    plates, files = _draw(tuple(pictures(evidence)), folder / FIGURES, words)
+    with recorded() as labels:
+        drawn = tuple(pictures(evidence))
+    plates, files = _draw(drawn, labels, folder / FIGURES, words)
     page = _page(evidence, plates, money, words)
     index = folder / INDEX
     write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
     told = page_json(page, money.advice if money else None, words)
     write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(index, render_html(page, words))
-    return ReportSummary(index, files, page.top.headline, page.verdict, tuple(page.findings))
+    return ReportSummary(index, files, words(page.top.headline), page.verdict, tuple(page.findings))
 
 
 def _page(evidence: Evidence, plates: Sequence[Plate], money: Money | None, words: Words) -> Page:
@@ -90,7 +89,7 @@ def _page(evidence: Evidence, plates: Sequence[Plate], money: Money | None, word
     return Page(
         study=inputs.study.name,
         description=inputs.study.spec.description,
-        top=advised(money.advice, money.say, words) if money else without_prices(verdict, words),
+        top=advised(money.advice) if money else without_prices(verdict),
         whatif=what_if(money.what_if, words) if money else None,
         verdict=verdict,
         findings=findings(evidence),
@@ -101,12 +100,12 @@ def _page(evidence: Evidence, plates: Sequence[Plate], money: Money | None, word
     )
 
 
-def _draw(drawn: Sequence[Picture], folder: Path, words: Words) -> tuple[list[Plate], tuple[Path, ...]]:
+def _draw(drawn: Sequence[Picture], labels: Labels, folder: Path, words: Words) -> tuple[list[Plate], tuple[Path, ...]]:
     plates: list[Plate] = []
     files: list[Path] = []
     for picture in drawn:
         png, svg = save(picture.figure, folder, picture.name)
-        drawing = labelled(svg.read_text(encoding="utf-8"), words)
+        drawing = labelled(svg.read_text(encoding="utf-8"), labels, words)
         write_text(svg, drawing)
         plates.append(Plate(picture.name, picture.title, picture.caption, picture.alt, drawing.encode()))
         files += [png, svg]
@@ -121,15 +120,19 @@ def _commands(study: str) -> tuple[str, ...]:
     return ("make repro", *(f"sparsity-lab {step} {name}" for step in STEPS))
 
 
-def _facts(evidence: Evidence) -> dict[str, tuple[tuple[str, str], ...]]:
+def _facts(evidence: Evidence) -> dict[Said, tuple[FactRow, ...]]:
     inputs = evidence.inputs
     hashes = sorted({record.data_hash for record in evidence.records})
     engines = sorted({str(record.engine) for record in evidence.records})
     results = (
-        ("study", inputs.study.path.as_posix()),
-        ("engine version", ", ".join(engines)),
-        ("data hash", ", ".join(hashes)),
-        *((f"{name}: rows fitted (SHA-256)", law.provenance.sha256) for name, law in inputs.laws.items()),
+        (message("fact-study"), inputs.study.path.as_posix()),
+        (message("fact-engine"), ", ".join(engines)),
+        (message("fact-data-hash"), ", ".join(hashes)),
+        *((message("fact-rows", law=name), law.provenance.sha256) for name, law in inputs.laws.items()),
     )
-    found = {"Results": results, "Versions": tuple(facts(inputs.provenance)), "Data": tuple(facts(inputs.manifest))}
+    found = {
+        message("facts-results"): results,
+        message("facts-versions"): tuple(facts(inputs.provenance)),
+        message("facts-data"): tuple(facts(inputs.manifest)),
+    }
     return {heading: rows for heading, rows in found.items() if rows}

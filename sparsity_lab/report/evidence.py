@@ -19,6 +19,7 @@ from sparsity_lab.laws import Law, LawDocument, Runs, form_named
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.messages import Said
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.results.noise import SeedNoise, seed_noise
@@ -68,8 +69,8 @@ class ReportInputs:
     trials: Sequence[RunRecord]
     search: SearchResult | None
     laws: Mapping[str, LawDocument]
-    manifest: Mapping[str, object]
-    provenance: Mapping[str, object]
+    manifest: Mapping[Said, object]
+    provenance: Mapping[Said, object]
     comparison: ComparisonDocument | None = None
     diagnostics: Mapping[str, FormDiagnostics] = field(default_factory=dict)
     fitted: frozenset[str] | None = None

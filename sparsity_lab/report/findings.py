@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from sparsity_lab.cost.comparison import NO_SPARSITY, Winner
 from sparsity_lab.laws import Law, gain
-from sparsity_lab.messages import words_in
-from sparsity_lab.messages.numbers import count, percent, plural
+from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import EqualCost, Evidence
-from sparsity_lab.report.finding import Finding
 from sparsity_lab.report.findings_basis import fit_finding, noise_finding, runs_finding
+from sparsity_lab.report.page import Finding
 from sparsity_lab.report.regimes import compare, regimes_finding
 from sparsity_lab.report.trend import readings, verdict_of
-from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier, DataUnit
 
 GAINS_AT = (0.5, 0.75, 0.875)
 WORTH_SOMETHING = 1.01
 """a gain whose interval begins above this is shown by the data"""
 VAGUE = 3.0
 """an interval that ends this many times above its value has no upper end worth printing"""
-COST_WORDS: Mapping[CostMultiplier, str] = {
-    "sparse_schedule": "equal theoretical training FLOPs (zeros cost nothing)",
-    "dense_hardware": "equal training FLOPs on hardware that multiplies zeros like any number",
-    "free": "equal data (training cost ignored)",
-    "measured": "equal training seconds by the hardware profile",
-}
 
 
 def findings(evidence: Evidence) -> tuple[Finding, ...]:
@@ -56,7 +49,7 @@ def trend_finding(evidence: Evidence) -> Finding:
         numbers |= {f"{one.source}_slope_low": one.low, f"{one.source}_slope_high": one.high}
         numbers[f"{one.source}_probability_rising"] = one.probability
     sentences = (answer, *(one.sentence for one in read))
-    return Finding("trend", "Optimal sparsity and data", sentences, "clear" if settled else "doubtful", numbers)
+    return Finding("trend", message("trend-title"), sentences, "clear" if settled else "doubtful", numbers)
 
 
 def equal_cost_finding(evidence: Evidence, cost: CostMultiplier) -> Finding:
@@ -65,37 +58,33 @@ def equal_cost_finding(evidence: Evidence, cost: CostMultiplier) -> Finding:
     by_search, by_law = evidence.compared(cost, "search"), evidence.compared(cost, "law")
     sentences = []
     if by_search:
-        sentences.append(_cost_sentence("In the search", by_search, unit, "two standard deviations of the noise"))
+        sentences.append(_cost_sentence("cost-in-search", by_search, unit, message("two-deviations")))
     if by_law:
-        said = f"{percent(evidence.confidence)} interval"
-        sentences.append(_cost_sentence("By the law, over the grid's sizes and budgets", by_law, unit, said))
+        interval = message("interval-of", confidence=evidence.confidence)
+        sentences.append(_cost_sentence("cost-by-law", by_law, unit, interval))
     every = (*by_search, *by_law)
     if not every:
-        sentences.append("Nothing was measured or fitted from which this could be told.")
+        sentences.append(message("cost-unknown"))
     settled = bool(every) and len({one.winner for one in every}) == 1 and every[0].winner != "unclear"
     numbers: dict[str, float | str | None] = {
         f"{one.source}_advantage_N{one.nonzero}_D{one.budget}": one.advantage for one in every
     }
-    title = f"Dense against sparse at {COST_WORDS[cost]}"
+    title = message("cost-title", cost=f"equal-{cost}")
     return Finding(f"equal_cost_{cost}", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
 def gain_finding(evidence: Evidence) -> Finding:
     """How large a dense model must be to match a sparse one of equal non-zero count and data."""
-    title = "What zeros are worth at equal non-zero weights and data"
+    title = message("worth-title")
     if evidence.law is None:
         return Finding("gain", title, (_no_law(evidence),), "doubtful")
     trained = max((place.sparsity for place in evidence.places), default=0.0)
     gains = [_gain(evidence.law, sparsity, evidence.confidence, trained) for sparsity in GAINS_AT]
-    first = (
-        "A sparse model is as good as a dense one with more non-zero weights, trained on the same data: "
-        f"{'; '.join(one.text for one in gains)}. In brackets the {percent(evidence.confidence)} intervals."
-    )
-    sentences = [first]
+    sentences = [message("worth", gains=tuple(one.said for one in gains), confidence=evidence.confidence)]
     if not all(one.low > WORTH_SOMETHING for one in gains):
-        sentences.append("Where an interval reaches 1 the data do not show that zeros are worth anything.")
+        sentences.append(message("worth-not-shown"))
     if any(one.high > VAGUE * one.value for one in gains):
-        sentences.append("Where no upper end is given the data only bound the worth of zeros from below.")
+        sentences.append(message("worth-bounded-below"))
     settled = all(one.low > WORTH_SOMETHING and one.high <= VAGUE * one.value for one in gains)
     numbers: dict[str, float | str | None] = {}
     for one in gains:
@@ -105,37 +94,34 @@ def gain_finding(evidence: Evidence) -> Finding:
     return Finding("gain", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
-def _cost_sentence(start: str, compared: Sequence[EqualCost], unit: str, interval: str) -> str:
-    wins = Counter(one.winner for one in compared)
+def _cost_sentence(key: str, compared: Sequence[EqualCost], unit: DataUnit, interval: Message) -> Message:
+    """Who wins how often, and the best sparsity at the largest size and budget."""
     last = compared[-1]
-    score = f"{start}, {_score(wins, 'budget' if last.source == 'search' else 'point')}."
-    place = f"At N = {count(last.nonzero)} and a budget of {count(last.budget)} {unit}"
+    score = message(key, score=_score(Counter(one.winner for one in compared), last.source))
+    place: dict[str, Value] = {"nonzero": last.nonzero, "budget": last.budget, "unit": f"unit-{unit}"}
     if last.sparsity <= NO_SPARSITY:
-        guess = (
-            "no sparsity beats dense" if last.winner == "dense" else "the best guess is no sparsity, far from surely"
+        best = Message("cost-dense-best" if last.winner == "dense" else "cost-guess-dense", place)
+    else:
+        side, nats = "below" if last.advantage >= 0 else "above", abs(last.advantage)
+        lower = (
+            message(f"{side}-dense", nats=nats)
+            if math.isnan(last.low)
+            else message(f"{side}-dense-interval", nats=nats, low=last.low, high=last.high, interval=interval)
         )
-        return f"{score} {place} {guess}."
-    known = "" if math.isnan(last.low) else f" ({last.low:.3g} to {last.high:.3g}, {interval})"
-    return (
-        f"{score} {place} the best sparsity is {percent(last.sparsity)}, with a loss {_lower(last.advantage)}{known}."
-    )
+        best = Message("cost-best", {**place, "sparsity": last.sparsity, "lower": lower})
+    return message("sentences", one=score, other=best)
 
 
-def _score(wins: Counter[Winner], noun: str) -> str:
-    """In words: sparse wins at all 3 budgets, or how many each wins."""
-    total = plural(wins.total(), noun)
+def _score(wins: Counter[Winner], source: Literal["law", "search"]) -> Message:
+    """Sparse wins at all 3 budgets, or how many each wins."""
+    noun, every = "budget" if source == "search" else "point", wins.total()
     if len(wins) == 1:
         (winner,) = wins
-        if winner == "unclear":
-            return f"who wins cannot be told at any of {total}" if wins.total() > 1 else "who wins cannot be told"
-        return f"{winner} wins at all {total}" if wins.total() > 1 else f"{winner} wins at the one {noun}"
-    words: dict[Winner, str] = {"sparse": "sparse wins at", "dense": "dense wins at", "unclear": "it cannot be told at"}
-    parts = [f"{text} {wins[winner]}" for winner, text in words.items() if wins[winner]]
-    return f"{parts[0]} of {total}, {' and '.join(parts[1:])}"
-
-
-def _lower(advantage: float) -> str:
-    return f"{abs(advantage):.3g} nats {'below' if advantage >= 0 else 'above'} dense"
+        return message(f"all-{winner}-{noun}", n=every) if every > 1 else message(f"one-{winner}-{noun}")
+    winners: tuple[Winner, ...] = ("sparse", "dense", "unclear")
+    first, *others = [winner for winner in winners if wins[winner]]
+    rest = linked("score-and", [message(f"also-{winner}", n=wins[winner]) for winner in others])
+    return message("score", first=message(f"some-{first}-{noun}", n=wins[first], all=every), rest=rest)
 
 
 class _Gain(NamedTuple):
@@ -143,7 +129,7 @@ class _Gain(NamedTuple):
     value: float
     low: float
     high: float
-    text: str
+    said: Message
 
 
 def _gain(law: Law, sparsity: float, confidence: float, trained: float) -> _Gain:
@@ -151,18 +137,22 @@ def _gain(law: Law, sparsity: float, confidence: float, trained: float) -> _Gain
     if law.draws is not None:
         _, low, high = (float(part) for part in law.interval(lambda each: gain(each, sparsity), confidence))
     known = (
-        "no interval"
+        message("worth-unknown")
         if math.isnan(low)
-        else f"{low:.2f} to {high:.2f}"
+        else message("worth-between", low=low, high=high)
         if high <= VAGUE * value
-        else f"at least {low:.2f}"
+        else message("worth-above", low=low)
     )
-    beyond = ", beyond what was trained" if sparsity > trained + 1e-9 else ""
-    return _Gain(sparsity, value, low, high, f"{percent(sparsity)} zeros {value:.2f} times ({known}{beyond})")
+    if sparsity > trained + 1e-9:
+        known = message("worth-beyond", known=known)
+    return _Gain(sparsity, value, low, high, message("worth-of", S=sparsity, value=value, known=known))
 
 
-def _no_law(evidence: Evidence) -> str:
+def _no_law(evidence: Evidence) -> Message:
     if not evidence.inputs.laws:
-        return "No law was fitted, so this is unknown."
-    status = "; ".join(f"{name}: {words_in()(law.fit.status)}" for name, law in evidence.inputs.laws.items())
-    return f"No law that knows of sparsity could be trusted ({status}), so this is unknown."
+        return message("worth-no-law")
+    laws = evidence.inputs.laws.items()
+    return message(
+        "worth-no-usable-law",
+        status=tuple(message("form-status", form=name, status=law.fit.status) for name, law in laws),
+    )

@@ -10,10 +10,9 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
 from sparsity_lab.laws.rows.inputs import left_out
-from sparsity_lab.messages import words_in
-from sparsity_lab.messages.numbers import duration, percent, plural, quantity
+from sparsity_lab.messages import Message, Said, Value, linked, message
 from sparsity_lab.report.evidence import Evidence
-from sparsity_lab.report.finding import Finding, Tone
+from sparsity_lab.report.page import Finding, Tone
 from sparsity_lab.results.places import CLEAR, of_difference
 
 ALIKE = 1.1
@@ -22,27 +21,19 @@ ALIKE = 1.1
 
 def noise_finding(evidence: Evidence) -> Finding:
     """Do the differences between sparsities exceed the noise of seeds?"""
-    noise, ratio, title = evidence.noise, evidence.signal_to_noise, "Noise of seeds"
+    noise, ratio, title = evidence.noise, evidence.signal_to_noise, message("noise-title")
     if noise is None:
-        text = "No run was repeated with another seed, so how far seeds alone move the loss is unknown."
-        return Finding("noise", title, (text,), "doubtful")
-    first = (
-        f"Seeds alone move the held-out loss by {noise.deviation:.2g} nats (pooled standard deviation of "
-        f"{plural(noise.points, 'repeated point')}, {noise.degrees} degrees of freedom)."
-    )
+        return Finding("noise", title, (message("noise-unknown"),), "doubtful")
+    first = message("noise", deviation=noise.deviation, points=noise.points, degrees=noise.degrees)
     numbers: dict[str, float | str | None] = {"deviation": noise.deviation, "degrees": float(noise.degrees)}
     if ratio is None:
-        return Finding(
-            "noise", title, (first, "No sparse run has a dense partner to compare it with."), "doubtful", numbers
-        )
+        return Finding("noise", title, (first, message("noise-no-partner")), "doubtful", numbers)
     seen = sum(abs(one.mean) > CLEAR * of_difference(noise) for one in evidence.differences)
     median = float(np.median([abs(one.mean) for one in evidence.differences]))
-    second = (
-        f"At equal N and D, sparse and dense differ by {median:.2g} nats (median), {ratio:.3g} times the noise "
-        f"of such a difference; {seen} of {len(evidence.differences)} differences exceed {CLEAR:g} times the noise."
-    )
+    every = len(evidence.differences)
+    second = message("noise-differences", median=median, ratio=ratio, seen=seen, all=every, clear=CLEAR)
     tone: Tone = "clear" if ratio > CLEAR else "doubtful"
-    warning = () if ratio > CLEAR else ("The noise is too large for these runs to tell sparsities apart.",)
+    warning = () if ratio > CLEAR else (message("noise-too-large"),)
     return Finding(
         "noise", title, (first, second, *warning), tone, numbers | {"signal_to_noise": ratio, "median": median}
     )
@@ -50,9 +41,9 @@ def noise_finding(evidence: Evidence) -> Finding:
 
 def fit_finding(evidence: Evidence) -> Finding:
     """How well each law describes the runs and predicts those it did not see."""
-    laws, title = evidence.inputs.laws, "How well the laws fit"
+    laws, title = evidence.inputs.laws, message("fit-title")
     if not laws:
-        return Finding("fit", title, ("No law was fitted.",), "doubtful")
+        return Finding("fit", title, (message("fit-none"),), "doubtful")
     sentences = [_fit_sentence(law) for law in laws.values()]
     errors = {name: law.heldout.mean_relative_error for name, law in laws.items() if law.heldout}
     if len(errors) > 1:
@@ -76,13 +67,16 @@ def runs_finding(evidence: Evidence) -> Finding:
             strict=True,
         )
     )
-    trained = f", a search of {plural(trials, 'trial')}" if trials else ", no search"
-    first = (
-        f"{plural(len(grid), 'run')} of the grid{trained}; {plural(len(records), 'different run')} in all, "
-        f"{quantity(dense, 'FLOPs')} with every zero multiplied ({quantity(sparse, 'FLOPs')} with zeros skipped), "
-        f"{duration(seconds)} of one core."
+    first = message(
+        "runs-of-grid-and-search" if trials else "runs-of-grid",
+        grid=len(grid),
+        trials=trials,
+        all=len(records),
+        dense=dense,
+        sparse=sparse,
+        seconds=seconds,
     )
-    sentences = (first, _diverged_sentence(diverged), f"Made on {_machines(records)}.")
+    sentences = (first, _diverged_sentence(diverged), message("runs-machines", machines=_machines(records)))
     numbers: dict[str, float | str | None] = {
         "runs": float(len(records)),
         "diverged": float(len(diverged)),
@@ -90,54 +84,59 @@ def runs_finding(evidence: Evidence) -> Finding:
         "flops_sparse": sparse,
         "core_seconds": seconds,
     }
-    return Finding("runs", "What was run", sentences, "neutral", numbers)
+    return Finding("runs", message("runs-title"), sentences, "neutral", numbers)
 
 
-def _fit_sentence(law: LawDocument) -> str:
-    explained = (
-        "" if law.fit.r2 is None else f" explains {percent(law.fit.r2, 4)} of the variance (R² = {law.fit.r2:.4f}) and"
-    )
-    which = words_in()(law.heldout.holdout).split(",")[0] if law.heldout else ""
-    held = (
-        f"misses {plural(law.heldout.rows, 'run')} that a refit did not see ({which}) by "
-        f"{percent(law.heldout.mean_relative_error, 2)} on average"
-        if law.heldout
-        else "was not tried on runs it had not seen"
-    )
-    reasons = ", ".join(map(words_in(), left_out(law.provenance.excluded)))
-    left = f"; left out: {reasons};" if reasons else ""
-    runs = plural(law.provenance.runs, "run")
-    return f"{law.form}, fitted to {runs}{left},{explained} {held}. The fit: {words_in()(law.fit.status)}."
+def _fit_sentence(law: LawDocument) -> Message:
+    if law.heldout is None:
+        held = message("fit-not-held-out")
+    else:
+        rule = law.heldout.holdout
+        which = message(f"held-out-{rule.key}") if rule.key.startswith("largest-") else rule
+        held = message("fit-held-out", runs=law.heldout.rows, which=which, error=law.heldout.mean_relative_error)
+    reasons = left_out(law.provenance.excluded)
+    left: Said = message("fit-left-out", reasons=linked("pair-comma", reasons)) if reasons else ""
+    parts: dict[str, Value] = {"form": law.form, "runs": law.provenance.runs, "left": left, "held": held}
+    fitted = Message("fit-of", parts) if law.fit.r2 is None else Message("fit-explains", {**parts, "r2": law.fit.r2})
+    return message("sentences", one=fitted, other=message("fit-status", status=law.fit.status))
 
 
-def _ranked(errors: Mapping[str, float]) -> str:
+def _ranked(errors: Mapping[str, float]) -> Message:
     order = sorted(errors, key=lambda name: errors[name])
     best, worst = (max(errors[name], 1e-12) for name in (order[0], order[-1]))
     if worst < ALIKE * best:
-        return f"On runs that they have not seen, {' and '.join(sorted(errors))} are equally good."
-    others = ", ".join(f"{name} {errors[name] / best:.2g} times as far off" for name in order[1:])
-    return f"On runs that they have not seen, {order[0]} is best; {others}."
+        return message("fit-alike", names=linked("pair-and", sorted(errors)))
+    others = [message("fit-times-off", name=name, times=errors[name] / best) for name in order[1:]]
+    return message("fit-best", best=order[0], others=linked("pair-comma", others))
 
 
-def _unidentified(law: LawDocument) -> str:
+def _unidentified(law: LawDocument) -> Message | None:
     if not law.fit.converged:
-        return f"{law.form} is not to be relied on: its fit did not converge."
+        return message("fit-not-converged", form=law.form)
     if law.bootstrap is None:
-        return f"Nothing is known of how surely the runs determine {law.form}: it has no bootstrap."
+        return message("fit-no-bootstrap", form=law.form)
     loose = [name for name, interval in law.bootstrap.intervals.items() if not interval.identified]
-    return f"The runs do not identify {', '.join(loose)} of {law.form}." if loose else ""
+    return message("fit-loose", names=", ".join(loose), form=law.form) if loose else None
 
 
-def _diverged_sentence(diverged: Sequence[RunRecord]) -> str:
+def _diverged_sentence(diverged: Sequence[RunRecord]) -> Message:
     if not diverged:
-        return "None diverged."
+        return message("runs-none-diverged")
     reasons = ", ".join(f"{reason} ({times})" for reason, times in sorted(Counter(r.reason for r in diverged).items()))
-    return f"{plural(len(diverged), 'run')} diverged and are left out of every fit: {reasons}."
+    return message("runs-diverged", runs=len(diverged), reasons=reasons)
 
 
-def _machines(records: Sequence[RunRecord]) -> str:
-    kinds = Counter(
-        f"{m.processor} ({m.device}, {m.instruction_set}, {plural(m.threads, 'thread')} a run, torch {m.torch})"
-        for m in (record.machine for record in records)
+def _machines(records: Sequence[RunRecord]) -> tuple[Message, ...]:
+    kinds = Counter(record.machine for record in records)
+    return tuple(
+        message(
+            "machine",
+            processor=machine.processor,
+            device=machine.device,
+            set=machine.instruction_set,
+            threads=machine.threads,
+            torch=machine.torch,
+            runs=runs,
+        )
+        for machine, runs in kinds.most_common()
     )
-    return "; ".join(f"{kind}: {plural(runs, 'run')}" for kind, runs in kinds.most_common())

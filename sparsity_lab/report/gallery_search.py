@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.messages import words_in
-from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.messages import Message, Said, linked, message
+from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots import figures, info_search
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
-from sparsity_lab.specs.choices import CostMultiplier
 
 
 def search_pictures(evidence: Evidence) -> Iterator[Picture]:
@@ -36,16 +34,16 @@ def _optimum(evidence: Evidence) -> Iterator[Picture]:
         )
         for nonzero in shown
     ]
-    caption = (
-        f"Optimal sparsity against the data budget for {_sizes(shown)} non-zero weights, where "
-        f"{cost_words(cost_name)}. Blue: the law with the {percent(evidence.confidence)} interval of its bootstrap. "
-        f"Diamonds: the search{_basis(result)}. Hatched: budgets beyond those measured; above the dashed "
-        "line no model was trained."
+    by_law = result is not None and any(budget.estimate == "law" for budget in result.budgets)
+    caption = message(
+        "figure-optimum-by-law" if by_law else "figure-optimum",
+        sizes=_sizes(shown),
+        cost=f"where-{cost_name}",
+        confidence=evidence.confidence,
     )
-    alt = f"Line chart of optimal sparsity in percent against data budget. {' '.join(map(_optimum_alt, infos))}"
-    yield Picture(
-        "optimum-against-data", "Optimal sparsity and data", caption, alt, figures.optimum_against_data_figure(infos)
-    )
+    alt = (message("figure-optimum-alt"), *(said for info in infos for said in _optimum_alt(info)))
+    figure = figures.optimum_against_data_figure(infos)
+    yield Picture("optimum-against-data", message("trend-title"), (caption,), alt, figure)
 
 
 def _budgets(evidence: Evidence) -> Iterator[Picture]:
@@ -53,16 +51,18 @@ def _budgets(evidence: Evidence) -> Iterator[Picture]:
     if result is None or not result.budgets:
         return
     cost = evidence.cost(result.cost, _search_regime(evidence))
-    info, said = info_search.loss_under_budgets(result, evidence.law, cost), words_in("en")
-    caption = (
-        f"Held-out loss against sparsity where every point of a panel costs the same, N = {_sizes(result.nonzero)}: "
-        f"a model of sparsity S sees D = budget / m(S), where {cost_words(result.cost)}. Bars: one standard deviation "
-        f"({said(result.noise_source)}). Grey: sparsities that cannot be told from the best at "
-        f"{percent(result.confidence)}."
+    info = info_search.loss_under_budgets(result, evidence.law, cost)
+    caption = message(
+        "figure-budgets",
+        sizes=_sizes(result.nonzero),
+        cost=f"where-{result.cost}",
+        source=result.noise_source,
+        confidence=result.confidence,
     )
-    verdicts = "; ".join(f"{count(panel.budget)}: {said(panel.verdict)}" for panel in info.panels)
-    alt = f"{len(info.panels)} charts of loss against sparsity, one for each data budget. {verdicts}."
-    yield Picture("loss-under-budgets", "Loss at equal cost", caption, alt, figures.loss_under_budgets_figure(info))
+    verdicts = tuple(message("budget-verdict", budget=panel.budget, verdict=panel.verdict) for panel in info.panels)
+    alt = message("figure-budgets-alt", charts=len(info.panels), verdicts=verdicts)
+    figure = figures.loss_under_budgets_figure(info)
+    yield Picture("loss-under-budgets", message("figure-budgets-title"), (caption,), (alt,), figure)
 
 
 def _fronts(evidence: Evidence) -> Iterator[Picture]:
@@ -70,16 +70,15 @@ def _fronts(evidence: Evidence) -> Iterator[Picture]:
     infos = info_search.fronts(result) if result else ()
     if result is None or not infos:
         return
-    caption = (
-        "Every finished trial of the search, coloured by sparsity; ringed: no other trial is as good in all of "
-        f"{', '.join(_OBJECTIVES[each] for each in result.objectives)}."
+    objectives = linked("pair-comma", [message(f"objective-{each}") for each in result.objectives])
+    points = [message("front-point", S=t.sparsity, loss=t.loss) for t in result.front if t.loss is not None]
+    yield Picture(
+        "pareto-front",
+        message("figure-front-title"),
+        (message("figure-front", objectives=objectives),),
+        (message("figure-front-alt", points=linked("pair-comma", points)),),
+        figures.fronts_figure(infos),
     )
-    points = ", ".join(f"{percent(t.sparsity)} with loss {t.loss:.4f}" for t in result.front if t.loss is not None)
-    alt = f"Scatter plots of loss against cost. On the front: {points}."
-    yield Picture("pareto-front", "Loss and cost", caption, alt, figures.fronts_figure(infos))
-
-
-_OBJECTIVES = {"loss": "loss", "training_cost": "training cost", "inference_cost": "inference cost"}
 
 
 def _search_regime(evidence: Evidence) -> str | None:
@@ -87,32 +86,14 @@ def _search_regime(evidence: Evidence) -> str | None:
     return search.regimes[0] if search else None
 
 
-def _sizes(sizes: Sequence[int]) -> str:
-    return " and ".join(map(count, sizes))
+def _sizes(sizes: Sequence[int]) -> Said:
+    return linked("pair-and", map(count, sizes))
 
 
-def _basis(result: SearchResult | None) -> str:
-    """Says what the search's optima come from: whether they owe anything to a law's form."""
-    by_law = result is not None and any(budget.estimate == "law" for budget in result.budgets)
-    return " by a law fitted to its own and the grid’s runs" if by_law else ", independent of the law’s form"
-
-
-def cost_words(cost: CostMultiplier) -> str:
-    """What a step costs under a multiplier."""
-    words: dict[CostMultiplier, str] = {
-        "sparse_schedule": "every multiplication counts at the density of its moment",
-        "dense_hardware": "zeros are multiplied like any number",
-        "free": "training costs nothing",
-        "measured": "a step costs the seconds that the hardware profile gives it",
-    }
-    return words[cost]
-
-
-def _optimum_alt(info: info_search.OptimumAgainstData) -> str:
-    found = ", ".join(f"{percent(optimum)} at {count(data)}" for data, optimum, _, _ in info.found)
-    law = (
-        f"The law runs from {percent(float(info.law.value[0]))} to {percent(float(info.law.value[-1]))}."
-        if info.law
-        else ""
-    )
-    return " ".join(part for part in (law, f"The search finds {found}." if found else "") if part)
+def _optimum_alt(info: info_search.OptimumAgainstData) -> Iterator[Message]:
+    if info.law:
+        low, high = float(info.law.value[0]), float(info.law.value[-1])
+        yield message("figure-optimum-alt-law", low=low, high=high)
+    found = [message("optimum-found", S=optimum, data=data) for data, optimum, _, _ in info.found]
+    if found:
+        yield message("figure-optimum-alt-search", found=linked("pair-comma", found))

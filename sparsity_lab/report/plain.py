@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from sparsity_lab.cost.advice import Advice
-from sparsity_lab.report.finding import Finding
-from sparsity_lab.report.language import Words
-from sparsity_lab.report.render import COLOURS, TONES, Page
-from sparsity_lab.report.table import Table
+from sparsity_lab.messages import Message, Words, words_in
+from sparsity_lab.report.page import Finding, Page, Table
+from sparsity_lab.report.render import TONES
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~])")
 
@@ -22,25 +21,25 @@ def render_markdown(page: Page, words: Words, figures: str) -> str:
     Whatever could be markup in a text is escaped.
     """
     blocks = (
-        f"# {_escaped(page.study)}: {_escaped(words('does sparsity pay?'))}",
+        f"# {_escaped(page.study)}: {_escaped(words.say('page-question'))}",
         _escaped(page.description),
         *_top(page, words),
-        f"## {words('Evidence')}",
+        f"## {words.say('page-evidence')}",
         f"**{_escaped(words(page.verdict.headline))}**",
         _list(_escaped(words(reason)) for reason in page.verdict.reasons),
         *(block for finding in page.findings for block in _finding(finding, words)),
-        f"## {words('Figures')}",
+        f"## {words.say('page-figures')}",
         *(
             f"### {_escaped(words(plate.title))}\n\n![{_escaped(words(plate.alt))}]({figures}/{plate.name}.svg)\n\n"
             f"{_escaped(words(plate.caption))}"
             for plate in page.plates
         ),
-        f"## {words('Tables')}",
+        f"## {words.say('page-tables')}",
         *(_table(table, words) for table in page.tables),
-        f"## {words('How to reproduce')}",
+        f"## {words.say('page-reproduce')}",
         "```\n" + "\n".join(page.commands) + "\n```",
         *(
-            f"**{words(heading)}**\n\n{_facts((words.name(name), value) for name, value in rows)}"
+            f"**{words(heading)}**\n\n{_facts((words(name), value) for name, value in rows)}"
             for heading, rows in page.facts.items()
         ),
     )
@@ -49,13 +48,14 @@ def render_markdown(page: Page, words: Words, figures: str) -> str:
 
 def page_json(page: Page, advice: Advice | None, words: Words) -> dict[str, Any]:
     """Everything on the page as plain values, texts in the page's language; unknown numbers are null."""
+    said = words_in()
     return {
         "version": 1,
         "kind": "report",
         "language": words.language,
         "study": page.study,
         "description": page.description,
-        "recommendation": asdict(page.top),
+        "recommendation": _said(page.top, words),
         "advice": advice.json() if advice else None,
         "verdict": {
             "choice": page.verdict.choice,
@@ -72,42 +72,48 @@ def page_json(page: Page, advice: Advice | None, words: Words) -> dict[str, Any]
             for finding in page.findings
         ],
         "figures": [
-            {"name": plate.name, **_said({"title": plate.title, "caption": plate.caption, "alt": plate.alt}, words)}
+            {
+                "name": plate.name,
+                "title": words(plate.title),
+                "caption": words(plate.caption),
+                "alt": words(plate.alt),
+            }
             for plate in page.plates
         ],
         "tables": [
             {"key": table.key, **_said({"caption": table.caption, "head": table.head, "rows": table.rows}, words)}
             for table in page.tables
         ],
-        "facts": {heading: dict(rows) for heading, rows in page.facts.items()},
+        "facts": {said(heading): {said(name): value for name, value in rows} for heading, rows in page.facts.items()},
         "commands": list(page.commands),
     }
 
 
 def _top(page: Page, words: Words) -> Iterator[str]:
     top = page.top
-    yield f"## {words('Recommendation')}"
-    yield f"**{_escaped(top.headline)}**"
-    yield words.space.join(_escaped(reason) for reason in top.reasons)
+    yield f"## {words.say('page-recommendation')}"
+    yield f"**{_escaped(words(top.headline))}**"
+    yield words.space.join(_escaped(words(reason)) for reason in top.reasons)
     yield _list(
-        f"{_escaped(one.label)}: **{_escaped(one.value)}**" + (f" ({_escaped(one.note)})" if one.note else "")
+        f"{_escaped(words(one.label))}: **{_escaped(words(one.value))}**"
+        + (f" ({_escaped(words(one.note))})" if one.note else "")
         for one in top.numbers
     )
     for one in top.answers:
-        yield f"### {_escaped(one.question)} {words(COLOURS[one.colour])}"
-        yield _escaped(one.answer)
+        yield f"### {_escaped(words(one.question))} {words.say(f'colour-{one.colour}')}"
+        yield _escaped(words(one.answer))
         if one.change:
-            yield f"{words('What would change it:')} {_escaped(one.change)}"
+            yield f"{words.say('page-change')} {_escaped(words(one.change))}"
     if top.steps:
-        yield f"## {words('Next steps')}"
-        yield "\n".join(f"{number}. {_escaped(step)}" for number, step in enumerate(top.steps, 1))
+        yield f"## {words.say('page-steps')}"
+        yield "\n".join(f"{number}. {_escaped(words(step))}" for number, step in enumerate(top.steps, 1))
     if top.assumptions:
-        yield f"## {words('What was assumed')}"
-        yield _facts(top.assumptions)
+        yield f"## {words.say('page-assumed')}"
+        yield _facts((words(name), words(value)) for name, value in top.assumptions)
 
 
 def _finding(finding: Finding, words: Words) -> Iterator[str]:
-    tone = f" ({words(TONES[finding.tone])})" if TONES[finding.tone] else ""
+    tone = f" ({words.say(TONES[finding.tone])})" if TONES[finding.tone] else ""
     yield f"### {_escaped(words(finding.title))}{tone}"
     yield words.space.join(_escaped(words(sentence)) for sentence in finding.sentences)
 
@@ -132,14 +138,16 @@ def _escaped(text: str) -> str:
 
 
 def _said(value: Any, words: Words) -> Any:
-    """Texts in the page's language, also inside lists and under names."""
+    """Texts in the page's language, also inside lists, values and under names."""
+    if is_dataclass(value) and not isinstance(value, Message):
+        return {one.name: _said(getattr(value, one.name), words) for one in fields(value)}
     match value:
-        case str():
-            return words(value)
         case dict():
             return {name: _said(one, words) for name, one in value.items()}
-        case _:
+        case tuple() | list():
             return [_said(one, words) for one in value]
+        case _:
+            return words(value)
 
 
 def _finite(value: float | str | None) -> float | str | None:

@@ -1,4 +1,4 @@
-"""Regimes of a study against one another, as tables, as JSON and in words; numbers by `plots.info_regimes`."""
+"""Regimes of a study against one another, as tables, as JSON and in words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
-from sparsity_lab.report.finding import Finding
-from sparsity_lab.report.table import NOTHING, Table
+from sparsity_lab.report.page import NOTHING, Finding, Table, TableRow
 from sparsity_lab.results.contrasts import Contrast, Entry
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import EntriesAt as Place
@@ -38,29 +38,33 @@ def regime_tables(info: RegimeComparison) -> tuple[Table, ...]:
 def losses_table(info: RegimeComparison, place: Place) -> Table:
     """One row a regime: mean and spread at each sparsity, and the difference to the reference."""
     levels = sorted({entry.place.sparsity for entry in place.entries} - {0.0})
-    head = ("regime", *(text for level in levels for text in (percent(level), "difference")))
+    differences = (text for level in levels for text in (percent(level), message("column-difference")))
+    head = (message("column-regime"), *differences)
     found_names = {entry.regime for entry in place.entries} - {"dense"}
     names = sorted(found_names, key=lambda name: (name != info.reference, name))
-    rows = []
+    rows: list[TableRow] = []
     for name in names:
         found = {entry.place.sparsity: entry for entry in place.entries if entry.regime == name}
-        starts = " (trained start)" if any(entry.from_elsewhere for entry in found.values()) else ""
+        trained = any(entry.from_elsewhere for entry in found.values())
         cells = (text for level in levels for text in _cells(info, found.get(level)))
-        rows.append((f"{name}{starts}", *cells))
+        rows.append((message("regime-trained-start", regime=name) if trained else name, *cells))
     dense = next((entry for entry in place.entries if entry.regime == "dense"), None)
     if dense is not None:
-        rows.insert(0, ("dense", *(text for _ in levels for text in (_loss(dense), NOTHING))))
-    caption = (
-        f"Final loss in nats (mean ± standard deviation over seeds) at N = {count(place.nonzero)} and "
-        f"D = {count(place.data)} {info.data_unit}, and difference to {info.reference}; "
-        f"{MARK} beyond the noise of seeds (p < .05, corrected for all comparisons)"
+        rows.insert(0, (message("winner-dense"), *(text for _ in levels for text in (_loss(dense), NOTHING))))
+    caption = message(
+        "table-regimes",
+        nonzero=place.nonzero,
+        data=place.data,
+        unit=f"unit-{info.data_unit}",
+        reference=info.reference,
+        mark=MARK,
     )
     return Table(f"regimes-{place.nonzero}-{place.data}", caption, head, tuple(rows), frozenset({0}))
 
 
 def gaps_table(info: RegimeComparison) -> Table:
     """Each n:m against the same regime without the pattern."""
-    head = ("pattern", "regime", "S", "D", "loss", "unstructured", "gap", "gap (%)")
+    names = ("pattern", "regime", "S", "D", "loss", "unstructured", "gap", "gap-percent")
     rows = tuple(
         (
             _pattern(gap.entry),
@@ -74,12 +78,13 @@ def gaps_table(info: RegimeComparison) -> Table:
         )
         for gap in info.gaps
     )
-    return Table("n-m", f"n:m against unstructured, nats; {MARK} beyond the noise", head, rows, frozenset({0, 1}))
+    return Table("n-m", message("table-gaps", mark=MARK), columns(*names), rows, frozenset({0, 1}))
 
 
 def matches_table(info: RegimeComparison) -> Table:
     """Data from scratch that match a regime with a trained start."""
-    head = ("regime", "S", "D", "loss", f"{info.reference} at equal D", "data multiple", "interval", "with pretraining")
+    equal = message("column-at-equal-data", reference=info.reference)
+    head = (*columns("regime", "S", "D", "loss"), equal, *columns("data-multiple", "interval", "with-pretraining"))
     rows = tuple(
         (
             match.entry.regime,
@@ -87,17 +92,21 @@ def matches_table(info: RegimeComparison) -> Table:
             count(match.entry.place.data),
             _loss(match.entry),
             _at_equal_data(match),
-            _multiple(match.multiple, match) + (" (not reached)" if math.isinf(match.multiple) else ""),
-            f"{_multiple(match.low, match)} to {_multiple(match.high, match)}",
+            message("multiple-not-reached", most=match.range[1])
+            if math.isinf(match.multiple)
+            else _multiple(match.multiple, match),
+            message("span-of", low=_multiple(match.low, match), high=_multiple(match.high, match)),
             f"{match.with_pretraining:.3g}" if 0 < match.multiple < math.inf else NOTHING,
         )
         for match in info.matches
     )
-    caption = (
-        f"Data that {info.reference} needs from scratch to match a trained start, as a multiple of D; "
-        "the interval is that of two standard deviations of the noise; with pretraining: of all data seen"
-    )
+    caption = message("table-matches", reference=info.reference)
     return Table("matches", caption, head, rows, frozenset({0}))
+
+
+def columns(*names: str) -> tuple[Message, ...]:
+    """The heads of columns."""
+    return tuple(message(f"column-{name}") for name in names)
 
 
 def regimes_finding(info: RegimeComparison) -> Finding:
@@ -111,7 +120,7 @@ def regimes_finding(info: RegimeComparison) -> Finding:
             f"{c.entry.regime}_S{level:g}_N{c.entry.place.nonzero}_D{c.entry.place.data}": c.difference for c in held
         }
     settled = all(contrast.verdict != "unknown" for contrast in info.contrasts)
-    title = f"Regimes against {info.reference}"
+    title = message("regimes-title", reference=info.reference)
     return Finding("regimes", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
@@ -126,18 +135,19 @@ def comparison_json(info: RegimeComparison) -> dict[str, Any]:
     }
 
 
-def _cells(info: RegimeComparison, entry: Entry | None) -> tuple[str, str]:
+def _cells(info: RegimeComparison, entry: Entry | None) -> tuple[Said, str]:
     if entry is None:
         return NOTHING, NOTHING
     contrast = info.contrast(entry)
     return _loss(entry), NOTHING if contrast is None else _difference(contrast)
 
 
-def _loss(entry: Entry) -> str:
+def _loss(entry: Entry) -> Said:
     if not entry.losses.size:
-        return f"diverged ({entry.diverged})"
+        return message("all-diverged", runs=entry.diverged)
     spread = "" if math.isnan(entry.spread) else f" ± {entry.spread:.4f}"
-    return f"{entry.mean:.4f}{spread}" + (f" ({entry.diverged} diverged)" if entry.diverged else "")
+    loss = f"{entry.mean:.4f}{spread}"
+    return message("some-diverged", loss=loss, runs=entry.diverged) if entry.diverged else loss
 
 
 def _difference(contrast: Contrast) -> str:
@@ -157,22 +167,21 @@ def _at_equal_data(match: Match) -> str:
     return f"{found[0]:.4f}" if found.size else NOTHING
 
 
-def _multiple(value: float, match: Match) -> str:
+def _multiple(value: float, match: Match) -> Said:
     least, most = match.range
     if value == 0:
-        return f"under {least:.3g}"
-    return f"over {most:.3g}" if math.isinf(value) else f"{value:.2f}"
+        return message("multiple-under", least=least)
+    return message("multiple-over", most=most) if math.isinf(value) else f"{value:.2f}"
 
 
-def _sentence(level: float, held: list[Contrast], reference: str) -> str:
-    def listed(verdict: str) -> str:
+def _sentence(level: float, held: list[Contrast], reference: str) -> Message:
+    def listed(verdict: str) -> Said:
         chosen = sorted((c for c in held if c.verdict == verdict), key=lambda c: c.difference)
-        return ", ".join(f"{c.entry.regime} ({c.difference:+.3f})" for c in chosen) or "none"
+        return ", ".join(f"{c.entry.regime} ({c.difference:+.3f})" for c in chosen) or message("none")
 
-    start = f"At {percent(level)} zeros,"
     if all(contrast.verdict == "unknown" for contrast in held):
-        return f"{start} nothing was repeated with other seeds, so differences to {reference} mean little."
-    return f"{start} beyond the noise of seeds, lower: {listed('lower')}; higher: {listed('higher')}."
+        return message("regimes-not-repeated", level=level, reference=reference)
+    return message("regimes-told", level=level, lower=listed("lower"), higher=listed("higher"))
 
 
 def _entry_json(entry: Entry, contrast: Contrast | None) -> dict[str, Any]:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from html import escape, unescape
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sparsity_lab.messages import Said
-from sparsity_lab.report.decision import Verdict
-from sparsity_lab.report.finding import Finding
-from sparsity_lab.report.language import Words
-from sparsity_lab.report.table import Table
-from sparsity_lab.report.top import Top
-from sparsity_lab.report.whatif import WhatIf
+from sparsity_lab.messages import Language, Message, Words
+from sparsity_lab.report.page import Page, Tone
 
-TONES: Mapping[str, str] = {"clear": "settled", "doubtful": "open", "neutral": ""}
-COLOURS: Mapping[str, str] = {"green": "Yes", "amber": "Not settled", "red": "No"}
+TONES: Mapping[Tone, str] = {"clear": "tone-clear", "doubtful": "tone-doubtful", "neutral": ""}
 SHAPES: Mapping[str, str] = {
     "green": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1Zm3.6 5.2-4.3 4.9-2.9-2.6 1-1.2 1.7 1.6 3.3-3.7Z",
     "amber": "M8 1 0 15h16ZM7.1 6h1.8v4.4H7.1Zm0 5.4h1.8v1.8H7.1Z",
@@ -32,45 +27,29 @@ SHAPES: Mapping[str, str] = {
 """a shape for each colour, for those who see none"""
 
 
-@dataclass(frozen=True)
-class Plate:
-    """A figure as the page shows it.
+_LABEL = re.compile(r"(<text\b[^>]*>)([^<]+)(</text>)")
+_DRAWN_IN = "'DejaVu Sans'"
+_FONTS: Mapping[Language, str] = {
+    "en": "'DejaVu Sans', Verdana, 'Segoe UI', Roboto, sans-serif",
+    "ja": "'Hiragino Sans', 'Yu Gothic', Meiryo, 'Noto Sans JP', 'Noto Sans CJK JP', 'DejaVu Sans', sans-serif",
+}
 
-    Attributes:
-        name: of its files, and for links.
-        title: heading.
-        caption: how to read it.
-        alt: for those who cannot see it.
-        svg: the drawing.
+
+def labelled(svg: str, labels: Mapping[str, Message], words: Words) -> str:
+    """A drawing with its labels in the language and in fonts that its reader has; numbers and names stay.
+
+    Args:
+        svg: drawn in English.
+        labels: what was drawn, by its English text.
+        words: of the language.
     """
 
-    name: str
-    title: Said
-    caption: Said
-    alt: Said
-    svg: bytes
+    def said(match: re.Match[str]) -> str:
+        opened, text, closed = match.groups()
+        drawn = unescape(text)
+        return opened + escape(words(labels.get(drawn, drawn)), quote=False) + closed
 
-    @property
-    def uri(self) -> str:
-        """The drawing as a data URI: an image of its own, so that names inside several drawings cannot clash."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page, in its order; texts are English, and said in the page's language when it is rendered."""
-
-    study: str
-    description: str
-    top: Top
-    whatif: WhatIf | None
-    verdict: Verdict
-    findings: Sequence[Finding]
-    plates: Sequence[Plate]
-    tables: Sequence[Table]
-    commands: Sequence[str]
-    facts: Mapping[str, Sequence[tuple[str, str]]]
-    """by heading: versions, data, laws"""
+    return _LABEL.sub(said, svg).replace(_DRAWN_IN, _FONTS[words.language])
 
 
 def render_html(page: Page, words: Words) -> str:
@@ -90,7 +69,6 @@ def render_html(page: Page, words: Words) -> str:
         script=script,
         digests={"style": _digest(style), "script": _digest(script)},
         tones=TONES,
-        colours=COLOURS,
         shapes=SHAPES,
     )
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
 from sparsity_lab.laws import LawDocument
-from sparsity_lab.messages import words_in
+from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import Evidence
-from sparsity_lab.report.regimes import compare, regime_tables
-from sparsity_lab.report.table import NOTHING, Row, Table
+from sparsity_lab.report.page import NOTHING, FactRow, Table, TableRow
+from sparsity_lab.report.regimes import columns, compare, regime_tables
 from sparsity_lab.results.places import asked_sizes, place_of
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.bundle import Study
@@ -41,96 +41,82 @@ def runs_table(evidence: Evidence) -> Table:
         return place.nonzero, place.data, place.sparsity, record.spec.seed
 
     rows = tuple(_run_row(record, evidence.inputs.study) for record in sorted(evidence.inputs.grid, key=order))
+    names = ("epochs", "regime", "seed", "loss-nats", "FLOPs-dense", "FLOPs-sparse", "seconds", "run")
     head = (
-        "N asked",
-        "N real",
-        "N dense",
-        "S asked",
-        "S real",
-        f"D ({unit})",
-        "epochs",
-        "regime",
-        "seed",
-        "loss (nats)",
-        "FLOPs, dense",
-        "FLOPs, sparse",
-        "seconds",
-        "run",
+        *columns("N-asked", "N-real", "N-dense", "S-asked", "S-real"),
+        message("column-data", unit=f"unit-{unit}"),
+        *columns(*names),
     )
-    return Table("runs", "Every run of the grid", head, rows, frozenset({7, 13}))
+    return Table("runs", message("table-runs"), head, rows, frozenset({7, 13}))
 
 
 def trials_table(evidence: Evidence) -> Table:
     """Every trial of the search."""
     result = evidence.inputs.search
-    head = (
+    names = (
         "N",
-        "budget D_dense",
+        "budget",
         "trial",
-        "proposed by",
+        "proposed-by",
         "S",
         "seed",
-        "D trained on",
-        "loss (nats)",
-        "loss − dense",
+        "data-trained-on",
+        "loss-nats",
+        "loss-less-dense",
         "run",
     )
     places = [(budget.trials, budget.dense_loss) for budget in result.budgets] if result else []
     elsewhere = [((trial,), None) for trial in result.explored] if result else []
     rows = tuple(row for trials, dense in (*places, *elsewhere) for row in _trial_rows(trials, dense))
-    return Table("trials", "Every trial of the search", head, rows, frozenset({3, 9}))
+    return Table("trials", message("table-trials"), columns(*names), rows, frozenset({3, 9}))
 
 
 def optima_table(evidence: Evidence) -> Table:
     """What the search found at each budget."""
     result = evidence.inputs.search
-    said = percent(result.confidence) if result else ""
+    said = {"confidence": result.confidence if result else 0.0}
     head = (
-        "N",
-        "budget D_dense",
-        "C (FLOPs)",
-        "optimal S",
-        f"{said} interval",
-        "loss there",
-        "loss of dense",
-        f"loss gained ({said} interval)",
-        f"S not told from the best at {said}",
-        "verdict",
+        *columns("N", "budget", "compute", "optimum"),
+        Message("column-confidence-interval", said),
+        *columns("loss-there", "loss-of-dense"),
+        Message("column-gained", said),
+        Message("column-flat", said),
+        message("column-verdict"),
     )
     rows = tuple(_optimum_row(budget) for budget in result.budgets) if result else ()
-    return Table("optima", "Search: optimal sparsity of each N and data budget", head, rows, frozenset({9}))
+    return Table("optima", message("table-optima"), head, rows, frozenset({9}))
 
 
 def laws_table(evidence: Evidence) -> Table:
     """Every parameter of every fitted law."""
-    confidence = percent(evidence.confidence)
-    head = ("law", "parameter", "value", f"{confidence} low", f"{confidence} high", "unit", "identified")
+    ends = (message(f"column-{end}", confidence=evidence.confidence) for end in ("low", "high"))
+    head = (*columns("law", "parameter", "value"), *ends, *columns("unit", "identified"))
     rows = tuple(row for law in evidence.inputs.laws.values() for row in _parameter_rows(law))
-    return Table(
-        "laws", "Parameters of the fitted laws; N in weights, losses in nats", head, rows, frozenset({0, 1, 5, 6})
-    )
+    return Table("laws", message("table-laws"), head, rows, frozenset({0, 1, 5, 6}))
 
 
 def comparison_table(evidence: Evidence) -> Table:
     """Dense against the best sparsity at equal cost."""
-    head = ("equal", "by", "N", "budget D_dense", "best S trained", "loss below dense (nats)", "interval", "winner")
+    head = columns("equal", "by", "N", "budget", "best-trained", "below-dense", "interval", "winner")
     rows = tuple(
         (
-            one.cost.replace("_", " "),
-            one.source,
+            message(f"equally-{one.cost}"),
+            message(f"source-{one.source}"),
             count(one.nonzero),
             count(one.budget),
             percent(one.sparsity),
             f"{one.advantage:+.4f}",
-            NOTHING if math.isnan(one.low) or one.sparsity == 0 else f"{one.low:+.4f} to {one.high:+.4f}",
-            one.winner,
+            NOTHING
+            if math.isnan(one.low) or one.sparsity == 0
+            else message("span-of", low=f"{one.low:+.4f}", high=f"{one.high:+.4f}"),
+            message(f"winner-{one.winner}"),
         )
         for one in evidence.comparisons
     )
-    return Table("comparison", "Dense against sparse at equal cost", head, rows, frozenset({0, 1, 7}))
+    return Table("comparison", message("table-comparison"), head, rows, frozenset({0, 1, 7}))
 
 
-def facts(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def facts(mapping: Mapping[Said, object], prefix: str = "") -> Iterator[FactRow]:
     """The scalars of a mapping, nested ones under dotted names; lists are counted."""
     for name, value in mapping.items():
         match value:
@@ -139,10 +125,10 @@ def facts(mapping: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
             case list() | tuple():
                 yield f"{prefix}{name}", f"{len(value)} entries"
             case _:
-                yield f"{prefix}{name}", str(value)
+                yield f"{prefix}{name}" if isinstance(name, str) else name, str(value)
 
 
-def _run_row(record: RunRecord, study: Study) -> Row:
+def _run_row(record: RunRecord, study: Study) -> TableRow:
     place = place_of(record, asked_sizes(study))
     return (
         f"{place.nonzero:,}",
@@ -154,7 +140,7 @@ def _run_row(record: RunRecord, study: Study) -> Row:
         f"{record.epochs:.3g}",
         regime_name(record, study),
         str(record.spec.seed),
-        f"{record.loss:.4f}" if record.finished else f"diverged: {record.reason}",
+        f"{record.loss:.4f}" if record.finished else message("run-diverged", reason=record.reason),
         f"{record.cost.flops_dense:.3g}",
         f"{record.cost.flops_sparse:.3g}",
         f"{record.cost.seconds:.1f}",
@@ -162,41 +148,42 @@ def _run_row(record: RunRecord, study: Study) -> Row:
     )
 
 
-def _trial_rows(trials: Sequence[TrialRecord], dense: float | None) -> Iterator[Row]:
+def _trial_rows(trials: Sequence[TrialRecord], dense: float | None) -> Iterator[TableRow]:
     for trial in trials:
         known = trial.loss is not None and dense is not None
         yield (
             f"{trial.nonzero:,}",
             f"{trial.data_dense:,}",
             str(trial.number),
-            trial.source,
+            message(f"trial-{trial.source}"),
             percent(trial.sparsity),
             str(trial.seed),
             f"{trial.data:,}",
-            trial.state if trial.loss is None else f"{trial.loss:.4f}",
+            message(f"trial-{trial.state}") if trial.loss is None else f"{trial.loss:.4f}",
             f"{(trial.loss or 0) - (dense or 0):+.4f}" if known else NOTHING,
             trial.fingerprint[:12],
         )
 
 
-def _optimum_row(budget: BudgetResult) -> Row:
+def _optimum_row(budget: BudgetResult) -> TableRow:
     low, high = budget.optimum_low, budget.optimum_high
-    gained = (budget.gained, budget.gained_low, budget.gained_high)
     return (
         f"{budget.nonzero:,}",
         f"{budget.data_dense:,}",
         f"{budget.compute:.3g}",
         NOTHING if budget.optimum is None else percent(budget.optimum),
-        NOTHING if low is None or high is None else f"{percent(low)} to {percent(high)}",
+        NOTHING if low is None or high is None else message("span-of", low=percent(low), high=percent(high)),
         NOTHING if budget.optimum_loss is None else f"{budget.optimum_loss:.4f}",
         NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
-        NOTHING if None in gained else "{:+.4f} ({:+.4f} to {:+.4f})".format(*gained),
-        f"{percent(budget.flat_low)} to {percent(budget.flat_high)}",
-        words_in("en")(budget.verdict),
+        NOTHING
+        if budget.gained is None or budget.gained_low is None or budget.gained_high is None
+        else message("gained", value=budget.gained, low=budget.gained_low, high=budget.gained_high),
+        message("span-of", low=percent(budget.flat_low), high=percent(budget.flat_high)),
+        budget.verdict,
     )
 
 
-def _parameter_rows(law: LawDocument) -> Iterator[Row]:
+def _parameter_rows(law: LawDocument) -> Iterator[TableRow]:
     intervals = law.bootstrap.intervals if law.bootstrap else {}
     for name, value in law.params.items():
         interval = intervals.get(name)
@@ -207,5 +194,9 @@ def _parameter_rows(law: LawDocument) -> Iterator[Row]:
             f"{interval.low:.4g}" if interval else NOTHING,
             f"{interval.high:.4g}" if interval else NOTHING,
             law.units.get(name, ""),
-            NOTHING if interval is None else "yes" if interval.identified else f"no: {words_in()(interval.reason)}",
+            NOTHING
+            if interval is None
+            else message("identified")
+            if interval.identified
+            else message("identified-not", reason=interval.reason),
         )

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from sparsity_lab.cost.advice import Advice, CriterionColour, CriterionName, OptionRow
-from sparsity_lab.messages import Message
-from sparsity_lab.messages.numbers import count, percent, plural
-from sparsity_lab.report.decision import Verdict
-from sparsity_lab.report.language import Words
-from sparsity_lab.report.table import NOTHING
+from sparsity_lab.cost.advice import Advice, CriterionColour, OptionRow
+from sparsity_lab.messages import Message, Said, message
+from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.report.decision import StudyVerdict
 
 Style = Literal["train-sparse", "prune-existing", "stay-dense", "unsettled"]
-Row = tuple[str, str]
-Say = Callable[[Message], str]
-QUESTIONS: Mapping[CriterionName, str] = {
-    "data": "Is there enough data?",
-    "hardware": "Can our hardware use it?",
-    "money": "Can we afford pruning and retraining?",
-}
+Assumption = tuple[Said, Said]
 
 
 @dataclass(frozen=True)
-class Number:
+class KeyNumber:
     """One figure that a manager looks for, with its unit, and a remark under it."""
 
-    label: str
-    value: str
-    note: str = ""
+    label: Said
+    value: Said
+    note: Said = ""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answered:
     """One of the three questions with its answer."""
 
     colour: CriterionColour
-    question: str
-    answer: str
-    change: str
+    question: Said
+    answer: Said
+    change: Said
 
 
 @dataclass(frozen=True)
 class Top:
-    """Texts of the top in the page's language, in their order on the page.
+    """The top, in its order on the page.
 
     Attributes:
         style: decides the colour.
@@ -58,82 +50,67 @@ class Top:
     """
 
     style: Style
-    headline: str
-    reasons: Sequence[str]
-    numbers: Sequence[Number] = ()
-    answers: Sequence[Answer] = ()
-    steps: Sequence[str] = ()
-    assumptions: Sequence[Row] = ()
+    headline: Said
+    reasons: Sequence[Said]
+    numbers: Sequence[KeyNumber] = ()
+    answers: Sequence[Answered] = ()
+    steps: Sequence[Said] = ()
+    assumptions: Sequence[Assumption] = ()
 
 
-def without_prices(verdict: Verdict, words: Words) -> Top:
+def without_prices(verdict: StudyVerdict) -> Top:
     """The top of a study from which nothing can be said of money: its statistical verdict."""
     style: Style = "unsettled" if verdict.choice == "cannot-tell" else verdict.choice
-    return Top(style, words(verdict.headline), tuple(map(words, verdict.reasons)))
+    return Top(style, verdict.headline, verdict.reasons)
 
 
-def advised(advice: Advice, say: Say, words: Words) -> Top:
-    """The top of a study with an advice.
-
-    Args:
-        advice: what to do, and what it rests on.
-        say: puts a message of the advice into the page's language.
-        words: for everything that is no message.
-    """
+def advised(advice: Advice) -> Top:
+    """The top of a study with an advice."""
     chosen = advice.recommendation
     return Top(
         style=chosen.choice if chosen.firm else "unsettled",
-        headline=say(chosen.headline),
-        reasons=tuple(map(say, chosen.until)),
-        numbers=tuple(Number(words(one.label), words(one.value), words(one.note)) for one in _numbers(advice)),
+        headline=chosen.headline,
+        reasons=chosen.until,
+        numbers=tuple(_numbers(advice)),
         answers=tuple(
-            Answer(one.colour, words(QUESTIONS[one.question]), say(one.finding), say(one.change))
+            Answered(one.colour, message(f"question-{one.question}"), one.finding, one.change)
             for one in advice.criteria
         ),
-        steps=tuple(map(say, advice.checklist)),
-        assumptions=(
-            *((words.name(name), words.name(value)) for name, value in _assumptions(advice)),
-            *((words("Not known"), say(caveat)) for caveat in advice.caveats),
-        ),
+        steps=advice.checklist,
+        assumptions=(*_assumptions(advice), *((message("assumed-unknown"), caveat) for caveat in advice.caveats)),
     )
 
 
-def _numbers(advice: Advice) -> Iterator[Number]:
+def _numbers(advice: Advice) -> Iterator[KeyNumber]:
     dense, best = advice.options[0], advice.options[advice.focus]
-    yield Number("Dense costs", _money(advice, dense.total), f"over {plural(advice.horizon_years, 'year')}, discounted")
-    yield Number("Best sparse option costs", _money(advice, best.total), _option(best))
-    interval = f"{percent(advice.confidence)} interval {_signed(best.npv_low)} to {_signed(best.npv_high)}"
-    yield Number("Sparse saves", _money(advice, best.npv), interval if isfinite(best.npv_low) else "")
+    years = message("number-over-years", years=advice.horizon_years)
+    yield KeyNumber(message("number-dense"), _money(advice, dense.total), years)
+    yield KeyNumber(message("number-sparse"), _money(advice, best.total), _option(best))
+    interval = message("number-interval", confidence=advice.confidence, low=best.npv_low, high=best.npv_high)
+    yield KeyNumber(message("number-saved"), _money(advice, best.npv), interval if isfinite(best.npv_low) else "")
     share = advice.recommendation.confidence
-    yield Number("Confidence", percent(share), f"share of {advice.draws:,} draws that agree")
+    agreed = message("number-draws", draws=advice.draws)
+    yield KeyNumber(message("number-confidence"), percent(share), agreed)
 
 
-def _assumptions(advice: Advice) -> Iterator[Row]:
-    yield "Scenario", advice.scenario
-    yield "Evidence", advice.evidence
-    yield "Hardware", advice.hardware or NOTHING
-    size, data = count(advice.target_nonzero), count(advice.target_data)
-    yield "Quality to reach", f"that of {size} dense weights on {data} {advice.unit}"
-    yield "Loss to reach", f"{advice.target_loss:.4f} nats"
+def _assumptions(advice: Advice) -> Iterator[Assumption]:
+    yield message("assumed-scenario"), advice.scenario
+    yield message("page-evidence"), advice.evidence
+    yield message("assumed-hardware"), advice.hardware or "–"
+    unit = f"unit-{advice.unit}"
+    quality = message("assumed-quality-of", nonzero=advice.target_nonzero, data=advice.target_data, unit=unit)
+    yield message("assumed-quality"), quality
+    yield message("assumed-loss"), f"{advice.target_loss:.4f} nats"
     for option in advice.options:
-        yield _option(option), f"{_money(advice, option.total)}, {count(option.nonzero)} weights"
+        money = _money(advice, option.total)
+        yield _option(option), message("assumed-option", money=money, weights=count(option.nonzero))
 
 
-def _option(option: OptionRow) -> str:
-    match option.kind:
-        case "dense":
-            return "dense"
-        case "train-sparse":
-            return f"train sparse at {percent(option.sparsity)} zeros"
-        case "prune-existing":
-            return f"prune the trained model to {percent(option.sparsity)} zeros"
+def _option(option: OptionRow) -> Message:
+    return message(f"option-{option.kind}", S=option.sparsity)
 
 
-def _money(advice: Advice, value: float) -> str:
+def _money(advice: Advice, value: float) -> Said:
     if not isfinite(value):
-        return "out of reach"
+        return message("out-of-reach")
     return f"{'−' if value < 0 else ''}{advice.currency}\N{NO-BREAK SPACE}{count(abs(value))}"
-
-
-def _signed(value: float) -> str:
-    return f"{'−' if value < 0 else ''}{count(abs(value))}"

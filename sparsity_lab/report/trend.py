@@ -12,8 +12,7 @@ from sparsity_lab.cost.comparison import NO_SPARSITY
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.messages import words_in
-from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
 
@@ -33,7 +32,7 @@ class Reading:
         low: of its interval.
         high: of its interval.
         probability: share of resamples in which the optimum rises.
-        sentence: the same in words.
+        sentence: the same for people.
     """
 
     source: Literal["search", "law"]
@@ -42,7 +41,7 @@ class Reading:
     low: float | None
     high: float | None
     probability: float | None
-    sentence: str
+    sentence: Message
 
 
 class TrendPlace(NamedTuple):
@@ -59,18 +58,17 @@ def read_search(result: SearchResult, trend: Trend) -> Reading:
     """The search's trend at one N; it has a direction where its test says so."""
     budgets = len(result.of(trend.nonzero))
     if trend.slope is None or trend.slope_low is None or trend.slope_high is None:
-        said = f"The search cannot tell whether the optimum moves with data (N = {count(trend.nonzero)})"
-        sentence = f"{said}: {words_in('en')(trend.verdict)}."
+        sentence = message("trend-search-unclear", nonzero=trend.nonzero, verdict=trend.verdict)
         return Reading("search", "unclear", None, None, None, None, sentence)
     direction = direction_of(trend.slope_low, trend.slope_high)
-    share = (
-        "" if trend.probability_rising is None else f"; it rises in {_share(trend.probability_rising)} of the resamples"
-    )
-    sentence = (
-        f"In the search (N = {count(trend.nonzero)}, {budgets} budgets) the optimum changes by "
-        f"{_slope(trend.slope, trend.slope_low, trend.slope_high, result.confidence)}{share}"
-        f"{_tested(trend)}."
-    )
+    said: dict[str, Value] = {"nonzero": trend.nonzero, "budgets": budgets}
+    said["slope"] = _slope(trend.slope, trend.slope_low, trend.slope_high, result.confidence)
+    key = "trend-search"
+    if trend.probability_rising is not None:
+        key, said["rising"] = f"{key}-rising", 100 * trend.probability_rising
+    if trend.p_value is not None:
+        key, said["p"], said["test"] = f"{key}-tested", trend.p_value, trend.test
+    sentence = Message(key, said)
     return Reading(
         "search", direction, trend.slope, trend.slope_low, trend.slope_high, trend.probability_rising, sentence
     )
@@ -82,21 +80,18 @@ def read_law(law: Law, question: TrendPlace, unit: str) -> Reading:
     low, high = (float(S) for S in optimal_sparsity(law, question.nonzero, ends, question.cost))
     slopes = _law_slopes(law, question, ends)
     slope = (high - low) / float(np.log2(ends[1] / ends[0]))
-    said = (
-        f"The {law.form.name} law puts the optimum at {percent(low)} for {count(ends[0])} {unit} and at "
-        f"{percent(high)} for {count(ends[1])} (N = {count(question.nonzero)})"
-    )
+    said: dict[str, Value] = {"form": law.form.name, "low": low, "high": high, "nonzero": question.nonzero}
+    said |= {"least": float(ends[0]), "most": float(ends[1]), "unit": f"unit-{unit}"}
     if slopes is None:
-        return Reading("law", "unclear", slope, None, None, None, said + ", without a bootstrap to say how surely.")
+        return Reading("law", "unclear", slope, None, None, None, Message("trend-law-unsure", said))
     tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
     bottom, top = (float(edge) for edge in np.quantile(slopes, tails))
     rising = float((slopes > 1e-4).mean())
     direction = direction_of(bottom, top)
     if max(low, high) <= NO_SPARSITY:
-        return Reading("law", direction, slope, bottom, top, rising, said + ": dense is best throughout.")
-    change = _slope(slope, bottom, top, question.confidence)
-    sentence = f"{said}: {change}; it rises in {_share(rising)} of the bootstrap draws."
-    return Reading("law", direction, slope, bottom, top, rising, sentence)
+        return Reading("law", direction, slope, bottom, top, rising, Message("trend-law-dense", said))
+    said |= {"slope": _slope(slope, bottom, top, question.confidence), "rising": 100 * rising}
+    return Reading("law", direction, slope, bottom, top, rising, Message("trend-law", said))
 
 
 def readings(evidence: Evidence) -> tuple[Reading, ...]:
@@ -109,27 +104,20 @@ def readings(evidence: Evidence) -> tuple[Reading, ...]:
     return tuple(found)
 
 
-def verdict_of(read: tuple[Reading, ...]) -> tuple[str, bool]:
-    """The answer that all sources together give, in a sentence, and whether it is settled."""
+def verdict_of(read: tuple[Reading, ...]) -> tuple[Message, bool]:
+    """The answer that all sources together give, and whether it is settled."""
     known = [one for one in read if one.direction != "unclear"]
-    directions = {one.direction for one in known}
-    if not read:
-        return (
-            "Whether the optimal sparsity rises with data is unknown: there is neither a search nor a usable law.",
-            False,
-        )
     if not known:
-        return "Not settled: the data do not tell whether the optimal sparsity rises with data.", False
-    if len(directions) > 1:
-        said = ", ".join(f"the {one.source} says that it {_verb(one.direction)}" for one in known)
-        return f"Not settled, the evidence contradicts itself: {said}.", False
-    answer = _ANSWERS[known[0].direction]
-    if len({one.source for one in known}) > 1:
-        return f"{answer} Search and law agree.", True
-    if all(one.source == "search" for one in known):
-        return f"{answer} This is the search's answer; the law does not settle it.", True
-    heard = "the search cannot tell" if len(read) > 1 else "there is no search"
-    return f"By the law alone ({heard}): {answer[0].lower()}{answer[1:]} {_LAWS_FORM}", False
+        return message("trend-unsettled" if read else "trend-unknown"), False
+    if len({one.direction for one in known}) > 1:
+        parts = [message("trend-says", source=f"source-{one.source}", verb=f"verb-{one.direction}") for one in known]
+        return message("trend-contradiction", said=linked("pair-comma", parts)), False
+    direction, sources = known[0].direction, {one.source for one in known}
+    if sources == {"law"}:
+        heard = "heard-unclear" if len(read) > 1 else "heard-nothing"
+        return message("trend-by-law", heard=heard, answer=message(f"trend-law-{direction}", points=100 * FLAT)), False
+    basis = message("trend-by-search" if sources == {"search"} else "trend-agreed")
+    return message("sentences", one=message(f"trend-{direction}", points=100 * FLAT), other=basis), True
 
 
 def direction_of(low: float, high: float) -> Direction:
@@ -139,16 +127,6 @@ def direction_of(low: float, high: float) -> Direction:
     if low > 0:
         return "rises"
     return "falls" if high < 0 else "unclear"
-
-
-_ANSWERS = {
-    "rises": "Yes: the optimal sparsity rises with data.",
-    "falls": "No: the optimal sparsity falls with data.",
-    "flat": f"No: the optimal sparsity moves by less than {100 * FLAT:g} points for each doubling of data.",
-}
-_LAWS_FORM = (
-    "That is weaker than a search's answer: the law's form lets the optimum rise with data or stay at zero, never fall."
-)
 
 
 def _question(evidence: Evidence) -> TrendPlace | None:
@@ -170,20 +148,5 @@ def _law_slopes(law: Law, question: TrendPlace, ends: FloatArray) -> FloatArray 
     return np.asarray((optima[:, 1] - optima[:, 0]) / np.log2(ends[1] / ends[0]))
 
 
-def _slope(slope: float, low: float, high: float, confidence: float) -> str:
-    return (
-        f"{100 * slope:+.1f} points of sparsity for each doubling of data "
-        f"({percent(confidence)} interval {100 * low:+.1f} to {100 * high:+.1f})"
-    )
-
-
-def _tested(trend: Trend) -> str:
-    return "" if trend.p_value is None else f"; p = {trend.p_value:.2g} by a {words_in('en')(trend.test)}"
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def _verb(direction: Direction) -> str:
-    return {"rises": "rises", "falls": "falls", "flat": "hardly moves", "unclear": "cannot be told"}[direction]
+def _slope(slope: float, low: float, high: float, confidence: float) -> Message:
+    return message("trend-slope", slope=100 * slope, low=100 * low, high=100 * high, confidence=confidence)

@@ -26,7 +26,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule
 from sparsity_lab.laws.questions.optimum import acts_on_size_alone
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.report.language import Words
+from sparsity_lab.messages import Said, Words
 
 MOST_SPARSE = 0.95
 """upper end of the slider"""
@@ -35,45 +35,30 @@ REACH = 100.0
 FINE = -np.expm1(-np.linspace(0, -np.log1p(-0.99), 401))
 COARSE = FINE[[0, -1]]
 """sparsities at which a cost multiplier that is a formula becomes a table: two where its log is linear in −ln(1 − S)"""
-SLIDERS = (
-    ("nonzero", "Size of the dense model, N"),
-    ("data", "Training data of one run, D"),
-    ("sparsity", "Sparsity, S"),
-    ("items", "Inference a year"),
+SLIDERS = ("nonzero", "data", "sparsity", "items")
+ROWS = ("weights", "all", "loss", "same", "training", "total")
+SCRIPT_WORDS = (
+    "dense",
+    "nats",
+    "weights",
+    "endless",
+    "comma",
+    "name_nonzero",
+    "name_data",
+    "name_sparsity",
+    "sparse_head",
+    "beyond",
+    "break_above",
+    "break_below",
+    "break_always",
+    "break_never",
+    "train-sparse",
+    "prune-existing",
+    "stay-dense",
+    "cost_alt",
+    "loss_alt",
 )
-ROWS = (
-    ("weights", "Non-zero weights"),
-    ("all", "Weights before pruning"),
-    ("loss", "Loss"),
-    ("same", "Loss with as many non-zero weights"),
-    ("training", "Training time of one run"),
-    ("total", "Cost over the horizon"),
-)
-WORDS: Mapping[str, str] = {
-    "dense": "dense",
-    "nats": "nats",
-    "weights": "weights",
-    "tokens": "tokens",
-    "images": "images",
-    "tokens_a_year": "tokens a year",
-    "images_a_year": "images a year",
-    "endless": "out of reach",
-    "comma": ", ",
-    "name_nonzero": "N",
-    "name_data": "D",
-    "name_sparsity": "S",
-    "sparse_head": "{sparsity} zeros",
-    "beyond": "Beyond the runs that the law was fitted to (an extrapolation): {names}.",
-    "break_above": "from {items}",
-    "break_below": "up to {items}",
-    "break_always": "whatever the inference volume",
-    "break_never": "at no inference volume",
-    "train-sparse": "Here: train sparse at {sparsity} zeros. It saves {money} over {years} years.",
-    "prune-existing": "Here: prune the trained model to {sparsity} zeros. It saves {money} over {years} years.",
-    "stay-dense": "Here: stay dense. No sparsity that was considered costs less.",
-    "cost_alt": "Cost of equal quality against sparsity: {sparse} at {sparsity} zeros, {dense} dense.",
-    "loss_alt": "Loss of N non-zero weights against sparsity: {sparse} at {sparsity} zeros, {dense} dense.",
-}
+"""templates that the script fills in: under `script-` in the catalogues"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +74,7 @@ class WhatIfInputs:
     """
 
     setting: Setting
-    machines: Mapping[str, Speeds]
+    machines: Mapping[Said, Speeds]
     known: Mapping[str, tuple[float, float]]
     start: float
 
@@ -99,8 +84,8 @@ class WhatIf:
     """The what-if part of a page: data for the script, and the rows that the script fills."""
 
     payload: Mapping[str, Any]
-    sliders: Sequence[tuple[str, str]] = SLIDERS
-    rows: Sequence[tuple[str, str]] = ROWS
+    sliders: Sequence[str] = SLIDERS
+    rows: Sequence[str] = ROWS
 
 
 def what_if(inputs: WhatIfInputs, words: Words) -> WhatIf | None:
@@ -118,7 +103,7 @@ def what_if(inputs: WhatIfInputs, words: Words) -> WhatIf | None:
         "items": numbers.pop("items_per_year"),
         "hardware": 0,
     }
-    said = {key: words(text) for key, text in WORDS.items()}
+    said = {name: words.catalogue[f"script-{name}"] for name in SCRIPT_WORDS}
     payload = {
         **numbers,
         "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
@@ -128,12 +113,12 @@ def what_if(inputs: WhatIfInputs, words: Words) -> WhatIf | None:
         "sparsities": list(setting.scenario.sparsities),
         "existing": _existing(case.existing),
         "available": _limit(case.available),
-        "profiles": [_machine(words.name(name), speeds) for name, speeds in inputs.machines.items()],
+        "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
         "currency": setting.scenario.currency,
         "start": start,
         "ranges": {name: _range(start[name]) for name in ("nonzero", "data", "items")}
         | {"sparsity": [0.0, MOST_SPARSE]},
-        "words": said | {"unit": said[unit], "unit_a_year": said[f"{unit}_a_year"]},
+        "words": said | {"unit": words.say(f"unit-{unit}"), "unit_a_year": words.say(f"{unit}-a-year")},
     }
     return WhatIf(payload)
 

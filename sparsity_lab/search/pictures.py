@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as drawn_by_optuna
 
 from sparsity_lab.artifacts.searches import SearchResult
-from sparsity_lab.messages.numbers import count
-from sparsity_lab.plots.picture import Picture
+from sparsity_lab.messages import Message, linked, message
+from sparsity_lab.plots.picture import Picture, label, label_of
 from sparsity_lab.plots.style import INK, LAW, PALE, PALETTE, styled
 from sparsity_lab.search.storage.backends import open_reader, place_of
 
@@ -61,8 +61,8 @@ def optuna_pictures(storage: str | Path, result: SearchResult) -> Iterator[Pictu
         opened.close()
 
 
-def _title(study: Study, result: SearchResult) -> str:
-    """What to call a study of the search; nothing for one that is none of it, or has too few trials to be drawn."""
+def _title(study: Study, result: SearchResult) -> Message | None:
+    """What to call a study of the search; None for one that is none of it, or has too few trials to be drawn."""
     known = {trial.fingerprint: trial for trial in result.trials}
     finished = _finished(study)
     places = {
@@ -71,15 +71,15 @@ def _title(study: Study, result: SearchResult) -> str:
         if (name := str(trial.user_attrs.get(FINGERPRINT))) in known
     }
     if len(finished) < LEAST or not places:
-        return ""
+        return None
     if len(places) > 1:
-        return f"{len(places)} places"
+        return message("label-places", places=len(places))
     ((nonzero, data_dense),) = places
-    return f"N {count(nonzero)}, budget {count(data_dense)}"
+    return message("label-place", nonzero=nonzero, budget=data_dense)
 
 
-def _history(studies: Mapping[str, Study], loss_at: int) -> Picture:
-    copies = [_named(study, title) for title, study in studies.items()]
+def _history(studies: Mapping[Message, Study], loss_at: int) -> Picture:
+    copies = [_named(study, label_of(title)) for title, study in studies.items()]
     single = all(len(study.directions) == 1 for study in copies)
 
     def draw() -> Axes:
@@ -88,22 +88,20 @@ def _history(studies: Mapping[str, Study], loss_at: int) -> Picture:
         axes = drawn_by_optuna.plot_optimization_history(copies, target=target)
         shown = [points for points in axes.collections if np.size(points.get_offsets())]  # Optuna leaves empty ones
         for title, colour, points in zip(studies, cycle(PALETTE), shown, strict=False):
-            points.set(color=colour, label=title, sizes=[18])
+            points.set(color=colour, label=label_of(title), sizes=[18])
         for colour, line in zip(cycle(PALETTE), axes.lines, strict=False):
             line.set(color=colour, label="_", linewidth=1.2)
-        axes.set(xlabel="trial", ylabel="held-out loss (nats)")
+        axes.set(xlabel=label("label-trial"), ylabel=label("label-loss"))
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
         return axes
 
-    caption = (
-        "Optuna’s history of the search: the loss of every finished trial in the order in which they were asked for"
-        + (", and the lowest so far." if single else ".")
-    )
-    alt = f"Scatter plot of loss against the number of the trial for {', '.join(studies)}."
-    return Picture("optuna-history", "History of the search", caption, alt, _figure(draw, "", (6.6, 3.6)))
+    caption = message("figure-history-lowest" if single else "figure-history")
+    alt = message("figure-history-alt", studies=linked("pair-comma", studies))
+    figure = _figure(draw, "", (6.6, 3.6))
+    return Picture("optuna-history", message("figure-history-title"), (caption,), (alt,), figure)
 
 
-def _importance(name: str, title: str, study: Study, loss_at: int) -> Picture:
+def _importance(name: str, title: Message, study: Study, loss_at: int) -> Picture:
     def draw() -> Axes:
         axes = drawn_by_optuna.plot_param_importances(
             study,
@@ -117,16 +115,14 @@ def _importance(name: str, title: str, study: Study, loss_at: int) -> Picture:
             text.set(size=8, text=f" {text.get_text()}")
         if legend := axes.get_legend():
             legend.remove()
-        axes.set(xlabel="importance", ylabel="")
+        axes.set(xlabel=label("label-importance"), ylabel="")
         axes.set_xlim(0, 1.1)
         return axes
 
-    caption = (
-        f"How much each parameter decides whether a trial is among the better ones ({title}), by Optuna’s PED-ANOVA. "
-        "It says where the search found differences, not which way they go."
-    )
-    alt = f"Bar chart of the importance of {', '.join(_varied(study))} for {title}."
-    return Picture(name, "What mattered in the search", caption, alt, _figure(draw, title, (6.0, 3.0)))
+    caption = message("figure-importance", place=title)
+    alt = message("figure-importance-alt", names=", ".join(_varied(study)), place=title)
+    figure = _figure(draw, label_of(title), (6.0, 3.0))
+    return Picture(name, message("figure-importance-title"), (caption,), (alt,), figure)
 
 
 def _figure(draw: Callable[[], Axes], title: str, size: tuple[float, float]) -> Figure:

@@ -13,7 +13,8 @@ from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import LawDocument, read_diagnostics, read_document
-from sparsity_lab.plots.picture import Picture
+from sparsity_lab.messages import Said, message
+from sparsity_lab.plots.picture import Picture, recorded
 from sparsity_lab.report.build import ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
@@ -32,22 +33,23 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
     """
     manifest = space.manifest()
     result = read_search(space.layout.search_result(space.name))
-    inputs = ReportInputs(
-        study=space.study,
-        grid=grid_records(space),
-        trials=search_records(space),
-        search=result,
-        laws=_laws(space),
-        comparison=read_comparison(space.layout.comparison(space.name)),
-        diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
-        manifest=_manifest_facts(manifest),
-        provenance=_versions(),
-        fitted=fitted_names(space),
-        profile=known_profile(space),
-        drawn=_drawn(space, result),
-    )
-    money = money_of(space, inputs.laws, language)
-    return build_report(inputs, space.layout.report(space.name), money=money, language=language)
+    with recorded():
+        inputs = ReportInputs(
+            study=space.study,
+            grid=grid_records(space),
+            trials=search_records(space),
+            search=result,
+            laws=_laws(space),
+            comparison=read_comparison(space.layout.comparison(space.name)),
+            diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
+            manifest=_manifest_facts(manifest),
+            provenance=_versions(),
+            fitted=fitted_names(space),
+            profile=known_profile(space),
+            drawn=_drawn(space, result),
+        )
+        money = money_of(space, inputs.laws)
+        return build_report(inputs, space.layout.report(space.name), money=money, language=language)
 
 
 def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:
@@ -72,19 +74,19 @@ def _made_by_fit(space: Workspace, path: Path) -> Path:
     return path
 
 
-def _manifest_facts(manifest: Manifest) -> dict[str, object]:
+def _manifest_facts(manifest: Manifest) -> dict[Said, object]:
     unit = "images" if manifest.image else "tokens"
     return {
-        f"training {unit}": manifest.train.items,
-        f"held-out {unit}": manifest.heldout.items,
-        "training documents": manifest.train.documents,
-        "held-out documents": manifest.heldout.documents,
-        "duplicates dropped": manifest.train.duplicates + manifest.heldout.duplicates,
-        "source (SHA-256)": manifest.source_sha256,
+        message(f"fact-training-{unit}"): manifest.train.items,
+        message(f"fact-held-out-{unit}"): manifest.heldout.items,
+        message("fact-training-documents"): manifest.train.documents,
+        message("fact-held-out-documents"): manifest.heldout.documents,
+        message("fact-duplicates"): manifest.train.duplicates + manifest.heldout.duplicates,
+        message("fact-source"): manifest.source_sha256,
     }
 
 
-def _versions() -> dict[str, object]:
+def _versions() -> dict[Said, object]:
     packages = ("torch", "numpy", "optuna", "dvc")
     return {
         "sparsity_lab": __version__,

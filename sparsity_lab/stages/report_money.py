@@ -13,7 +13,7 @@ from sparsity_lab.hardware.profile import known_profiles, load_profile
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import MeanDensity
-from sparsity_lab.messages import words_in
+from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.report.build import Money
 from sparsity_lab.report.whatif import WhatIfInputs
 from sparsity_lab.specs.bundle import Study
@@ -35,10 +35,10 @@ from sparsity_lab.stages.workspace import Workspace, known_profile
 
 NEUTRAL = "neutral prices"
 """name of the scenario of a study that names none"""
-NOTHING_KNOWN = "Hardware that multiplies every zero"
+NOTHING_KNOWN = message("hardware-none")
 
 
-def money_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = "en") -> Money | None:
+def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
     """The advice of a study's report, with what its page needs; None where nothing can be said of money.
 
     A study without a scenario gets one with neutral prices, if its law has converged and whole training steps were
@@ -47,7 +47,6 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = 
     Args:
         space: the study.
         laws: fitted to it, by form.
-        language: of the messages.
 
     Raises:
         SpecError: the scenario of the study does not say how fast its accelerator is.
@@ -58,27 +57,24 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument], language: str = 
     if document is None:
         return None
     if spec is not None:
-        return _money(space, spec, document, scenario_profile(space, spec), language)
+        return _money(space, spec, document, scenario_profile(space, spec))
     profile = known_profile(space)
     timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
     if profile is None or not timed or not document.fit.converged:
         return None
     try:
-        return _money(space, neutral(space.study, profile), document, profile, language)
+        return _money(space, neutral(space.study, profile), document, profile)
     except RecordError:  # nobody asked: a law or a profile that lacks one of the sparsities is no reason to fail
         return None
 
 
-def _money(
-    space: Workspace, spec: ScenarioSpec, document: LawDocument, profile: HardwareProfile | None, language: str
-) -> Money:
+def _money(space: Workspace, spec: ScenarioSpec, document: LawDocument, profile: HardwareProfile | None) -> Money:
     schedule, law = schedule_of(space.study), Law.from_document(document)
     name, evidence = space.study.spec.scenario or NEUTRAL, f"{space.name} ({document.form})"
     held = setting_of(name, spec, law, profile, evidence, schedule=schedule, document=document)
     advice = advise(held)
     start = advice.options[advice.focus].sparsity
-    inputs = what_if_inputs(space.layout.root, held, start, schedule=schedule)
-    return Money(advice, inputs, words_in(language))
+    return Money(advice, what_if_inputs(space.layout.root, held, start, schedule=schedule))
 
 
 def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:
@@ -129,7 +125,7 @@ def what_if_inputs(
         start: sparsity that the page starts from.
         schedule: of pruning.
     """
-    machines = {_label(setting.scenario.hardware, setting.profile): setting.speeds}
+    machines: dict[Said, Speeds] = {_label(setting.scenario.hardware, setting.profile): setting.speeds}
     for name, profile in _others(project, setting):
         with suppress(RecordError):  # it says nothing of the scenario's format
             machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
@@ -149,8 +145,7 @@ def _speeds(setting: Setting, profile: HardwareProfile | None, schedule: Schedul
     return speeds_of(setting.scenario, profile, schedule)
 
 
-def _label(name: str | None, profile: HardwareProfile | None) -> str:
+def _label(name: str | None, profile: HardwareProfile | None) -> Message:
     if profile is None:
         return NOTHING_KNOWN
-    origin = "measured" if profile.origin == "measured" else "published, not measured"
-    return f"{name or 'This machine'} ({origin})"
+    return message(f"hardware-{profile.origin}", name=name or message("hardware-own"))
