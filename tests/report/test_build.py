@@ -16,11 +16,12 @@ import pytest
 from decided import english, made_up_top, page_of, setting, what_if_inputs
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
+from sparsity_lab.messages import words_in
 from sparsity_lab.report import build
 from sparsity_lab.report.build import build_report
-from sparsity_lab.report.decision import Verdict
-from sparsity_lab.report.language import words_in
-from sparsity_lab.report.render import Page, Plate, render_html
+from sparsity_lab.report.decision import StudyVerdict
+from sparsity_lab.report.page import Page, Plate
+from sparsity_lab.report.render import render_html
 from sparsity_lab.report.whatif import what_if
 
 pytestmark = pytest.mark.slow
@@ -107,9 +108,11 @@ def test_page_is_accessible(page):
 
 def test_verdict_comes_before_findings_and_all_is_there(page, built, inputs):
     text = Document(page[page.index("<main") : page.index("</body>")]).text
-    places = [text.index(part) for part in (built.headline, built.findings[0].sentences[0], "How to reproduce")]
+    places = [
+        text.index(part) for part in (built.headline, words_in()(built.findings[0].sentences[0]), "How to reproduce")
+    ]
     assert places == sorted(places)
-    assert all(sentence in text for finding in built.findings for sentence in finding.sentences)
+    assert all(words_in()(sentence) in text for finding in built.findings for sentence in finding.sentences)
     assert all(record.fingerprint[:12] in text for record in (*inputs.grid, *inputs.trials))
     assert "sparsity-lab fit example" in text
     assert inputs.laws["frantar"].provenance.sha256 in text
@@ -148,7 +151,7 @@ def test_hostile_texts_stay_inside_their_attributes_and_the_script_s_data():
     plate = Plate("name", HOSTILE, HOSTILE, HOSTILE, b"<svg/>")
     held = setting(currency=HOSTILE[:8])
     inputs = replace(what_if_inputs(held), machines={HOSTILE: held.speeds})
-    verdict = Verdict("cannot-tell", HOSTILE, (HOSTILE,), None, ())
+    verdict = StudyVerdict("cannot-tell", HOSTILE, (HOSTILE,), None, ())
     for words in (words_in("en"), words_in("ja")):
         whatif = what_if(inputs, words)
         page = Page("s", "", made_up_top(HOSTILE), whatif, verdict, (), (plate,), (), (), {})

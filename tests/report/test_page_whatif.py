@@ -17,7 +17,7 @@ from sparsity_lab.laws import Law
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
-from sparsity_lab.report.language import words_in
+from sparsity_lab.messages import words_in
 from sparsity_lab.report.whatif import law_terms, what_if
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,9 @@ import pytest
 from decided import english
 from synthetic_study import GRADUAL, make_record, make_study
 
+from sparsity_lab.messages import words_in
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.report.language import words_in
 from sparsity_lab.report.regimes import compare, comparison_json, regime_tables, regimes_finding
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.regimes.allocations import Global
@@ -74,7 +74,7 @@ def test_a_run_is_known_by_what_its_regime_resolves_to_and_by_its_start(study):
 
 def test_tables_show_losses_gaps_and_matches(study, records):
     losses, gaps, matches = regime_tables(compare(records, study))
-    rows = {row[0]: row[1:] for row in losses.rows}
+    rows = {words_in()(row[0]): tuple(map(words_in(), row[1:])) for row in losses.rows}
     assert list(rows)[:2] == ["dense", "gradual"], "the yardsticks come first"
     assert rows["global"][1].startswith("+1.4")
     assert rows["global"][1].endswith("*")

@@ -11,13 +11,12 @@ from sparsity_lab.cost.advice import Advice, Criterion, OptionRow, Recommendatio
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.economics import BreakEven
 from sparsity_lab.laws import Law, form_named
-from sparsity_lab.messages import Message, words_in
+from sparsity_lab.messages import Words, message, words_in
 from sparsity_lab.report.build import Money
-from sparsity_lab.report.decision import Verdict
-from sparsity_lab.report.finding import Finding
-from sparsity_lab.report.language import Words
-from sparsity_lab.report.render import Page, render_html
-from sparsity_lab.report.top import Answer, Number, Top
+from sparsity_lab.report.decision import StudyVerdict
+from sparsity_lab.report.page import Finding, Page
+from sparsity_lab.report.render import render_html
+from sparsity_lab.report.top import Answered, KeyNumber, Top
 from sparsity_lab.report.whatif import WhatIfInputs, what_if
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
@@ -124,8 +123,8 @@ def made_up_top(text: str = "Stay dense: no sparsity pays.") -> Top:
         "stay-dense",
         text,
         (text,),
-        (Number(text, "USD 1.2M", text),),
-        tuple(Answer(colour, text, text, text) for colour in ("green", "amber", "red")),
+        (KeyNumber(text, "USD 1.2M", text),),
+        tuple(Answered(colour, text, text, text) for colour in ("green", "amber", "red")),
         (text, text),
         ((text, text),),
     )
@@ -133,7 +132,7 @@ def made_up_top(text: str = "Stay dense: no sparsity pays.") -> Top:
 
 def page_of(held: Setting, words: Words, *, top: Top | None = None) -> str:
     """A page with nothing but its top and what-if."""
-    verdict = Verdict("cannot-tell", "Cannot tell: search and law contradict each other.", (), None, ())
+    verdict = StudyVerdict("cannot-tell", message("verdict-unsettled", doubt="doubt-contradiction"), (), None, ())
     whatif = what_if(what_if_inputs(held), words)
     return render_html(Page("study", "", top or made_up_top(), whatif, verdict, (), (), (), (), {}), words)
 
@@ -176,7 +175,16 @@ def advice(**changes: Any) -> Advice:
         break_even_items=BreakEven("above", 1.2e13),
     )
     criteria = tuple(
-        Criterion(question, colour, 1.0, 2.0, 0.5, 1.5, Message(f"{question}-finding"), Message(f"{question}-change"))
+        Criterion(
+            question,
+            colour,
+            1.0,
+            2.0,
+            0.5,
+            1.5,
+            message("search-as-written", text=f"[{question}-finding]"),
+            message("search-as-written", text=f"[{question}-change]"),
+        )
         for question, colour in (("data", "green"), ("hardware", "amber"), ("money", "red"))
     )
     held: dict[str, Any] = {
@@ -190,27 +198,29 @@ def advice(**changes: Any) -> Advice:
         "target_loss": 4.8,
         "target_nonzero": 1e9,
         "target_data": 2e10,
-        "recommendation": Recommendation("stay-dense", False, 0, 0.93, Message("headline"), (Message("until"),)),
+        "recommendation": Recommendation(
+            "stay-dense",
+            False,
+            0,
+            0.93,
+            message("search-as-written", text="[headline]"),
+            (message("search-as-written", text="[until]"),),
+        ),
         "criteria": criteria,
         "options": (dense, sparse),
         "focus": 1,
         "tornado": (),
-        "checklist": (Message("step"),),
-        "caveats": (Message("caveat"),),
+        "checklist": (message("search-as-written", text="[step]"),),
+        "caveats": (message("search-as-written", text="[caveat]"),),
         "draws": 10_000,
         "confidence": 0.9,
     }
     return Advice(**(held | changes))
 
 
-def say(message: Message) -> str:
-    """Stands in for the advice's catalogue: the key says it all."""
-    return f"[{message.key}]"
-
-
 def money() -> Money:
     """Advice and what-if inputs of one setting."""
-    return Money(advice(), what_if_inputs(setting(hardware=profile())), say)
+    return Money(advice(), what_if_inputs(setting(hardware=profile())))
 
 
 def english(finding: Finding) -> str:
