@@ -11,6 +11,7 @@ from synthetic_study import fitted, flat_loss, make_grid, make_search, make_stud
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
+from sparsity_lab.messages import message
 from sparsity_lab.report.evidence import ReportInputs
 
 
@@ -26,7 +27,7 @@ def inputs(laws: Mapping[str, LawDocument]) -> ReportInputs:
     """A whole study in which sparsity pays and its optimum rises with data."""
     study = make_study()
     result, trials = make_search(study)
-    facts = {"training tokens": 12_000_000, "source": {"sha256": "ab" * 32}, "shards": [1, 2]}
+    facts = {message("fact-training-tokens"): 12_000_000, "source": {"sha256": "ab" * 32}, "shards": [1, 2]}
     return ReportInputs(study, make_grid(study), trials, result, laws, facts, {"torch": "2.13.0"})
 
 
