@@ -8,13 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-ALLOWED: dict[str, str] = {
-    "Answer": "of a law to a query; of the report's first screen to one of its three questions",
-    "Language": "of messages; of the report, whose page still says whole sentences by a catalogue of its own",
-    "Row": "of a table on the page; of the table of options on its first screen",
-    "Verdict": "whether a number of a law is identified; whether the report's evidence carries its headline",
-    "Words": "as Language",
-}
+ALLOWED: dict[str, str] = {}
 """names that several places may define, each with the reason"""
 
 
