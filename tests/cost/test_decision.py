@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from worked import CHECKPOINT, hardware, law, setting
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.candidates import candidates, focus_of, npv_with
 from sparsity_lab.cost.decision import advise, tornado
-from sparsity_lab.errors import SpecError
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.messages import LANGUAGES, words_in
 
@@ -181,18 +179,3 @@ def test_everything_can_be_said(name, language):
         assert not set("{}") & set(text)
         assert "nan" not in text
         assert not any(f"{kind}-" in text for kind in ("unit", "pattern", "field"))
-
-
-def test_both_languages_say_the_same_things():
-    english, japanese = words_in("en").catalogue, words_in("ja").catalogue
-    assert list(english) == list(japanese)
-    for key in english:
-        holes = [
-            sorted(hole for _, hole, _, _ in string.Formatter().parse(one[key]) if hole) for one in (english, japanese)
-        ]
-        assert set(holes[0]) == set(holes[1]), key
-
-
-def test_no_other_language():
-    with pytest.raises(SpecError, match="no such language"):
-        words_in("fr")
