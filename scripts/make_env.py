@@ -159,8 +159,8 @@ def _install(root: Path, torch_index: str, *, switch_torch: bool) -> None:
 
 def _pip(root: Path, arguments: Sequence[str]) -> None:
     python = root / ".venv" / "bin" / "python"
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
-    options = ["--disable-pip-version-check", *quiet, "--constraint", "constraints.txt"]
+    quiet = [] if sys.stdout.isatty() else ["-qq"]  # errors alone: warnings there are about the machine's own settings
+    options = ["--disable-pip-version-check", "--no-warn-script-location", *quiet, "--constraint", "constraints.txt"]
     subprocess.run([str(python), "-I", "-m", "pip", "install", *options, *arguments], cwd=root, check=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
@@ -16,6 +17,7 @@ from sparsity_lab.report.regimes import columns, compare, regime_tables
 from sparsity_lab.results.places import asked_sizes, place_of
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.choices import DataUnit
 
 
 def tables(evidence: Evidence) -> tuple[Table, ...]:
@@ -193,10 +195,15 @@ def _parameter_rows(law: LawDocument) -> Iterator[TableRow]:
             f"{value:.5g}",
             f"{interval.low:.4g}" if interval else NOTHING,
             f"{interval.high:.4g}" if interval else NOTHING,
-            law.units.get(name, ""),
+            _unit(law.units.get(name, "")),
             NOTHING
             if interval is None
             else message("identified")
             if interval.identified
             else message("identified-not", reason=interval.reason),
         )
+
+
+def _unit(unit: str) -> str | Message:
+    """What data counts, in the page's language; other units are formulas."""
+    return message(f"unit-{unit}") if unit in get_args(DataUnit) else unit
