@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sparsity_lab.console.tables import text_table
-from sparsity_lab.messages.numbers import count, duration, storage
+from sparsity_lab.messages.numbers import count, duration, quantity, storage
 from sparsity_lab.specs.models import Dims, T5Dims
 from sparsity_lab.stages.plan import PlannedRow, StudyPlan
 
@@ -55,7 +55,7 @@ def plan_text(plan: StudyPlan) -> str:
 
 def _flops(rows: Sequence[PlannedRow]) -> str:
     dense, sparse = (sum(flops) for flops in zip(*((row.flops.dense, row.flops.sparse) for row in rows), strict=True))
-    return f"{count(dense)} in all if zeros are multiplied too, {count(sparse)} if not"
+    return f"{quantity(dense)} in all if zeros are multiplied too, {quantity(sparse)} if not"
 
 
 def _memory(rows: Sequence[PlannedRow]) -> str:
@@ -73,10 +73,10 @@ def _memory(rows: Sequence[PlannedRow]) -> str:
 def _pretraining(plan: StudyPlan) -> Iterator[str]:
     """What runs start from is paid once and shared, so it is not part of their own sums."""
     if plan.pretraining:
-        flops = count(sum(row.flops.dense for row in plan.pretraining))
+        flops = quantity(sum(row.flops.dense for row in plan.pretraining), "FLOPs")
         seconds = duration(sum(row.seconds for row in plan.pretraining))
         runs = f"{len(plan.pretraining)} dense runs that others start from"
-        yield f"before    {runs}: {flops} FLOPs and {seconds} of one worker on top"
+        yield f"before    {runs}: {flops} and {seconds} of one worker on top"
 
 
 def _embeddings(plan: StudyPlan) -> Iterator[str]:
@@ -143,7 +143,7 @@ def _cells(row: PlannedRow) -> tuple[str, ...]:
         str(run.model.ff),
         count(run.data),
         f"{run.steps:,}",
-        count(row.flops.dense),
+        quantity(row.flops.dense),
         storage(row.memory.training),
         duration(row.seconds),
     )

@@ -8,7 +8,7 @@ from typing import assert_never
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages import words_in
-from sparsity_lab.messages.numbers import count
+from sparsity_lab.messages.numbers import count, quantity
 from sparsity_lab.report.regimes import regime_tables
 from sparsity_lab.results.table import regime_words
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION
@@ -27,7 +27,7 @@ def runs_text(records: Sequence[RunRecord]) -> str:
             count(record.data),
             str(record.spec.seed),
             f"{record.loss:.4f}",
-            count(record.cost.flops_dense),
+            quantity(record.cost.flops_dense),
             f"{record.cost.seconds:.1f}",
             regime_words(record.spec.regime),
             _start(record),

@@ -13,11 +13,11 @@ def count(value: float, digits: int = 3) -> str:
     return _with_suffix(value, digits, {"G": "B", **_WORDS})
 
 
-def quantity(value: float, unit: str, digits: int = 3) -> str:
-    """A physical quantity with its SI prefix: 3.2e15 FLOPs are "3.2 PFLOPs"."""
+def quantity(value: float, unit: str = "", digits: int = 3) -> str:
+    """A physical quantity with its SI prefix: 3.2e15 FLOPs are "3.2 PFLOPs", or "3.2 P" where a head has the unit."""
     text = _with_suffix(value, digits, {})
     number, prefix = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
-    return f"{number} {prefix}{unit}"
+    return f"{number} {prefix}{unit}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -38,6 +38,7 @@ def test_count_keeps_three_digits(value):
 def test_others():
     assert quantity(3.2e15, "FLOPs") == "3.2 PFLOPs"
     assert quantity(12, "FLOPs") == "12 FLOPs"
+    assert [quantity(n) for n in (12, 3.2e15)] == ["12", "3.2 P"]
     assert percent(0.875) == "87.5\N{NO-BREAK SPACE}%"
     assert [duration(s) for s in (3, 150, 9000, 400_000)] == ["3.0 s", "2 min 30 s", "2 h 30 min", "4.6 days"]
     assert [plural(n, "run") for n in (1, 2, 1200)] == ["1 run", "2 runs", "1,200 runs"]
