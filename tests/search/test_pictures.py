@@ -11,6 +11,7 @@ from made_trials import settings as spec_of
 from matplotlib import pyplot as plt
 
 from sparsity_lab.artifacts.searches import SearchResult
+from sparsity_lab.messages import words_in
 from sparsity_lab.search.answer.conclude import conclude
 from sparsity_lab.search.pictures import optuna_pictures
 
@@ -40,8 +41,8 @@ def test_history_and_importance_of_the_search_alone(storage: Path) -> None:
     history, importance = optuna_pictures(storage, found())
     title = f"N 1M, budget {BUDGET // 10**6}M"
     assert (history.name, importance.name) == ("optuna-history", "optuna-importance-0")
-    assert title in history.alt
-    assert "learning_rate_factor" in importance.alt
+    assert title in words_in()(history.alt)
+    assert "learning_rate_factor" in words_in()(importance.alt)
     points = history.figure.axes[0].collections[0].get_offsets()
     assert len(points) == 8  # type: ignore[arg-type]
     assert plt.get_fignums() == []
