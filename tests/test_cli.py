@@ -53,6 +53,7 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert program(tmp_path, "--version").stdout.strip().count(".") == 2
 
 
+@pytest.mark.slow
 def test_help_dvc_and_run_name_the_same_steps_in_the_same_order(trained: Path) -> None:
     helps = [typer.main.get_command(app).commands[step].help for step in STEPS]  # type: ignore[attr-defined]
     assert [told.partition(":")[0] for told in helps] == [f"Step {number}" for number in range(1, len(STEPS) + 1)]

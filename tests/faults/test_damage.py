@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from projects import cli, contents, edit, one_error, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few(prepared: Path) -> Path:

@@ -34,6 +34,8 @@ from sparsity_lab.stages.workspace import storage_of
 from sparsity_lab.sweep.jobs import Event, Progressed
 from sparsity_lab.sweep.local import run_jobs
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("SPARSITY_LAB_KILLS", "20"))
 WORKERS = 3
 SMALL: dict[str, Any] = {"sampler": "tpe", "budgets": ONE, "trials": 4}
@@ -83,7 +85,6 @@ def after_one_more(store: TrialStore, names: Told, tokens: Semaphore) -> None:
     tokens.acquire(block=False)
 
 
-@pytest.mark.slow
 def test_a_search_whose_processes_are_killed_again_and_again(storage: str, tmp_path: Path) -> None:
     kills = KILLS // 4 if "://" in storage else KILLS
     # From kill to kill one trial is waited for, and each worker may end one more; at two budgets these are enough.
@@ -128,7 +129,6 @@ def test_a_search_that_is_killed_after_every_write(name: str, tmp_path: Path) ->
     assert run(storage, Runs(NOISE), spec(**SMALL), timeouts=SHORT) == alone
 
 
-@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,8 @@ from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.uncertainty.bootstrap import percentiles, sizes_of
 from sparsity_lab.messages import words_in
 
+pytestmark = pytest.mark.slow
+
 
 def test_replicates_reach_the_minimum_of_their_resample(paper_runs):
     """Warm starts are as good as many random ones."""

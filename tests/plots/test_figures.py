@@ -21,6 +21,8 @@ from sparsity_lab.plots import figures, info_laws, info_runs, info_search
 from sparsity_lab.plots.style import readable_ticks, save, sparsity_colour
 from sparsity_lab.results.places import by_place, differences_and_noise
 
+pytestmark = pytest.mark.slow
+
 COST = multiplier("sparse_schedule")
 
 

@@ -22,6 +22,8 @@ from sparsity_lab.laws.uncertainty.profile import profile
 from sparsity_lab.plots import figures, info_fits, info_laws
 from sparsity_lab.plots.style import save
 
+pytestmark = pytest.mark.slow
+
 TRUE = true_law()
 
 

@@ -15,6 +15,8 @@ from spec_strategies import runs
 from sparsity_lab.specs.fingerprint import canonical_json, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 
+pytestmark = pytest.mark.slow
+
 DATA = "0" * 64
 CHOICES = (
     ("cls", "mean"),

@@ -20,6 +20,8 @@ from sparsity_lab.search.propose import law_sampler
 from sparsity_lab.search.propose.law_sampler import START, LawSampler
 from sparsity_lab.search.propose.targets import Targets
 
+pytestmark = pytest.mark.slow
+
 T5 = Law(
     FRANTAR,
     FRANTAR.make_params({"a_S": 16.8, "b_S": 0.722, "c_S": 45.0, "b_N": 0.245, "a_D": 6.9e8, "b_D": 0.203, "c": 0.651}),
@@ -59,7 +61,6 @@ def play(study: optuna.Study, trials: int, space: dict[str, BaseDistribution] = 
     return [trial.params for trial in study.trials]
 
 
-@pytest.mark.slow
 class TestAsASampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     """Optuna's own conformance tests, with parameters that the law knows and others."""
 

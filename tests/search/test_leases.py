@@ -18,6 +18,8 @@ from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
+pytestmark = pytest.mark.slow
+
 STUDY = "a study"
 ELSEWHERE = Owner("another machine", 1, "1", "elsewhere")
 

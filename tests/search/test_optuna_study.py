@@ -26,6 +26,8 @@ from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec
 
+pytestmark = pytest.mark.slow
+
 SIZES = (250_000, 500_000, N)
 MIXED = {
     "start": {"low": 0.1, "high": 0.6},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from made_trials import BUDGET, at_equal_cost, sampled, several, trials
 
 from sparsity_lab.artifacts.searches import Trend
 from sparsity_lab.messages import message, words_in
+
+pytestmark = pytest.mark.slow
 
 BUDGETS = (150_000_000, 400_000_000, 1_000_000_000)
 HERE = np.array([0.0, 0.2, 0.35, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9])

@@ -13,6 +13,8 @@ from simulated import ONE, Runs, digest, run, spec, told
 
 from sparsity_lab.errors import MachineError, RecordError
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_storage_left_in_mid_write_is_put_right(tmp_path: Path) -> None:
     storage = tmp_path / "optuna.db"

@@ -24,6 +24,8 @@ from sparsity_lab.stages.advise import advise_scenario, open_scenario
 from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.report_money import NEUTRAL, money_of
 
+pytestmark = pytest.mark.slow
+
 SCENARIO: dict[str, Any] = {
     "version": 1,
     "kind": "scenario",

@@ -24,6 +24,8 @@ from sparsity_lab.stages.measure_plan import MeasureRequest, plan_of_shapes, pla
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.workspace import known_profile, profile_of
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 QUICK = MeasureRequest(seconds=1, formats=("csr",), sparsities=(0.5, 0.9))
 

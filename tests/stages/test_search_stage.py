@@ -14,6 +14,8 @@ from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.stages.search import search_study
 
+pytestmark = pytest.mark.slow
+
 STATIC = {"version": 1, "kind": "regime", "method": "masked", "schedule": {"kind": "static"}}
 MIXED = {
     "regimes": ["gradual", "static"],

@@ -36,6 +36,8 @@ from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS = ("data", "runs", "search", "laws", "metrics")
 
 

@@ -28,6 +28,8 @@ from sparsity_lab.sweep.worker import train_into_store
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., RunSpec]
 
 

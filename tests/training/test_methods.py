@@ -18,6 +18,8 @@ from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., RunSpec]
 MakeLoop = Callable[[RunSpec], Loop]
 InputsOf = Callable[[str], Inputs]

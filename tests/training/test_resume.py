@@ -23,6 +23,8 @@ from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.run import RunContext, train
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
 MakeLoop = Callable[[RunSpec], Loop]
