@@ -93,24 +93,19 @@ def complete(
     """
     store = Store(place.home, all_homes(place.layout))
     stopped: dict[str, Stopped] = {}
-    missing = missing_of(
-        named,
-        lambda name, with_weights: store.adopt(name, with_weights=with_weights),
-        keep_weights=place.keep_weights,
-    )
+
+    def adopt(name: str, with_weights: bool) -> bool:
+        return store.adopt(name, with_weights=with_weights)
+
+    missing = missing_of(named, adopt, keep_weights=place.keep_weights)
     for name in named.origins(named.runs).keys() - missing.origins.keys():
         if not store.adopt(name, with_weights=True):
             store.adopt(name)
     ruled = {name: rule for name, rule in (rules or {}).items() if name not in missing.origins}
+    starts, kept = named.origin_names, missing.origins
     first, later = (
         {
-            name: job_of(
-                name,
-                run,
-                named.origin_names.get(name),
-                keep_weights=name in missing.origins,
-                rule=ruled.get(name),
-            )
+            name: job_of(name, run, starts.get(name), keep_weights=name in kept, rule=ruled.get(name))
             for name, run in wave.items()
         }
         for wave in missing.waves

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, Trend, TrialRecord
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, fit_curve, noise_of
 from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
@@ -55,9 +55,15 @@ def conclude(
     points = {target: points_of(spec, of_best_kind(found)) for target, found in trials.items()}
     level = noise_of(list(points.values()), list(trials.values()), noise, rng)
     curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
+    alone = {target: _alone(trials[target], curve, level, confidence) for target, curve in curves.items()}
     order = sorted(trials)
     every = [trial for target in order for trial in trials[target]] + list(explored)
-    sizes = dict.fromkeys(target.nonzero for target in order)
+
+    def trend_at(nonzero: int) -> Trend:
+        here = [target for target in order if target.nonzero == nonzero]
+        optima = {target.data_dense: curves[target].optima for target in here if target in curves}
+        return trend_of(nonzero, optima, len(here), spec.space.sparsity.ends, confidence)
+
     return SearchResult(
         study=study,
         regimes=spec.regimes,
@@ -69,31 +75,9 @@ def conclude(
         noise=level.value,
         noise_source=level.source,
         confidence=confidence,
-        budgets=tuple(
-            _budget(
-                spec,
-                target,
-                trials[target],
-                _alone(trials[target], curves[target], level, confidence) if target in curves else None,
-                by_law.get(target),
-            )
-            for target in order
-        ),
+        budgets=tuple(_budget(spec, target, trials[target], alone.get(target), by_law.get(target)) for target in order),
         explored=tuple(explored),
-        trends=tuple(
-            trend_of(
-                nonzero,
-                {
-                    target.data_dense: curves[target].optima
-                    for target in order
-                    if target in curves and target.nonzero == nonzero
-                },
-                sum(target.nonzero == nonzero for target in order),
-                spec.space.sparsity.ends,
-                confidence,
-            )
-            for nonzero in sizes
-        ),
+        trends=tuple(trend_at(nonzero) for nonzero in dict.fromkeys(target.nonzero for target in order)),
         front=front(every) if len(spec.objectives) > 1 else (),
         flops=math.fsum({trial.fingerprint: trial.flops for trial in every}.values()),
     )
