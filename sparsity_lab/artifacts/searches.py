@@ -156,16 +156,22 @@ class SearchResult(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _of_version_2(cls, stored: Any) -> Any:
-        """Before version 3 a result held sentences, which are said as they stand."""
+        """Before version 3 a result held sentences, which are said as they stand; what is damaged stays as it is."""
         if not isinstance(stored, dict) or stored.get("version") != 2:
             return stored
 
-        def said(held: dict[str, Any], *names: str) -> dict[str, Any]:
-            return held | {name: {"key": "search-as-written", "values": {"text": held[name]}} for name in names}
+        def said(held: Any, *names: str) -> Any:
+            if not isinstance(held, dict):
+                return held
+            texts = {name: held[name] for name in names if isinstance(held.get(name), str)}
+            return held | {name: {"key": "search-as-written", "values": {"text": text}} for name, text in texts.items()}
 
-        budgets = [said(budget, "verdict") for budget in stored["budgets"]]
-        trends = [said(trend, "test", "verdict") for trend in stored["trends"]]
-        return said(stored, "noise_source") | {"version": 3, "budgets": budgets, "trends": trends}
+        def each(name: str, *names: str) -> dict[str, Any]:
+            held = stored.get(name)
+            return {name: [said(one, *names) for one in held]} if isinstance(held, list) else {}
+
+        newer = {"version": 3, **each("budgets", "verdict"), **each("trends", "test", "verdict")}
+        return {**said(stored, "noise_source"), **newer}
 
     @property
     def nonzero(self) -> tuple[int, ...]:

@@ -42,11 +42,6 @@ def percent(fraction: float, digits: int = 3) -> str:
     return f"{100 * fraction:.{digits}g}\N{NO-BREAK SPACE}%"
 
 
-def plural(number: int, noun: str) -> str:
-    """A number with its noun: "1 run", "2 runs"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _with_suffix(value: float, digits: int, names: dict[str, str]) -> str:
     if not math.isfinite(value):
         return str(value)

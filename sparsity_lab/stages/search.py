@@ -93,9 +93,12 @@ class _StudySearch:
     def _evaluate(
         self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]
     ) -> Sequence[RunRecord | Stopped]:
-        names = [self.requests.fingerprint(request) for request in requests]
+        runs = [self.requests.run(request) for request in requests]
+        named = name_runs(runs, self.requests.data_hash)
+        name_of = {run: name for name, run in named.runs.items()}
+        names = [name_of[run] for run in runs]
         sweep = complete(
-            name_runs(map(self.requests.run, requests), self.requests.data_hash),
+            named,
             self.space.workplace(self.space.layout.search(self.space.name)),
             title=f"{self.space.name} search",
             rules={name: rule for name, rule in zip(names, rules, strict=True) if rule is not None},

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -126,6 +127,19 @@ def test_sentences_of_a_result_of_version_2_are_said_as_they_stand(tmp_path: Pat
         "by hand",
         "nobody knows",
     ]
+
+
+@pytest.mark.parametrize("field", ["budgets", "trends", "noise_source", "study"])
+@pytest.mark.parametrize("damage", [None, 7, "text", [], [7], {}, "gone"])
+def test_a_damaged_result_of_version_2_is_refused_in_words(tmp_path: Path, field: str, damage: Any) -> None:
+    old = json.loads(RESULT.model_dump_json()) | {"version": 2, "noise_source": "between seeds"}
+    old = {name: value for name, value in old.items() if name != field} | ({} if damage == "gone" else {field: damage})
+    (tmp_path / "s.json").write_text(json.dumps(old))
+    if (field, damage) in [("noise_source", "text"), ("study", "text"), ("budgets", []), ("trends", [])]:
+        assert read_search(tmp_path / "s.json") is not None
+        return
+    with pytest.raises(RecordError, match=r"s\.json.*is no search result"):
+        read_search(tmp_path / "s.json")
 
 
 def test_the_table_has_a_row_for_every_trial(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity_lab.messages.numbers import count, duration, percent, plural, quantity, storage
+from sparsity_lab.messages.numbers import count, duration, percent, quantity, storage
 
 SUFFIX = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
@@ -41,7 +41,6 @@ def test_others():
     assert [quantity(n) for n in (12, 3.2e15)] == ["12", "3.2 P"]
     assert percent(0.875) == "87.5\N{NO-BREAK SPACE}%"
     assert [duration(s) for s in (3, 150, 9000, 400_000)] == ["3.0 s", "2 min 30 s", "2 h 30 min", "4.6 days"]
-    assert [plural(n, "run") for n in (1, 2, 1200)] == ["1 run", "2 runs", "1,200 runs"]
 
 
 @pytest.mark.parametrize(

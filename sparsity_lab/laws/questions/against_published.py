@@ -75,8 +75,9 @@ class AgainstPublished:
     @property
     def _of_test(self) -> Message:
         given, fitted = (float(np.abs(errors).mean()) for errors in (self.given_errors, self.fitted_errors))
-        key = "against-test-" + ("better" if fitted < given else "equal" if fitted == given else "worse")
-        return message(key, runs=len(self.given_errors), name=self.name, given=given, fitted=fitted)
+        side = "better" if fitted < given else "equal" if fitted == given else "worse"
+        runs = len(self.given_errors)
+        return message(f"against-test-{side}", runs=runs, name=self.name, given=given, fitted=fitted)
 
 
 def against_published(fit: Fit, name: str, given: Law, test: Runs | None = None) -> AgainstPublished:
