@@ -105,7 +105,11 @@ def _count(value: float) -> str:
     return count(value) if value < 1e21 else f"{value:.3g}"
 
 
-_fraction, _loss, _plain, _percent = "{:.3f}".format, "{:.4f}".format, "{:.4g}".format, "{:.0%}".format
+def _fraction(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+
+
+_loss, _plain, _percent = "{:.4f}".format, "{:.4g}".format, "{:.0%}".format
 LOOKS: Mapping[str, tuple[str, Callable[[float], str]]] = MappingProxyType(
     {
         "sparsity": ("S", _fraction),

@@ -174,6 +174,21 @@ def test_coordinates_and_units_round_trip(form, params, nonzero, data, factors):
     np.testing.assert_allclose(form.predict(back, *GRID), form.predict(params, *GRID), rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", range(8))
+@pytest.mark.parametrize(("form", "params"), CASES)
+def test_an_amplitude_without_a_bound_is_a_number_that_a_file_can_hold(form, params, name):
+    units = Units(1e6, 1e9)
+    coordinates = form.to_coordinates(params, units)
+    names = [one for one in form.coordinates if one not in form.exponents and not form.parameter(one).signed]
+    place = form.coordinates.index(names[name % len(names)])
+    ends = []
+    for far in (-1e5, 1e5):
+        coordinates[place] = far
+        with np.errstate(all="raise", under="ignore"):
+            ends.append(form.to_params(coordinates, units)[form.params._fields.index(form.coordinates[place])])
+    assert sorted(ends) == [0.0, np.finfo(np.float64).max]
+
+
 @pytest.mark.parametrize(("form", "params"), CASES)
 def test_design_predicts_what_the_form_predicts(form, params):
     S, N, D = GRID

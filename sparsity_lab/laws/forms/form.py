@@ -46,6 +46,10 @@ ROUNDING = 1e-9
 """a fit that ends at a bound stands there but for the rounding of a logarithm"""
 
 
+LARGEST = np.finfo(np.float64).max
+"""stands for an amplitude beyond all numbers, which resampled runs may leave without a bound"""
+
+
 @dataclass(frozen=True, eq=False)
 class Form:
     """A law's form: names, units, bounds and terms. Immutable; parameters are passed in, never kept.
@@ -237,16 +241,17 @@ class Form:
         values = {
             name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
         }
-        for term in sorted(self.terms, key=lambda term: term.times is not None):
-            column, shift = columns[term.coefficient], -unit_shift(term, values, units)
-            if term.times is not None:
-                shift = shift - np.log(values[term.times])
-            if self.parameter(term.coefficient).signed:
-                values[term.coefficient] = column * np.exp(shift)
-            else:
-                power = term.to_power[1] * values[term.to_power[0]] if term.to_power else 1.0
-                with np.errstate(over="ignore"):  # a degenerate draw's amplitude may be beyond all numbers
-                    values[term.coefficient] = np.exp((column + shift) / power)
+        with np.errstate(over="ignore", divide="ignore"):
+            for term in sorted(self.terms, key=lambda term: term.times is not None):
+                column, shift = columns[term.coefficient], -unit_shift(term, values, units)
+                if term.times is not None:
+                    shift = shift - np.log(values[term.times])
+                if self.parameter(term.coefficient).signed:
+                    value = column * np.exp(shift)
+                else:
+                    power = term.to_power[1] * values[term.to_power[0]] if term.to_power else 1.0
+                    value = np.exp((column + shift) / power)
+                values[term.coefficient] = np.clip(value, -LARGEST, LARGEST)
         return cast("NamedTuple", self.params(**values))
 
     def _logs(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
