@@ -128,10 +128,16 @@ class Comparison:
         runs it did not see, so it wins no holdout.
         """
         sound = {one.fit.form.name: one.fit.converged for one in self.forms}
+
+        def heldout(name: str) -> Column:
+            there = {one.fit.form.name: one.heldout.get(name) for one in self.forms}
+            errors = {form: one.mean_relative_error if one else None for form, one in there.items()}
+            return _column(name, errors, {form: one is not None and not one.fit.failed for form, one in there.items()})
+
         return (
             _column(IN_SAMPLE, {one.fit.form.name: one.fit.objective for one in self.forms}, sound),
             _column(AICC, {one.fit.form.name: one.aicc for one in self.forms}, sound),
-            *(self._heldout(name) for name in self.holdouts),
+            *map(heldout, self.holdouts),
         )
 
     def of(self, form: str) -> Compared:
@@ -145,11 +151,6 @@ class Comparison:
                 return one
         known = ", ".join(one.fit.form.name for one in self.forms)
         raise RecordError("was not compared", field="form", found=form, expected=f"one of {known}")
-
-    def _heldout(self, name: str) -> Column:
-        there = {one.fit.form.name: one.heldout.get(name) for one in self.forms}
-        errors = {form: one.mean_relative_error if one else None for form, one in there.items()}
-        return _column(name, errors, {form: one is not None and not one.fit.failed for form, one in there.items()})
 
 
 def heldout_error(
@@ -263,17 +264,11 @@ def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:
         return which, runs.select(~holdout), runs.select(holdout)
     match holdout:
         case "largest-data" | "largest-nonzero" | "largest-sparsity":
-            column = holdout.removeprefix("largest-")
+            name = holdout.removeprefix("largest-")
         case _:
             assert_never(holdout)
-    unseen = _is_largest(runs.column(column))
+    column = runs.column(name)
+    unseen = column >= column.max() * 0.98  # real sizes and step counts miss their targets by a little
     if unseen.all():
-        raise RecordError(
-            "never changes, so nothing can be held out", field=column, found=float(runs.column(column)[0])
-        )
-    return message(holdout, value=float(runs.column(column).max())), runs.select(~unseen), runs.select(unseen)
-
-
-def _is_largest(column: FloatArray, tolerance: float = 0.02) -> NDArray[np.bool_]:
-    """Rows within 2 % of the largest value: real sizes and step counts miss their targets by a little."""
-    return np.asarray(column >= column.max() * (1 - tolerance))
+        raise RecordError("never changes, so nothing can be held out", field=name, found=float(column[0]))
+    return message(holdout, value=float(column.max())), runs.select(~unseen), runs.select(unseen)

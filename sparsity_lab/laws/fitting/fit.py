@@ -98,7 +98,13 @@ class Fit:
     @property
     def status(self) -> Message:
         """What to think of the fit: convergence first, then what weakens it."""
-        parts, names = [self._convergence], ", ".join(self.undetermined)
+        if not self.gradient_is_zero:
+            parts = [message("fit-gradient", size=self.gradient_norm)]
+        elif not self.converged:
+            parts = [message("fit-lone-start", starts=self.starts)]
+        else:
+            parts = [message("fit-converged", agreeing=self.agreeing, starts=self.starts)]
+        names = ", ".join(self.undetermined)
         if self.rivals:
             parts.append(message("fit-rivals", names=names, rivals=self.rivals))
         elif self.degenerate:
@@ -122,14 +128,6 @@ class Fit:
         """Share of the losses' variance that the law explains; NaN when all losses are equal."""
         spread = float(((self.runs.loss - self.runs.loss.mean()) ** 2).sum())
         return 1 - float(((self.predicted - self.runs.loss) ** 2).sum()) / spread if spread else float("nan")
-
-    @property
-    def _convergence(self) -> Message:
-        if not self.gradient_is_zero:
-            return message("fit-gradient", size=self.gradient_norm)
-        if not self.converged:
-            return message("fit-lone-start", starts=self.starts)
-        return message("fit-converged", agreeing=self.agreeing, starts=self.starts)
 
 
 def fit(

@@ -58,7 +58,8 @@ def pick_minimum(objective: HuberObjective, solution: Solution, box: Box) -> Min
     level = as_low_as(float(best.value[0]))
     higher = solution.theta[[index for index in groups if solution.value[index] > level]]
     lowest = [index for index in groups if solution.value[index] <= level]
-    if _curvature(objective, best).min(initial=1.0) < 1 / DEGENERATE:
+    hessian = _scaled_hessian(objective, best.theta[0], np.flatnonzero(~best.held[0]))
+    if np.linalg.eigvalsh(hessian).min(initial=1.0) < 1 / DEGENERATE:
         best, lowest = _central(objective, best, box), []
     elif len(lowest) > 1:
         lowest.sort(key=lambda index: float((solution.theta[index] ** 2).sum()))
@@ -107,13 +108,6 @@ def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
         theta = minimise(objective.loosened(float(delta)), theta, box).theta
     settled = polish(objective, theta, box)
     return settled if settled.value[0] <= as_low_as(float(best.value[0])) else best
-
-
-def _curvature(objective: HuberObjective, end: Solution) -> FloatArray:
-    """Eigenvalues of the scaled Hessian over the free coordinates."""
-    return np.asarray(
-        np.linalg.eigvalsh(_scaled_hessian(objective, end.theta[0], np.flatnonzero(~end.held[0]))), dtype=np.float64
-    )
 
 
 def _scaled_hessian(objective: HuberObjective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:

@@ -84,7 +84,8 @@ class HuberObjective:
         """(B,) values of F at (B, P) coordinates."""
         size = np.abs(self.residuals(theta))
         inside = np.minimum(size, self.delta)
-        return np.asarray(_rowwise(self.weights, inside * (size - inside / 2)), dtype=np.float64)
+        losses, weights = inside * (size - inside / 2), self.weights
+        return np.asarray(losses @ weights[0] if len(weights) == 1 else np.einsum("bn,bn->b", weights, losses))
 
     def derivatives(self, theta: FloatArray) -> Derivatives:
         """Gradient, Hessian and majoriser of F at (B, P) coordinates."""
@@ -166,8 +167,3 @@ class HuberObjective:
 def _outer(slopes: FloatArray, weights: FloatArray) -> FloatArray:
     """(B, P, P): sum over rows of weights (B, n) · slopes slopes'."""
     return np.asarray((slopes * weights[:, None, :]) @ slopes.transpose(0, 2, 1))
-
-
-def _rowwise(weights: FloatArray, losses: FloatArray) -> FloatArray:
-    """(B,) weighted sums; weights (1, n) or (B, n)."""
-    return np.asarray(losses @ weights[0] if len(weights) == 1 else np.einsum("bn,bn->b", weights, losses))

@@ -113,7 +113,14 @@ def polish(objective: HuberObjective, theta: FloatArray, box: Box, steps: int = 
         kept = (ahead.gradient < local.gradient) & (tried <= value * (1 + 1e-12))
         if not kept.any():
             break
-        theta, value, local = _choose(kept, trial, theta), _choose(kept, tried, value), _merge(kept, ahead, local)
+        theta, value = _choose(kept, trial, theta), _choose(kept, tried, value)
+        pairs = zip(ahead.derivatives, local.derivatives, strict=True)
+        local = _Local(
+            derivatives=Derivatives(*(_choose(kept, *pair) for pair in pairs)),
+            held=np.where(kept[:, None], ahead.held, local.held),
+            scale=_choose(kept, ahead.scale, local.scale),
+            gradient=_choose(kept, ahead.gradient, local.gradient),
+        )
     return Solution(theta, value, local.gradient, local.held)
 
 
@@ -199,9 +206,3 @@ def _steps(local: _Local, matrices: FloatArray, damping: FloatArray) -> FloatArr
 
 def _choose(kept: NDArray[np.bool_], new: FloatArray, old: FloatArray) -> FloatArray:
     return np.where(kept.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
-
-def _merge(kept: NDArray[np.bool_], new: _Local, old: _Local) -> _Local:
-    derivatives = Derivatives(*(_choose(kept, a, b) for a, b in zip(new.derivatives, old.derivatives, strict=True)))
-    held = np.where(kept[:, None], new.held, old.held)
-    return _Local(derivatives, held, _choose(kept, new.scale, old.scale), _choose(kept, new.gradient, old.gradient))

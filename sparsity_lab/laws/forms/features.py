@@ -24,17 +24,9 @@ def _log_one(sparsity: FloatArray) -> FloatArray:
     return np.zeros_like(sparsity)
 
 
-def _log_density(sparsity: FloatArray) -> FloatArray:
-    return np.log1p(-sparsity)
-
-
 def _log_sparsity(sparsity: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore"):
         return np.log(sparsity)
-
-
-def _log_dense_per_nonzero(sparsity: FloatArray) -> FloatArray:
-    return -np.log1p(-sparsity)
 
 
 @dataclass(frozen=True)
@@ -68,13 +60,13 @@ class Feature:
         return "nonzero" if self.size else "data" if self.data else "sparsity"
 
 
-DENSITY = Feature("density", log_g=_log_density)
+DENSITY = Feature("density", log_g=lambda S: np.log1p(-S))
 """1 − S"""
 SPARSITY = Feature("sparsity", log_g=_log_sparsity)
 """S; zero for dense runs"""
 NONZERO = Feature("nonzero", size=1)
 """N"""
-DENSE = Feature("dense", size=1, log_g=_log_dense_per_nonzero)
+DENSE = Feature("dense", size=1, log_g=lambda S: -np.log1p(-S))
 """N_dense = N / (1 − S)"""
 DATA = Feature("data", data=1)
 """D"""

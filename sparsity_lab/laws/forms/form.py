@@ -114,7 +114,11 @@ class Form:
         Raises:
             RecordError: the terms fall with N in different ways.
         """
-        found = {self._exponents_of_size(term) for term in self.terms if term.has_size}
+        found = {
+            tuple((power.exponent, power.sign * power.feature.size) for power in term.powers if power.feature.size)
+            for term in self.terms
+            if term.has_size
+        }
         match list(found):
             case [((str(name), -1),)]:
                 return name
@@ -277,9 +281,6 @@ class Form:
                 place = self.exponents.index(power.exponent)
                 free[place] = free.get(place, 0.0) + column
         return TermLayout.of(fixed, free)
-
-    def _exponents_of_size(self, term: Term) -> tuple[tuple[str | float, int], ...]:
-        return tuple((power.exponent, power.sign * power.feature.size) for power in term.powers if power.feature.size)
 
 
 def _sum(parts: Iterator[Any]) -> FloatArray:

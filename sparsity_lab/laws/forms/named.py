@@ -221,22 +221,17 @@ def _generalized() -> Form:
 
 _BUILDERS: Mapping[str, Callable[..., Form]] = MappingProxyType(
     {
-        "frantar": _frantar,
-        "chinchilla": _chinchilla,
-        "average_params": _average_params,
-        "density": _density,
-        "effective_params": _effective_params,
-        "generalized": _generalized,
+        "frantar": cache(_frantar),
+        "chinchilla": cache(_chinchilla),
+        "average_params": cache(_average_params),
+        "density": cache(_density),
+        "effective_params": cache(_effective_params),
+        "generalized": cache(_generalized),
     }
 )
 _DEFAULTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {"average_params": (PAPER_PROGRESS,), "effective_params": PAPER_LEVELS}
 )
-
-
-@cache
-def _built(name: str, settings: tuple[float, ...]) -> Form:
-    return _BUILDERS[name](*settings)
 
 
 def form_named(name: str | Form, settings: tuple[float, ...] = ()) -> Form:
@@ -255,7 +250,7 @@ def form_named(name: str | Form, settings: tuple[float, ...] = ()) -> Form:
         raise RecordError("no such law form", field="form", found=name, expected="one of " + ", ".join(_BUILDERS))
     if settings and name not in _DEFAULTS:
         raise RecordError(f"the form {name} takes no settings", field="settings", found=settings)
-    return _built(name, tuple(settings) or _DEFAULTS.get(name, ()))
+    return _BUILDERS[name](*(settings or _DEFAULTS.get(name, ())))
 
 
 FORMS: Mapping[str, Form] = MappingProxyType({name: form_named(name) for name in _BUILDERS})

@@ -56,7 +56,12 @@ class AgainstPublished:
     @property
     def words(self) -> tuple[Message, ...]:
         """The verdict, a sentence each: on the minimum, then on the test runs."""
-        return (self._of_minimum, *((self._of_test,) if self.test else ()))
+        if not self.test:
+            return (self._of_minimum,)
+        given, fitted = (float(np.abs(errors).mean()) for errors in (self.given_errors, self.fitted_errors))
+        side = "better" if fitted < given else "equal" if fitted == given else "worse"
+        runs = len(self.given_errors)
+        return self._of_minimum, message(f"against-test-{side}", runs=runs, name=self.name, given=given, fitted=fitted)
 
     @property
     def _of_minimum(self) -> Message:
@@ -71,13 +76,6 @@ class AgainstPublished:
         if self.excess < -SAME:
             return message("against-below", name=self.name, form=form, numbers=numbers)
         return message("against-same", name=self.name, what=what, numbers=numbers)
-
-    @property
-    def _of_test(self) -> Message:
-        given, fitted = (float(np.abs(errors).mean()) for errors in (self.given_errors, self.fitted_errors))
-        side = "better" if fitted < given else "equal" if fitted == given else "worse"
-        runs = len(self.given_errors)
-        return message(f"against-test-{side}", runs=runs, name=self.name, given=given, fitted=fitted)
 
 
 def against_published(fit: Fit, name: str, given: Law, test: Runs | None = None) -> AgainstPublished:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -49,7 +50,10 @@ class Answer:
             else:
                 flat[name] = column
         rows = [
-            dict(zip(flat, map(_plain_value, row), strict=True))
+            {
+                name: None if isinstance(one, float) and not math.isfinite(one) else one
+                for name, one in zip(flat, row, strict=True)
+            }
             for row in zip(*map(np.ndarray.tolist, flat.values()), strict=True)
         ]
         return {"rows": rows, "notes": list(map(words_in("en"), self.notes))}
@@ -63,20 +67,12 @@ def grid(**axes: Any) -> dict[str, Any]:
 
 def warned(answer: Answer, documents: Sequence[LawDocument]) -> Answer:
     """The answer, with a note for each quantity that goes beyond the rows a law was fitted to."""
-    notes = [note for document in documents for note in _beyond(answer, document)]
-    return replace(answer, notes=(*answer.notes, *notes))
-
-
-def _beyond(answer: Answer, document: LawDocument) -> Iterator[Message]:
-    for name, column in answer.columns.items():
+    notes = list(answer.notes)
+    for document, (name, column) in itertools.product(documents, answer.columns.items()):
         symbol, ranged = RANGED.get(name, ("", ""))
         low, high = document.provenance.ranges.get(ranged, (-np.inf, np.inf))
         values = column.value if isinstance(column, Interval) else column
         if values.dtype == np.float64 and ((values < low * (1 - SLACK)) | (values > high * (1 + SLACK))).any():
             key = "extrapolated-sparsity" if ranged == "sparsity" else "extrapolated"
-            yield message(key, symbol=symbol, low=low, high=high)
-
-
-def _plain_value(value: Any) -> Any:
-    """Numbers that JSON has no word for become None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+            notes.append(message(key, symbol=symbol, low=low, high=high))
+    return replace(answer, notes=tuple(notes))

@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import data_needed, size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -146,18 +145,14 @@ def _of_parameter(verdict: Verdict, law: Law, runs: Runs, candidates: Points) ->
         return verdict
     draws = np.asarray(getattr(law.draws, verdict.name))
     width = (verdict.high - verdict.low) / (WIDEST * abs(verdict.value)) if verdict.value else float("inf")
-    spans = (_span(name, runs.column(name)) for name in _columns(law.form, verdict.name))
+    # the columns that the parameter acts through; a constant is told from all others by all of them
+    terms = [term for term in law.form.terms if verdict.name in (term.coefficient, *term.exponents)]
+    own = {power.feature.column for term in terms for power in term.powers if power.exponent == verdict.name}
+    around = {power.feature.column for term in terms for power in term.powers}
+    every = dict.fromkeys(feature.column for feature in law.form.features)
+    spans = (_span(name, runs.column(name)) for name in every if name in (own or around or every))
     remedy = listed((*spans, _remedy(law, draws, width, candidates)))
     return verdict.model_copy(update={"remedy": remedy})
-
-
-def _columns(form: Form, name: str) -> tuple[str, ...]:
-    """The columns of the runs that a parameter acts through; a constant is told from all others by all of them."""
-    terms = [term for term in form.terms if name == term.coefficient or name in term.exponents]
-    own = {power.feature.column for term in terms for power in term.powers if power.exponent == name}
-    around = {power.feature.column for term in terms for power in term.powers}
-    every = tuple(dict.fromkeys(feature.column for feature in form.features))
-    return tuple(column for column in every if column in (own or around or every))
 
 
 def _span(name: str, column: FloatArray) -> Message:
@@ -175,7 +170,10 @@ def _remedy(law: Law, draws: FloatArray, width: float, candidates: Points) -> Me
     columns = candidates.sparsity, candidates.nonzero, candidates.data
     losses, noise = law.drawn(lambda one: one.predict(*columns)), law.noise.nats(law.predict(*columns))
     count = min(MOST_RUNS, len(candidates))
-    chosen, left = choose(_scores(draws), losses, noise, np.ones(len(candidates)), count)
+    # normal scores have the order of the draws without their outliers and infinities
+    normal, ranks = NormalDist(), draws.argsort(kind="stable").argsort()
+    scores = np.array([[normal.inv_cdf((rank + 0.5) / len(draws))] for rank in ranks])
+    chosen, left = choose(scores, losses, noise, np.ones(len(candidates)), count)
     enough = np.flatnonzero(left * width <= 1)
     runs = chosen[: int(enough[0]) + 1] if len(enough) else chosen[:1]
     points = np.stack(columns, axis=1)[runs].tolist()
@@ -183,9 +181,3 @@ def _remedy(law: Law, draws: FloatArray, width: float, candidates: Points) -> Me
     if len(enough):
         return message("remedy-enough", runs=len(runs), places=places)
     return message("remedy-part", runs=count, left=float(left[-1]), places=places)
-
-
-def _scores(draws: FloatArray) -> FloatArray:
-    """(draws, 1) normal scores: the same order without the outliers and infinities."""
-    normal, count = NormalDist(), len(draws)
-    return np.array([[normal.inv_cdf((rank + 0.5) / count)] for rank in draws.argsort(kind="stable").argsort()])

@@ -47,7 +47,16 @@ class Runs:
         if len(self) == 0:
             raise RecordError("holds no run", field="runs", found=0, expected="at least one row")
         for name in COLUMNS:
-            _check_column(name, self.column(name), len(self))
+            column = self.column(name)
+            if len(column) != len(self):
+                raise RecordError(
+                    "columns differ in length", field=name, found=len(column), expected=f"{len(self)} rows"
+                )
+            _refuse(name, column, ~np.isfinite(column), "a finite number")
+            if name == "sparsity":
+                _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
+            else:
+                _refuse(name, column, column <= 0, f"{name} > 0")
         if self.labels and len(self.labels) != len(self):
             raise RecordError("one label a row", field="labels", found=len(self.labels), expected=f"{len(self)} labels")
 
@@ -108,16 +117,6 @@ def _frozen_column(name: str, values: ArrayLike) -> FloatArray:
         raise RecordError("must be one value a row", field=name, found=f"{column.ndim} dimensions")
     column.flags.writeable = False
     return column
-
-
-def _check_column(name: str, column: FloatArray, rows: int) -> None:
-    if len(column) != rows:
-        raise RecordError("columns differ in length", field=name, found=len(column), expected=f"{rows} rows")
-    _refuse(name, column, ~np.isfinite(column), "a finite number")
-    if name == "sparsity":
-        _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
-    else:
-        _refuse(name, column, column <= 0, f"{name} > 0")
 
 
 def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -108,10 +109,6 @@ def _read_csv(path: Path, delimiter: str = ",") -> InputTable:
     return InputTable(path, {name: [row[i] for row in rows] for i, name in enumerate(names)}, tuple(places))
 
 
-def _read_tsv(path: Path) -> InputTable:
-    return _read_csv(path, "\t")
-
-
 def _read_json(path: Path) -> InputTable:
     """A list of objects, one a row, or one object of lists, one a column."""
     tree = _parse(path.read_text(encoding="utf-8"), str(path))
@@ -150,7 +147,7 @@ def _read_parquet(path: Path) -> InputTable:
 
 _READERS: Mapping[str, Callable[[Path], InputTable]] = MappingProxyType(
     {
-        ".tsv": _read_tsv,
+        ".tsv": partial(_read_csv, delimiter="\t"),
         ".json": _read_json,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -187,21 +184,12 @@ def _distinct(names: Sequence[str], path: Path) -> Sequence[str]:
 
 def _cell(value: Any) -> Cell:
     if isinstance(value, str):
-        return _of_text(value.strip())
+        value = None if value.strip().lower() in MISSING else value.strip()
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None if value is None else str(value)
     return None if math.isnan(number) else number
-
-
-def _of_text(text: str) -> Cell:
-    if text.lower() in MISSING:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def common_names(tables: Iterable[InputTable]) -> tuple[str, ...]:

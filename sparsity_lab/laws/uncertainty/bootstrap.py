@@ -120,8 +120,10 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
         raise ValueError(f"replicates must be positive, found {replicates}")
     rng = np.random.default_rng(seed)
     weights = _weights(fit, replicates, resample, rng)
-    starts = _starts(fit, replicates, rng)
-    tries = len(starts) // replicates
+    shape = (replicates, len(fit.coordinates))
+    known = [np.broadcast_to(minimum, shape) for minimum in fit.minima]
+    jittered = [fit.coordinates + rng.normal(scale=JITTER, size=shape) for _ in range(JITTERED)]
+    starts, tries = np.concatenate([*known, *jittered]), len(known) + JITTERED
     objective = HuberObjective(
         fit.form.design(fit.runs, fit.units), fit.runs.loss, fit.residual, fit.delta, np.tile(weights, (tries, 1))
     )
@@ -172,14 +174,6 @@ def _drawn_sizes(sizes: NDArray[np.intp], replicates: int, rng: np.random.Genera
         more = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
         drawn = np.concatenate([drawn, more[(more > 0).sum(axis=1) > 1]])
     return drawn[:replicates, sizes]
-
-
-def _starts(fit: Fit, replicates: int, rng: np.random.Generator) -> FloatArray:
-    """(tries · replicates, P): for every replicate the fit's minima, then jittered copies of the best."""
-    shape = (replicates, len(fit.coordinates))
-    known = [np.broadcast_to(minimum, shape) for minimum in fit.minima]
-    jittered = [fit.coordinates + rng.normal(scale=JITTER, size=shape) for _ in range(JITTERED)]
-    return np.concatenate([*known, *jittered])
 
 
 def _verdict(fit: Fit, name: str, interval: Interval) -> Verdict:

@@ -69,7 +69,7 @@ def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float
 
 def _joined(paths: Paths, name: str, down: Path, up: Path) -> Profile:
     parameter, root = paths.fit.form.parameters[paths.fit.form.names.index(name)], paths.threshold
-    raw = _identity if parameter.signed else np.exp
+    raw = np.positive if parameter.signed else np.exp
     ratio = np.concatenate([down.root[:0:-1], up.root]) ** 2
     return Profile(
         name=name,
@@ -82,10 +82,6 @@ def _joined(paths: Paths, name: str, down: Path, up: Path) -> Profile:
         high=_end(up, root, raw, np.inf),
         open_ends=tuple(side for side, end in (("low", 0), ("high", -1)) if ratio[end] < root**2),
     )
-
-
-def _identity(target: FloatArray) -> FloatArray:
-    return target
 
 
 def _end(path: Path, root: float, raw: Callable[[FloatArray], FloatArray], otherwise: float) -> float:

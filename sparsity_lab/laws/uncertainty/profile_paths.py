@@ -63,6 +63,26 @@ class Path:
     root: FloatArray
     theta: FloatArray
 
+    def reversed_into(self, outward: Path) -> Path:
+        """One path of this one, backwards, and another that leaves the same point."""
+        columns = ((getattr(self, name)[:0:-1], getattr(outward, name)) for name in ("target", "root", "theta"))
+        return Path(*(np.concatenate(pair) for pair in columns))
+
+    def envelope(self, other: Path, side: float) -> Path:
+        """The lower of two branches that lead the same way."""
+        kept = [one.not_above(two, side) for one, two in ((self, other), (other, self))]
+        columns = [
+            np.concatenate([getattr(path, name)[keep] for path, keep in zip((self, other), kept, strict=True)])
+            for name in ("target", "root", "theta")
+        ]
+        order = np.argsort(side * columns[0], kind="stable")
+        return Path(*(column[order] for column in columns))
+
+    def not_above(self, other: Path, side: float) -> NDArray[np.bool_]:
+        """Which points are not above the other path, where there is another."""
+        bound = np.interp(side * self.target, side * other.target, other.root, left=np.inf, right=np.inf)
+        return np.asarray(self.root <= bound)
+
 
 @dataclass(frozen=True, eq=False)
 class Paths:
@@ -88,7 +108,7 @@ class Paths:
                 break
             outward, inward = (self._branches(theta, root, undercut, sign) for sign in (1, -1))
             for b in np.flatnonzero(undercut):
-                paths[b] = _envelope(paths[b], _chained(inward[b], outward[b]), self.sides[b])
+                paths[b] = paths[b].envelope(inward[b].reversed_into(outward[b]), self.sides[b])
         return paths
 
     @cached_property
@@ -156,7 +176,11 @@ class Paths:
     ) -> list[Path]:
         """Outwards (inwards: −1) from the (B, P) coordinates, where the roots are (B,), for the paths alive."""
         target, start, alive = self.targets(theta), self.targets(self.fit.coordinates[None]), alive.copy()
-        step, direction, aim = self._first_steps(), np.zeros_like(theta), self.threshold / STEPS_TO_THRESHOLD
+        deviations = np.sqrt(np.diagonal(covariance(self.fit)))[self.index]
+        values = np.array([float(self.fit.params[index]) for index in self.index])
+        width = np.where(self.positive, deviations / np.maximum(np.abs(values), np.finfo(float).tiny), deviations)
+        step = np.clip(width * self.threshold / STEPS_TO_THRESHOLD, 1e-6, 1.0)
+        direction, aim = np.zeros_like(theta), self.threshold / STEPS_TO_THRESHOLD
         points = [(target, root, theta, alive.copy())]
         for _ in range(STEPS):
             ahead = target + sign * self.sides * step
@@ -184,12 +208,6 @@ class Paths:
             below = np.where((outward > 0) & (root < self.threshold), own - root, 0.0)
             chosen[b], worth[b] = below.argmax(), below.max() > UNDERCUT * self.threshold
         return theta[chosen], root[chosen], worth
-
-    def _first_steps(self) -> FloatArray:
-        deviations = np.sqrt(np.diagonal(covariance(self.fit)))[self.index]
-        values = np.array([float(self.fit.params[index]) for index in self.index])
-        width = np.where(self.positive, deviations / np.maximum(np.abs(values), np.finfo(float).tiny), deviations)
-        return np.clip(width * self.threshold / STEPS_TO_THRESHOLD, 1e-6, 1.0)
 
     def _settle(self, theta: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The lowest points with the parameters at their targets, near `theta`, and the objective there."""
@@ -225,26 +243,3 @@ class Paths:
         longest = np.maximum(np.abs(step).max(axis=1, keepdims=True), LONGEST_STEP)
         cosine = np.abs(gradient).max(axis=1) / np.maximum(local.error, PERFECT)
         return step * (LONGEST_STEP / longest), cosine
-
-
-def _chained(inward: Path, outward: Path) -> Path:
-    """One path of two that leave the same point."""
-    columns = ((getattr(inward, name)[:0:-1], getattr(outward, name)) for name in ("target", "root", "theta"))
-    return Path(*(np.concatenate(pair) for pair in columns))
-
-
-def _envelope(old: Path, new: Path, side: float) -> Path:
-    """The lower of two branches that lead the same way."""
-    kept = [_not_above(old, new, side), _not_above(new, old, side)]
-    columns = [
-        np.concatenate([getattr(path, name)[keep] for path, keep in zip((old, new), kept, strict=True)])
-        for name in ("target", "root", "theta")
-    ]
-    order = np.argsort(side * columns[0], kind="stable")
-    return Path(*(column[order] for column in columns))
-
-
-def _not_above(path: Path, other: Path, side: float) -> NDArray[np.bool_]:
-    """Which points of a path are not above the other, where there is another."""
-    bound = np.interp(side * path.target, side * other.target, other.root, left=np.inf, right=np.inf)
-    return np.asarray(path.root <= bound)
