@@ -164,19 +164,15 @@ def with_plain_zeros(weights: Weights) -> dict[str, Tensor]:
 def _encoded(
     weights: Weights, how: Encoding, prunable: Collection[str], where: str | None = None
 ) -> Iterator[tuple[str, Encoding, Parts]]:
-    excluded = _excluded(weights, prunable) if isinstance(how, Groups) else set()
+    # of prunable weights pruning left those alone that have no zeros where others have some
+    whole = {name for name in prunable if bool((weights[name] != 0).all())} if isinstance(how, Groups) else set()
+    excluded = whole if len(whole) < len(prunable) else set()
     for name, weight in weights.items():
         chosen = DenseEncoding() if name in excluded else how if name in prunable else _smaller(weight, how)
         try:
             yield name, chosen, chosen.encode(weight)
         except ValueError as problem:
             raise CheckpointError(f"is not {how.name}: {problem}", where=where, field=name) from None
-
-
-def _excluded(weights: Weights, prunable: Collection[str]) -> set[str]:
-    """Prunable weights that pruning left alone: those without zeros, where others have some."""
-    whole = {name for name in prunable if bool((weights[name] != 0).all())}
-    return whole if len(whole) < len(prunable) else set()
 
 
 def _smaller(weight: Tensor, how: Encoding) -> Encoding:

@@ -71,15 +71,10 @@ def _listed(pieces: list[list[Any]], ids: Iterable[tuple[str, int]]) -> list[lis
 
 def _bytes_tokenizer() -> str:
     """Every byte a token, its value the id."""
-    vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
+    # byte-level tokenizers write a byte as itself where it can be printed, else from 256 on (Radford 2019)
+    printable, others = {*range(33, 127), *range(161, 173), *range(174, 256)}, iter(range(256, 512))
+    vocabulary = {chr(byte if byte in printable else next(others)): byte for byte in range(256)}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer.to_str()
-
-
-def _byte_characters() -> list[str]:
-    """The character that byte-level tokenizers write for each byte (Radford 2019): itself where it can be printed."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]

@@ -80,8 +80,29 @@ def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
 
 def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     """What the numbers do not know."""
-    yield from _of_law(setting, best)
-    yield from _of_hardware(setting, best)
+    if setting.law.draws is None:
+        yield Message("caveat-no-draws")
+    bootstrap = setting.document.bootstrap if setting.document else None
+    loose = [name for name, one in bootstrap.intervals.items() if not one.identified] if bootstrap else []
+    if loose:
+        yield Message("caveat-loose", {"names": ", ".join(loose)})
+    if setting.scenario.format in {"2:4", "bsr"}:
+        yield Message("caveat-pattern", {"pattern": f"pattern-{setting.scenario.format}"})
+    existing = setting.scenario.checkpoint
+    if existing and best.kind == "prune-existing" and existing.worth is None:
+        yield Message("caveat-worth")
+    if existing and existing.paid and existing.dense == setting.scenario.model.nonzero:
+        yield Message("caveat-paid")
+    profile, ratio = setting.profile, setting.speeds.inference
+    if profile is None or ratio is None:
+        yield Message("caveat-no-hardware")
+        return
+    if profile.origin == "published":
+        yield Message("caveat-published")
+    if not profile.training and setting.scenario.training.cost == "measured":
+        yield Message("caveat-no-steps")
+    if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
+        yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})
 
 
 def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars: Sequence[Bar]) -> Iterator[Message]:
@@ -121,15 +142,10 @@ def _data(setting: Setting, one: SparseOption) -> Criterion:
     colour = _colour(bool(one.at.plenty), bool(one.at.enough), plenty, enough, confidence)
     known = facts(setting, one) | {"data": own, "required": required, "available": limit}
     finding = obstacle(setting, one) or Message(f"{one.kind}-data" + ("" if one.at.plenty else "-scarce"), known)
-    return Criterion("data", colour, held, required, low, high, finding, Message(_more_or_less(required, one), known))
-
-
-def _more_or_less(required: float, one: SparseOption) -> str:
-    if np.isnan(required):
-        return "data-change-known"
-    if np.isinf(required):
-        return "data-change-reach"
-    return "data-change-fewer" if one.at.plenty else "data-change-more"
+    change = "data-change-fewer" if one.at.plenty else "data-change-more"
+    if not np.isfinite(required):
+        change = "data-change-known" if np.isnan(required) else "data-change-reach"
+    return Criterion("data", colour, held, required, low, high, finding, Message(change, known))
 
 
 def _hardware(setting: Setting, one: SparseOption) -> Criterion:
@@ -179,31 +195,3 @@ def _colour(met: bool, open_: bool, share_met: float, share_open: float, confide
     if not open_ and share_open <= 1 - confidence + 1e-12:
         return "red"
     return "amber"
-
-
-def _of_law(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    if setting.law.draws is None:
-        yield Message("caveat-no-draws")
-    if setting.document is not None and (bootstrap := setting.document.bootstrap) is not None:
-        loose = [name for name, one in bootstrap.intervals.items() if not one.identified]
-        if loose:
-            yield Message("caveat-loose", {"names": ", ".join(loose)})
-    if setting.scenario.format in {"2:4", "bsr"}:
-        yield Message("caveat-pattern", {"pattern": f"pattern-{setting.scenario.format}"})
-    if best.kind == "prune-existing" and (existing := setting.scenario.checkpoint) and existing.worth is None:
-        yield Message("caveat-worth")
-    if (paid := setting.scenario.checkpoint) and paid.paid and paid.dense == setting.scenario.model.nonzero:
-        yield Message("caveat-paid")
-
-
-def _of_hardware(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    profile, ratio = setting.profile, setting.speeds.inference
-    if profile is None or ratio is None:
-        yield Message("caveat-no-hardware")
-        return
-    if profile.origin == "published":
-        yield Message("caveat-published")
-    if not profile.training and setting.scenario.training.cost == "measured":
-        yield Message("caveat-no-steps")
-    if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
-        yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})

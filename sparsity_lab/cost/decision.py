@@ -9,6 +9,7 @@ is known better where not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -90,16 +91,9 @@ def pattern_of(setting: Setting, sparsity: float) -> ProductFormat:
     times: dict[ProductFormat, float] = {"dense": 1.0}
     for layout in get_args(ProductFormat):
         if setting.profile is not None and layout != "dense":
-            times[layout] = _time(setting, layout, sparsity)
+            with suppress(RecordError):  # the profile says nothing of this layout
+                times[layout] = float(inference_ratio(setting.profile, layout)(sparsity))
     return min(times, key=lambda layout: times[layout])
-
-
-def _time(setting: Setting, layout: ProductFormat, sparsity: float) -> float:
-    assert setting.profile is not None
-    try:
-        return float(inference_ratio(setting.profile, layout)(sparsity))
-    except RecordError:  # the profile says nothing of this layout
-        return np.inf
 
 
 def _recommendation(
@@ -178,7 +172,9 @@ def _row(setting: Setting, one: SparseOption) -> OptionRow:
         possible=bool(one.at.enough),
         obstacle=obstacle(setting, one),
         break_even_items=_volume(setting, one),
-        break_even_data=_break_even_data(setting, one),
+        break_even_data=break_even_data(
+            lambda data: npv_with(setting, one, {"data": data}), setting.scenario.model.data
+        ),
     )
 
 
@@ -203,7 +199,3 @@ def _told(setting: Setting, option: Option, cost: LifetimeCost, **against_dense:
 def _volume(setting: Setting, one: SparseOption) -> BreakEven:
     case = setting.case()
     return break_even_items(one.at.option, dense_option(case), case.given)
-
-
-def _break_even_data(setting: Setting, one: SparseOption) -> BreakEven:
-    return break_even_data(lambda data: npv_with(setting, one, {"data": data}), setting.scenario.model.data)

@@ -58,6 +58,30 @@ class _Font:
     face: ImageFont.FreeTypeFont
     points: frozenset[int]
 
+    def strokes(self, point: int, side: int) -> NDArray[np.uint8]:
+        """(strokes, side, side)."""
+        inner = round(BOX * side)
+        start = (side - inner) // 2
+        raster = np.zeros((len(STROKES), side, side), np.uint8)
+        for number, stroke in enumerate(STROKES):
+            raster[number, start : start + inner, start : start + inner] = self.fitted(point, stroke, inner)
+        return raster
+
+    def fitted(self, point: int, stroke: int, side: int) -> NDArray[np.uint8]:
+        """The character's ink (side, side), its longer side filling the square, the shorter centred."""
+        canvas = Image.new("L", (4 * EM, 4 * EM))
+        ImageDraw.Draw(canvas).text((EM, EM), chr(point), fill=255, font=self.face)
+        box = canvas.getbbox()
+        if box is None:
+            return np.zeros((side, side), np.uint8)
+        left, top, right, bottom = box
+        longer = max(right - left, bottom - top) + 2 * stroke
+        left, top = (left + right - longer) // 2, (top + bottom - longer) // 2
+        square = canvas.crop((left, top, left + longer, top + longer))
+        if stroke:
+            square = square.filter(ImageFilter.MaxFilter(2 * stroke + 1))
+        return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
+
 
 def font_files() -> list[Path]:
     """The fonts that glyphs are drawn from.
@@ -83,7 +107,7 @@ def rasterise(classes: int, side: int) -> Rasters:
     basic = ImageFont.Layout.BASIC
     fonts = [_Font(ImageFont.truetype(str(p), EM, layout_engine=basic), _points(p)) for p in font_files()]
     points = _distinct(fonts, classes)
-    drawn = [[_strokes(font, point, side) for font in fonts if point in font.points] for point in points]
+    drawn = [[font.strokes(point, side) for font in fonts if point in font.points] for point in points]
     counts = np.array([len(one) for one in drawn])
     pixels = np.stack([strokes for one in drawn for strokes in one])
     return Rasters(tuple(map(chr, points)), counts, np.cumsum(counts) - counts, pixels)
@@ -108,7 +132,7 @@ def _distinct(fonts: list[_Font], classes: int) -> list[int]:
     signatures = np.zeros((classes * len(fonts), SIGNATURE * SIGNATURE), np.float32)
     count = 0
     for point in _candidates(fonts):
-        drawn = [_fitted(font, point, 0, SIGNATURE) for font in fonts if point in font.points]
+        drawn = [font.fitted(point, 0, SIGNATURE) for font in fonts if point in font.points]
         new = np.stack(drawn).reshape(len(drawn), -1).astype(np.float32)
         new /= np.linalg.norm(new, axis=1, keepdims=True) + np.float32(1e-6)
         if new.any(axis=1).all() and float((new @ signatures[:count].T).max(initial=0)) <= ALIKE:
@@ -118,29 +142,3 @@ def _distinct(fonts: list[_Font], classes: int) -> list[int]:
         if len(points) == classes:
             return points
     raise DataError("too many classes", field="source.classes", found=classes, expected=f"at most {len(points)}")
-
-
-def _strokes(font: _Font, point: int, side: int) -> NDArray[np.uint8]:
-    """(strokes, side, side)."""
-    inner = round(BOX * side)
-    start = (side - inner) // 2
-    raster = np.zeros((len(STROKES), side, side), np.uint8)
-    for number, stroke in enumerate(STROKES):
-        raster[number, start : start + inner, start : start + inner] = _fitted(font, point, stroke, inner)
-    return raster
-
-
-def _fitted(font: _Font, point: int, stroke: int, side: int) -> NDArray[np.uint8]:
-    """The character's ink (side, side), its longer side filling the square, the shorter centred."""
-    canvas = Image.new("L", (4 * EM, 4 * EM))
-    ImageDraw.Draw(canvas).text((EM, EM), chr(point), fill=255, font=font.face)
-    box = canvas.getbbox()
-    if box is None:
-        return np.zeros((side, side), np.uint8)
-    left, top, right, bottom = box
-    longer = max(right - left, bottom - top) + 2 * stroke
-    left, top = (left + right - longer) // 2, (top + bottom - longer) // 2
-    square = canvas.crop((left, top, left + longer, top + longer))
-    if stroke:
-        square = square.filter(ImageFilter.MaxFilter(2 * stroke + 1))
-    return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))

@@ -24,7 +24,7 @@ from sparsity_lab.data.manifest import (
     read_manifest,
 )
 from sparsity_lab.data.shards import ImageWriter, TextWriter
-from sparsity_lab.data.sources import Images, documents, image_blocks, source_hash
+from sparsity_lab.data.sources import documents, image_blocks, source_hash
 from sparsity_lab.data.tokenizer import make_tokenizer, tokenizer_hash
 from sparsity_lab.errors import DataError, NotReadyError
 from sparsity_lab.specs.datasets import DatasetSpec, DataShape, Glyphs, ImageDataset, TextDataset, TokenizerFile
@@ -123,15 +123,10 @@ class _Sorter:
         return split, known
 
 
-def _training_documents(spec: TextDataset) -> Iterator[bytes]:
-    side = _Sorter(spec.held_out)
-    for document in documents(spec.source):
-        if side(document) == ("train", False):
-            yield document
-
-
 def _prepare_text(spec: TextDataset, folder: Path, source: str, report: Progress) -> Manifest:
-    codec = make_tokenizer(spec.tokenizer, _counted(_training_documents(spec), "train tokenizer", report))
+    first = _Sorter(spec.held_out)
+    training = (document for document in documents(spec.source) if first(document) == ("train", False))
+    codec = make_tokenizer(spec.tokenizer, _counted(training, "train tokenizer", report))
     if codec.source:
         write_text(folder / TOKENIZER, codec.source)
     side = _Sorter(spec.held_out)
@@ -151,36 +146,26 @@ def _prepare_images(spec: ImageDataset, folder: Path, source: str, report: Progr
     total = spec.source.examples if isinstance(spec.source, Glyphs) else None
     done, shape = 0, DataShape(image=1)
     for block in image_blocks(spec.source):
-        _sort_images(block, side, writers)
+        pixels = np.ascontiguousarray(block.pixels).reshape(len(block.labels), -1)
+        verdicts = [side(image.data) for image in pixels]
+        for split, writer in writers.items():
+            chosen = np.array([verdict == (split, False) for verdict in verdicts])
+            writer.duplicates += verdicts.count((split, True))
+            writer.add(pixels[chosen], block.labels[chosen])
         done += len(block.labels)
         _, height, _, channels = block.pixels.shape
         classes = max(shape.classes, int(block.labels.max()) + 1)
         shape = DataShape(image=height, channels=channels, classes=classes)
         report("draw" if total else "decode", done, total)
-    if spec.source.classes is not None:
-        shape = shape.model_copy(update={"classes": _checked_classes(spec.source.classes, shape.classes)})
-    return _finish(spec, source, writers, shape, "")
-
-
-def _checked_classes(asked: int, found: int) -> int:
-    if found > asked:
+    asked = spec.source.classes
+    if asked is not None and shape.classes > asked:
+        expected = f"at least {shape.classes}"
         raise DataError(
-            "a label lies outside the classes",
-            where="source",
-            field="classes",
-            found=asked,
-            expected=f"at least {found}",
+            "a label lies outside the classes", where="source", field="classes", found=asked, expected=expected
         )
-    return asked
-
-
-def _sort_images(block: Images, side: _Sorter, writers: dict[Split, ImageWriter]) -> None:
-    pixels = np.ascontiguousarray(block.pixels).reshape(len(block.labels), -1)
-    verdicts = [side(image.data) for image in pixels]
-    for split, writer in writers.items():
-        chosen = np.array([verdict == (split, False) for verdict in verdicts])
-        writer.duplicates += verdicts.count((split, True))
-        writer.add(pixels[chosen], block.labels[chosen])
+    if asked is not None:
+        shape = shape.model_copy(update={"classes": asked})
+    return _finish(spec, source, writers, shape, "")
 
 
 def _finish(
@@ -191,7 +176,14 @@ def _finish(
     tokenizer_sha256: str,
 ) -> Manifest:
     counts: dict[Split, SplitCounts] = {split: writer.close() for split, writer in writers.items()}
-    _refuse_empty(spec, counts)
+    where = f"{spec.source.kind} {getattr(spec.source, 'path', '')}".strip()
+    total = sum(one.documents for one in counts.values())
+    if not total:
+        raise DataError("the source is empty", where=where)
+    empty = next((split for split in SPLITS if not counts[split].documents), None)
+    if empty is not None:
+        message = f"no document falls on the {empty} side of the split ({total} documents in all)"
+        raise DataError(message, where=where, field="held_out", found=spec.held_out)
     return Manifest(
         spec=spec,
         source_sha256=source,
@@ -205,17 +197,6 @@ def _finish(
         shards=tuple(shard for split in SPLITS for shard in writers[split].shards),
         content_hash=content_hash(counts["train"], counts["heldout"], shape, tokenizer_sha256),
     )
-
-
-def _refuse_empty(spec: DatasetSpec, counts: dict[Split, SplitCounts]) -> None:
-    where = f"{spec.source.kind} {getattr(spec.source, 'path', '')}".strip()
-    total = sum(one.documents for one in counts.values())
-    if not total:
-        raise DataError("the source is empty", where=where)
-    empty = next((split for split in SPLITS if not counts[split].documents), None)
-    if empty is not None:
-        message = f"no document falls on the {empty} side of the split ({total} documents in all)"
-        raise DataError(message, where=where, field="held_out", found=spec.held_out)
 
 
 def _blocks(items: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -45,7 +45,14 @@ class Stream:
         """
         model_shape(split.manifest, objective)
         self.batch = batch
-        self._examples = _examples_of(split, objective, seed)
+        self._examples: _TextExamples | _ImageExamples
+        match split, objective:
+            case ImageSplit(), Classification():
+                self._examples = _ImageExamples(split, seed)
+            case TextSplit(), SpanCorruption() | NextToken():
+                self._examples = _TextExamples(split, objective, seed)
+            case _:
+                raise ValueError("model_shape refuses every other pair")
         self._block: tuple[int, _Block] | None = None
 
     @property
@@ -113,7 +120,11 @@ class _TextExamples:
 
     def make(self, start: int) -> _Block:
         """Examples `start` to `start` + BLOCK - 1."""
-        windows_BL = self._windows(start)
+        begins = np.empty(BLOCK, np.int64)
+        for epoch, rows, order in _shuffled(start, self.unique, self._seed):
+            offset = key_seed("offset", self._seed, epoch) % self._slack
+            begins[rows] = order * self._length + offset
+        windows_BL: Ints = self._tokens[begins[:, None] + np.arange(self._length)].astype(np.int32)
         match self._objective:
             case SpanCorruption():
                 noise_BL = noise_mask(self._objective, BLOCK, "corruption", self._seed, start)
@@ -125,14 +136,6 @@ class _TextExamples:
     def finish(self, block: _Block) -> dict[str, NDArray[Any]]:
         """Token ids in the type that models read."""
         return {name: values.astype(np.int64) for name, values in block.items()}
-
-    def _windows(self, start: int) -> Ints:
-        begins = np.empty(BLOCK, np.int64)
-        for epoch, rows, order in _shuffled(start, self.unique, self._seed):
-            offset = key_seed("offset", self._seed, epoch) % self._slack
-            begins[rows] = order * self._length + offset
-        windows_BL: Ints = self._tokens[begins[:, None] + np.arange(self._length)].astype(np.int32)
-        return windows_BL
 
 
 class _ImageExamples:
@@ -153,18 +156,6 @@ class _ImageExamples:
         """Read the images: a block of them could be too large for memory, a batch is not."""
         rows = block["rows"]
         return {"images": self._split.pixels[rows], "labels": self._split.labels[rows].astype(np.int64)}
-
-
-def _examples_of(
-    split: TextSplit | ImageSplit, objective: Objective, seed: int | str
-) -> _TextExamples | _ImageExamples:
-    match split, objective:
-        case ImageSplit(), Classification():
-            return _ImageExamples(split, seed)
-        case TextSplit(), SpanCorruption() | NextToken():
-            return _TextExamples(split, objective, seed)
-        case _:
-            raise ValueError("model_shape refuses every other pair")
 
 
 def _shuffled(start: int, unique: int, seed: int | str) -> list[tuple[int, slice, NDArray[np.int64]]]:

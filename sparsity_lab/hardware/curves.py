@@ -133,18 +133,13 @@ def fastest_of(curves: Sequence[TimeCurve]) -> Ratio:
     dense = TimeCurve(np.zeros(1), *np.zeros((3, 1)))
     every = [dense, *curves]
     depth = np.unique(np.concatenate([curve.depth for curve in every]))
-    depth = np.unique(np.concatenate([depth, _crossings([curve.at(depth).time for curve in every], depth)]))
-    known = np.array([curve.at(depth)[1:] for curve in every])
-    time, low, high = known[known[:, 0].argmin(axis=0), :, np.arange(len(depth))].T
-    return TimeCurve(depth, time, low, np.minimum(high, 0.0)).as_ratio()
-
-
-def _crossings(times: Sequence[FloatArray], depth: FloatArray) -> FloatArray:
-    """Depths between those given at which two of the curves meet."""
-    found = [np.zeros(0)]
-    for one, other in combinations(times, 2):
+    crossings = [depth]
+    for one, other in combinations([curve.at(depth).time for curve in every], 2):
         gap = one - other
         (before,) = np.nonzero(gap[:-1] * gap[1:] < 0)
         share = gap[before] / (gap[before] - gap[before + 1])
-        found.append(depth[before] + share * (depth[before + 1] - depth[before]))
-    return np.concatenate(found)
+        crossings.append(depth[before] + share * (depth[before + 1] - depth[before]))
+    depth = np.unique(np.concatenate(crossings))
+    known = np.array([curve.at(depth)[1:] for curve in every])
+    time, low, high = known[known[:, 0].argmin(axis=0), :, np.arange(len(depth))].T
+    return TimeCurve(depth, time, low, np.minimum(high, 0.0)).as_ratio()

@@ -124,7 +124,10 @@ def laid_out(weight_OI: Tensor, fmt: ProductFormat, kernel: str = "torch") -> Mu
             case "bsr":
                 compressed = weight_OI.to_sparse_bsr((block_of(_shape(weight_OI)),) * 2)
             case "2:4":
-                return _half(weight_OI, kernel)
+                cutlass = kernel == "cutlass"
+                kind = SparseSemiStructuredTensorCUTLASS if cutlass else SparseSemiStructuredTensorCUSPARSELT
+                halved: Tensor = kind.from_dense(weight_OI)
+                return lambda x_RI: functional.linear(x_RI, halved)
             case _:
                 assert_never(fmt)
     except (RuntimeError, NotImplementedError, AttributeError) as error:
@@ -146,12 +149,6 @@ def _dense(weight_OI: Tensor) -> Multiply:
     return lambda x_RI: torch._scaled_mm(  # noqa: SLF001 - torch has no public name for it
         x_RI, weight_OI.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16
     )
-
-
-def _half(weight_OI: Tensor, kernel: str) -> Multiply:
-    kind = SparseSemiStructuredTensorCUTLASS if kernel == "cutlass" else SparseSemiStructuredTensorCUSPARSELT
-    compressed: Tensor = kind.from_dense(weight_OI)
-    return lambda x_RI: functional.linear(x_RI, compressed)
 
 
 def _shape(weight_OI: Tensor) -> tuple[int, int]:

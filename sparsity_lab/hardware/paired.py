@@ -88,7 +88,7 @@ def time_in_turn(
         TooSlowError: three rounds do not fit into the time.
     """
     began = clock()
-    single = [_warmed(work, device, clock) for work in works]
+    single = [[_timed(work, 1, device, clock) for _ in range(WARM_UP)][-1] for work in works]
     round_of_all = sum(max(one, SHORTEST) for one in single)
     if FEWEST_PAIRS * round_of_all > seconds:
         raise TooSlowError(f"{FEWEST_PAIRS} rounds take {FEWEST_PAIRS * round_of_all:.3g} s, not {seconds:.3g} s")
@@ -108,11 +108,6 @@ def time_beside(
 ) -> Paired:
     """Time one thing beside its reference; as `time_in_turn`."""
     return Paired(*time_in_turn((reference, timed), seconds, device, clock))
-
-
-def _warmed(work: Work, device: torch.device, clock: Clock) -> float:
-    """Seconds of the last call of the warm-up."""
-    return [_timed(work, 1, device, clock) for _ in range(WARM_UP)][-1]
 
 
 def _timed(work: Work, calls: int, device: torch.device, clock: Clock) -> float:

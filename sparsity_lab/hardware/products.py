@@ -113,7 +113,8 @@ def time_product(case: ProductCase, device: torch.device, seconds: float, clock:
         raise UnsupportedError(said(error)) from None
     if case.format == "bsr":
         kernel += " in blocks of " + str(block_of(shape))
-    right = _agree(found_RO, expected_RO, TOLERANCE[case.dtype])
+    gap, largest = float((found_RO.double() - expected_RO.double()).abs().max()), float(expected_RO.abs().max())
+    right = gap <= TOLERANCE[case.dtype] * max(largest, 1e-30)
     paired = time_beside(
         lambda: functional.linear(x_wide_RI, weight_wide_OI), lambda: multiply(x_RI), seconds, device, clock
     )
@@ -138,8 +139,3 @@ def time_product(case: ProductCase, device: torch.device, seconds: float, clock:
 def _normal(shape: tuple[int, int]) -> Tensor:
     """Standard normal values; drawing millions takes longer than a product, so the last ones are kept."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
-
-
-def _agree(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    largest = float(expected.abs().max())
-    return float((found.double() - expected.double()).abs().max()) <= tolerance * max(largest, 1e-30)

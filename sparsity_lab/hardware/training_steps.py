@@ -21,7 +21,6 @@ from sparsity_lab.specs.hardware import TrainingStep
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.passes import BatchAt
 
 BATCHES = 4
 """made before the timing and used in turn: how fast data is read is no property of arithmetic"""
@@ -34,6 +33,21 @@ class TimedRun:
     run: RunSpec
     regime: str
     nonzero: int
+
+    def step(self, seconds: float, low: float, high: float) -> TrainingStep:
+        """What is recorded of a step that took so long."""
+        run = self.run
+        return TrainingStep(
+            regime=self.regime,
+            nonzero=self.nonzero,
+            sparsity=run.sparsity,
+            dense=prunable_count(run.model),
+            batch=run.batch,
+            items=run.batch * data_per_example(run.objective),
+            seconds=seconds,
+            low=low,
+            high=high,
+        )
 
 
 def time_training(
@@ -68,10 +82,10 @@ def time_training(
     works = [reference.plain, *(work for steps in others for work in (steps.plain, steps.choosing))]
     base, *times = time_in_turn(tuple(works), seconds - (clock() - began), device, clock)
     middle, low, high = np.quantile(base, (0.5, 0.25, 0.75)).tolist()
-    found = [_step(dense, middle, low, high)]
+    found = [dense.step(middle, low, high)]
     for number, (timed, steps) in enumerate(zip(sparse, others, strict=True)):
         mean = steps.mean(times[2 * number], times[2 * number + 1])
-        found.append(_step(timed, *(middle * ratio for ratio in Paired(base, mean).ratio())))
+        found.append(timed.step(*(middle * ratio for ratio in Paired(base, mean).ratio())))
     return tuple(found)
 
 
@@ -85,7 +99,8 @@ class _Steps:
     def __init__(self, timed: TimedRun, inputs: Inputs, device: torch.device) -> None:
         run = timed.run
         stream = inputs.stream(run)
-        self.loop = Loop(run, _repeated([stream.batch_at(number) for number in range(BATCHES)]), device)
+        batches = [stream.batch_at(number) for number in range(BATCHES)]
+        self.loop = Loop(run, lambda number: batches[number % len(batches)], device)
         chosen = [step for step in ramp_of(run).changes if step > 0]
         due = frozenset(chosen)
         self.share = len(chosen) / run.steps
@@ -109,22 +124,3 @@ class _Steps:
     def mean(self, plain: FloatArray, choosing: FloatArray) -> FloatArray:
         """Of a step over the whole run."""
         return (1 - self.share) * plain + self.share * choosing
-
-
-def _repeated(batches: Sequence[dict[str, torch.Tensor]]) -> BatchAt:
-    return lambda number: batches[number % len(batches)]
-
-
-def _step(timed: TimedRun, seconds: float, low: float, high: float) -> TrainingStep:
-    run = timed.run
-    return TrainingStep(
-        regime=timed.regime,
-        nonzero=timed.nonzero,
-        sparsity=run.sparsity,
-        dense=prunable_count(run.model),
-        batch=run.batch,
-        items=run.batch * data_per_example(run.objective),
-        seconds=seconds,
-        low=low,
-        high=high,
-    )

@@ -10,14 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
 from sparsity_lab.plots.style import GREY, INK, LAW, SEARCH, below_legend, note, sparsity_axis, styled
 
 COLUMNS = 4
-LOWEST = 1.3
-"""panels are cut at this multiple of the largest advantage below 0: what loses by more loses"""
 WORDS = {"sparse": "sparse wins", "dense": "dense wins", "unclear": "unclear"}
 
 
@@ -38,7 +35,7 @@ def equal_cost_figure(info: EqualCostFigure) -> Figure:
                 axes.set_xlabel("sparsity (%)")
         for axes in grid[:, 0]:
             axes.set_ylabel("dense − sparse loss (nats)")
-        grid[0, 0].set_ylim(*_limits(info))
+        grid[0, 0].set_ylim(*info.limits)
         figure.suptitle(
             f"{info.law}: dense N = {count(info.nonzero)}, D = {count(info.data)} {info.data_unit}, equal …",
             x=0.01,
@@ -70,7 +67,7 @@ def handles(info: EqualCostFigure) -> list[Artist]:
     band = f"{percent(info.confidence)} interval"
     shown = (
         (Line2D([], [], color=LAW, marker="o" if info.discrete else "", label="law"), True),
-        (Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=band), _has_band(info)),
+        (Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=band), info.has_band),
         (Line2D([], [], color=SEARCH, marker="D", linestyle="none", label="best sparsity"), True),
         (
             Line2D(
@@ -86,18 +83,3 @@ def handles(info: EqualCostFigure) -> list[Artist]:
         ),
     )
     return [handle for handle, there in shown if there]
-
-
-def _has_band(info: EqualCostFigure) -> bool:
-    return any(np.isfinite(panel.advantage.low).any() for panel in info.panels)
-
-
-def _limits(info: EqualCostFigure) -> tuple[float, float]:
-    """From what matters of the losses to the largest advantage."""
-    every = np.concatenate([_finite(part) for panel in info.panels for part in (*panel.advantage, panel.seen[:, 1])])
-    highest = max(float(every.max(initial=0.0)), 1e-3)
-    return max(float(every.min(initial=0.0)), -LOWEST * highest) - 0.12 * highest, 1.08 * highest
-
-
-def _finite(values: FloatArray) -> FloatArray:
-    return np.asarray(values[np.isfinite(values)])

@@ -13,10 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
-from sparsity_lab.plots.info_fits import GainCurve, Gains, Residuals
+from sparsity_lab.plots.info_fits import Gains, Residuals
 from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, log_counts, sparsity_axis, sparsity_colour
 
@@ -63,7 +62,7 @@ def draw_gains(axes: Axes, info: Gains) -> None:
     if info.trained is not None:
         axes.axvline(info.trained, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlim(0, max(float(curve.sparsity[-1]) for curve in info.curves))
-    axes.set_ylim(1, 1.05 * max(float(_in_view(curve)) for curve in info.curves))
+    axes.set_ylim(1, 1.05 * max(curve.top for curve in info.curves))
     sparsity_axis(axes)
     axes.set_xlabel(label("label-sparsity"))
     axes.set_ylabel(label("label-gain"))
@@ -92,7 +91,10 @@ def law_look(number: int) -> tuple[str, Literal["-", "--", "-.", ":"]]:
 def draw_profile(axes: Axes, profile: Profile, *, identified: bool) -> None:
     """One parameter's profile, its limit and the interval between."""
     colour = LAW if identified else GREY
-    x, y = _near_the_interval(profile)
+    x, y = np.array(profile.values), np.array(profile.ratio)
+    inside = np.flatnonzero(y <= HEIGHT_SHOWN * profile.threshold)
+    shown = slice(max(int(inside[0]) - 1, 0), int(inside[-1]) + 2)  # up to the first on either side far above the limit
+    x, y = x[shown], y[shown]
     low = profile.low if math.isfinite(profile.low) else x[0]
     high = profile.high if math.isfinite(profile.high) else x[-1]
     wide = low > 0 and x[0] > 0 and x[-1] / x[0] > 20
@@ -108,14 +110,6 @@ def draw_profile(axes: Axes, profile: Profile, *, identified: bool) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-
-
-def _near_the_interval(profile: Profile) -> tuple[FloatArray, FloatArray]:
-    """The points up to the first on either side that is far above the limit."""
-    x, y = np.array(profile.values), np.array(profile.ratio)
-    inside = np.flatnonzero(y <= HEIGHT_SHOWN * profile.threshold)
-    shown = slice(max(int(inside[0]) - 1, 0), int(inside[-1]) + 2)
-    return x[shown], y[shown]
 
 
 def profile_handles(confidence: float) -> list[Line2D | Patch]:
@@ -187,9 +181,3 @@ def criterion_handles() -> list[Line2D]:
     )
     unsound = Line2D([], [], color=GREY, marker="x", linestyle="none", label=label("label-wins-nothing"))
     return [best, others, unsound]
-
-
-def _in_view(curve: GainCurve) -> float:
-    """How high the curve's axis must reach: the band too, unless it runs away from the value."""
-    top = np.minimum(curve.gain.high, 2 * curve.gain.value)
-    return float(top[np.isfinite(top)].max(initial=1.0))

@@ -70,7 +70,7 @@ def _draw_line(axes: Axes, info: SpeedUps, line: SpeedLine) -> None:
 def _axes(axes: Axes, info: SpeedUps) -> None:
     deepest = max(float(line.sparsity[-1]) for line in info.lines)
     axes.set_yscale("log")
-    axes.set_ylim(_floor(info), _ceiling(info))
+    axes.set_ylim(_floor(info), 1.8 * max(1.0, *(_ends(info, line)[1] for line in info.lines)))
     axes.set_xlim(0, even_place(deepest) + 0.15)
     axes.xaxis.set_major_locator(FixedLocator([-math.log(density) for density in DENSITIES]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{abs(100 * math.expm1(-place)):.3g}"))
@@ -105,10 +105,6 @@ def _marker(info: SpeedUps, name: ProductFormat) -> str:
 
 def _floor(info: SpeedUps) -> float:
     return 0.8 * min(1.0, *(_ends(info, line)[0] for line in info.lines))
-
-
-def _ceiling(info: SpeedUps) -> float:
-    return 1.8 * max(1.0, *(_ends(info, line)[1] for line in info.lines))
 
 
 def _has_range(info: SpeedUps, line: SpeedLine) -> bool:

@@ -33,7 +33,12 @@ def draw_parity(axes: Axes, info: Parity) -> None:
     axes.set_xlim(limits)
     axes.set_ylim(limits)
     axes.set_ylabel(label("label-predicted-loss"))
-    note(axes, _fit_note(info))
+    lines = [label("label-law-runs", law=info.law, runs=len(info.measured))]
+    if info.r2 is not None and np.isfinite(info.r2):
+        lines.append(f"R² = {info.r2:.4f}")
+    if info.held_out_error is not None:
+        lines.append(label("label-held-out-error", error=100 * info.held_out_error))
+    note(axes, "\n".join(lines))
 
 
 def draw_relative_errors(axes: Axes, info: Parity) -> None:
@@ -96,12 +101,3 @@ def _scatter(axes: Axes, info: Parity, x: FloatArray, y: FloatArray) -> None:
     colours = [sparsity_colour(float(sparsity)) for sparsity in info.sparsity]
     faces = ["white" if held_out else colour for held_out, colour in zip(info.held_out, colours, strict=True)]
     axes.scatter(x, y, s=22, c=faces, edgecolors=colours, linewidths=1.2, zorder=3)
-
-
-def _fit_note(info: Parity) -> str:
-    lines = [label("label-law-runs", law=info.law, runs=len(info.measured))]
-    if info.r2 is not None and np.isfinite(info.r2):
-        lines.append(f"R² = {info.r2:.4f}")
-    if info.held_out_error is not None:
-        lines.append(label("label-held-out-error", error=100 * info.held_out_error))
-    return "\n".join(lines)

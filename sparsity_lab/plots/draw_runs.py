@@ -13,7 +13,7 @@ from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_runs import SizePanel, TrainingCurves
 from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
-from sparsity_lab.results.places import Difference, DifferencesAndNoise, of_difference
+from sparsity_lab.results.places import DifferencesAndNoise, of_difference
 
 NOISE_BAND = 2.0
 """half width of the band of noise, in standard deviations of a difference between two runs"""
@@ -62,8 +62,15 @@ def draw_seed_noise(axes: Axes, info: DifferencesAndNoise, levels: Sequence[floa
         half = NOISE_BAND * of_difference(info.noise)
         axes.axvspan(-half, half, color=PALE, alpha=0.7, linewidth=0, zorder=0)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+    sparse = [level for level in sorted(levels) if level > 0]
     for difference in info.differences:
-        _draw_difference(axes, difference, rows.index((difference.place.nonzero, difference.place.data)), levels)
+        place, each = difference.place, difference.each
+        colour, marker = sparsity_colour(place.sparsity), sparsity_marker(place.sparsity, levels)
+        row = rows.index((place.nonzero, place.data))
+        height = row + 0.14 * ((len(sparse) - 1) / 2 - sparse.index(place.sparsity))
+        if len(each) > 1:
+            axes.plot(each, np.full(len(each), height), "|", color=GREY, markersize=8, markeredgewidth=0.8)
+        axes.plot(difference.mean, height, marker, color=colour, markersize=5.5)
     axes.set_yticks(range(len(rows)), [f"N {count(nonzero)},  D {count(data)}" for nonzero, data in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
@@ -79,18 +86,6 @@ def noise_handles(info: DifferencesAndNoise) -> list[Line2D]:
         [], [], color=GREY, marker="|", markeredgewidth=0.8, linestyle="none", label=label("label-single-seeds")
     )
     return [Line2D([], [], color=PALE, linewidth=8, label=said), seeds]
-
-
-def _draw_difference(axes: Axes, difference: Difference, row: int, levels: Sequence[float]) -> None:
-    sparsity = difference.place.sparsity
-    colour, marker = sparsity_colour(sparsity), sparsity_marker(sparsity, levels)
-    sparse = [level for level in sorted(levels) if level > 0]
-    height = row + 0.14 * ((len(sparse) - 1) / 2 - sparse.index(sparsity))
-    if len(difference.each) > 1:
-        axes.plot(
-            difference.each, np.full(len(difference.each), height), "|", color=GREY, markersize=8, markeredgewidth=0.8
-        )
-    axes.plot(difference.mean, height, marker, color=colour, markersize=5.5)
 
 
 def _draw_curve(axes: Axes, x: FloatArray, y: FloatArray, sparsity: float, levels: Sequence[float]) -> None:

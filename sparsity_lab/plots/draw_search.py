@@ -19,11 +19,6 @@ from sparsity_lab.plots.picture import label, label_of
 from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_axis, sparsity_colour
 from sparsity_lab.specs.choices import SearchObjective
 
-HEADROOM = 0.12
-"""share of a panel's height kept free above what it shows"""
-TYPICAL, NOISES = 2.0, 8.0
-"""a panel shows losses up to so many median heights above the lowest, or so many standard deviations of the noise,
-and the dense loss in any case"""
 OBJECTIVES: dict[SearchObjective, str] = {
     "loss": "label-loss",
     "training_cost": "label-training-cost",
@@ -38,11 +33,12 @@ def draw_budget(axes: Axes, panel: BudgetPanel, info: LossUnderBudgets) -> None:
         S = panel.curve.sparsity
         axes.fill_between(S, panel.curve.low, panel.curve.high, color=SEARCH, alpha=0.2, linewidth=0, zorder=1)
         axes.plot(S, panel.curve.mean, color=SEARCH, linewidth=1.2, zorder=2)
-    noise = _noise(panel)
-    _draw_trials(axes, panel.opening, noise, "o", "white")
-    _draw_trials(axes, panel.repeats, noise, "s", "white")
-    _draw_trials(axes, panel.proposed, noise, "o", GREY)
-    _frame_losses(axes, panel, noise)
+    _draw_trials(axes, panel.opening, panel.drawn_noise, "o", "white")
+    _draw_trials(axes, panel.repeats, panel.drawn_noise, "s", "white")
+    _draw_trials(axes, panel.proposed, panel.drawn_noise, "o", GREY)
+    if panel.losses[1].size:
+        axes.set_ylim(*panel.frame)
+    axes.plot(panel.beyond, np.full(len(panel.beyond), 0.91), "^", color=GREY, transform=axes.get_xaxis_transform())
     axes.plot(panel.law_sparsity, panel.law_loss, color=LAW, linestyle=(0, (4, 1.5)), linewidth=1.3, zorder=2)
     axes.plot(panel.lost, np.full(len(panel.lost), 0.97), "x", color=INK, transform=axes.get_xaxis_transform())
     if panel.optimum and panel.optimum_loss is not None:
@@ -66,9 +62,12 @@ def budget_handles(info: LossUnderBudgets) -> list[Artist]:
         (_marker("s", "white", label("label-trial-repeat")), any(len(p.repeats.loss) for p in panels)),
         (
             Line2D([], [], color=GREY, marker="^", linestyle="none", label=label("label-trial-above")),
-            _any_beyond(panels),
+            any(p.beyond.size for p in panels),
         ),
-        (Line2D([], [], color=INK, marker="x", linestyle="none", label=label("label-trial-lost")), _any_lost(panels)),
+        (
+            Line2D([], [], color=INK, marker="x", linestyle="none", label=label("label-trial-lost")),
+            any(len(p.lost) for p in panels),
+        ),
         (Line2D([], [], color=SEARCH, linewidth=1.2, label=source), any(p.curve for p in panels)),
         (Patch(facecolor=SEARCH, alpha=0.2, label=interval), any(p.curve for p in panels)),
         (
@@ -100,8 +99,10 @@ def draw_optimum_against_data(axes: Axes, info: OptimumAgainstData) -> None:
     axes.axhline(info.highest, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     log_counts(axes, "x", [budget for budget, *_ in (*info.found, *info.flat)] or list(info.measured))
     axes.set_xlim(info.data[0], info.data[-1])
-    _mark_unmeasured(axes, info)
-    if info.chinchilla is not None and _chinchilla_in_view(info):
+    for start, end in ((info.data[0], info.measured[0]), (info.measured[1], info.data[-1])):
+        if end > start:
+            axes.axvspan(start, end, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, zorder=0)
+    if info.chinchilla is not None and info.chinchilla_in_view:
         axes.axvline(info.chinchilla, color=INK, linewidth=0.9, linestyle=":")
     axes.set_ylim(-0.02, 1)
     sparsity_axis(axes, "y")
@@ -125,7 +126,7 @@ def optimum_handles(infos: Sequence[OptimumAgainstData]) -> list[Artist]:
         handles.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label=flat))
     highest = label("label-highest-trained")
     handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label=highest))
-    if any(_chinchilla_in_view(info) for info in infos):
+    if any(info.chinchilla_in_view for info in infos):
         handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label=label("label-dense-optimal")))
     unmeasured = label("label-unmeasured")
     return [*handles, Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label=unmeasured)]
@@ -194,46 +195,6 @@ def _draw_trials(axes: Axes, tried: TriedAt, noise: float, marker: str, face: st
     )
 
 
-def _frame_losses(axes: Axes, panel: BudgetPanel, noise: float) -> None:
-    """Show the losses near the lowest; those that shoot up beyond the frame are arrows at its top."""
-    S, loss = _losses(panel)
-    if loss.size:
-        low, high = _frame(panel, noise)
-        axes.set_ylim(low, high)
-        beyond = S[loss > high]
-        axes.plot(beyond, np.full(len(beyond), 0.91), "^", color=GREY, transform=axes.get_xaxis_transform())
-
-
-def _frame(panel: BudgetPanel, noise: float) -> tuple[float, float]:
-    """The losses that a panel shows, from and to."""
-    S, loss = _losses(panel)
-    low = min(float(loss.min()), panel.optimum_loss if panel.optimum_loss is not None else np.inf)
-    heights = loss - low
-    telling = max(TYPICAL * float(np.median(heights)), NOISES * noise, float(heights[S == 0].max(initial=0.0)))
-    height = max(min(float(heights.max()), telling), 2 * noise, 1e-6 * abs(low), 1e-9)
-    return low - noise - 0.08 * height, low + noise + (1 + HEADROOM) * height
-
-
-def _losses(panel: BudgetPanel) -> tuple[FloatArray, FloatArray]:
-    """Sparsity and loss of every finished trial."""
-    tried = (panel.opening, panel.proposed, panel.repeats)
-    return np.concatenate([one.sparsity for one in tried]), np.concatenate([one.loss for one in tried])
-
-
-def _noise(panel: BudgetPanel) -> float:
-    """The noise to draw: none where it is not known."""
-    return panel.noise if np.isfinite(panel.noise) else 0.0
-
-
-def _any_beyond(panels: Sequence[BudgetPanel]) -> bool:
-    found = ((panel, _losses(panel)[1]) for panel in panels)
-    return any(loss.size and (loss > _frame(panel, _noise(panel))[1]).any() for panel, loss in found)
-
-
-def _any_lost(panels: Sequence[BudgetPanel]) -> bool:
-    return any(len(panel.lost) for panel in panels)
-
-
 def _marker(shape: str, face: str, text: str) -> Line2D:
     return Line2D([], [], color=GREY, marker=shape, markerfacecolor=face, linestyle="none", label=text)
 
@@ -251,14 +212,3 @@ def _draw_optimum(
     if vertical:
         axes.plot((x, x), vertical, color=SEARCH, linewidth=1.4, zorder=4)
     axes.plot(x, y, "D", color=SEARCH, markersize=6, zorder=5)
-
-
-def _mark_unmeasured(axes: Axes, info: OptimumAgainstData) -> None:
-    """Hatch what lies outside the range of budgets that were measured."""
-    for start, end in ((info.data[0], info.measured[0]), (info.measured[1], info.data[-1])):
-        if end > start:
-            axes.axvspan(start, end, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, zorder=0)
-
-
-def _chinchilla_in_view(info: OptimumAgainstData) -> bool:
-    return info.chinchilla is not None and bool(info.data[0] < info.chinchilla < info.data[-1])

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.specs.choices import DataUnit
+
+LOWEST = 1.3
+"""panels are cut at this multiple of the largest advantage below 0: what loses by more loses"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,3 +59,17 @@ class EqualCostFigure:
     law: str
     confidence: float
     discrete: bool
+
+    @property
+    def has_band(self) -> bool:
+        """Whether an end of a band is known anywhere."""
+        return any(np.isfinite(panel.advantage.low).any() for panel in self.panels)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Of the axis: from what matters of the losses to the largest advantage."""
+        parts = [np.ravel(part) for panel in self.panels for part in (*panel.advantage, panel.seen[:, 1])]
+        every = np.concatenate(parts)
+        every = every[np.isfinite(every)]
+        highest = max(float(every.max(initial=0.0)), 1e-3)
+        return max(float(every.min(initial=0.0)), -LOWEST * highest) - 0.12 * highest, 1.08 * highest

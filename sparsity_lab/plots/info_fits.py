@@ -53,6 +53,12 @@ class GainCurve:
     sparsity: FloatArray
     gain: Interval
 
+    @property
+    def top(self) -> float:
+        """How high the axis must reach: the band too, unless it runs away from the value."""
+        top = np.minimum(self.gain.high, 2 * self.gain.value)
+        return float(top[np.isfinite(top)].max(initial=1.0))
+
 
 @dataclass(frozen=True, eq=False)
 class Gains:

@@ -21,6 +21,11 @@ from sparsity_lab.specs.choices import BudgetUnit, DataUnit, SearchObjective
 
 STEPS = 60
 """points of a curve"""
+HEADROOM = 0.12
+"""share of a panel's height kept free above what it shows"""
+TYPICAL, NOISES = 2.0, 8.0
+"""a panel shows losses up to so many median heights above the lowest, or so many standard deviations of the noise,
+and the dense loss in any case"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,12 @@ class TriedAt:
 
     sparsity: FloatArray
     loss: FloatArray
+
+    @classmethod
+    def of(cls, trials: Iterable[TrialRecord]) -> TriedAt:
+        """Those of the trials that have a loss."""
+        table = np.array([(t.sparsity, t.loss) for t in trials if t.loss is not None], dtype=np.float64).reshape(-1, 2)
+        return cls(table[:, 0], table[:, 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +84,36 @@ class BudgetPanel:
     law_loss: FloatArray
     noise: float
     verdict: Message
+
+    @property
+    def losses(self) -> tuple[FloatArray, FloatArray]:
+        """Sparsity and loss of every finished trial."""
+        tried = (self.opening, self.proposed, self.repeats)
+        return np.concatenate([one.sparsity for one in tried]), np.concatenate([one.loss for one in tried])
+
+    @property
+    def drawn_noise(self) -> float:
+        """The noise to draw: none where it is not known."""
+        return self.noise if np.isfinite(self.noise) else 0.0
+
+    @property
+    def frame(self) -> tuple[float, float]:
+        """The losses to show, from and to: those near the lowest. Without a finished trial, nothing."""
+        S, loss = self.losses
+        if not loss.size:
+            return -np.inf, np.inf
+        noise = self.drawn_noise
+        low = min(float(loss.min()), self.optimum_loss if self.optimum_loss is not None else np.inf)
+        heights = loss - low
+        telling = max(TYPICAL * float(np.median(heights)), NOISES * noise, float(heights[S == 0].max(initial=0.0)))
+        height = max(min(float(heights.max()), telling), 2 * noise, 1e-6 * abs(low), 1e-9)
+        return low - noise - 0.08 * height, low + noise + (1 + HEADROOM) * height
+
+    @property
+    def beyond(self) -> FloatArray:
+        """Sparsity of the trials whose loss is above the frame."""
+        S, loss = self.losses
+        return S[loss > self.frame[1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +158,11 @@ class OptimumAgainstData:
     flat: tuple[tuple[float, float, float], ...]
     highest: float
     confidence: float
+
+    @property
+    def chinchilla_in_view(self) -> bool:
+        """Whether the dense optimum lies among the budgets shown."""
+        return self.chinchilla is not None and bool(self.data[0] < self.chinchilla < self.data[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +260,9 @@ def _budget_panel(budget: BudgetResult, result: SearchResult, law: Law | None, c
     return BudgetPanel(
         nonzero=budget.nonzero,
         budget=budget.budget,
-        proposed=_tried(t for t in budget.trials if t.source == "sampler"),
-        opening=_tried(t for t in budget.trials if t.source in {"dense", "design", "grid"}),
-        repeats=_tried(t for t in budget.trials if t.source == "repeat"),
+        proposed=TriedAt.of(t for t in budget.trials if t.source == "sampler"),
+        opening=TriedAt.of(t for t in budget.trials if t.source in {"dense", "design", "grid"}),
+        repeats=TriedAt.of(t for t in budget.trials if t.source == "repeat"),
         lost=np.array([float(t.params.get("sparsity", t.sparsity)) for t in budget.trials if not t.finished]),
         curve=budget.curve,
         estimate=budget.estimate,
@@ -228,11 +274,6 @@ def _budget_panel(budget: BudgetResult, result: SearchResult, law: Law | None, c
         noise=result.noise,
         verdict=budget.verdict,
     )
-
-
-def _tried(trials: Iterable[TrialRecord]) -> TriedAt:
-    table = np.array([(t.sparsity, t.loss) for t in trials if t.loss is not None], dtype=np.float64).reshape(-1, 2)
-    return TriedAt(table[:, 0], table[:, 1])
 
 
 def _found(budget: BudgetResult) -> tuple[float, float, float, float] | None:

@@ -175,13 +175,12 @@ def _entries(records: Iterable[RunRecord], name_of: NameOf, sizes: Sequence[int]
     def order(key: tuple[str, Place]) -> tuple[float, float, float, str]:
         return key[1].nonzero, key[1].data, key[1].sparsity, key[0]
 
-    return tuple(_entry(regime, place, groups[regime, place]) for regime, place in sorted(groups, key=order))
-
-
-def _entry(regime: str, place: Place, records: Sequence[RunRecord]) -> Entry:
-    runs = sorted(records, key=lambda record: record.spec.seed)
-    losses = np.array([run.loss for run in runs if run.finished], dtype=np.float64)
-    return Entry(regime, place, losses, len(runs) - len(losses), runs[0].spec)
+    entries = []
+    for regime, place in sorted(groups, key=order):
+        runs = sorted(groups[regime, place], key=lambda record: record.spec.seed)
+        losses = np.array([run.loss for run in runs if run.finished], dtype=np.float64)
+        entries.append(Entry(regime, place, losses, len(runs) - len(losses), runs[0].spec))
+    return tuple(entries)
 
 
 def _unseeded(run: RunSpec) -> RunSpec:
