@@ -68,6 +68,40 @@ class TensorSurvey:
     where: Zeros | None
     """None but for matrices with zeros and weights"""
 
+    @classmethod
+    def of(cls, stored: Stored) -> TensorSurvey:
+        """Look at a tensor."""
+        weight = stored.weight
+        if weight.is_floating_point() and weight.itemsize == 1:  # not compared by torch: by bits but the sign
+            kept = (weight.view(torch.uint8) & 0x7F) != 0
+        else:
+            kept = weight != 0
+        zeros = kept.numel() - int(kept.sum())
+        return cls(
+            name=stored.name,
+            shape=tuple(weight.shape),
+            dtype=str(weight.dtype).removeprefix("torch."),
+            encoding=stored.encoding,
+            bytes=stored.bytes,
+            dense_bytes=weight.nbytes,
+            size=kept.numel(),
+            zeros=zeros,
+            prunable=stored.prunable,
+            where=zeros_of(kept) if kept.ndim == 2 and 0 < zeros < kept.numel() else None,
+        )
+
+    @property
+    def sparsity(self) -> float:
+        """Share of its weights that are zero."""
+        return self.zeros / self.size if self.size else 0.0
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """In which its zeros lie, in words."""
+        if self.zeros == self.size > 0:
+            return ("all zero",)
+        return self.where.patterns if self.where else ()
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -87,36 +121,11 @@ def survey(path: Path) -> Survey:
         CheckpointError: a file is missing or damaged.
     """
     if path.is_dir():
-        tensors = (_look(stored) for file in weight_files(path) for stored in each_tensor(file))
+        tensors = (TensorSurvey.of(stored) for file in weight_files(path) for stored in each_tensor(file))
         return Survey(path, "huggingface", None, tuple(tensors))
     header = read_header(path)
     encoding, run = (header.encoding, header.run) if header else ("dense", None)
-    return Survey(path, encoding, run, tuple(_look(stored) for stored in each_tensor(path)))
-
-
-def _look(stored: Stored) -> TensorSurvey:
-    weight = stored.weight
-    kept = _not_zero(weight)
-    zeros = kept.numel() - int(kept.sum())
-    return TensorSurvey(
-        name=stored.name,
-        shape=tuple(weight.shape),
-        dtype=str(weight.dtype).removeprefix("torch."),
-        encoding=stored.encoding,
-        bytes=stored.bytes,
-        dense_bytes=weight.nbytes,
-        size=kept.numel(),
-        zeros=zeros,
-        prunable=stored.prunable,
-        where=zeros_of(kept) if kept.ndim == 2 and 0 < zeros < kept.numel() else None,
-    )
-
-
-def _not_zero(weight: Tensor) -> Tensor:
-    """Which entries are not zero; eight-bit floats, which torch does not compare, by their bits but the sign."""
-    if weight.is_floating_point() and weight.itemsize == 1:
-        return (weight.view(torch.uint8) & 0x7F) != 0
-    return weight != 0
+    return Survey(path, encoding, run, tuple(TensorSurvey.of(stored) for stored in each_tensor(path)))
 
 
 def zeros_of(kept_RC: Tensor) -> Zeros:

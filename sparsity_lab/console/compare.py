@@ -31,11 +31,19 @@ def comparison_text(comparison: EqualCostComparison) -> str:
     reference, unit = comparison.reference, comparison.opened.law.data_unit
     about = f", {comparison.regime}" if comparison.regime else ""
     title = f"{comparison.opened.name}{about}: dense N = {count(reference.nonzero)}, D = {count(reference.data)} {unit}"
+    advantage = (
+        "advantage: dense loss less sparse loss where both use equally much; worth: how many times larger a dense"
+        " model must be to do as well on the same D"
+    )
+    legend = [advantage]
+    if comparison.opened.law.draws is not None:
+        legend.append(f"intervals: {reference.confidence:.0%} of the law's draws; a winner has 0 outside")
+    head = ("equal", "best S", "advantage, nats", "worth", "winner")
     parts = [
-        f"{title}\n\n{_winners(comparison)}",
+        f"{title}\n\n{text_table(head, [*map(_winner_row, comparison.comparisons)], left=1)}",
         f"dense loss less sparse loss, nats, at each sparsity{_marked(comparison)}\n\n{_levels(comparison)}",
         *_observed(comparison.observed),
-        "\n".join(line for note in (*_legend(comparison), *comparison.notes) for line in wrapped(note, hang="  ")),
+        "\n".join(line for note in (*legend, *comparison.notes) for line in wrapped(note, hang="  ")),
     ]
     return "\n\n".join(parts)
 
@@ -57,11 +65,6 @@ def comparison_json(comparison: EqualCostComparison) -> dict[str, Any]:
         "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in comparison.observed],
         "notes": list(comparison.notes),
     }
-
-
-def _winners(comparison: EqualCostComparison) -> str:
-    head = ("equal", "best S", "advantage, nats", "worth", "winner")
-    return text_table(head, [_winner_row(one) for one in comparison.comparisons], left=1)
 
 
 def _winner_row(one: QuantityComparison) -> tuple[str, ...]:
@@ -146,15 +149,6 @@ def _seen(one: Observed) -> str:
     if not one.runs:
         return f"{NOTHING} 0 of {one.alone}"
     return f"{one.advantage:+.3f} {one.better}-{one.worse} of {one.runs}"
-
-
-def _legend(comparison: EqualCostComparison) -> Iterator[str]:
-    yield (
-        "advantage: dense loss less sparse loss where both use equally much; worth: how many times larger a dense"
-        " model must be to do as well on the same D"
-    )
-    if comparison.opened.law.draws is not None:
-        yield f"intervals: {comparison.reference.confidence:.0%} of the law's draws; a winner has 0 outside"
 
 
 def _one_json(one: QuantityComparison, nonzero: float) -> dict[str, Any]:

@@ -83,12 +83,17 @@ def fit_text(fitted: RunsFit, suggest: int = 0) -> str:
 
 def fit_json(fitted: RunsFit, suggest: int = 0) -> dict[str, Any]:
     """The same for machines; a bootstrap's draws stand in the law's own file (`--out`)."""
+    laws = {}
+    for name, one in fitted.forms.items():
+        derived = {f"{table}_table": answer.as_json() for table, answer in _derived(one).items()}
+        diagnostics = one.diagnostics.model_dump(mode="json")
+        laws[name] = law_json(_opened(name, one)) | derived | {"diagnostics": diagnostics}
     return {
         "source": fitted.source,
         "runs": len(fitted.input.runs),
         "repeats": fitted.input.repeats,
         "excluded": dict(fitted.input.excluded),
-        "laws": {name: _law_json(name, one) for name, one in fitted.forms.items()},
+        "laws": laws,
         "comparison": comparison_document(fitted.comparison, fitted.source).model_dump(mode="json"),
         "suggestions": {name: answer.as_json() for name, answer in _suggestions(fitted, suggest)},
         "against": _against_json(fitted.against) if fitted.against else None,
@@ -161,11 +166,6 @@ def _derived(one: FittedForm) -> dict[str, Answer]:
     optima = ask.optimum(law, middle, ratio=list(RATIOS), highest=max(highest, 0.5))
     gains = {"gain": ask.gains({"gain": law}, sparsities)} if acts_on_size_alone(law) else {}
     return {**gains, "optimal_sparsity": optima}
-
-
-def _law_json(name: str, one: FittedForm) -> dict[str, Any]:
-    derived = {f"{name}_table": answer.as_json() for name, answer in _derived(one).items()}
-    return law_json(_opened(name, one)) | derived | {"diagnostics": one.diagnostics.model_dump(mode="json")}
 
 
 def _against_json(against: AgainstPublished) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sparsity_lab.console.tables import text_table
 from sparsity_lab.hardware.profile import break_even
 from sparsity_lab.messages.numbers import duration
 from sparsity_lab.plots.info_hardware import SpeedUps, speed_ups
-from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, TrainingStep
+from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, TrainingStep
 
 MOST_SKIPPED = 8
 """lines"""
@@ -28,7 +28,8 @@ def profile_text(profile: HardwareProfile) -> str:
     if unverified := sum(not one.verified for one in profile.products):
         parts += ["", f"{unverified} of {len(profile.products)} products were not verified here{_outcome(profile)}."]
     if profile.skipped:
-        parts += ["", "Not measured:", *_first(profile.skipped)]
+        more = len(profile.skipped) - MOST_SKIPPED
+        parts += ["", "Not measured:", *profile.skipped[:MOST_SKIPPED], *([f"and {more} more"] if more > 0 else [])]
     return "\n".join(parts)
 
 
@@ -49,7 +50,6 @@ def _training(steps: Sequence[TrainingStep]) -> str:
 
 
 def _passes(profile: HardwareProfile) -> str:
-    groups = _grouped(profile.inference)
     rows = [
         (
             one.format,
@@ -60,19 +60,11 @@ def _passes(profile: HardwareProfile) -> str:
             f"{one.speedup:.2f}",
             f"{one.low:.2f} - {one.high:.2f}",
         )
-        for group in groups
-        for one in group
+        for one in sorted(profile.inference, key=lambda one: (one.format, one.batch))
     ]
     table = text_table(("format", "batch", "zeros", "weights", "a pass", "speed-up", "quartiles"), rows)
     told = [f"{name}: {even_text(profile, name)}" for name in dict.fromkeys(one.format for one in profile.inference)]
     return "\n".join((table, *told))
-
-
-def _grouped(passes: Iterable[InferenceStep]) -> list[list[InferenceStep]]:
-    def key(one: InferenceStep) -> tuple[str, int]:
-        return one.format, one.batch
-
-    return [list(group) for _, group in groupby(sorted(passes, key=key), key)]
 
 
 def _products(profile: HardwareProfile) -> str:
@@ -117,11 +109,6 @@ def _outcome(profile: HardwareProfile) -> str:
 
 def _percent(sparsity: float) -> str:
     return f"{100 * sparsity:.3g} %"
-
-
-def _first(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - MOST_SKIPPED
-    return [*lines[:MOST_SKIPPED], *([f"and {more} more"] if more > 0 else [])]
 
 
 def speed_ups_of(profile: HardwareProfile) -> SpeedUps | None:

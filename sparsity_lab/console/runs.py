@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord
@@ -67,17 +67,13 @@ def regimes_text(compared: ComparedRegimes) -> str:
 def verified_text(found: Verification) -> str:
     """How many records there are, who made them, and what came of training some again."""
     head = f"{found.study}: {found.records} records, every fingerprint is that of its spec and data"
+    makers = (
+        f"  {runs} made with torch {machine.torch}, {machine.instruction_set}, {machine.threads} thread(s), "
+        f"{machine.processor}, engine {engine}{'' if engine == ENGINE_VERSION else ' (older than this one)'}"
+        for (machine, engine), runs in found.makers.items()
+    )
     again = (f"  {one.record.fingerprint[:12]} {_outcome(one)}" for one in found.retrained)
-    return "\n".join((head, *_makers(found), *again))
-
-
-def _makers(found: Verification) -> Iterator[str]:
-    for (machine, engine), runs in found.makers.items():
-        older = "" if engine == ENGINE_VERSION else " (older than this one)"
-        yield (
-            f"  {runs} made with torch {machine.torch}, {machine.instruction_set}, {machine.threads} thread(s), "
-            f"{machine.processor}, engine {engine}{older}"
-        )
+    return "\n".join((head, *makers, *again))
 
 
 def _outcome(one: Retrained) -> str:

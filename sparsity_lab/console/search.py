@@ -32,7 +32,15 @@ def answer_text(result: SearchResult | None) -> str:
     lines = [*_head(result)]
     for trend in result.trends:
         lines += ["", *_block(result, trend)]
-    return "\n".join((*lines, *_foot(result)))
+    trials = f"{len(result.trials)} trials"
+    if result.explored:
+        trials += f", {len(result.explored)} of them at other N and budgets"
+    spent = f"{trials}; {quantity(result.flops, 'FLOPs')} of training at {result.cost} cost."
+    lines += ["", *wrapped(spent, hang="  ")]
+    if result.front:
+        front = f"{len(result.front)} trials are beaten in {', '.join(result.objectives)} by no other."
+        lines += wrapped(front, hang="  ")
+    return "\n".join(lines)
 
 
 def status_json(status: SearchStatus) -> dict[str, Any]:
@@ -66,7 +74,12 @@ def status_text(status: SearchStatus) -> str:
     ]
     if not status.counts:
         return "\n".join((*lines, f"no trial yet: sparsity-lab search {result.study}"))
-    lines += ["", text_table(STATUS_HEAD, list(_status_rows(status)))]
+    answers = {(budget.nonzero, budget.data_dense): budget for budget in result.budgets}
+    rows = [
+        (count(N), f"{D:,}", *(str(counts.get(state, 0)) for state in STATES), *_optimum_and_gain(answers.get((N, D))))
+        for (N, D), counts in status.counts.items()
+    ]
+    lines += ["", text_table(STATUS_HEAD, rows)]
     if status.work:
         lines += ["", *map(_who_works, status.work)]
     return "\n".join(lines)
@@ -121,18 +134,6 @@ def _block(result: SearchResult, trend: Trend) -> Iterator[str]:
     yield from wrapped(f"Trend: {SAY(trend.verdict)}{tested}.", hang="  ")
 
 
-def _foot(result: SearchResult) -> Iterator[str]:
-    trials = f"{len(result.trials)} trials"
-    if result.explored:
-        trials += f", {len(result.explored)} of them at other N and budgets"
-    yield ""
-    yield from wrapped(f"{trials}; {quantity(result.flops, 'FLOPs')} of training at {result.cost} cost.", hang="  ")
-    if result.front:
-        yield from wrapped(
-            f"{len(result.front)} trials are beaten in {', '.join(result.objectives)} by no other.", hang="  "
-        )
-
-
 def _cells(budget: BudgetResult) -> tuple[str, ...]:
     loss = budget.optimum_loss if budget.optimum_loss is not None else budget.best_loss
     gained = "-"
@@ -160,13 +161,6 @@ def _number(value: float | None, digits: int) -> str:
 
 def _span(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{low:.2f}-{high:.2f}"
-
-
-def _status_rows(status: SearchStatus) -> Iterator[tuple[str, ...]]:
-    answers = {(budget.nonzero, budget.data_dense): budget for budget in status.result.budgets}
-    for (N, D), counts in status.counts.items():
-        answer = _optimum_and_gain(answers.get((N, D)))
-        yield (count(N), f"{D:,}", *(str(counts.get(state, 0)) for state in STATES), *answer)
 
 
 def _optimum_and_gain(budget: BudgetResult | None) -> tuple[str, str]:

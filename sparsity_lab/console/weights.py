@@ -23,20 +23,17 @@ def export_text(export: Export) -> str:
         (name, storage(count), f"{count / dense:.1%}") if count else (name, "-", "lacks the pattern")
         for name, count in export.sizes.items()
     ]
+    text = export.format == HUGGING_FACE and record.spec.model.family != "vit"
+    untold = "without a tokenizer: the data that the run was trained on are no longer below data/"
     return "\n".join(
         (
             f"wrote {export.path}: {storage(export.bytes)}",
             f"run {record.fingerprint[:12]}: {record.nonzero:,} of {record.dense:,} prunable weights are not zero",
-            *_about_tokenizer(export),
+            *([untold] if text and not export.tokenizer else []),
             "",
             text_table(("format", "tensors", "of dense"), rows),
         )
     )
-
-
-def _about_tokenizer(export: Export) -> Iterator[str]:
-    if export.format == HUGGING_FACE and export.record.spec.model.family != "vit" and not export.tokenizer:
-        yield "without a tokenizer: the data that the run was trained on are no longer below data/"
 
 
 def weights_text(found: Survey, width: int | None = None) -> str:
@@ -48,7 +45,12 @@ def weights_text(found: Survey, width: int | None = None) -> str:
         longest = max(SHORTEST_NAME, max(len(row[0]) for row in rows) - surplus)
         table = text_table(HEAD, [(_shortened(row[0], longest), *row[1:]) for row in rows])
     lines = (line.rstrip() for line in table.splitlines())
-    return "\n".join((*_title(found), "", *lines, "", *_totals(found.tensors)))
+    stored, dense = (sum(sizes) for sizes in zip(*((t.bytes, t.dense_bytes) for t in found.tensors), strict=True))
+    share = f", {stored / dense:.1%} of {storage(dense)} dense" if stored != dense else ""
+    title = [f"{found.path}: {found.encoding}, {storage(stored)} of tensors{share}"]
+    if found.run:
+        title.append(f"run {found.run}")
+    return "\n".join((*title, "", *lines, "", *_totals(found.tensors)))
 
 
 def weights_json(found: Survey) -> dict[str, Any]:
@@ -58,21 +60,13 @@ def weights_json(found: Survey) -> dict[str, Any]:
         "path": str(found.path),
         "format": found.encoding,
         "run": found.run,
-        "tensors": [_tensor_json(tensor) for tensor in found.tensors],
+        "tensors": [{**asdict(one), "sparsity": one.sparsity, "patterns": one.patterns} for one in found.tensors],
         "totals": {
             name: {"tensors": len(tensors), **_counts(tensors)}
             for name, tensors in groups.items()
             if name == "matrices" or tensors
         },
     }
-
-
-def _title(found: Survey) -> Iterator[str]:
-    stored, dense = (sum(sizes) for sizes in zip(*((t.bytes, t.dense_bytes) for t in found.tensors), strict=True))
-    share = f", {stored / dense:.1%} of {storage(dense)} dense" if stored != dense else ""
-    yield f"{found.path}: {found.encoding}, {storage(stored)} of tensors{share}"
-    if found.run:
-        yield f"run {found.run}"
 
 
 def _row(tensor: TensorSurvey) -> tuple[str, ...]:
@@ -82,15 +76,9 @@ def _row(tensor: TensorSurvey) -> tuple[str, ...]:
         tensor.dtype,
         storage(tensor.bytes),
         f"{tensor.zeros:,}" if tensor.zeros else "-",
-        f"{_sparsity(tensor.zeros, tensor.size):.4f}" if tensor.zeros else "-",
-        ", ".join(_patterns(tensor)) or "-",
+        f"{tensor.sparsity:.4f}" if tensor.zeros else "-",
+        ", ".join(tensor.patterns) or "-",
     )
-
-
-def _patterns(tensor: TensorSurvey) -> tuple[str, ...]:
-    if tensor.zeros == tensor.size > 0:
-        return ("all zero",)
-    return tensor.where.patterns if tensor.where else ()
 
 
 def _totals(tensors: Sequence[TensorSurvey]) -> Iterator[str]:
@@ -112,20 +100,10 @@ def _counts(tensors: Sequence[TensorSurvey]) -> dict[str, Any]:
     return {
         "size": everything,
         "zeros": zeros,
-        "sparsity": _sparsity(zeros, everything),
+        "sparsity": zeros / everything if everything else 0.0,
         "bytes": sum(t.bytes for t in tensors),
         "dense_bytes": sum(t.dense_bytes for t in tensors),
     }
-
-
-def _tensor_json(tensor: TensorSurvey) -> dict[str, Any]:
-    where = asdict(tensor.where) if tensor.where else None
-    facts = {name: value for name, value in asdict(tensor).items() if name != "where"}
-    return {**facts, "sparsity": _sparsity(tensor.zeros, tensor.size), "patterns": _patterns(tensor), "where": where}
-
-
-def _sparsity(zeros: int, everything: int) -> float:
-    return zeros / everything if everything else 0.0
 
 
 def _shortened(name: str, length: int) -> str:

@@ -46,6 +46,12 @@ class Job:
     rule: StopRule | None = None
     """when to give the run up; never when None"""
 
+    @property
+    def words(self) -> str:
+        """The run in a few words: dense size, sparsity, steps, seed."""
+        run = self.run
+        return f"width {run.model.width:<4} S {run.sparsity:<6.3g} {run.steps:>6} steps  seed {run.seed}"
+
 
 @dataclass(frozen=True)
 class Progressed:

@@ -26,7 +26,16 @@ class SweepDisplay:
         self.finished = done_before
         self.share: dict[str, float] = {}
         self.began = time.monotonic()
-        self.bars = _make_bars(self.console)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
         self.overall = self.bars.add_task(title, total=self.total, completed=done_before, note="")
         self.rows: dict[str, TaskID] = {}
 
@@ -46,7 +55,12 @@ class SweepDisplay:
         """Take note of one event."""
         match event:
             case Progressed():
-                self._progressed(event)
+                job, name = self.jobs[event.fingerprint], event.fingerprint
+                self.share[name] = event.step / job.run.steps
+                if name not in self.rows:
+                    self.rows[name] = self.bars.add_task(job.words, total=job.run.steps, note="")
+                self.bars.update(self.rows[name], completed=event.step, note=f"loss {event.loss:.3f}")
+                self.bars.update(self.overall, note=self._left())
             case Done():
                 self._ended(event.fingerprint, "diverged" if event.diverged else f"loss {event.loss:.4f}")
             case Stopped():
@@ -61,14 +75,6 @@ class SweepDisplay:
         elapsed = time.monotonic() - self.began
         return elapsed * (total - done) / done if done else math.nan
 
-    def _progressed(self, event: Progressed) -> None:
-        job = self.jobs[event.fingerprint]
-        self.share[event.fingerprint] = event.step / job.run.steps
-        if event.fingerprint not in self.rows:
-            self.rows[event.fingerprint] = self.bars.add_task(describe(job), total=job.run.steps, note="")
-        self.bars.update(self.rows[event.fingerprint], completed=event.step, note=f"loss {event.loss:.3f}")
-        self.bars.update(self.overall, note=self._left())
-
     def _ended(self, name: str, outcome: str) -> None:
         self.finished += 1
         self.share[name] = 1.0
@@ -76,28 +82,9 @@ class SweepDisplay:
             self.bars.remove_task(self.rows.pop(name))
         self.bars.update(self.overall, completed=self.finished, note=self._left())
         if not self.console.is_terminal:
-            line = f"{self.title} {self.finished}/{self.total}  {describe(self.jobs[name])}  {outcome}"
+            line = f"{self.title} {self.finished}/{self.total}  {self.jobs[name].words}  {outcome}"
             self.console.print(f"{line}  {self._left()}".rstrip(), highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
         left = self.seconds_left()
         return "" if math.isnan(left) else f"{duration(left)} left"
-
-
-def describe(job: Job) -> str:
-    """A run in a few words: dense size, sparsity, steps, seed."""
-    run = job.run
-    return f"width {run.model.width:<4} S {run.sparsity:<6.3g} {run.steps:>6} steps  seed {run.seed}"
-
-
-def _make_bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

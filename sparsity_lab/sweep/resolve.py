@@ -111,7 +111,9 @@ def plan_point(study: Study, shape: DataShape, point: RunPoint) -> PlannedRun:
             raise _refused(study, point, error) from None
         origin = _origin(study, dims, regime, point)
     run = _lay_out(study, dims, resolved, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin)
-    return PlannedRun(point, _at_rate(run, point.change.learning_rate_factor))
+    if (factor := point.change.learning_rate_factor) != 1:
+        run = run.model_copy(update={"peak_learning_rate": float(f"{factor * run.peak_learning_rate:.6g}")})
+    return PlannedRun(point, run)
 
 
 def _refused(study: Study, point: RunPoint, error: SpecError) -> SpecError:
@@ -144,13 +146,6 @@ def _moved(schedule: Schedule, window: Mapping[str, float]) -> Schedule:
     except ValidationError as error:
         message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
         raise SpecError(message, field="schedule", found=schedule.kind) from None
-
-
-def _at_rate(run: RunSpec, factor: float) -> RunSpec:
-    """The run at another peak learning rate, rounded to 6 significant digits."""
-    if factor == 1:
-        return run
-    return run.model_copy(update={"peak_learning_rate": float(f"{factor * run.peak_learning_rate:.6g}")})
 
 
 def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:

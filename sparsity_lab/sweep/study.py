@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import assert_never
 
 from rich.console import Console
@@ -93,11 +92,9 @@ def complete(
     """
     store = Store(place.home, all_homes(place.layout))
     stopped: dict[str, Stopped] = {}
-
-    def adopt(name: str, with_weights: bool) -> bool:
-        return store.adopt(name, with_weights=with_weights)
-
-    missing = missing_of(named, adopt, keep_weights=place.keep_weights)
+    missing = missing_of(
+        named, lambda name, weights: store.adopt(name, with_weights=weights), keep_weights=place.keep_weights
+    )
     for name in named.origins(named.runs).keys() - missing.origins.keys():
         if not store.adopt(name, with_weights=True):
             store.adopt(name)
@@ -151,19 +148,14 @@ def started(job: Job, place: Workplace, store: Store) -> Job:
             return replace(job, start=place.start_files[sha256])
         case RunOrigin():
             assert job.origin is not None, "a run that begins with another's weights knows that run's name"
-            record = store.get(job.origin)
-            return replace(job, start=_weights_of(record, store), pretraining=record.cost)
+            record, weights = store.get(job.origin), store.weights(job.origin)
+            if weights is None:
+                raise RecordError(
+                    "the dense run that others start from has diverged, so it left no weights",
+                    where=store.home / record.fingerprint,
+                    found=record.reason,
+                    expected="training settings under which it finishes, or another start",
+                )
+            return replace(job, start=weights, pretraining=record.cost)
         case _:
             assert_never(job.run.origin)
-
-
-def _weights_of(record: RunRecord, store: Store) -> Path:
-    weights = store.weights(record.fingerprint)
-    if weights is None:
-        raise RecordError(
-            "the dense run that others start from has diverged, so it left no weights",
-            where=store.home / record.fingerprint,
-            found=record.reason,
-            expected="training settings under which it finishes, or another start",
-        )
-    return weights

@@ -54,15 +54,11 @@ def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Con
         )
         if isinstance(made, Stopped):
             return made
-        record = _older_if_equal(made, store.find(job.fingerprint))
+        known = store.find(job.fingerprint)  # trained again for its weights; the same bits keep their record
+        record = made if known is None or known.losses() != made.losses() else known
         store.put(record)
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
         return record
-
-
-def _older_if_equal(made: RunRecord, known: RunRecord | None) -> RunRecord:
-    """A run that is trained again for its weights keeps its record, where the weights are the same to the last bit."""
-    return made if known is None or known.losses() != made.losses() else known
 
 
 def _next(connection: Connection) -> Job | None:
