@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.reading import read_json
+from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.runs import RunSpec
 
@@ -109,8 +110,8 @@ class RunRecord(FrozenModel):
     origin: str | None = None
     """fingerprint of the run whose final weights this one began with"""
     status: Literal["finished", "diverged"]
-    reason: str = ""
-    """why it diverged"""
+    reason: Message | str = ""
+    """why it diverged; records of earlier versions hold a sentence"""
     sparsity: float
     """fraction of prunable weights that are exactly zero at the end"""
     nonzero: int
@@ -163,7 +164,7 @@ class Stopped(FrozenModel):
     """steps that the run would have had"""
     loss: float
     """held-out loss at that step on the curve's examples, nats"""
-    reason: str
+    reason: Message | str
 
 
 def write_record(record: RunRecord, path: Path) -> None:

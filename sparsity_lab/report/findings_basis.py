@@ -10,7 +10,7 @@ import numpy as np
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
 from sparsity_lab.laws.rows.inputs import left_out
-from sparsity_lab.messages import Message, Said, Value, linked, message
+from sparsity_lab.messages import Message, Said, Value, linked, message, words_in
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import Finding, Tone
 from sparsity_lab.results.places import CLEAR, of_difference
@@ -122,7 +122,8 @@ def _unidentified(law: LawDocument) -> Message | None:
 def _diverged_sentence(diverged: Sequence[RunRecord]) -> Message:
     if not diverged:
         return message("runs-none-diverged")
-    reasons = ", ".join(f"{reason} ({times})" for reason, times in sorted(Counter(r.reason for r in diverged).items()))
+    counted = sorted(Counter(record.reason for record in diverged).items(), key=lambda item: words_in()(item[0]))
+    reasons = tuple(message("run-reason-times", reason=reason, times=times) for reason, times in counted)
     return message("runs-diverged", runs=len(diverged), reasons=reasons)
 
 

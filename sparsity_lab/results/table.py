@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.messages import words_in
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.plugins import Plugin
 from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, SparseRegime, StraightThrough, sparse
@@ -71,6 +72,7 @@ def row_of(record: RunRecord) -> dict[str, Any]:
     """A run as one row: its value in every column of the table."""
     spec, cost, machine, regime = record.spec, record.cost, record.machine, sparse(record.spec.regime)
     known = {
+        "reason": words_in()(record.reason),
         "family": spec.model.family,
         "method": spec.regime.method,
         **(dict.fromkeys(CHOICES, "") if regime is None else _choices(regime)),

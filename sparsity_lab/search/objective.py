@@ -8,6 +8,7 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import TrialRecord
+from sparsity_lab.messages import words_in
 from sparsity_lab.search.requests import RunMultiplier, RunRequest
 from sparsity_lab.search.stopping import recovery_of
 from sparsity_lab.search.storage.trials import StoredTrial, TrialOutcome
@@ -38,12 +39,12 @@ class Judge:
         """What is remembered of a run that was asked for."""
         known: dict[str, object] = {"flops": self.flops(request)}
         if isinstance(made, Stopped):
-            share = {"flops": self.flops(request) * made.step / made.steps, "reason": made.reason}
+            share = {"flops": self.flops(request) * made.step / made.steps, "reason": words_in()(made.reason)}
             measured = {"sparsity": request.sparsity, "nonzero": request.nonzero, "data": request.data}
             return TrialOutcome(None, {**measured, "state": "stopped", "loss": None, **share})
         known |= {"sparsity": made.sparsity, "nonzero": made.nonzero, "data": made.data}
         if not made.finished:
-            failed = {"state": "diverged", "loss": None, "reason": made.reason}
+            failed = {"state": "diverged", "loss": None, "reason": words_in()(made.reason)}
             return TrialOutcome(None, {**known, **failed}, made.model_dump_json())
         if self.spec.stopping and made.curve:
             known |= {"end": made.curve[-1].loss, "recovery": recovery_of(made).model_dump(mode="json")}

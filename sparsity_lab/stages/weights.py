@@ -17,6 +17,7 @@ from sparsity_lab.checkpoints.tokenizer import tokenizer_files
 from sparsity_lab.data.manifest import Manifest, read_manifest, sentinels
 from sparsity_lab.data.prepare import TOKENIZER
 from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
+from sparsity_lab.messages import words_in
 from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.specs.regimes.patterns import NofM
@@ -143,7 +144,7 @@ def _not_kept(record: RunRecord, places: list[Path], root: Path) -> Exception:
     """How to get the weights of a run that lies in these places without them."""
     run = f"run {record.fingerprint[:12]}"
     if not record.finished:
-        return CheckpointError(f"has no final weights: it diverged ({record.reason})", where=run)
+        return CheckpointError(f"has no final weights: it diverged ({words_in()(record.reason)})", where=run)
     what = f"the weights file of {run}"
     studies = [place.parent for place in places if place.parent != Layout(root).archive]
     if not studies:

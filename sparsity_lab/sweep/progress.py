@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from sparsity_lab.artifacts.records import Stopped
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed
 
@@ -64,7 +65,7 @@ class SweepDisplay:
             case Done():
                 self._ended(event.fingerprint, "diverged" if event.diverged else f"loss {event.loss:.4f}")
             case Stopped():
-                self._ended(event.fingerprint, f"given up: {event.reason}")
+                self._ended(event.fingerprint, f"given up: {words_in()(event.reason)}")
             case Failed():
                 self.bars.stop()
 

@@ -13,6 +13,7 @@ from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError
+from sparsity_lab.messages import words_in
 from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.sweep.jobs import Event, Job, Workplace
@@ -153,7 +154,7 @@ def started(job: Job, place: Workplace, store: Store) -> Job:
                 raise RecordError(
                     "the dense run that others start from has diverged, so it left no weights",
                     where=store.home / record.fingerprint,
-                    found=record.reason,
+                    found=words_in()(record.reason),
                     expected="training settings under which it finishes, or another start",
                 )
             return replace(job, start=weights, pretraining=record.cost)

@@ -12,6 +12,7 @@ import torch
 
 from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
+from sparsity_lab.messages import Message, message
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
@@ -92,7 +93,7 @@ class _Training:
         self.fingerprint = fingerprint(run, self.data_hash)
         self.seconds_before = 0.0
         self.began = self.saved = time.monotonic()
-        self.reason = ""
+        self.reason: Message | str = ""
 
     def finish(self) -> RunRecord | Stopped:
         self._restore()
@@ -144,7 +145,7 @@ class _Training:
         if found is None:
             return None
         point, limit = found
-        reason = f"loss {point.loss:.4g} at {point.step / steps:.0%} of the schedule is above {limit:.4g}"
+        reason = message("run-given-up", loss=point.loss, share=point.step / steps, limit=limit)
         return Stopped(fingerprint=self.fingerprint, step=point.step, steps=steps, loss=point.loss, reason=reason)
 
     def _judge(self, loss: float, highest: float) -> None:
@@ -154,9 +155,9 @@ class _Training:
         mean training loss since then must be above the start too.
         """
         if not math.isfinite(loss):
-            self.reason = f"held-out loss became {loss} at step {self.loop.step}"
+            self.reason = message("run-no-number", loss=str(loss), step=self.loop.step)
         elif loss > highest:
-            self.reason = f"held-out loss {loss:.4g} at step {self.loop.step} is above its start, {highest:.4g}"
+            self.reason = message("run-above-start", loss=loss, step=self.loop.step, start=highest)
 
     def _loss(self, examples: int) -> float:
         batches = self.inputs.evaluation(self.run, examples)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, read_record, write_record
 from sparsity_lab.errors import RecordError
+from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.results.table import SCHEMA, write_table
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
@@ -34,9 +35,31 @@ def test_a_record_is_read_as_it_was_written(
     assert read_record(tmp_path / "record.json") == record
 
 
+@pytest.mark.parametrize(
+    ("reason", "english", "japanese"),
+    [
+        (
+            message("run-no-number", loss="nan", step=5),
+            "held-out loss became nan at step 5",
+            "ステップ 5 で評価損失が nan になりました",
+        ),
+        ("loss became nan", "loss became nan", "loss became nan"),
+    ],
+    ids=["of now", "of earlier versions, said as it stands"],
+)
+def test_the_reason_of_a_diverged_run_is_said_in_every_language(
+    tmp_path: Path, make_record: MakeRecord, reason: Message | str, english: str, japanese: str
+) -> None:
+    write_record(make_record(status="diverged", reason=reason), tmp_path / "record.json")
+    again = read_record(tmp_path / "record.json")
+    assert again.reason == reason
+    assert (words_in("en")(again.reason), words_in("ja")(again.reason)) == (english, japanese)
+
+
 def test_a_diverged_run_keeps_its_broken_numbers(tmp_path: Path, make_record: MakeRecord) -> None:
     curve = (CurvePoint(step=5, loss=math.nan, train_loss=math.inf, sparsity=0.0),)
-    record = make_record(status="diverged", reason="loss became nan", loss=math.nan, first_loss=-math.inf, curve=curve)
+    reason = message("run-no-number", loss="nan", step=5)
+    record = make_record(status="diverged", reason=reason, loss=math.nan, first_loss=-math.inf, curve=curve)
     write_record(record, tmp_path / "record.json")
     again = read_record(tmp_path / "record.json")
     assert same(again, record)
@@ -77,8 +100,9 @@ def test_a_record_that_is_not_there_is_an_error_to_mend(tmp_path: Path) -> None:
 
 
 def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_record: MakeRecord) -> None:
+    reason = message("run-no-number", loss="nan", step=5)
     records = [
-        make_record(fingerprint="b" * 64, status="diverged", reason="nan", loss=math.nan),
+        make_record(fingerprint="b" * 64, status="diverged", reason=reason, loss=math.nan),
         make_record(fingerprint="a" * 64),
     ]
     write_table(records, tmp_path / "runs.parquet")
@@ -122,6 +146,7 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "data_hash": "0" * 64,
     }
     assert (second["fingerprint"], second["status"]) == ("b" * 64, "diverged")
+    assert second["reason"] == "held-out loss became nan at step 5"
     assert math.isnan(second["loss"])
 
 

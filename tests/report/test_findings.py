@@ -134,6 +134,15 @@ def test_runs_are_counted_once_and_diverged_ones_named(inputs):
     assert finding.numbers["core_seconds"] == pytest.approx(total)
 
 
+def test_why_runs_diverged_is_said_in_the_language_of_the_page(inputs):
+    reason = message("run-no-number", loss="nan", step=31)
+    grid = make_grid(inputs.study, diverged=2)
+    grid = [one.model_copy(update={} if one.finished else {"reason": reason}) for one in grid]
+    finding = said(replace(inputs, grid=grid))["runs"]
+    assert "every fit: held-out loss became nan at step 31 (2)." in english(finding)
+    assert "ステップ 31 で評価損失が nan になりました（2 回）。" in words_in("ja")(finding.sentences)
+
+
 def test_nothing_finished_is_an_error(inputs):
     diverged = make_grid(inputs.study, diverged=10_000)
     with pytest.raises(RecordError, match="no run of the grid finished"):

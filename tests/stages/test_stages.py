@@ -30,6 +30,7 @@ from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import read_diagnostics, read_document
+from sparsity_lab.messages import words_in
 from sparsity_lab.stages.fit import fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
@@ -181,7 +182,7 @@ def test_a_learning_rate_far_too_high_diverges_and_says_why(prepared: Path) -> N
     assert "1 runs, 1 trained now, 1 diverged" in train(prepared)
     (record,) = Store(prepared / "runs/tiny").records()
     assert (record.status, record.finished) == ("diverged", False)
-    assert "held-out loss" in record.reason
+    assert "held-out loss" in words_in()(record.reason)
     assert record.data < 4096, "it stops early"
     assert metrics(prepared, "train") | {"core_seconds": 0, "flops_dense": 0} == {
         "runs": 1,

@@ -10,6 +10,7 @@ import torch
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
+from sparsity_lab.messages import words_in
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
@@ -74,7 +75,7 @@ def test_it_stops_at_the_first_evaluation_after_the_mask_has_settled(
     found = train_or_stop(run, inputs, context_in(tmp_path), HARSH)
     assert isinstance(found, Stopped)
     assert (found.step, found.steps) == (14, 16)
-    assert found.reason == f"loss {found.loss:.4g} at 88% of the schedule is above 0"
+    assert words_in()(found.reason) == f"loss {found.loss:.4g} at 88% of the schedule is above 0"
     assert (tmp_path / "checkpoint").is_file()
     assert not (tmp_path / "weights").exists()
 
