@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 LawArgument = Annotated[str, typer.Argument(help="A law's file, or its name: see `sparsity-lab law list`.")]
+LawsArgument = Annotated[list[str], typer.Argument(help="One law or several, files or names.")]
 NonzeroOption = Annotated[str, typer.Option("--nonzero", "-n", help="Non-zero weights N.")]
 SparsityOption = Annotated[str, typer.Option("--sparsity", "-s", help="Final sparsities S, fractions.")]
 DataOption = Annotated[str, typer.Option("--data", "-d", help="Training data D, in the law's unit.")]
@@ -42,7 +43,25 @@ ScheduleOption = Annotated[
     str | None,
     typer.Option("--schedule", help="START,END[,POWER] of the pruning window for sparse_schedule: 0.25,0.75,3."),
 ]
-
+BudgetSizeOption = Annotated[
+    str | None, typer.Option("--nonzero", "-n", help="Non-zero weights N; without, the best N is found as well.")
+]
+BudgetComputeOption = Annotated[str | None, typer.Option("--compute", "-c", help="Budget: training FLOPs C.")]
+BudgetDataOption = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="Budget: the data D = C / (6 N) that a dense model of N weights would see."),
+]
+BudgetRatioOption = Annotated[
+    str | None,
+    typer.Option("--ratio", "-r", help="Budget: C / C_chin, 1 where a dense model of N weights is compute-optimal."),
+]
+MatchedSizeOption = Annotated[
+    str | None, typer.Option("--nonzero", "-n", help="With --data: the dense size that matches N weights.")
+]
+MatchedDataOption = Annotated[str | None, typer.Option("--data", "-d", help="Training data D, in the law's unit.")]
+LossOption = Annotated[str, typer.Option("--loss", "-l", help="Losses to reach, nats.")]
+HeldSizeOption = Annotated[str | None, typer.Option("--nonzero", "-n", help="N: how much data does it need?")]
+HeldDataOption = Annotated[str | None, typer.Option("--data", "-d", help="D: how many weights does it need?")]
 
 JOINT = ("compute", "cost", "highest", "confidence")
 """what the optimum with N free takes"""
@@ -97,20 +116,10 @@ def predict(
 def optimal(
     law: LawArgument,
     *,
-    nonzero: Annotated[
-        str | None, typer.Option("--nonzero", "-n", help="Non-zero weights N; without, the best N is found as well.")
-    ] = None,
-    compute: Annotated[str | None, typer.Option("--compute", "-c", help="Budget: training FLOPs C.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", "-d", help="Budget: the data D = C / (6 N) that a dense model of N weights would see."),
-    ] = None,
-    ratio: Annotated[
-        str | None,
-        typer.Option(
-            "--ratio", "-r", help="Budget: C / C_chin, 1 where a dense model of N weights is compute-optimal."
-        ),
-    ] = None,
+    nonzero: BudgetSizeOption = None,
+    compute: BudgetComputeOption = None,
+    data: BudgetDataOption = None,
+    ratio: BudgetRatioOption = None,
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
     highest: HighestOption = 0.97,
@@ -146,13 +155,11 @@ def optimal(
 
 @app.command()
 def gain(
-    laws: Annotated[list[str], typer.Argument(help="One law or several, files or names.")],
+    laws: LawsArgument,
     *,
     sparsity: SparsityOption = "0.5,0.75,0.875",
-    nonzero: Annotated[
-        str | None, typer.Option("--nonzero", "-n", help="With --data: the dense size that matches N weights.")
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Training data D, in the law's unit.")] = None,
+    nonzero: MatchedSizeOption = None,
+    data: MatchedDataOption = None,
     plot: PlotOption = None,
     confidence: ConfidenceOption = 0.9,
     root: RootOption = Path(),
@@ -216,9 +223,9 @@ def contours(
 def needs(
     law: LawArgument,
     *,
-    loss: Annotated[str, typer.Option("--loss", "-l", help="Losses to reach, nats.")],
-    nonzero: Annotated[str | None, typer.Option("--nonzero", "-n", help="N: how much data does it need?")] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="D: how many weights does it need?")] = None,
+    loss: LossOption,
+    nonzero: HeldSizeOption = None,
+    data: HeldDataOption = None,
     sparsity: SparsityOption = "0",
     confidence: ConfidenceOption = 0.9,
     root: RootOption = Path(),
