@@ -14,10 +14,8 @@ from sparsity_lab.cost.economics import (
     LifetimeCost,
     Option,
     OptionKind,
-    cost_of,
     dense,
     from_scratch,
-    npv,
     pruned,
     sufficient_data,
 )
@@ -74,7 +72,7 @@ def sparse_options(case: Case) -> Iterator[Option]:
 
 def outcomes(case: Case) -> tuple[OptionOutcome, ...]:
     """What each of `sparse_options` comes to."""
-    reference = cost_of(dense_option(case), case.given).total
+    reference = dense_option(case).cost(case.given).total
     return tuple(_outcome(case, option, reference) for option in sparse_options(case))
 
 
@@ -156,7 +154,7 @@ def npv_with(
     spread = {name: np.asarray(value, dtype=np.float64)[..., None] for name, value in changed.items()}
     case = alone.draws(only) if only else alone.case(spread)
     option = next(option for option in sparse_options(case) if option.kind == one.kind)
-    return npv(option, dense_option(case), case.given)[..., 0]
+    return option.npv(dense_option(case), case.given)[..., 0]
 
 
 def _column(outcome: OptionOutcome, place: int) -> OptionOutcome:
@@ -180,7 +178,7 @@ def _column(outcome: OptionOutcome, place: int) -> OptionOutcome:
 
 
 def _outcome(case: Case, option: Option, reference: FloatArray) -> OptionOutcome:
-    cost = cost_of(option, case.given)
+    cost = option.cost(case.given)
     data, available, nonzero = (np.asarray(value) for value in (option.data, case.available, option.nonzero))
     if option.kind == "train-sparse":
         reachable = np.isfinite(nonzero)

@@ -23,7 +23,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, lowest_sparsity
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval, percentiles
+from sparsity_lab.laws.uncertainty.bootstrap import Interval
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02
@@ -156,7 +156,7 @@ class Reference:
         if self.law.draws is None:
             unknown = np.full(S.shape, np.nan)
             return Interval(of(self.law), unknown, unknown)
-        return percentiles(of(self.law), self.law.drawn(of), self.confidence)
+        return Interval.of(of(self.law), self.law.drawn(of), self.confidence)
 
     def _best(self, law: Law, quantity: CostQuantity, data: ArrayLike) -> FloatArray:
         """The sparsity with the largest A, of the law's and the data's shape; 0 is dense."""
@@ -205,7 +205,7 @@ class Reference:
         changed = np.exp(self._turn(law, quantity, logs[first], logs[first + 1], before))
         never = np.where(pays[:, 0] == before, np.inf, 0.0)
         drawn = np.where(turning.any(axis=-1), changed, never)
-        _, low, high = percentiles(0.0, drawn, self.confidence)
+        _, low, high = Interval.of(0.0, drawn, self.confidence)
         return float(low), float(high)
 
     def _turn(self, law: Law, quantity: CostQuantity, low: ArrayLike, high: ArrayLike, before: bool) -> FloatArray:

@@ -24,8 +24,6 @@ from sparsity_lab.cost.economics import (
     Option,
     annuity,
     break_even_data,
-    break_even_items,
-    cost_of,
     target_loss,
 )
 from sparsity_lab.errors import RecordError
@@ -61,7 +59,7 @@ def advise(setting: Setting) -> Advice:
         target_data=scenario.model.data,
         recommendation=what_to_do,
         criteria=criteria(setting, best, volume),
-        options=(_told(setting, dense, cost_of(dense, case.given)), *(_row(setting, one) for one in held)),
+        options=(_told(setting, dense, dense.cost(case.given)), *(_row(setting, one) for one in held)),
         focus=1 + held.index(best),
         tornado=bars,
         checklist=tuple(next_steps(setting, best, what_to_do, bars)),
@@ -198,4 +196,4 @@ def _told(setting: Setting, option: Option, cost: LifetimeCost, **against_dense:
 
 def _volume(setting: Setting, one: SparseOption) -> BreakEven:
     case = setting.case()
-    return break_even_items(one.at.option, dense_option(case), case.given)
+    return one.at.option.break_even_items(dense_option(case), case.given)

@@ -106,6 +106,46 @@ class Option:
     inference_ratio: ArrayLike = 1.0
     pretraining: ArrayLike = 0.0
 
+    def cost(self, given: Assumptions) -> LifetimeCost:
+        """What it costs; infinite where its size or data are not finite."""
+        size, F_inf = self.nonzero, given.inference_flops_per_second
+        training = training_seconds(size, self.data, given.flops_per_second, self.training_ratio, self.pretraining)
+        inference = inference_seconds(size, self.sparsity, F_inf, self.inference_ratio)
+        people = 0.0 if self.kind == "dense" else 1.0
+        once = people * np.asarray(given.days) * np.asarray(given.day_cost)
+        with np.errstate(invalid="ignore"):  # no runs of a model that does not exist
+            per_year = (
+                np.asarray(given.runs_per_year) * training / SECONDS_PER_HOUR * np.asarray(given.hour),
+                np.asarray(given.items_per_year) * inference / SECONDS_PER_HOUR * np.asarray(given.inference_hour),
+                people * np.asarray(given.days_per_year) * np.asarray(given.day_cost),
+            )
+            total = once + annuity(given.discount_rate, given.horizon_years) * sum(per_year)
+        exists = np.isfinite(training) & np.isfinite(inference)
+        return LifetimeCost(
+            *np.broadcast_arrays(*(np.where(exists, part, np.inf) for part in (once, *per_year, total)))
+        )
+
+    def npv(self, other: Option, given: Assumptions) -> FloatArray:
+        """What it saves over the horizon against `other`, normally the dense one; −inf where it does not exist."""
+        return np.asarray(other.cost(given).total - self.cost(given).total)
+
+    def break_even_items(self, other: Option, given: Assumptions) -> BreakEven:
+        """The yearly inference volume at which it costs as much as the other: NPV is linear in it. Single values.
+
+        NPV(items) = NPV(0) + items · a · hour_inf / 3600 · (seconds an item of the other − of the option).
+        """
+        saved = float(self.npv(other, given))
+        if not np.isfinite(saved):
+            return BreakEven("never", np.nan)
+        F = given.inference_flops_per_second
+        seconds = (inference_seconds(o.nonzero, o.sparsity, F, o.inference_ratio) for o in (other, self))
+        gained = float(np.subtract(*seconds)) / SECONDS_PER_HOUR * float(np.asarray(given.inference_hour))
+        slope = gained * float(annuity(given.discount_rate, given.horizon_years))
+        without = saved - slope * float(np.asarray(given.items_per_year))
+        if without > 0:
+            return BreakEven("below", -without / slope) if slope < 0 else BreakEven("always", np.nan)
+        return BreakEven("above", -without / slope) if slope > 0 else BreakEven("never", np.nan)
+
 
 @dataclass(frozen=True)
 class Existing:
@@ -225,47 +265,6 @@ def pruning_worth(sparsity: ArrayLike, table: tuple[tuple[float, float], ...] = 
     levels, ratios = np.array(table, dtype=np.float64).T
     inside = np.exp(np.interp(-np.log1p(-S), -np.log1p(-levels), np.log(ratios)))
     return np.where((levels[0] <= S) & (levels[-1] >= S), inside, np.nan)
-
-
-def cost_of(option: Option, given: Assumptions) -> LifetimeCost:
-    """What an option costs; infinite where its size or data are not finite."""
-    size, F_inf = option.nonzero, given.inference_flops_per_second
-    training = training_seconds(size, option.data, given.flops_per_second, option.training_ratio, option.pretraining)
-    inference = inference_seconds(size, option.sparsity, F_inf, option.inference_ratio)
-    people = 0.0 if option.kind == "dense" else 1.0
-    once = people * np.asarray(given.days) * np.asarray(given.day_cost)
-    with np.errstate(invalid="ignore"):  # no runs of a model that does not exist
-        per_year = (
-            np.asarray(given.runs_per_year) * training / SECONDS_PER_HOUR * np.asarray(given.hour),
-            np.asarray(given.items_per_year) * inference / SECONDS_PER_HOUR * np.asarray(given.inference_hour),
-            people * np.asarray(given.days_per_year) * np.asarray(given.day_cost),
-        )
-        total = once + annuity(given.discount_rate, given.horizon_years) * sum(per_year)
-    exists = np.isfinite(training) & np.isfinite(inference)
-    return LifetimeCost(*np.broadcast_arrays(*(np.where(exists, part, np.inf) for part in (once, *per_year, total))))
-
-
-def npv(option: Option, other: Option, given: Assumptions) -> FloatArray:
-    """What `option` saves over the horizon against `other`, normally the dense one; −inf where it does not exist."""
-    return np.asarray(cost_of(other, given).total - cost_of(option, given).total)
-
-
-def break_even_items(option: Option, other: Option, given: Assumptions) -> BreakEven:
-    """The yearly inference volume at which an option costs as much as the other: NPV is linear in it. Single values.
-
-    NPV(items) = NPV(0) + items · a · hour_inf / 3600 · (seconds an item of the other − of the option).
-    """
-    saved = float(npv(option, other, given))
-    if not np.isfinite(saved):
-        return BreakEven("never", np.nan)
-    F = given.inference_flops_per_second
-    seconds = (inference_seconds(o.nonzero, o.sparsity, F, o.inference_ratio) for o in (other, option))
-    gained = float(np.subtract(*seconds)) / SECONDS_PER_HOUR * float(np.asarray(given.inference_hour))
-    slope = gained * float(annuity(given.discount_rate, given.horizon_years))
-    without = saved - slope * float(np.asarray(given.items_per_year))
-    if without > 0:
-        return BreakEven("below", -without / slope) if slope < 0 else BreakEven("always", np.nan)
-    return BreakEven("above", -without / slope) if slope > 0 else BreakEven("never", np.nan)
 
 
 def break_even_data(saved: Callable[[FloatArray], FloatArray], data: float) -> BreakEven:

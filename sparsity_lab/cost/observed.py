@@ -56,6 +56,21 @@ class Observed:
     worse: int
     alone: int
 
+    @classmethod
+    def of(cls, name: QuantityName, regime: str, sparsity: float, gained: Sequence[float], margin: float) -> Observed:
+        """Runs that gained so much each, NaN without a partner, where `margin` is noise."""
+        known = [value for value in gained if not math.isnan(value)]
+        return cls(
+            name=name,
+            regime=regime,
+            sparsity=sparsity,
+            advantage=float(np.mean(known)) if known else math.nan,
+            runs=len(known),
+            better=sum(value > margin for value in known),
+            worse=sum(value < -margin for value in known),
+            alone=len(gained) - len(known),
+        )
+
 
 def observe_runs(
     records: Iterable[RunRecord], sizes: Sequence[int], regime_of: Callable[[RunRecord], str]
@@ -78,23 +93,9 @@ def observe_runs(
         elif record.pretraining is None:
             sparse[regime_of(record), place.sparsity].append((place.nonzero, record))
     return tuple(
-        _observed(name, regime, S, [_gained(name, dense[size], run) for size, run in runs], margin)
+        Observed.of(name, regime, S, [_gained(name, dense[size], run) for size, run in runs], margin)
         for name in USED
         for (regime, S), runs in sorted(sparse.items())
-    )
-
-
-def _observed(name: QuantityName, regime: str, sparsity: float, gained: Sequence[float], margin: float) -> Observed:
-    known = [value for value in gained if not math.isnan(value)]
-    return Observed(
-        name=name,
-        regime=regime,
-        sparsity=sparsity,
-        advantage=float(np.mean(known)) if known else math.nan,
-        runs=len(known),
-        better=sum(value > margin for value in known),
-        worse=sum(value < -margin for value in known),
-        alone=len(gained) - len(known),
     )
 
 

@@ -97,11 +97,6 @@ class Manifest(Spec):
         """What a model must know, sentinels apart: see `model_shape`."""
         return DataShape(vocabulary=self.vocabulary, image=self.image, channels=self.channels, classes=self.classes)
 
-    @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes of training text for one token, document ends included; 0 for images."""
-        return self.train.bytes / self.train.items if self.vocabulary else 0.0
-
     def counts(self, split: Split) -> SplitCounts:
         """Counts of one split."""
         return self.train if split == "train" else self.heldout

@@ -49,6 +49,27 @@ class _Array:
     shape: tuple[int, ...]
     dtype: Any
 
+    def file(self, folder: Path, split: Split) -> Path:
+        """Where it lies."""
+        return folder / f"{split}-{self.column}.npy"
+
+    def values(self, folder: Path, shard: Shard) -> Iterator[NDArray[Any]]:
+        """A column of a shard as flat arrays."""
+        path = folder / shard.name
+        try:
+            column = pq.read_table(path, columns=[self.column]).column(self.column)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"damaged shard: {error}", where=path) from None
+        for chunk in column.chunks:
+            if self.column == TOKENS_COLUMN:
+                yield chunk.flatten().to_numpy()
+            elif self.column == PIXELS_COLUMN:
+                width = chunk.type.byte_width
+                first, last = chunk.offset, chunk.offset + len(chunk)
+                yield np.frombuffer(chunk.buffers()[1], np.uint8)[first * width : last * width]
+            else:
+                yield chunk.to_numpy()
+
 
 def open_split(folder: Path, split: Split, cache: Path) -> TextSplit | ImageSplit:
     """Map one split of prepared data into memory.
@@ -108,16 +129,12 @@ def _arrays(manifest: Manifest, split: Split) -> list[_Array]:
     ]
 
 
-def _file(folder: Path, split: Split, array: _Array) -> Path:
-    return folder / f"{split}-{array.column}.npy"
-
-
 def _mapped(folder: Path, manifest: Manifest, split: Split) -> dict[str, Any]:
     """The split's memory maps; empty when one is missing or not what the manifest says."""
     maps: dict[str, Any] = {}
     for array in _arrays(manifest, split):
         try:
-            found = np.load(_file(folder, split, array), mmap_mode="r")
+            found = np.load(array.file(folder, split), mmap_mode="r")
         except (OSError, ValueError, EOFError):
             return {}
         if found.shape != array.shape or found.dtype != array.dtype:
@@ -134,7 +151,7 @@ def _unpack(folder: Path, manifest: Manifest, target: Path) -> None:
     try:
         for split in SPLITS:
             for array in _arrays(manifest, split):
-                _unpack_array(folder, manifest, split, array, _file(temporary, split, array))
+                _unpack_array(folder, manifest, split, array, array.file(temporary, split))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     finally:
@@ -147,23 +164,5 @@ def _unpack_array(folder: Path, manifest: Manifest, split: Split, array: _Array,
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for shard in (shard for shard in manifest.shards if shard.split == split):
-            for values in _values(folder, shard, array):
+            for values in array.values(folder, shard):
                 file.write(np.ascontiguousarray(values, array.dtype).data)
-
-
-def _values(folder: Path, shard: Shard, array: _Array) -> Iterator[NDArray[Any]]:
-    """A column of a shard as flat arrays."""
-    path = folder / shard.name
-    try:
-        column = pq.read_table(path, columns=[array.column]).column(array.column)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"damaged shard: {error}", where=path) from None
-    for chunk in column.chunks:
-        if array.column == TOKENS_COLUMN:
-            yield chunk.flatten().to_numpy()
-        elif array.column == PIXELS_COLUMN:
-            width = chunk.type.byte_width
-            first, last = chunk.offset, chunk.offset + len(chunk)
-            yield np.frombuffer(chunk.buffers()[1], np.uint8)[first * width : last * width]
-        else:
-            yield chunk.to_numpy()

@@ -16,7 +16,7 @@ from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, percentiles
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval
 from sparsity_lab.laws.uncertainty.covariance import Noise, noise, noise_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.laws import PublishedLaw, load_law
@@ -110,7 +110,7 @@ class Law:
             RecordError: the law carries no draws.
         """
         value = np.asarray(quantity(self), dtype=np.float64)
-        return percentiles(value, self.drawn(quantity), confidence)
+        return Interval.of(value, self.drawn(quantity), confidence)
 
     def drawn(self, quantity: Callable[[Law], ArrayLike]) -> FloatArray:
         """(replicates, …shape of the quantity): a quantity derived from the law, for each of the bootstrap's draws.

@@ -75,6 +75,16 @@ class Curve:
     loss: FloatArray
     reached: FloatArray
 
+    @classmethod
+    def of(cls, run: RunRecord) -> Curve:
+        """The curve of a run."""
+        return cls(
+            sparsity=run.spec.sparsity,
+            progress=np.array([point.step for point in run.curve]) / run.spec.steps,
+            loss=np.array([point.loss for point in run.curve]),
+            reached=np.array([point.sparsity for point in run.curve]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingCurves:
@@ -105,7 +115,7 @@ def training_curves(places: Mapping[Place, Sequence[RunRecord]], data_unit: Data
         runs = [runs[0] for place, runs in places.items() if (place.nonzero, place.data) == (nonzero, data)]
         drawn = [run for run in runs if len(run.curve) > 1]
         if len({run.spec.sparsity > 0 for run in drawn}) == 2:
-            return TrainingCurves(nonzero, data, data_unit, tuple(_curve(run) for run in drawn), _window(drawn))
+            return TrainingCurves(nonzero, data, data_unit, tuple(Curve.of(run) for run in drawn), _window(drawn))
     return None
 
 
@@ -121,15 +131,6 @@ def _line(places: Mapping[Place, Sequence[RunRecord]], size: int, sparsity: floa
     nonzero = float(np.exp(np.mean([math.log(run.nonzero) for run in runs])))
     real = float(np.mean([run.sparsity for run in runs]))
     return Line(sparsity, data, loss, law_data, predict(np.array(real), np.array(nonzero), law_data))
-
-
-def _curve(run: RunRecord) -> Curve:
-    return Curve(
-        sparsity=run.spec.sparsity,
-        progress=np.array([point.step for point in run.curve]) / run.spec.steps,
-        loss=np.array([point.loss for point in run.curve]),
-        reached=np.array([point.sparsity for point in run.curve]),
-    )
 
 
 def _window(runs: Iterable[RunRecord]) -> tuple[float, float] | None:

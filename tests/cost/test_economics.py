@@ -13,13 +13,10 @@ from worked import CHECKPOINT, hardware, law, setting
 from sparsity_lab.cost.candidates import outcomes
 from sparsity_lab.cost.economics import (
     annuity,
-    break_even_items,
-    cost_of,
     dense,
     equal_quality_size,
     from_scratch,
     hourly,
-    npv,
     pruned,
     pruning_worth,
     sufficient_data,
@@ -49,27 +46,27 @@ def test_worked_example_prices_and_quality():
 
 def test_worked_example_costs():
     reference, sparse = options(case())
-    a, b = (cost_of(one, case().given) for one in (reference, sparse))
+    a, b = (one.cost(case().given) for one in (reference, sparse))
     assert [float(part) for part in a] == pytest.approx([0, 2560, 512, 0, 4423.68])
     assert [float(part) for part in b] == pytest.approx([5000, 2000, 200, 1000, 9608])
-    assert float(npv(sparse, reference, case().given)) == pytest.approx(-5184.32)
+    assert float(sparse.npv(reference, case().given)) == pytest.approx(-5184.32)
 
 
 def test_worked_example_break_even():
     reference, sparse = options(case())
-    found = break_even_items(sparse, reference, case().given)
+    found = sparse.break_even_items(reference, case().given)
     assert found.side == "above"
     assert found.value == pytest.approx(5633.6 / 2.496e-7)
     there = replace(case().given, items_per_year=found.value)
-    assert float(npv(sparse, reference, there)) == pytest.approx(0, abs=1e-6)
+    assert float(sparse.npv(reference, there)) == pytest.approx(0, abs=1e-6)
 
 
 def test_worked_example_pruned():
     held = case(checkpoint=CHECKPOINT)
     option = pruned(held.law, held.given, held.existing, 0.5, m=2.0, r=0.5)
     assert float(option.data) == pytest.approx(5e8 / 4.9)
-    assert float(cost_of(option, held.given).total) == pytest.approx(7349.18, abs=0.005)
-    assert float(npv(option, dense(held.given), held.given)) == pytest.approx(-2925.50, abs=0.005)
+    assert float(option.cost(held.given).total) == pytest.approx(7349.18, abs=0.005)
+    assert float(option.npv(dense(held.given), held.given)) == pytest.approx(-2925.50, abs=0.005)
 
 
 def test_worked_example_enough_data():
@@ -82,7 +79,7 @@ def test_npv_is_linear_in_volume(one, other, share):
     reference, sparse = options(case())
 
     def saved(items):
-        return float(npv(sparse, reference, replace(case().given, items_per_year=items)))
+        return float(sparse.npv(reference, replace(case().given, items_per_year=items)))
 
     middle = share * one + (1 - share) * other
     expected = share * saved(one) + (1 - share) * saved(other)
@@ -116,8 +113,8 @@ def test_without_use_or_work_training_decides_in_closed_form(S, nonzero, data):
 def test_one_year_without_discount_is_the_sum_of_that_year():
     held = case(horizon_years=1, discount_rate=0)
     reference, sparse = options(held)
-    assert float(cost_of(reference, held.given).total) == pytest.approx(2560 + 512)
-    assert float(cost_of(sparse, held.given).total) == pytest.approx(5000 + 2000 + 200 + 1000)
+    assert float(reference.cost(held.given).total) == pytest.approx(2560 + 512)
+    assert float(sparse.cost(held.given).total) == pytest.approx(5000 + 2000 + 200 + 1000)
 
 
 def test_unreachable_quality_costs_without_end():
@@ -127,7 +124,7 @@ def test_unreachable_quality_costs_without_end():
     assert np.isinf(found.cost.total).all()
     assert not found.pays.any()
     alone = pruned(held.law, held.given, held.existing, 0.5, m=2.0, r=0.5)
-    assert break_even_items(alone, dense(held.given), held.given).side == "never"
+    assert alone.break_even_items(dense(held.given), held.given).side == "never"
 
 
 def test_a_checkpoint_that_is_the_dense_model_costs_it_no_training():

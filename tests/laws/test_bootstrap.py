@@ -8,7 +8,7 @@ from sparsity_lab.laws import FRANTAR, Law, Runs, bootstrap, fit, gain, optimal_
 from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
-from sparsity_lab.laws.uncertainty.bootstrap import percentiles, sizes_of
+from sparsity_lab.laws.uncertainty.bootstrap import Interval, sizes_of
 from sparsity_lab.messages import words_in
 
 pytestmark = pytest.mark.slow
@@ -152,6 +152,6 @@ def test_sizes_are_counted_from_the_smallest(places):
 
 def test_ends_of_intervals_may_be_infinite():
     draws = np.array([1.0] * 50 + [2.0] * 40 + [np.inf] * 10)
-    interval = percentiles(1.5, draws, 0.9)
+    interval = Interval.of(1.5, draws, 0.9)
     assert (interval.low, interval.high) == (1.0, np.inf)
-    assert percentiles(1.5, draws, 0.5).high == 2.0
+    assert Interval.of(1.5, draws, 0.5).high == 2.0

@@ -119,11 +119,11 @@ def test_levels_gather_what_rounding_scattered():
 
 
 @pytest.mark.parametrize(("form", "params"), CASES)
-def test_terms_with_and_without_size_make_the_loss(form, params):
+def test_what_falls_with_size_is_a_factor_of_sparsity_times_a_power_of_size(form, params):
     S, N, D = GRID
-    exponent_of_size = params._asdict()[form.size_exponent]
-    total = form.size_factor(params, S) * N**-exponent_of_size + form.terms_without_size(params, S, D)
-    np.testing.assert_allclose(total, form.predict(params, S, N, D), rtol=1e-13)
+    b = params._asdict()[form.size_exponent]
+    fallen = form.size_factor(params, S) * (N**-b - (3 * N) ** -b)
+    np.testing.assert_allclose(fallen, form.predict(params, S, N, D) - form.predict(params, S, 3 * N, D), rtol=1e-9)
     assert form.sees_sparsity == (form.name != "chinchilla")
 
 

@@ -12,7 +12,7 @@ from decided import CHECKPOINT, law_of, moved, page_of, profile, setting, what_i
 
 from sparsity_lab.cost.assumptions import Setting, speeds_of
 from sparsity_lab.cost.candidates import dense_option, outcomes
-from sparsity_lab.cost.economics import break_even_items, cost_of, target_loss
+from sparsity_lab.cost.economics import target_loss
 from sparsity_lab.laws import Law
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import Form
@@ -74,11 +74,11 @@ def expected(held: Setting, place: dict[str, float], kind: str) -> dict[str, obj
     dense = dense_option(case)
     numbers = {name: float(np.ravel(value)[0]) for name, value in vars(found.option).items() if name != "kind"}
     single = type(found.option)(kind, **numbers)
-    turn = break_even_items(single, dense, case.given)
+    turn = single.break_even_items(dense, case.given)
     return {
         "target": float(target_loss(held.law, case.given)),
         "same_size": float(held.law.predict(place["sparsity"], place["nonzero"], place["data"])),
-        "dense_total": float(cost_of(dense, case.given).total),
+        "dense_total": float(dense.cost(case.given).total),
         "total": float(found.cost.total[0]),
         "npv": float(found.npv[0]),
         "nonzero": single.nonzero,

@@ -348,7 +348,7 @@ def fitted(records: Sequence[RunRecord], forms: Sequence[str] = ("frantar", "chi
     compared = compare(runs, forms, starts=12)
     return {
         one.fit.form.name: document(
-            one.fit, source="example", bootstrap=bootstrap(one.fit, 40), heldout=one.first_heldout
+            one.fit, source="example", bootstrap=bootstrap(one.fit, 40), heldout=next(iter(one.heldout.values()), None)
         )
         for one in compared.forms
     }

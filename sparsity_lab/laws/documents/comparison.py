@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparsity_lab.artifacts.reading import read_json
-from sparsity_lab.laws.documents.law import HeldOutRecord, heldout_record
+from sparsity_lab.laws.documents.law import HeldOutRecord
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE, Column, Compared, Comparison
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.messages import Message
@@ -28,6 +28,19 @@ class ComparedForm(Spec):
     """by name of the holdout"""
     missing: dict[str, str]
     """why, by name, of holdouts that could not be done"""
+
+    @classmethod
+    def of(cls, one: Compared) -> ComparedForm:
+        """Write a form down."""
+        return cls(
+            settings=one.fit.form.settings,
+            parameters=len(one.fit.form.names),
+            converged=one.fit.converged,
+            degenerate=one.fit.degenerate,
+            status=one.fit.status,
+            heldout={name: HeldOutRecord.of(heldout) for name, heldout in one.heldout.items()},
+            missing=dict(one.missing),
+        )
 
 
 class ComparisonDocument(Spec):
@@ -65,7 +78,7 @@ def comparison_document(comparison: Comparison, source: str) -> ComparisonDocume
         delta=delta_of(first.delta),
         rows=len(first.runs),
         sha256=first.runs.sha256,
-        forms={one.fit.form.name: _form(one) for one in comparison.forms},
+        forms={one.fit.form.name: ComparedForm.of(one) for one in comparison.forms},
         criteria={one.name: one for one in comparison.columns},
         skipped=dict(comparison.skipped),
     )
@@ -78,15 +91,3 @@ def read_comparison(path: Path) -> ComparisonDocument:
         RecordError: the file is missing, damaged, or no comparison.
     """
     return read_json(path, ComparisonDocument, "a comparison of laws")
-
-
-def _form(one: Compared) -> ComparedForm:
-    return ComparedForm(
-        settings=one.fit.form.settings,
-        parameters=len(one.fit.form.names),
-        converged=one.fit.converged,
-        degenerate=one.fit.degenerate,
-        status=one.fit.status,
-        heldout={name: heldout_record(heldout) for name, heldout in one.heldout.items()},
-        missing=dict(one.missing),
-    )

@@ -72,6 +72,18 @@ class BootstrapRecord(Spec):
     draws: dict[str, tuple[float, ...]]
     """by parameter, raw units"""
 
+    @classmethod
+    def of(cls, bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
+        """Write a bootstrap down."""
+        return cls(
+            confidence=confidence,
+            replicates=len(bootstrap),
+            unconverged=bootstrap.unconverged,
+            seed=bootstrap.seed,
+            intervals={str(verdict.name): verdict for verdict in bootstrap.verdicts(confidence)},
+            draws={name: tuple(values.tolist()) for name, values in bootstrap.draws._asdict().items()},
+        )
+
 
 class HeldOutRecord(Spec):
     """The error on runs that a refit did not see."""
@@ -92,6 +104,21 @@ class HeldOutRecord(Spec):
     """the refit has converged and is not degenerate"""
     status: Message
     """of the refit"""
+
+    @classmethod
+    def of(cls, heldout: HeldOut) -> HeldOutRecord:
+        """Write a refit and its error on what it did not see down."""
+        return cls(
+            holdout=heldout.holdout,
+            rows=len(heldout.runs),
+            objective=heldout.objective,
+            mean_relative_error=heldout.mean_relative_error,
+            worst_relative_error=heldout.worst_relative_error,
+            bias=heldout.bias,
+            params={name: float(value) for name, value in heldout.fit.params._asdict().items()},
+            sound=not heldout.fit.failed,
+            status=heldout.fit.status,
+        )
 
 
 class InputRecord(Spec):
@@ -185,8 +212,8 @@ def document(
         params={name: float(value) for name, value in fit.params._asdict().items()},
         units={parameter.name: parameter.unit.replace("data", fit.runs.data_unit) for parameter in fit.form.parameters},
         fit=FitRecord.model_validate(fit, from_attributes=True),
-        bootstrap=_bootstrap_record(bootstrap, confidence) if bootstrap else None,
-        heldout=heldout_record(heldout) if heldout else None,
+        bootstrap=BootstrapRecord.of(bootstrap, confidence) if bootstrap else None,
+        heldout=HeldOutRecord.of(heldout) if heldout else None,
         provenance=InputRecord(
             runs=len(fit.runs),
             excluded=dict(excluded),
@@ -213,29 +240,3 @@ def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:
         RecordError: the file is missing, damaged, or no diagnostics.
     """
     return read_json(path, Diagnostics, "a diagnosis of laws").forms
-
-
-def _bootstrap_record(bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
-    return BootstrapRecord(
-        confidence=confidence,
-        replicates=len(bootstrap),
-        unconverged=bootstrap.unconverged,
-        seed=bootstrap.seed,
-        intervals={str(verdict.name): verdict for verdict in bootstrap.verdicts(confidence)},
-        draws={name: tuple(values.tolist()) for name, values in bootstrap.draws._asdict().items()},
-    )
-
-
-def heldout_record(heldout: HeldOut) -> HeldOutRecord:
-    """Write a refit and its error on what it did not see down."""
-    return HeldOutRecord(
-        holdout=heldout.holdout,
-        rows=len(heldout.runs),
-        objective=heldout.objective,
-        mean_relative_error=heldout.mean_relative_error,
-        worst_relative_error=heldout.worst_relative_error,
-        bias=heldout.bias,
-        params={name: float(value) for name, value in heldout.fit.params._asdict().items()},
-        sound=not heldout.fit.failed,
-        status=heldout.fit.status,
-    )

@@ -89,11 +89,6 @@ class Compared:
     heldout: Mapping[str, HeldOut]
     missing: Mapping[str, str]
 
-    @property
-    def first_heldout(self) -> HeldOut | None:
-        """The first holdout that could be done."""
-        return next(iter(self.heldout.values()), None)
-
 
 class Column(Spec):
     """One criterion over all forms; lower is better."""
@@ -104,6 +99,15 @@ class Column(Spec):
     """by form, in the order of the comparison; None where there is none"""
     winner: str | None
     """the form with the lowest value among those that may win, the first of equals, or None"""
+
+    @classmethod
+    def of(cls, name: str, values: Mapping[str, float | None], may_win: Mapping[str, bool]) -> Column:
+        """The winner among the forms that may win, all within rounding of the lowest being equal."""
+        running = {form: value for form, value in values.items() if value is not None and may_win[form]}
+        lowest = min(running.values(), default=0.0)
+        level = lowest + AGREEMENT * abs(lowest)
+        winner = next((form for form in running if running[form] <= level), None)
+        return cls(name=name, values=dict(values), winner=winner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +136,13 @@ class Comparison:
         def heldout(name: str) -> Column:
             there = {one.fit.form.name: one.heldout.get(name) for one in self.forms}
             errors = {form: one.mean_relative_error if one else None for form, one in there.items()}
-            return _column(name, errors, {form: one is not None and not one.fit.failed for form, one in there.items()})
+            return Column.of(
+                name, errors, {form: one is not None and not one.fit.failed for form, one in there.items()}
+            )
 
         return (
-            _column(IN_SAMPLE, {one.fit.form.name: one.fit.objective for one in self.forms}, sound),
-            _column(AICC, {one.fit.form.name: one.aicc for one in self.forms}, sound),
+            Column.of(IN_SAMPLE, {one.fit.form.name: one.fit.objective for one in self.forms}, sound),
+            Column.of(AICC, {one.fit.form.name: one.aicc for one in self.forms}, sound),
             *map(heldout, self.holdouts),
         )
 
@@ -243,14 +249,6 @@ def _refit(whole: Fit, runs: Runs) -> Fit:
 def _predicted(which: Message, fit: Fit, unseen: Runs) -> HeldOut:
     predicted = fit.form.predict(fit.params, unseen.sparsity, unseen.nonzero, unseen.data)
     return HeldOut(which, fit, unseen, predicted)
-
-
-def _column(name: str, values: Mapping[str, float | None], may_win: Mapping[str, bool]) -> Column:
-    running = {form: value for form, value in values.items() if value is not None and may_win[form]}
-    lowest = min(running.values(), default=0.0)
-    level = lowest + AGREEMENT * abs(lowest)
-    winner = next((form for form in running if running[form] <= level), None)
-    return Column(name=name, values=dict(values), winner=winner)
 
 
 def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:

@@ -105,11 +105,11 @@ def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations
 
 def polish(objective: HuberObjective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
     """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
-    value, local = objective.value(theta), _look(objective, theta, box)
+    value, local = objective.value(theta), _Local.at(objective, theta, box)
     for _ in range(steps):
-        (newton,) = _steps(local, local.derivatives.hessian[None], np.full(len(theta), SMALLEST_DAMPING))
+        (newton,) = local.steps(local.derivatives.hessian[None], np.full(len(theta), SMALLEST_DAMPING))
         trial = box.clip(theta + newton)
-        tried, ahead = objective.value(trial), _look(objective, trial, box)
+        tried, ahead = objective.value(trial), _Local.at(objective, trial, box)
         kept = (ahead.gradient < local.gradient) & (tried <= value * (1 + 1e-12))
         if not kept.any():
             break
@@ -135,14 +135,33 @@ class _Local(NamedTuple):
     scale: FloatArray
     gradient: FloatArray
 
+    @classmethod
+    def at(cls, objective: HuberObjective, theta: FloatArray, box: Box) -> _Local:
+        """Derivatives, and what is held, at (B, P) coordinates."""
+        derivatives = objective.derivatives(theta)
+        held = box.held(theta, derivatives.gradient)
+        diagonal = np.diagonal(derivatives.majoriser, axis1=1, axis2=2)
+        scale = np.where(held, 0.0, 1 / np.sqrt(np.maximum(diagonal, np.finfo(float).tiny)))
+        cosines = np.abs(scale * derivatives.gradient).max(axis=1) / np.maximum(derivatives.error, PERFECT)
+        return cls(derivatives, held, scale, cosines)
 
-def _look(objective: HuberObjective, theta: FloatArray, box: Box) -> _Local:
-    derivatives = objective.derivatives(theta)
-    held = box.held(theta, derivatives.gradient)
-    diagonal = np.diagonal(derivatives.majoriser, axis1=1, axis2=2)
-    scale = np.where(held, 0.0, 1 / np.sqrt(np.maximum(diagonal, np.finfo(float).tiny)))
-    cosines = np.abs(scale * derivatives.gradient).max(axis=1) / np.maximum(derivatives.error, PERFECT)
-    return _Local(derivatives, held, scale, cosines)
+    def steps(self, matrices: FloatArray, damping: FloatArray) -> FloatArray:
+        """The steps −(matrix + damping)^−1 gradient in scaled coordinates, none longer than `LONGEST_STEP`.
+
+        Args:
+            matrices: (M, B, P, P).
+            damping: (B,).
+
+        Returns:
+            Array (M, B, P).
+        """
+        P = matrices.shape[-1]
+        damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
+        damped[..., range(P), range(P)] += self.held + damping[:, None]
+        gradient = (self.scale * self.derivatives.gradient)[:, :, None]
+        step = -self.scale * np.linalg.solve(damped, np.broadcast_to(gradient, (*damped.shape[:-1], 1)))[..., 0]
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 
 
 def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int) -> Solution:
@@ -153,7 +172,7 @@ def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: i
         if not len(active):
             break
         part, here = objective.of(active), theta[active]
-        local = _look(part, here, box)
+        local = _Local.at(part, here, box)
         trial, tried = _best_step(part, here, local, damping[active], box)
         accepted = tried < value[active]
         moved = active[accepted]
@@ -173,7 +192,7 @@ def _best_step(
     in_amplitudes = derivatives.hessian.copy()
     in_amplitudes[:, logs, logs] -= derivatives.gradient[:, logs]
     matrices = np.stack([derivatives.hessian, derivatives.majoriser, in_amplitudes])
-    newton, majorised, newton_in_amplitudes = _steps(local, matrices, damping)
+    newton, majorised, newton_in_amplitudes = local.steps(matrices, damping)
     steps = np.stack([newton, majorised, newton_in_amplitudes, majorised])
     points = theta + steps
     points[2:, :, logs] = theta[:, logs] + np.log(np.maximum(1 + steps[2:, :, logs], 1e-12))
@@ -182,26 +201,6 @@ def _best_step(
     values = objective.of(np.tile(members, 4)).value(points.reshape(-1, theta.shape[1])).reshape(4, -1)
     best = values.argmin(axis=0), members
     return points[best], values[best]
-
-
-def _steps(local: _Local, matrices: FloatArray, damping: FloatArray) -> FloatArray:
-    """The steps −(matrix + damping)^−1 gradient in scaled coordinates, none longer than `LONGEST_STEP`.
-
-    Args:
-        local: at (B, P) coordinates.
-        matrices: (M, B, P, P).
-        damping: (B,).
-
-    Returns:
-        Array (M, B, P).
-    """
-    P = matrices.shape[-1]
-    damped = local.scale[:, :, None] * matrices * local.scale[:, None, :]
-    damped[..., range(P), range(P)] += local.held + damping[:, None]
-    gradient = (local.scale * local.derivatives.gradient)[:, :, None]
-    step = -local.scale * np.linalg.solve(damped, np.broadcast_to(gradient, (*damped.shape[:-1], 1)))[..., 0]
-    longest = np.abs(step).max(axis=-1, keepdims=True)
-    return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 
 
 def _choose(kept: NDArray[np.bool_], new: FloatArray, old: FloatArray) -> FloatArray:

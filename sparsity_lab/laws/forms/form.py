@@ -218,12 +218,6 @@ class Form:
         parts = self._powers(values, sparsity, 1.0, 1.0)
         return _sum(amplitude(term, values) * power for term, power in parts if term.has_size)
 
-    def terms_without_size(self, params: NamedTuple, sparsity: ArrayLike, data: ArrayLike) -> FloatArray:
-        """The rest of L: nats that no size changes. Where it depends on S, a gain depends on N."""
-        values = params._asdict()
-        parts = self._powers(values, sparsity, 1.0, data)
-        return _sum(amplitude(term, values) * power for term, power in parts if not term.has_size)
-
     def design(self, runs: Runs, units: Units) -> Design:
         """The form laid out for the runs, with N and D in `units`."""
         logs = self._logs(runs.sparsity, runs.nonzero / units.nonzero, runs.data / units.data)

@@ -56,6 +56,16 @@ class Interval(NamedTuple):
     low: FloatArray
     high: FloatArray
 
+    @classmethod
+    def of(cls, value: ArrayLike, draws: ArrayLike, confidence: float) -> Interval:
+        """The central interval of `draws` along their first axis, with `value` beside it; ends may be infinite."""
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        with np.errstate(invalid="ignore"):  # between two infinite draws there is nothing to interpolate
+            between = np.quantile(np.asarray(draws), tails, axis=0)
+        nearest = np.quantile(np.asarray(draws), tails, axis=0, method="nearest")
+        low, high = np.where(np.isfinite(between), between, nearest)
+        return cls(np.asarray(value, dtype=np.float64), low, high)
+
 
 class Verdict(Spec):
     """Whether the runs identify a parameter or a derived quantity, and if not why."""
@@ -71,6 +81,20 @@ class Verdict(Spec):
     reason: Message
     remedy: Message | None = None
     """what data would identify it; nothing where it is identified or nobody asked"""
+
+    @classmethod
+    def of(cls, fit: Fit, name: str, interval: Interval) -> Verdict:
+        """Whether the runs identify a parameter."""
+        value, low, high = (float(part) for part in interval)
+        reasons = []
+        if name in fit.at_bounds:
+            reasons.append(message("parameter-at-bound"))
+        if name in fit.undetermined:
+            reasons.append(message("parameter-replaceable"))
+        if high - low > WIDEST * abs(value):
+            reasons.append(message("interval-times-value", times=(high - low) / abs(value)))
+        reason = listed(reasons) if reasons else message("interval-narrow")
+        return cls(name=name, value=value, low=low, high=high, identified=not reasons, reason=reason)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +125,7 @@ class Bootstrap:
         wider than its value.
         """
         values, draws = self.fit.params._asdict(), self.draws._asdict()
-        return tuple(_verdict(self.fit, name, percentiles(values[name], draws[name], confidence)) for name in values)
+        return tuple(Verdict.of(self.fit, name, Interval.of(values[name], draws[name], confidence)) for name in values)
 
 
 def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resample = "rows") -> Bootstrap:
@@ -131,16 +155,6 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
     best = solution.value.reshape(tries, replicates).argmin(axis=0) * replicates + np.arange(replicates)
     draws = fit.form.to_params(solution.theta[best], fit.units)
     return Bootstrap(fit, draws, int((~solution.converged[best]).sum()), seed, resample)
-
-
-def percentiles(value: ArrayLike, draws: ArrayLike, confidence: float) -> Interval:
-    """The central interval of `draws` along their first axis, with `value` beside it; ends may be infinite."""
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    with np.errstate(invalid="ignore"):  # between two infinite draws there is nothing to interpolate
-        between = np.quantile(np.asarray(draws), tails, axis=0)
-    nearest = np.quantile(np.asarray(draws), tails, axis=0, method="nearest")
-    low, high = np.where(np.isfinite(between), between, nearest)
-    return Interval(np.asarray(value, dtype=np.float64), low, high)
 
 
 def sizes_of(nonzero: FloatArray) -> NDArray[np.intp]:
@@ -174,16 +188,3 @@ def _drawn_sizes(sizes: NDArray[np.intp], replicates: int, rng: np.random.Genera
         more = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
         drawn = np.concatenate([drawn, more[(more > 0).sum(axis=1) > 1]])
     return drawn[:replicates, sizes]
-
-
-def _verdict(fit: Fit, name: str, interval: Interval) -> Verdict:
-    value, low, high = (float(part) for part in interval)
-    reasons = []
-    if name in fit.at_bounds:
-        reasons.append(message("parameter-at-bound"))
-    if name in fit.undetermined:
-        reasons.append(message("parameter-replaceable"))
-    if high - low > WIDEST * abs(value):
-        reasons.append(message("interval-times-value", times=(high - low) / abs(value)))
-    reason = listed(reasons) if reasons else message("interval-narrow")
-    return Verdict(name=name, value=value, low=low, high=high, identified=not reasons, reason=reason)

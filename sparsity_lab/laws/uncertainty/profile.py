@@ -45,6 +45,24 @@ class Profile(Spec):
     open_ends: tuple[str, ...]
     """sides on which the runs exclude no value: 'low', 'high', both or none"""
 
+    @classmethod
+    def of(cls, paths: Paths, name: str, down: Path, up: Path) -> Profile:
+        """Two paths that leave the minimum, joined."""
+        parameter, root = paths.fit.form.parameters[paths.fit.form.names.index(name)], paths.threshold
+        raw = np.positive if parameter.signed else np.exp
+        ratio = np.concatenate([down.root[:0:-1], up.root]) ** 2
+        return cls(
+            name=name,
+            best=float(getattr(paths.fit.params, name)),
+            values=raw(np.concatenate([down.target[:0:-1], up.target])).tolist(),
+            ratio=ratio.tolist(),
+            threshold=root**2,
+            scale=paths.scale,
+            low=_end(down, root, raw, parameter.lower),
+            high=_end(up, root, raw, np.inf),
+            open_ends=tuple(side for side, end in (("low", 0), ("high", -1)) if ratio[end] < root**2),
+        )
+
 
 def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float = 0.9) -> tuple[Profile, ...]:
     """The profiles of the parameters named, or of all.
@@ -64,24 +82,7 @@ def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float
     paths = Paths(fit, np.repeat([fit.form.names.index(name) for name in names], 2), root)
     walked, rows = paths.walk(), range(len(names))
     sides = [(walked[2 * row], walked[2 * row + 1]) for row in rows]
-    return tuple(_joined(paths, name, *side) for name, side in zip(names, sides, strict=True))
-
-
-def _joined(paths: Paths, name: str, down: Path, up: Path) -> Profile:
-    parameter, root = paths.fit.form.parameters[paths.fit.form.names.index(name)], paths.threshold
-    raw = np.positive if parameter.signed else np.exp
-    ratio = np.concatenate([down.root[:0:-1], up.root]) ** 2
-    return Profile(
-        name=name,
-        best=float(getattr(paths.fit.params, name)),
-        values=raw(np.concatenate([down.target[:0:-1], up.target])).tolist(),
-        ratio=ratio.tolist(),
-        threshold=root**2,
-        scale=paths.scale,
-        low=_end(down, root, raw, parameter.lower),
-        high=_end(up, root, raw, np.inf),
-        open_ends=tuple(side for side, end in (("low", 0), ("high", -1)) if ratio[end] < root**2),
-    )
+    return tuple(Profile.of(paths, name, *side) for name, side in zip(names, sides, strict=True))
 
 
 def _end(path: Path, root: float, raw: Callable[[FloatArray], FloatArray], otherwise: float) -> float:
