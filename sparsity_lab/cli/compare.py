@@ -112,11 +112,14 @@ def compare(
 
     if data is not None and ratio is not None:
         raise typer.BadParameter("--data or --ratio, not both")
+    shown = None if sparsity is None else tuple(dict.fromkeys(sparsities(sparsity)))
+    if shown is not None and 0.0 in shown:
+        raise typer.BadParameter("sparsities above 0: dense is what they are compared with", param_hint="--sparsity")
     request = ComparisonRequest(
         nonzero=_one(nonzero, "--nonzero"),
         data=_one(data, "--data"),
         ratio=ratio,
-        sparsities=_sparse(sparsity),
+        sparsities=shown,
         highest=highest,
         schedule=schedule,
         hardware=hardware,
@@ -157,10 +160,3 @@ def _one(text: str | None, option: str) -> float | None:
     if found is not None and len(found) > 1:
         raise typer.BadParameter("one number", param_hint=option)
     return found[0] if found else None
-
-
-def _sparse(text: str | None) -> tuple[float, ...] | None:
-    found = None if text is None else tuple(dict.fromkeys(sparsities(text)))
-    if found is not None and 0.0 in found:
-        raise typer.BadParameter("sparsities above 0: dense is what they are compared with", param_hint="--sparsity")
-    return found

@@ -12,7 +12,7 @@ from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, duration, quantity
 from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.status import SearchStatus
-from sparsity_lab.search.storage.leases import Lease, Timeouts
+from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search_best import BestRun, BestRuns
 
@@ -179,15 +179,11 @@ def _who_works(trial: StoredTrial) -> str:
     if trial.lease is None:
         return f"claimed by nobody known: {run}"
     owner = trial.lease.owner
-    return f"{owner.host or owner.machine[:8]}, process {owner.process}: {run}, {_life(trial.lease)}"
-
-
-def _life(lease: Lease) -> str:
-    """How long ago its holder gave a sign of life, by the holder's clock and ours."""
-    if lease.owner.gone:
-        return "dead; the next process goes on with it"
-    ago = max(0.0, time.time() - lease.at)
-    return f"silent for {duration(ago)}" if ago > Timeouts().grace else f"alive {duration(ago)} ago"
+    ago = max(0.0, time.time() - trial.lease.at)  # by the holder's clock and ours
+    life = f"silent for {duration(ago)}" if ago > Timeouts().grace else f"alive {duration(ago)} ago"
+    if owner.gone:
+        life = "dead; the next process goes on with it"
+    return f"{owner.host or owner.machine[:8]}, process {owner.process}: {run}, {life}"
 
 
 def _work_json(trial: StoredTrial) -> dict[str, Any]:

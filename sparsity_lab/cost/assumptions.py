@@ -194,7 +194,11 @@ class Setting:
         laws, speeds, ranges = np.random.default_rng(self.scenario.seed).spawn(3)
         shape = (self.scenario.draws, 1)
         errors = speeds.standard_normal((2, *shape)) if only != "law" else np.zeros((2, 1, 1))
-        law = _drawn_law(self.law, laws, self.scenario.draws) if only != "measurement" else self.law
+        law = self.law
+        if law.draws is not None and only != "measurement":  # (draws, 1) parameters, rows of the bootstrap
+            rows = laws.integers(len(law.draws[0]), size=self.scenario.draws)
+            fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
+            law = replace(law, params=law.params._replace(**fields))
         spans = {} if only else self.scenario.ranges.given
         changed = {name: _drawn(span, ranges, shape) for name, span in spans.items()}
         return self.case(changed, law, (errors[0], errors[1]))
@@ -281,12 +285,3 @@ def _drawn(span: tuple[float, float], stream: np.random.Generator, shape: tuple[
     low, high = span
     share = stream.random(shape)
     return np.asarray(low * (high / low) ** share if low > 0 else high * share)
-
-
-def _drawn_law(law: Law, stream: np.random.Generator, draws: int) -> Law:
-    """The law with (draws, 1) parameters, rows of its bootstrap; as it is where it has none."""
-    if law.draws is None:
-        return law
-    rows = stream.integers(len(law.draws[0]), size=draws)
-    fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
-    return replace(law, params=law.params._replace(**fields))

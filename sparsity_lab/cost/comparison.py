@@ -119,7 +119,8 @@ class Reference:
         best, advantage, winner = self.best(quantity)
         curve = np.array(self.levels) if self.only_levels else np.linspace(0.0, self.highest, CURVE)
         on_curve = self._interval(quantity, curve)
-        N, D = (float(value) for value in np.broadcast_arrays(*self._bought(quantity, best)))
+        bought = quantity.buys(*(np.asarray(value, np.float64) for value in (best, self.nonzero, self.data)))
+        N, D = map(float, np.broadcast_arrays(*bought))
         winning = curve[(curve > 0) & (on_curve.value > 0)]
         return QuantityComparison(
             quantity=quantity,
@@ -142,9 +143,6 @@ class Reference:
         best = float(self._best(self.law, quantity, self.data))
         found = self._interval(quantity, best)
         return best, found, self._winner(quantity, best, found)
-
-    def _bought(self, quantity: CostQuantity, sparsity: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        return quantity.buys(*(np.asarray(value, np.float64) for value in (sparsity, self.nonzero, self.data)))
 
     def _interval(self, quantity: CostQuantity, sparsity: ArrayLike) -> Interval:
         """A at sparsities, for the reference."""

@@ -79,13 +79,13 @@ def time_curves(profile: HardwareProfile, rows: int | None) -> dict[ProductForma
     grouped: dict[ProductFormat, dict[float, list[Product | InferenceStep]]] = defaultdict(lambda: defaultdict(list))
     for point in steps or _fastest_products(profile.sparse_products, rows):
         grouped[point.format][point.sparsity].append(point)
-    return {name: _curve(levels) for name, levels in grouped.items()}
-
-
-def _curve(levels: dict[float, list[Product | InferenceStep]]) -> TimeCurve:
-    S = sorted(levels)
-    speed = np.array([np.log([(one.speedup, one.low, one.high) for one in levels[level]]).mean(axis=0) for level in S])
-    return TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+    curves = {}
+    for name, levels in grouped.items():
+        S = sorted(levels)
+        points = ([(one.speedup, one.low, one.high) for one in levels[level]] for level in S)
+        speed = np.array([np.log(some).mean(axis=0) for some in points])
+        curves[name] = TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+    return curves
 
 
 def from_dense(name: ProductFormat, curve: TimeCurve) -> TimeCurve:

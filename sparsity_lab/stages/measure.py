@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,7 +169,8 @@ def _measured(
 ) -> Measurement:
     console = console or Console(stderr=True)
     path = out or layout.hardware(name)
-    with locked(layout.lock(f"measure-{name}")), one_thread(), _without_remarks():
+    with locked(layout.lock(f"measure-{name}")), one_thread(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Sparse \w+ tensor support is in beta")
         machine = _machine(job.device)
         if not again and (kept := _kept(path, machine, job.plan.digest())) is not None:
             return Measurement(kept, path, kept=True)
@@ -182,11 +182,13 @@ def _measured(
             timed, skipped = carry_out(
                 list(job.tasks()), job.seconds, lambda task: status.update(f"{name}: {task}"), job.clock
             )
+        threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+        parts = ", ".join(dict.fromkeys((machine.device, machine.processor, machine.instruction_set)))
         profile = HardwareProfile(
             version=1,
             description=f"{name} on {machine.processor if job.device.type == 'cpu' else machine.device}",
             origin="measured",
-            sources=(_source(machine),),
+            sources=(f"measured on {parts}; torch {machine.torch}, {threads}; {datetime.now(UTC).date()}",),
             device="cuda" if job.device.type == "cuda" else "cpu",
             machine=machine,
             request=job.plan.digest(),
@@ -260,17 +262,3 @@ def _machine(device: Device) -> MeasuredOn:
         torch=found.torch,
         threads=found.threads,
     )
-
-
-def _source(machine: MeasuredOn) -> str:
-    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
-    parts = dict.fromkeys((machine.device, machine.processor, machine.instruction_set))
-    return f"measured on {', '.join(parts)}; torch {machine.torch}, {threads}; {datetime.now(UTC).date()}"
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Without torch's remark that sparse layouts are new."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Sparse \w+ tensor support is in beta")
-        yield

@@ -48,6 +48,16 @@ class MeasureRequest:
     sparsities: tuple[float, ...] | None = None
     seconds: float = 45.0
 
+    def formats_on(self, device: Device) -> tuple[ProductFormat, ...]:
+        """Of products: those asked for, else all that the device may have."""
+        here: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4") if device.type == "cuda" else ("csr", "bsr")
+        return self.formats or here
+
+    def types_on(self, device: Device) -> tuple[ProductType, ...]:
+        """Of products: those asked for, else those that pay on the device."""
+        here: tuple[ProductType, ...] = ("float32", "bfloat16", "float8") if device.type == "cuda" else ("float32",)
+        return self.dtypes or here
+
 
 @dataclass(frozen=True)
 class Family:
@@ -107,7 +117,7 @@ def plan_of_study(space: Workspace, request: MeasureRequest, device: Device) -> 
     passes = tuple(
         Pass(_nearest(runs, S), name, S, batch)
         for batch in batches
-        for name in _formats(request, device)
+        for name in request.formats_on(device)
         if name != "bsr" or request.formats
         for S in ((0.5,) if name == "2:4" else levels)
     )
@@ -136,17 +146,7 @@ def _cases(
     request: MeasureRequest, shapes: Sequence[MatrixShape], rows: Sequence[int], device: Device
 ) -> tuple[ProductCase, ...]:
     levels = request.sparsities or SPARSITIES
-    return product_cases(shapes, rows, _types(request, device), _formats(request, device), levels)
-
-
-def _formats(request: MeasureRequest, device: Device) -> tuple[ProductFormat, ...]:
-    here: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4") if device.type == "cuda" else ("csr", "bsr")
-    return request.formats or here
-
-
-def _types(request: MeasureRequest, device: Device) -> tuple[ProductType, ...]:
-    here: tuple[ProductType, ...] = ("float32", "bfloat16", "float8") if device.type == "cuda" else ("float32",)
-    return request.dtypes or here
+    return product_cases(shapes, rows, request.types_on(device), request.formats_on(device), levels)
 
 
 def _shapes(runs: Sequence[RunSpec]) -> tuple[MatrixShape, ...]:

@@ -12,7 +12,7 @@ from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
-from sparsity_lab.laws.documents.law import LawDocument, read_diagnostics, read_document
+from sparsity_lab.laws.documents.law import read_diagnostics, read_document
 from sparsity_lab.messages import Said, message
 from sparsity_lab.plots.picture import Picture, recorded
 from sparsity_lab.report.build import ReportSummary, build_report
@@ -33,17 +33,25 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
     """
     manifest = space.manifest()
     result = read_search(space.layout.search_result(space.name))
+    grid, trials = grid_records(space), search_records(space)
+    comparison = read_comparison(_made_by_fit(space, space.layout.comparison(space.name)))
+    layout, laws = space.layout, comparison.forms
+    packages = ("torch", "numpy", "optuna", "dvc")
     with recorded():
         inputs = ReportInputs(
             study=space.study,
-            grid=grid_records(space),
-            trials=search_records(space),
+            grid=grid,
+            trials=trials,
             search=result,
-            laws=_laws(space),
-            comparison=read_comparison(space.layout.comparison(space.name)),
+            laws={form: read_document(_made_by_fit(space, layout.law(space.name, form))) for form in laws},
+            comparison=comparison,
             diagnostics=read_diagnostics(_made_by_fit(space, space.layout.diagnostics(space.name))),
             manifest=_manifest_facts(manifest),
-            provenance=_versions(),
+            provenance={
+                "sparsity_lab": __version__,
+                "Python": platform.python_version(),
+                **{name: version(name) for name in packages},
+            },
             fitted=fitted_names(space),
             profile=known_profile(space),
             drawn=_drawn(space, result),
@@ -62,12 +70,6 @@ def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]
     return ()
 
 
-def _laws(space: Workspace) -> dict[str, LawDocument]:
-    """The fitted laws by form, in the order of the comparison."""
-    forms = read_comparison(_made_by_fit(space, space.layout.comparison(space.name))).forms
-    return {form: read_document(_made_by_fit(space, space.layout.law(space.name, form))) for form in forms}
-
-
 def _made_by_fit(space: Workspace, path: Path) -> Path:
     if not path.is_file():
         raise NotReadyError(path, make_it=f"sparsity-lab fit {space.name}")
@@ -83,13 +85,4 @@ def _manifest_facts(manifest: Manifest) -> dict[Said, object]:
         message("fact-held-out-documents"): manifest.heldout.documents,
         message("fact-duplicates"): manifest.train.duplicates + manifest.heldout.duplicates,
         message("fact-source"): manifest.source_sha256,
-    }
-
-
-def _versions() -> dict[Said, object]:
-    packages = ("torch", "numpy", "optuna", "dvc")
-    return {
-        "sparsity_lab": __version__,
-        "Python": platform.python_version(),
-        **{name: version(name) for name in packages},
     }

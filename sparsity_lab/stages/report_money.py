@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +53,11 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
         RecordError: the scenario's hardware is not there or damaged.
     """
     spec = space.study.scenario
-    document = _document(laws, spec)
+    # the law that the scenario names, else frantar, else the first that sees sparsity
+    wanted = spec.evidence.form if spec else None
+    names = (wanted,) if wanted else (FIRST_FORM, *laws)
+    seeing = (laws[name] for name in names if name in laws and Law.from_document(laws[name]).form.sees_sparsity)
+    document = next(seeing, None)
     if document is None:
         return None
     if spec is not None:
@@ -100,14 +104,6 @@ def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:
     )
 
 
-def _document(laws: Mapping[str, LawDocument], spec: ScenarioSpec | None) -> LawDocument | None:
-    """The law that the scenario names, else frantar, else the first that sees sparsity."""
-    wanted = spec.evidence.form if spec else None
-    names = (wanted,) if wanted else (FIRST_FORM, *laws)
-    seeing = (laws[name] for name in names if name in laws and Law.from_document(laws[name]).form.sees_sparsity)
-    return next(seeing, None)
-
-
 def what_if_inputs(
     project: Path,
     setting: Setting,
@@ -126,19 +122,16 @@ def what_if_inputs(
         schedule: of pruning.
     """
     machines: dict[Said, Speeds] = {_label(setting.scenario.hardware, setting.profile): setting.speeds}
-    for name, profile in _others(project, setting):
+    others = {
+        name: load_profile(project, name) for name in known_profiles(project) if name != setting.scenario.hardware
+    }
+    for name, profile in others.items():
         with suppress(RecordError):  # it says nothing of the scenario's format
-            machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
+            if profile.origin == "published":
+                machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
     machines.setdefault(NOTHING_KNOWN, _speeds(setting, None, schedule))
     known = dict(setting.document.provenance.ranges) if setting.document else {}
     return WhatIfInputs(setting, machines, known, start)
-
-
-def _others(project: Path, setting: Setting) -> Iterator[tuple[str, HardwareProfile]]:
-    for name in known_profiles(project):
-        profile = load_profile(project, name)
-        if name != setting.scenario.hardware and profile.origin == "published":
-            yield name, profile
 
 
 def _speeds(setting: Setting, profile: HardwareProfile | None, schedule: Schedule | MeanDensity | None) -> Speeds:

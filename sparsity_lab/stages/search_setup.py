@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -149,6 +149,11 @@ def context_of(space: Workspace, requests: RunRequests, records: Collection[RunR
         plan_point(space.study, requests.shape, requests.point(nonzero, {SPARSITY: 0.0}, 1))
     timed = spec.cost == "measured" or spec.budget_unit == "seconds"
     profile = profile_of(space) if timed else None
+    known, prior = {record.fingerprint: record for record in records}, []
+    for planned in grid_runs(space.study, requests.shape, spec.regimes) if records else ():
+        params, record = requests.params(planned), known.get(fingerprint(planned.run, requests.data_hash))
+        if params is not None and record is not None:
+            prior.append(PriorRun(round(planned.point.nonzero), params, planned.run.seed, record))
     return SearchContext(
         study=space.name,
         data_unit=space.study.spec.grid.data_unit,
@@ -156,20 +161,12 @@ def context_of(space: Workspace, requests: RunRequests, records: Collection[RunR
         fingerprint=requests.fingerprint,
         regimes={one: space.study.regimes[one] for one in spec.regimes},
         feasible=requests.feasible,
-        prior_runs=tuple(_prior_runs(space.study, requests, {record.fingerprint: record for record in records})),
+        prior_runs=tuple(prior),
         seconds_per_item=None if profile is None else lambda nonzero: seconds_per_item(profile, nonzero),
         inference=_inference(profile) if profile and "inference_cost" in spec.objectives else None,
         noise=noise.deviation if noise else None,
         confidence=space.study.spec.law.confidence,
     )
-
-
-def _prior_runs(study: Study, requests: RunRequests, records: Mapping[str, RunRecord]) -> Iterator[PriorRun]:
-    """The grid's runs that the search's space has too."""
-    for planned in grid_runs(study, requests.shape, requests.spec.regimes) if records else ():
-        params, record = requests.params(planned), records.get(fingerprint(planned.run, requests.data_hash))
-        if params is not None and record is not None:
-            yield PriorRun(round(planned.point.nonzero), params, planned.run.seed, record)
 
 
 def _inference(profile: HardwareProfile) -> RunMultiplier:

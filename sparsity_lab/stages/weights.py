@@ -14,7 +14,7 @@ from sparsity_lab.checkpoints.files import Weights, read_weights, stored_bytes, 
 from sparsity_lab.checkpoints.folder import FILES, write_folder
 from sparsity_lab.checkpoints.survey import Survey, survey
 from sparsity_lab.checkpoints.tokenizer import tokenizer_files
-from sparsity_lab.data.manifest import Manifest, read_manifest, sentinels
+from sparsity_lab.data.manifest import read_manifest, sentinels
 from sparsity_lab.data.prepare import TOKENIZER
 from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
 from sparsity_lab.messages import words_in
@@ -59,16 +59,19 @@ def export_run(run: str, form: str, to: Path, root: Path = Path(), *, force: boo
         CheckpointError: no such format; the target exists; the weights are damaged or lack the format's pattern.
         MachineError: the disk is full or the folder cannot be written.
     """
-    _check_format(form)
+    try:
+        how = None if form == HUGGING_FACE else encoding(form)
+    except ValueError:
+        raise CheckpointError("no such format", field="--format", found=form, expected=FORMATS) from None
     _check_target(to, folder=form == HUGGING_FACE, force=force)
     record = find_run(run, root)
     weights, prunable = _weights(record, root), set(prunable_shapes(record.spec.model))
     tokenizer: Mapping[str, str] = {}
-    if form == HUGGING_FACE:
+    if how is None:
         tokenizer = _tokenizer(record, root)
         write_folder(to, weights, record.spec.model, tokenizer)
     else:
-        write_weights(to, weights, encoding(form), prunable=prunable, run=record.fingerprint)
+        write_weights(to, weights, how, prunable=prunable, run=record.fingerprint)
     written = sum(file.stat().st_size for file in ([to] if to.is_file() else to.iterdir()))
     return Export(record, to, form, written, _sizes(record, weights, prunable), bool(tokenizer))
 
@@ -88,14 +91,6 @@ def inspect_weights(path: Path) -> Survey:
     prunable = prunable_shapes(record.spec.model)
     tensors = tuple(replace(tensor, prunable=tensor.name in prunable) for tensor in found.tensors)
     return replace(found, run=record.fingerprint, tensors=tensors)
-
-
-def _check_format(form: str) -> None:
-    try:
-        if form != HUGGING_FACE:
-            encoding(form)
-    except ValueError:
-        raise CheckpointError("no such format", field="--format", found=form, expected=FORMATS) from None
 
 
 def _check_target(to: Path, *, folder: bool, force: bool) -> None:
@@ -173,15 +168,11 @@ def _sizes(record: RunRecord, weights: Weights, prunable: set[str]) -> dict[str,
 def _tokenizer(record: RunRecord, root: Path) -> dict[str, str]:
     """The tokenizer of the data that the run was trained on, where a study still has them."""
     for folder in sorted((Layout(root).root / "data").glob("*")):
-        manifest = _manifest(folder)
-        if manifest and manifest.content_hash == record.data_hash and manifest.vocabulary:
+        try:
+            manifest = read_manifest(folder)
+        except (NotReadyError, DataError):
+            continue
+        if manifest.content_hash == record.data_hash and manifest.vocabulary:
             source = (folder / TOKENIZER).read_text(encoding="utf-8") if manifest.tokenizer_sha256 else ""
             return tokenizer_files(source, manifest.vocabulary, sentinels(record.spec.objective))
     return {}
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    try:
-        return read_manifest(folder)
-    except (NotReadyError, DataError):
-        return None
