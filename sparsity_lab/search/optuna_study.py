@@ -216,16 +216,16 @@ class OptunaStudy:
         return LawKnowledge(targets, runs, self.space.conditional, relative(self.context.noise, runs))
 
     def _rule(self, request: RunRequest) -> StopRule | None:
-        """What a run is held against: finished trials of its N and budget."""
+        """What a run is held against: finished runs of its N and budget."""
         if self.spec.stopping is None:
             return None
-        ends = []
+        ends = {}
         for trial in self.finished:
             other = request_of(trial)
             known = trial.outcome.facts if trial.outcome else {}
             if (other.nonzero, other.data_dense) == (request.nonzero, request.data_dense) and "recovery" in known:
-                ends.append((float(known["end"]), Recovery.model_validate(known["recovery"])))
-        return rule_from(self.spec.stopping, ends, self.context.noise)
+                ends[other] = float(known["end"]), Recovery.model_validate(known["recovery"])
+        return rule_from(self.spec.stopping, [*ends.values()], self.context.noise)
 
     def _decisive(self) -> dict[str, Any]:
         """Whatever changes a run of this Optuna study changes this."""

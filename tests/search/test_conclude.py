@@ -141,6 +141,37 @@ def test_repeats_say_how_large_the_noise_is_where_nothing_else_does() -> None:
     assert result.budgets[0].best_loss == pytest.approx(curve(0.55)), "the mean over seeds, not the luckiest"
 
 
+def numbers(result: SearchResult) -> dict[str, object]:
+    """All that was concluded, without the list of trials that it was concluded from."""
+    return result.model_dump(exclude={"budgets": {"__all__": {"trials"}}})
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=6), st.sampled_from([None, 0.01]))
+def test_a_run_proposed_again_is_one_observation(again: list[int], noise: float | None) -> None:
+    """Samplers propose a point twice; that is one run and one loss, and changes no figure."""
+    budgets = (150_000_000, 1_000_000_000)
+    once = {d: trials(sampled(at_equal_cost(d), 0.01, seed=d), d) for d in budgets}
+    twice = {d: [*found, *(found[k].model_copy(update={"number": 50 + k}) for k in again)] for d, found in once.items()}
+    plain, doubled = several(once, noise), several(twice, noise)
+    assert numbers(doubled) == numbers(plain)
+    assert [len(b.trials) for b in doubled.budgets] == [len(SPARSITIES) + len(again)] * 2
+
+
+def test_dense_runs_proposed_again_do_not_halve_the_interval() -> None:
+    cloud = trials(sampled(lambda s: 3 - 0.02 * np.log1p(-s), 0.01))
+    once, often = (answer([*cloud, *[cloud[0]] * extra], noise=0.01) for extra in (0, 6))
+    assert once.optimum_high is not None and once.optimum_high > 0.05, "or there is nothing to halve"
+    assert (often.optimum_low, often.optimum_high) == (once.optimum_low, once.optimum_high)
+    assert (often.gained_low, often.gained_high) == (once.gained_low, once.gained_high)
+
+
+def test_a_run_given_up_once_and_finished_later_is_the_finished_one() -> None:
+    cloud = trials(sampled(at_equal_cost(), 0.002))
+    lost = cloud[4].model_copy(update={"number": 40, "state": "stopped", "loss": None, "values": None})
+    assert numbers(several({BUDGET: [lost, *cloud]})) == numbers(several({BUDGET: [cloud[4], *cloud]}))
+
+
 def test_a_dense_anchor_below_the_space_is_compared_with_but_not_fitted() -> None:
     spec = spec_of(space={"sparsity": {"low": 0.2, "high": 0.9}})
     losses = {**sampled(at_equal_cost(), 0.002), 0.0: 1.0}

@@ -12,7 +12,7 @@ from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, 
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, fit_curve, noise_of
 from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
-from sparsity_lab.search.answer.repeats import tried_points
+from sparsity_lab.search.answer.repeats import distinct_runs, tried_points
 from sparsity_lab.search.answer.trend import trend_of
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.specs.choices import DataUnit
@@ -38,7 +38,7 @@ def conclude(
 ) -> SearchResult:
     """The search's answer.
 
-    The trend rests on the curves of single budgets, whatever the optima come from: a law's form may leave the optimum
+    A run that was proposed several times is one observation, in curves, noise and tests alike. The trend rests on the curves of single budgets, whatever the optima come from: a law's form may leave the optimum
     no choice but to rise with data.
 
     Args:
@@ -52,10 +52,11 @@ def conclude(
         by_law: what a law says of each N and budget; where it is not usable, left out.
     """
     rng = np.random.default_rng(abs(spec.seed))
-    points = {target: points_of(spec, of_best_kind(found)) for target, found in trials.items()}
-    level = noise_of(list(points.values()), list(trials.values()), noise, rng)
+    runs = {target: distinct_runs(found) for target, found in trials.items()}
+    points = {target: points_of(spec, of_best_kind(found)) for target, found in runs.items()}
+    level = noise_of(list(points.values()), list(runs.values()), noise, rng)
     curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
-    alone = {target: _alone(trials[target], curve, level, confidence) for target, curve in curves.items()}
+    alone = {target: _alone(runs[target], curve, level, confidence) for target, curve in curves.items()}
     order = sorted(trials)
     every = [trial for target in order for trial in trials[target]] + list(explored)
 
@@ -130,14 +131,14 @@ def _budget(
     alone: Optimum | None,
     by_law: Optimum | None,
 ) -> BudgetResult:
-    optimum = by_law or alone
-    dense = _dense_losses(trials)
+    optimum, runs = by_law or alone, distinct_runs(trials)
+    dense = _dense_losses(runs)
     found = optimum if optimum is not None and optimum.identified else None
-    best_loss, best_sparsity, best_params = _best(trials)
+    best_loss, best_sparsity, best_params = _best(runs)
     low, high = optimum.interval if optimum else (None, None)
     gained = optimum.gained if optimum and found else None
     flat_low, flat_high = optimum.flat if optimum else spec.space.sparsity.ends
-    finished = sum(trial.finished for trial in trials)
+    finished = sum(trial.finished for trial in runs)
     verdict = verdict_beside(optimum, alone) if optimum else message("search-too-few", n=finished)
     return BudgetResult(
         nonzero=target.nonzero,
@@ -160,7 +161,7 @@ def _budget(
         flat_high=flat_high,
         curve=optimum.band if optimum else None,
         estimate=optimum.source if optimum else "curve",
-        verdict=_beside_lost(verdict, trials),
+        verdict=_beside_lost(verdict, runs),
     )
 
 

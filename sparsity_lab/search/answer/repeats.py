@@ -79,10 +79,20 @@ def optima(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
     return kept
 
 
-def tried_points(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
-    """Every point with a loss, in order of its first trial."""
-    groups: dict[tuple[tuple[str, float | str], ...], list[TrialRecord]] = {}
+def distinct_runs(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Each run once, however often it was proposed: by the first trial that has its loss."""
+    runs: dict[str, TrialRecord] = {}
     for trial in trials:
+        known = runs.setdefault(trial.fingerprint, trial)
+        if trial.finished and not known.finished:
+            runs[trial.fingerprint] = trial
+    return list(runs.values())
+
+
+def tried_points(trials: Sequence[TrialRecord]) -> list[TriedPoint]:
+    """Every point with a loss, in order of its first trial; a run that several trials stand for is one loss."""
+    groups: dict[tuple[tuple[str, float | str], ...], list[TrialRecord]] = {}
+    for trial in distinct_runs(trials):
         groups.setdefault(tuple(sorted(trial.params.items())), []).append(trial)
     return [
         TriedPoint(group[0].params, losses, frozenset(trial.seed for trial in group))
