@@ -161,7 +161,7 @@ def test_a_run_proposed_again_is_one_observation(again: list[int], noise: float 
 def test_dense_runs_proposed_again_do_not_halve_the_interval() -> None:
     cloud = trials(sampled(lambda s: 3 - 0.02 * np.log1p(-s), 0.01))
     once, often = (answer([*cloud, *[cloud[0]] * extra], noise=0.01) for extra in (0, 6))
-    assert once.optimum_high is not None and once.optimum_high > 0.05, "or there is nothing to halve"
+    assert (once.optimum_high or 0) > 0.05, "or there is nothing to halve"
     assert (often.optimum_low, often.optimum_high) == (once.optimum_low, once.optimum_high)
     assert (often.gained_low, often.gained_high) == (once.gained_low, once.gained_high)
 

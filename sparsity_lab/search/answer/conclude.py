@@ -38,8 +38,9 @@ def conclude(
 ) -> SearchResult:
     """The search's answer.
 
-    A run that was proposed several times is one observation, in curves, noise and tests alike. The trend rests on the curves of single budgets, whatever the optima come from: a law's form may leave the optimum
-    no choice but to rise with data.
+    A run that was proposed several times is one observation, in curves, noise and tests alike. The trend rests on the
+    curves of single budgets, whatever the optima come from: a law's form may leave the optimum no choice but to rise
+    with data.
 
     Args:
         study: name of the study.
