@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.hardware.profile import break_even
 from sparsity_lab.messages.numbers import duration
-from sparsity_lab.plots.info_hardware import SpeedUps, speed_ups
+from sparsity_lab.plots.info_hardware import speed_ups
 from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, TrainingStep
 
 MOST_SKIPPED = 8
@@ -111,16 +111,6 @@ def _percent(sparsity: float) -> str:
     return f"{100 * sparsity:.3g} %"
 
 
-def speed_ups_of(profile: HardwareProfile) -> SpeedUps | None:
-    """The figure's numbers; None where the profile has nothing sparse but training steps."""
-    products = [one.format for one in profile.sparse_products]
-    drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
-    if not drawn:
-        return None
-    even: dict[ProductFormat, float | None] = {name: break_even(profile, name) for name in dict.fromkeys(drawn)}
-    return speed_ups(profile, even)
-
-
 def draw_profile(profile: HardwareProfile, path: Path) -> tuple[Path, ...]:
     """Draw speed-up against sparsity beside a profile, as PNG and SVG.
 
@@ -133,5 +123,7 @@ def draw_profile(profile: HardwareProfile, path: Path) -> tuple[Path, ...]:
     from sparsity_lab.plots.figures import speed_ups_figure  # noqa: PLC0415 - tables need no Matplotlib
     from sparsity_lab.plots.style import save  # noqa: PLC0415
 
-    info = speed_ups_of(profile)
-    return () if info is None else save(speed_ups_figure(info), path.parent, path.stem)
+    products = [one.format for one in profile.sparse_products]
+    drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
+    even: dict[ProductFormat, float | None] = {name: break_even(profile, name) for name in dict.fromkeys(drawn)}
+    return save(speed_ups_figure(speed_ups(profile, even)), path.parent, path.stem) if drawn else ()

@@ -32,7 +32,10 @@ class GlyphPainter:
         self._raster = min(LARGEST_RASTER, max(16, spec.image * 5 // 4))
         self._rasters = rasterise(spec.classes, self._raster)
         self._ink = self._rasters.pixels.ravel()
-        self._chances = class_chances(spec.classes, spec.imbalance)
+        weights = np.arange(1, spec.classes + 1, dtype=np.float64) ** -spec.imbalance
+        self._chances = np.round(np.cumsum(weights) / weights.sum() * 2**32) / 2**32
+        self._chances[-1] = 1.0
+        """upper ends of the classes' shares of [0, 1), (classes,); rounded, for processors round powers apart"""
 
     def block(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Examples BLOCK * index onwards: pixels (examples, side, side, 1) and labels (examples,)."""
@@ -83,14 +86,6 @@ class GlyphPainter:
         total -= np.float32(510)
         total *= np.float32(self.spec.noise * 255 / np.sqrt(4 * (256**2 - 1) / 12))
         return total.reshape(shape)
-
-
-def class_chances(classes: int, imbalance: float) -> NDArray[np.float64]:
-    """Upper ends of the classes' shares of [0, 1), (classes,); rounded, for processors round powers apart."""
-    weights = np.arange(1, classes + 1, dtype=np.float64) ** -imbalance
-    ends = np.round(np.cumsum(weights) / weights.sum() * 2**32) / 2**32
-    ends[-1] = 1.0
-    return np.asarray(ends)
 
 
 def _coordinates(

@@ -7,7 +7,6 @@ sentinels that the objective needs, then unused ids up to a multiple of 8 (matri
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Final, Literal, assert_never
 
@@ -130,11 +129,6 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(key) for key in first["loc"]) or None
         raise DataError(f"damaged manifest: {first['msg']}; prepare the data again", where=path, field=field) from None
-
-
-def manifest_json(manifest: Manifest) -> str:
-    """The manifest's file: sorted keys, so that equal data give equal bytes."""
-    return json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2) + "\n"
 
 
 def sentinels(objective: Objective) -> int:

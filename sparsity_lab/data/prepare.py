@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +21,6 @@ from sparsity_lab.data.manifest import (
     Split,
     SplitCounts,
     content_hash,
-    manifest_json,
     read_manifest,
 )
 from sparsity_lab.data.shards import ImageWriter, TextWriter
@@ -63,7 +63,8 @@ def prepare(spec: DatasetSpec, folder: Path, progress: Progress | None = None) -
             manifest = _prepare_images(spec, folder, source, report)
         case _:
             assert_never(spec)
-    write_text(folder / MANIFEST, manifest_json(manifest))
+    content = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2)  # equal data, equal bytes
+    write_text(folder / MANIFEST, content + "\n")
     return manifest
 
 

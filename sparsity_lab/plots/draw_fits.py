@@ -47,11 +47,6 @@ def draw_residuals(axes: Axes, info: Residuals, against: Literal["sparsity", "no
     axes.yaxis.set_major_locator(MaxNLocator(6))
 
 
-def residual_handles() -> list[Line2D]:
-    """Legend entry for the line of medians."""
-    return [Line2D([], [], color=INK, linewidth=1.1, label=label("label-median"))]
-
-
 def draw_gains(axes: Axes, info: Gains) -> None:
     """Gain against sparsity, a colour and a dash for each law."""
     for number, curve in enumerate(info.curves):

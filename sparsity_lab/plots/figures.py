@@ -18,7 +18,7 @@ from sparsity_lab.plots.info_laws import OptimumContours, Parity
 from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
 from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import below_legend, outside_legend, sparsity_handles, styled
+from sparsity_lab.plots.style import INK, below_legend, outside_legend, sparsity_handles, styled
 from sparsity_lab.results.places import DifferencesAndNoise
 from sparsity_lab.results.regimes import EntriesAt, Match, RegimeComparison, ranked
 
@@ -94,7 +94,8 @@ def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
         draw_fits.draw_residuals(grid[2], info, "data")
         grid[0].set_ylabel(label("label-relative-error"))
         grid[0].set_title(label("label-law-runs", law=info.law, runs=len(info.error)))
-        below_legend(figure, [*_dots(levels), *draw_fits.residual_handles()], columns=len(levels) + 1)
+        medians = Line2D([], [], color=INK, linewidth=1.1, label=label("label-median"))
+        below_legend(figure, [*_dots(levels), medians], columns=len(levels) + 1)
     return figure
 
 

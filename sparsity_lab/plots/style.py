@@ -115,7 +115,7 @@ def sparsity_handles(levels: Sequence[float], *, line: bool = False) -> list[Lin
             color=sparsity_colour(level),
             marker=sparsity_marker(level, levels),
             linestyle="-" if line else "none",
-            label=sparsity_label(level),
+            label=label("label-dense") if level == 0 else percent(level),
         )
         for level in sorted(levels)
     ]
@@ -124,11 +124,6 @@ def sparsity_handles(levels: Sequence[float], *, line: bool = False) -> list[Lin
 def sparsity_marker(level: float, levels: Sequence[float]) -> str:
     """The marker of one sparsity among those that a figure shows."""
     return MARKERS[sorted(levels).index(level) % len(MARKERS)]
-
-
-def sparsity_label(level: float) -> str:
-    """The word dense, or a percentage."""
-    return label("label-dense") if level == 0 else percent(level)
 
 
 def outside_legend(figure: Figure, handles: Sequence[Artist], title: str = "") -> None:

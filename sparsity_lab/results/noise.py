@@ -38,10 +38,6 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> SeedNoise | None:
     degrees = sum(len(losses) - 1 for losses in repeated)
     if not degrees:
         return None
-    squares = sum(_squares(losses) for losses in repeated)
+    means = [sum(losses) / len(losses) for losses in repeated]
+    squares = sum(sum((loss - mean) ** 2 for loss in losses) for losses, mean in zip(repeated, means, strict=True))
     return SeedNoise(math.sqrt(squares / degrees), len(repeated), degrees)
-
-
-def _squares(losses: Sequence[float]) -> float:
-    mean = sum(losses) / len(losses)
-    return sum((loss - mean) ** 2 for loss in losses)

@@ -40,6 +40,19 @@ class OpenLaw:
     document: LawDocument | None = None
     published: PublishedLaw | None = None
 
+    @classmethod
+    def read(cls, path: Path, name: str | None = None) -> OpenLaw:
+        """A law by its file."""
+        named = name or path.stem
+        if path.suffix == ".json":
+            document = read_document(path)
+            return cls(named, Law.from_document(document), document=document)
+        spec = load_law(path)
+        try:
+            return cls(named, Law.from_spec(spec), published=spec)
+        except RecordError as error:
+            raise SpecError(str(error), where=path) from None
+
 
 def open_law(name: str, root: Path = Path()) -> OpenLaw:
     """A law by its file (.json, .yaml), by the name of a published law, or by a study's name.
@@ -52,9 +65,9 @@ def open_law(name: str, root: Path = Path()) -> OpenLaw:
     """
     path = Path(name)
     if path.suffix in {".json", ".yaml", ".yml"}:
-        return _read(path)
+        return OpenLaw.read(path)
     if name in known_names("law", root):
-        return _read(find_named("law", name, root))
+        return OpenLaw.read(find_named("law", name, root))
     return _of_study(name, root)
 
 
@@ -103,19 +116,7 @@ def _of_study(name: str, root: Path) -> OpenLaw:
     if wanted not in found or (not form and len(found) > 1 and FIRST_FORM not in found):
         known = ", ".join(known_laws(root)) or "none here"
         raise RecordError("no such law", found=name, expected=f"a file, or one of: {known}")
-    return _read(found[wanted], name)
-
-
-def _read(path: Path, name: str | None = None) -> OpenLaw:
-    named = name or path.stem
-    if path.suffix == ".json":
-        document = read_document(path)
-        return OpenLaw(named, Law.from_document(document), document=document)
-    spec = load_law(path)
-    try:
-        return OpenLaw(named, Law.from_spec(spec), published=spec)
-    except RecordError as error:
-        raise SpecError(str(error), where=path) from None
+    return OpenLaw.read(found[wanted], name)
 
 
 def _cubic(text: str) -> Cubic:

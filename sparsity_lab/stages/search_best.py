@@ -40,6 +40,25 @@ class BestRun:
     others: Params
     verdict: Message
 
+    @classmethod
+    def of(cls, budget: BudgetResult, params: Params, data: int) -> BestRun:
+        """The run of an answer, with what it gains: by the optimum, else as measured."""
+        known = budget.optimum is not None and budget.optimum_loss is not None
+        loss = budget.optimum_loss if known and budget.optimum_loss is not None else budget.best_loss
+        measured = None if budget.dense_loss is None else budget.dense_loss - budget.best_loss
+        return cls(
+            nonzero=budget.nonzero,
+            budget=budget.budget,
+            sparsity=round(float(params[SPARSITY]), 4),
+            low=budget.optimum_low,
+            high=budget.optimum_high,
+            data=data,
+            loss=loss,
+            gained=budget.gained if known else measured,
+            others={name: value for name, value in params.items() if name != SPARSITY},
+            verdict=budget.verdict,
+        )
+
 
 @dataclass(frozen=True)
 class BestRuns:
@@ -67,23 +86,5 @@ def best_of(space: Workspace) -> BestRuns:
     for budget in result.budgets:
         sparsity = budget.best_sparsity if budget.optimum is None else budget.optimum
         params: Params = {**budget.best_params, SPARSITY: sparsity} if sparsity else {SPARSITY: 0.0}
-        runs.append(_best(budget, params, data_at(budget.nonzero, budget.data_dense, params, multiplier)))
+        runs.append(BestRun.of(budget, params, data_at(budget.nonzero, budget.data_dense, params, multiplier)))
     return BestRuns(result, tuple(runs))
-
-
-def _best(budget: BudgetResult, params: Params, data: int) -> BestRun:
-    known = budget.optimum is not None and budget.optimum_loss is not None
-    loss = budget.optimum_loss if known and budget.optimum_loss is not None else budget.best_loss
-    measured = None if budget.dense_loss is None else budget.dense_loss - budget.best_loss
-    return BestRun(
-        nonzero=budget.nonzero,
-        budget=budget.budget,
-        sparsity=round(float(params[SPARSITY]), 4),
-        low=budget.optimum_low,
-        high=budget.optimum_high,
-        data=data,
-        loss=loss,
-        gained=budget.gained if known else measured,
-        others={name: value for name, value in params.items() if name != SPARSITY},
-        verdict=budget.verdict,
-    )

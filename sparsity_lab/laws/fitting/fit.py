@@ -182,21 +182,19 @@ def fit(
 
 
 def evaluate(runs: Runs, form: Form, params: NamedTuple, *, residual: Residual = "log", delta: float = 1e-3) -> float:
-    """The mean Huber loss of given parameters on given runs: what `fit` minimises."""
+    """The mean Huber loss of given parameters on given runs: what `fit` minimises.
+
+    Huber's loss of a residual r is r²/2 where |r| <= delta, else delta (|r| − delta/2).
+    """
     predicted = form.predict(params, runs.sparsity, runs.nonzero, runs.data)
-    return huber(residuals(predicted, runs.loss, residual), delta)
+    size = np.abs(residuals(predicted, runs.loss, residual))
+    inside = np.minimum(size, delta)
+    return float((inside * (size - inside / 2)).mean())
 
 
 def residuals(predicted: FloatArray, measured: FloatArray, residual: Residual) -> FloatArray:
     """The error in the space named: of the logs, or of the losses."""
     return np.log(predicted / measured) if residual == "log" else predicted - measured
-
-
-def huber(errors: FloatArray, delta: float) -> float:
-    """Mean of r²/2 where |r| <= delta, else delta (|r| − delta/2)."""
-    size = np.abs(errors)
-    inside = np.minimum(size, delta)
-    return float((inside * (size - inside / 2)).mean())
 
 
 def _objective(form: Form, units: Units, residual: Residual, delta: float, runs: Runs) -> HuberObjective:

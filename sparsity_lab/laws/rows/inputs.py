@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
-from sparsity_lab.laws.rows.tables import Cell, InputTable, common_names, read_table
+from sparsity_lab.laws.rows.tables import Cell, InputTable, read_table
 from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.specs.choices import DataUnit
 
@@ -127,7 +127,7 @@ def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
 
 def _first_of_equals(parts: Sequence[InputTable]) -> NDArray[np.bool_]:
     """(rows,) false for a row that equals an earlier one in every column that all tables have."""
-    names = common_names(parts)
+    names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     seen: set[tuple[Cell, ...]] = set()
     first = []
     for part in parts:

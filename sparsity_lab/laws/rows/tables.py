@@ -190,9 +190,3 @@ def _cell(value: Any) -> Cell:
     except (TypeError, ValueError):
         return None if value is None else str(value)
     return None if math.isnan(number) else number
-
-
-def common_names(tables: Iterable[InputTable]) -> tuple[str, ...]:
-    """Names of the columns that every table has, in the first one's order."""
-    first, *others = tables
-    return tuple(name for name in first.columns if all(name in other.columns for other in others))
