@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.reading import read_json
@@ -120,10 +120,12 @@ class RunRecord(FrozenModel):
     """prunable weights of the architecture"""
     tensors: tuple[TensorCount, ...] = ()
     """the prunable weights one by one, in the model's order"""
-    embedding_zeros: int = 0
-    """embedding weights that pruning set to zero; they count in neither `sparsity` nor `nonzero`"""
     other_params: int
     """embeddings, head, norms, biases, relative positions; tied weights once"""
+    other_zeros: int = 0
+    """of these, weights of embeddings and head that pruning set to zero; they count not in `sparsity` and `nonzero`"""
+    nonzero_total: int
+    """all weights that pruning left: `nonzero` + `other_params` - `other_zeros`"""
     paper_dense: int
     """12 d^2 per layer, the paper's count"""
     data: int
@@ -143,6 +145,19 @@ class RunRecord(FrozenModel):
     memory: RunMemory | None = None
     """weights of a diverged run as they were planned; None in records made by hand"""
     machine: Machine
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_total(cls, found: object) -> object:
+        """Records of version 0.1.0 name no total, and what embeddings lost by another name."""
+        if not isinstance(found, dict) or "nonzero_total" in found:
+            return found
+        lost = found.get("embedding_zeros", found.get("other_zeros", 0))
+        rest = {name: value for name, value in found.items() if name != "embedding_zeros"}
+        match rest.get("nonzero"), rest.get("other_params"), lost:
+            case int(nonzero), int(other), int(zeros):
+                return rest | {"other_zeros": zeros, "nonzero_total": nonzero + other - zeros}
+        return found
 
     @property
     def finished(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import count, duration, quantity, storage
+from sparsity_lab.results.places import MATCHED, ratios_to_dense
 from sparsity_lab.specs.models import Dims, T5Dims
 from sparsity_lab.stages.plan import PlannedRow, StudyPlan
 
@@ -16,7 +17,8 @@ HEAD = (
     "S",
     "non-zero",
     "dense",
-    "paper N",
+    "total",
+    "to dense",
     "layers",
     "width",
     "ff",
@@ -32,8 +34,9 @@ HEAD = (
 def plan_text(plan: StudyPlan) -> str:
     """A table, one line for runs that differ only in their seed, and the sums."""
     groups: dict[tuple[str, ...], list[PlannedRow]] = {}
-    for row in plan.rows:
-        groups.setdefault(_cells(row), []).append(row)
+    ratios = _ratios(plan)
+    for row, ratio in zip(plan.rows, ratios, strict=True):
+        groups.setdefault(_cells(row, ratio), []).append(row)
     lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
     time = duration(plan.seconds)
     return "\n".join(
@@ -45,7 +48,7 @@ def plan_text(plan: StudyPlan) -> str:
             f"FLOPs     {_flops(plan.rows)}",
             f"memory    {_memory(plan.rows)}",
             *_pretraining(plan),
-            *_embeddings(plan),
+            *_unmatched(plan, ratios),
             f"to train  {_to_train(plan)}, about {time} with {plan.workers} workers ({plan.speed.source})",
             f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
             f"disk      {storage(plan.disk)} for results, up to {storage(plan.checkpoints)} for checkpoints under way",
@@ -79,12 +82,22 @@ def _pretraining(plan: StudyPlan) -> Iterator[str]:
         yield f"before    {runs}: {flops} and {seconds} of one worker on top"
 
 
-def _embeddings(plan: StudyPlan) -> Iterator[str]:
-    zeros = [row.embedding_zeros for row in plan.rows if row.embedding_zeros]
-    if zeros:
-        few, many = (f"{count:,}" for count in (min(zeros), max(zeros)))
-        each = few if few == many else f"{few} to {many}"
-        yield f"          embeddings lose {each} weights in {len(zeros)} runs, which count in neither S nor N"
+def _ratios(plan: StudyPlan) -> list[float | None]:
+    asked = [(row.planned.point.nonzero, row.planned.run.sparsity, row.nonzero_total) for row in plan.rows]
+    return ratios_to_dense(asked)
+
+
+def _unmatched(plan: StudyPlan, ratios: Sequence[float | None]) -> Iterator[str]:
+    """Warns where runs that are compared at equal N hold unequal weights in all."""
+    known = [(ratio, row) for row, ratio in zip(plan.rows, ratios, strict=True) if ratio is not None]
+    far = [(ratio, row) for ratio, row in known if abs(ratio - 1) > MATCHED]
+    if far:
+        ratio, row = max(far, key=lambda one: abs(one[0] - 1))
+        size, sparsity = row.planned.point.nonzero, row.planned.run.sparsity
+        yield f"warning   not matched: {len(far)} runs hold over {MATCHED:.0%} more or fewer non-zero weights in all"
+        yield f"          than the dense run of their N ({ratio - 1:+.1%} at N {size:,.0f}, S {sparsity:g})"
+        if not any(one.other_zeros for _, one in far):
+            yield "          their embeddings and head stay dense: see `embeddings_and_head` of the regime's allocation"
 
 
 def _to_train(plan: StudyPlan) -> str:
@@ -103,18 +116,20 @@ def plan_json(plan: StudyPlan) -> dict[str, Any]:
         "disk_bytes": plan.disk,
         "checkpoint_bytes": plan.checkpoints,
         "search_trials": plan.search_trials,
-        "pretraining": [_row_json(row) for row in plan.pretraining],
-        "runs": [_row_json(row) for row in plan.rows],
+        "pretraining": [_row_json(row, None) for row in plan.pretraining],
+        "runs": [_row_json(row, ratio) for row, ratio in zip(plan.rows, _ratios(plan), strict=True)],
     }
 
 
-def _row_json(row: PlannedRow) -> dict[str, Any]:
+def _row_json(row: PlannedRow, ratio: float | None) -> dict[str, Any]:
     return {
         "asked": _asked(row),
         "dense": row.dense,
         "nonzero": row.nonzero,
         "other_params": row.other,
-        "embedding_zeros": row.embedding_zeros,
+        "other_zeros": row.other_zeros,
+        "nonzero_total": row.nonzero_total,
+        "total_to_dense": ratio,
         "paper_nonzero": row.paper_nonzero,
         "flops": vars(row.flops),
         "memory": row.memory.model_dump() | {"training": row.memory.training},
@@ -129,7 +144,7 @@ def _asked(row: PlannedRow) -> dict[str, Any]:
     return {name: value for name, value in vars(row.planned.point).items() if name != "change"}
 
 
-def _cells(row: PlannedRow) -> tuple[str, ...]:
+def _cells(row: PlannedRow, ratio: float | None) -> tuple[str, ...]:
     run, point = row.planned.run, row.planned.point
     return (
         "dense" if run.sparsity == 0 else point.regime,
@@ -137,7 +152,8 @@ def _cells(row: PlannedRow) -> tuple[str, ...]:
         f"{run.sparsity:g}",
         f"{row.nonzero:,}",
         f"{row.dense:,}",
-        count(row.paper_nonzero),
+        f"{row.nonzero_total:,}",
+        "" if ratio is None else f"{ratio - 1:+.1%}",
         _layers(run.model),
         str(run.model.width),
         str(run.model.ff),

@@ -7,7 +7,7 @@ width, H heads; a layer's terms stand in the order in which the block makes them
 
 from __future__ import annotations
 
-from sparsity_lab.models.count import embedding_shapes, vit_tokens
+from sparsity_lab.models.count import vit_tokens
 from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
 
@@ -66,8 +66,7 @@ def _decoder(dims: DecoderDims, positions: int) -> int:
 def _vit(dims: ViTDims) -> int:
     """Layer norms keep a mean too. With a class token the last block goes on with that token alone."""
     tokens, width = vit_tokens(dims), dims.width
-    _, pixels = embedding_shapes(dims)["patch_embedding.weight"]
-    patches = (dims.image // dims.patch) ** 2 * pixels
+    patches = (dims.image // dims.patch * dims.patch) ** 2 * dims.channels
 
     def block(read: int) -> int:
         attention = 2 * tokens * width + 2 * tokens + 2 * tokens * width + 2 * read * width + read * dims.heads

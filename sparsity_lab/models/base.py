@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sparsity_lab.models import fused
-from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.models.count import embedding_and_head_shapes, prunable_shapes
 from sparsity_lab.models.layers import Linear
 from sparsity_lab.specs.models import Dims
 
@@ -55,6 +55,7 @@ class Model(nn.Module, ABC):
         parameters = dict(self.named_parameters())
         return {name: parameters[name] for name in prunable_shapes(self.dims)}
 
-    @abstractmethod
-    def embeddings(self) -> dict[str, nn.Parameter]:
-        """The 2-D weights that turn tokens or patches into states, by parameter name; tied weights once."""
+    def embeddings_and_head(self) -> dict[str, nn.Parameter]:
+        """The matrices outside the blocks that grow with the width, by parameter name; a tied head once."""
+        parameters = dict(self.named_parameters())
+        return {name: parameters[name] for name in embedding_and_head_shapes(self.dims)}

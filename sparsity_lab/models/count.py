@@ -41,6 +41,16 @@ class StepFlops:
     """gradients with respect to inputs and weights: twice the forward pass, less input gradients nobody needs"""
 
     @property
+    def projections(self) -> tuple[int, int]:
+        """Of the prunable matrices, forward and backward."""
+        return self.forward.projections, self.backward.projections
+
+    @property
+    def embeddings_and_head(self) -> tuple[int, int]:
+        """Of embeddings and head, forward and backward."""
+        return self.forward.embeddings_and_head, self.backward.embeddings_and_head
+
+    @property
     def total(self) -> int:
         """Forward and backward, dense."""
         return self.forward.total + self.backward.total
@@ -63,13 +73,23 @@ def prunable_shapes(dims: Dims) -> Shapes:
             assert_never(dims)
 
 
-def embedding_shapes(dims: Dims) -> Shapes:
-    """(outputs, inputs) of the weights that turn tokens or patches into states, the only others ever pruned."""
+def embedding_and_head_shapes(dims: Dims) -> Shapes:
+    """(rows, columns) of the matrices outside the blocks that grow with the width, a tied head once.
+
+    They are the only others ever pruned: tables of relative positions, norms and biases never are.
+    """
     match dims:
-        case T5Dims() | DecoderDims():
-            return {"embedding.weight": (dims.vocabulary, dims.width)}
+        case T5Dims():
+            return dict.fromkeys(("embedding.weight", "head.weight"), (dims.vocabulary, dims.width))
+        case DecoderDims():
+            names = ("embedding.weight",) if dims.tied_head else ("embedding.weight", "head.weight")
+            return dict.fromkeys(names, (dims.vocabulary, dims.width))
         case ViTDims():
-            return {"patch_embedding.weight": (dims.width, dims.patch**2 * dims.channels)}
+            return {
+                "patch_embedding.weight": (dims.width, dims.patch**2 * dims.channels),
+                "positions": (vit_tokens(dims), dims.width),
+                "head.weight": (dims.classes, dims.width),
+            }
         case _:
             assert_never(dims)
 
@@ -105,42 +125,36 @@ def paper_count(dims: Dims) -> int:
 def other_shapes(dims: Dims) -> AnyShapes:
     """Name and shape of every weight that is not prunable: embeddings, head, norms, biases, relative positions."""
     wide = (dims.width,)
-    head: AnyShapes = {"head.weight": (dims.vocabulary, dims.width)} if not isinstance(dims, ViTDims) else {}
     match dims:
         case T5Dims():
             table, norms = (dims.relative_buckets, dims.heads), _norms("attention", "mlp", width=dims.width)
             return {
-                **embedding_shapes(dims),
+                **embedding_and_head_shapes(dims),
                 **{f"{stack}_positions.table.weight": table for stack in ("encoder", "decoder")},
                 **_stack("encoder", dims.encoder_layers, norms),
                 **_stack("decoder", dims.decoder_layers, norms | _norms("cross_attention", width=dims.width)),
                 "encoder_norm.weight": wide,
                 "decoder_norm.weight": wide,
-                **head,
             }
         case ViTDims():
             norms = _norms("attention", "mlp", width=dims.width)
             biases = {_bias(name): shape[:1] for name, shape in prunable_shapes(dims).items()}
             return {
-                **embedding_shapes(dims),
+                **embedding_and_head_shapes(dims),
                 "patch_embedding.bias": wide,
-                "positions": (vit_tokens(dims), dims.width),
                 **({"cls_token": wide} if dims.pooling == "cls" else {}),
                 **_stack("blocks", dims.layers, norms | {_bias(name): shape for name, shape in norms.items()}),
                 **biases,
                 "norm.weight": wide,
                 "norm.bias": wide,
-                "head.weight": (dims.classes, dims.width),
                 "head.bias": (dims.classes,),
             }
         case DecoderDims():
             norms = _norms("attention", "mlp", width=dims.width)
-            own = {} if dims.tied_head else head
             return {
-                **embedding_shapes(dims),
+                **embedding_and_head_shapes(dims),
                 **_stack("blocks", dims.layers, norms),
                 "norm.weight": wide,
-                **own,
             }
         case _:
             assert_never(dims)

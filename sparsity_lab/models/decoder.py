@@ -35,10 +35,6 @@ class Decoder(Model):
         self.register_buffer("cos", cos_T1K, persistent=False)
         self.register_buffer("sin", sin_T1K, persistent=False)
 
-    def embeddings(self) -> dict[str, nn.Parameter]:
-        """The token embedding, (V, D); a tied head shares it."""
-        return {"embedding.weight": self.get_parameter("embedding.weight")}
-
     def labels(self, batch: Batch) -> Tensor:
         """Every token but the first, (B, T - 1)."""
         return batch["tokens"][:, 1:]

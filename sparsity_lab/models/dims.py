@@ -23,8 +23,11 @@ from sparsity_lab.specs.models import (
 
 TOLERANCE = 0.03
 """largest relative difference between a target and the weights of its dimensions"""
-GOOD_ERROR, GOOD_BEND = 0.01, 0.25
-"""a shape this close to the target (relative) and to ff_ratio (in log) is as good as any: the shallowest is taken"""
+GOOD_ERROR, GOOD_BEND, GOOD_HEADS = 0.01, 0.25, 0.5
+"""a shape this close to the target (relative), to ff_ratio and to the heads' wished width (in log) is as good as any
+other depth's: the shallowest is taken"""
+WIDEST_STEP = 1.3
+"""widths are tried up to this factor from the ideal one"""
 LARGEST_BEND = 3.0
 """the feed-forward width is never bent further from ff_ratio than by this factor"""
 OBJECTIVES = {"t5": "span-corruption", "vit": "classification", "decoder": "next-token"}
@@ -33,7 +36,10 @@ OBJECTIVES = {"t5": "span-corruption", "vit": "classification", "decoder": "next
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One candidate: its dimensions, the weights the rule counts, and how far it bends the feed-forward width."""
+    """One candidate: its dimensions, the weights that the rule counts, and how far it bends the family's proportions.
+
+    `bend` is the larger of |ln(ff / (ff_ratio width))| / 25 % and |ln(head width / the wished one)| / 50 %.
+    """
 
     dims: Dims
     layers: int
@@ -55,8 +61,9 @@ def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, object
     """Turn a target of dense prunable weights into dimensions.
 
     With `size: tensors`, width and depth are chosen and the feed-forward width is then bent to meet the target. Of
-    all shapes the one with the least strain is taken, strain being the larger of size error / 1 % and bend / 25 %
-    (bend = |ln(ff / (ff_ratio width))|); shapes with strain below 1 are equally good, and the shallowest wins.
+    all shapes the one with the least strain is taken, strain being the largest of size error / 1 %, |ln(ff /
+    (ff_ratio width))| / 25 % and |ln(head width / the wished one)| / 50 %; of depths with a shape of strain below 1 the
+    shallowest wins. Finer multiples of the widths therefore keep sizes nearer to one shape.
     With `size: twelve_d_squared` the feed-forward width is ff_ratio width, and the shape whose 12 width^2 per layer
     comes nearest to the target is taken (the paper's ladder, arXiv 2309.08520, appendix A).
 
@@ -83,7 +90,7 @@ def _rank(found: _Candidate, target: float, *, exact: bool) -> tuple[float, int,
     error = _error(found, target)
     if exact:
         return error, found.layers, 0.0
-    strain = max(error / GOOD_ERROR, found.bend / GOOD_BEND)
+    strain = max(error / GOOD_ERROR, found.bend)
     return max(strain, 1.0), found.layers, strain
 
 
@@ -97,8 +104,9 @@ def _at_depth(wish: _Wish, layers: int) -> Iterator[_Candidate]:
     fixed, per_ff = _coefficients(wish.model)
     stacks = 2 if isinstance(wish.model, T5Spec) else 1
     per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * stacks
-    ideal = int(math.sqrt(wish.target / (layers * per_square)) / rule.width_multiple)
-    for multiple in range(max(ideal - 1, 1), max(ideal, 1) + 3):
+    ideal = math.sqrt(wish.target / (layers * per_square)) / rule.width_multiple
+    first, last = min(int(ideal) - 1, int(ideal / WIDEST_STEP)), max(int(ideal) + 2, int(ideal * WIDEST_STEP))
+    for multiple in range(max(first, 1), max(last, 3) + 1):
         yield from _at_width(wish, layers, multiple * rule.width_multiple)
 
 
@@ -116,7 +124,9 @@ def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Candidate]:
         return
     dims = _dims(wish, layers, width, heads, ff)
     count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
-    yield _Candidate(dims, layers, count, abs(math.log(ff / wished)))
+    head_width = width / max(width / rule.head_width, rule.minimum_heads)
+    of_heads = abs(math.log(width / heads / head_width)) / GOOD_HEADS
+    yield _Candidate(dims, layers, count, max(abs(math.log(ff / wished)) / GOOD_BEND, of_heads))
 
 
 def _coefficients(model: ModelSpec) -> tuple[int, int]:

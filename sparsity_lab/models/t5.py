@@ -36,10 +36,6 @@ class T5(Model):
         self.decoder_norm = RMSNorm(dims.width)
         self.head = Linear(dims.width, dims.vocabulary, bias=False)
 
-    def embeddings(self) -> dict[str, nn.Parameter]:
-        """The token embedding, (V, D)."""
-        return {"embedding.weight": self.get_parameter("embedding.weight")}
-
     def labels(self, batch: Batch) -> Tensor:
         """The target tokens (B, U)."""
         return batch["targets"]

@@ -33,10 +33,6 @@ class ViT(Model):
         self.head = Linear(dims.width, dims.classes)
         self.pools_mean = dims.pooling == "mean"
 
-    def embeddings(self) -> dict[str, nn.Parameter]:
-        """The patch projection, (D, C)."""
-        return {"patch_embedding.weight": self.get_parameter("patch_embedding.weight")}
-
     def labels(self, batch: Batch) -> Tensor:
         """The class of each image (B,)."""
         return batch["labels"]

@@ -29,8 +29,12 @@ def zeros_for(sparsity: float, size: int) -> int:
     return min(size, int(sparsity * size + 0.5))
 
 
-def embedding_sparsity(sparsity: float) -> float:
-    """1 - sqrt(1 - S): non-zero embedding weights then track those of the dense model of equal N."""
+def balanced_sparsity(sparsity: float) -> float:
+    """1 - sqrt(1 - S), of embeddings and head: at equal N the width grows as 1 / sqrt(1 - S), and they with it.
+
+    Their non-zero weights then track those of the dense model of equal N (Frantar et al. 2024: `embed_sparsity =
+    'auto'` in bigsparse, for token embedding and logits layer).
+    """
     return 1 - math.sqrt(1 - sparsity)
 
 

@@ -12,7 +12,6 @@ from sparsity_lab.specs.regimes.patterns import Block, Channel, MatrixShape, Nof
 from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Static
-from sparsity_lab.specs.regimes.scores import Wanda
 from sparsity_lab.specs.regimes.starts import Scratch
 
 CLOSE = 1e-9
@@ -51,7 +50,6 @@ def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, M
             - a dynamic regime with a pattern from outside, with channels under the global ranking (they differ in
               size, so no exchange keeps the count), with a cyclic schedule, or whose masks settle before the first
               are chosen;
-            - Wanda with pruned embeddings, which have no input features;
             - excluded or named tensors that do not exist, that are named twice, or that leave the others more to
               give up than they have.
     """
@@ -84,8 +82,6 @@ def _check_combination(regime: SparseRegime) -> None:
             _refuse("rows of equal sparsity leave nothing to rank globally", "allocation", "global", "another")
         if isinstance(pattern, Plugin):
             _refuse("a pattern from outside chooses tensor by tensor", "allocation", "global", "another")
-    if allocation.embeddings == "balanced" and isinstance(regime.score, Wanda):
-        _refuse("an embedding has no input features that Wanda could see", "score", "wanda", "another")
     if isinstance(regime, Dynamic):
         _check_dynamic(regime)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.pruning import patterns
-from sparsity_lab.pruning.allocation import Shares, embedding_sparsity, share_out, zeros_for
+from sparsity_lab.pruning.allocation import Shares, balanced_sparsity, share_out, zeros_for
 from sparsity_lab.pruning.masks import keep_nearest
 from sparsity_lab.pruning.schedules import Ramp, lay_out
 from sparsity_lab.pruning.scores import (
@@ -27,7 +27,7 @@ from sparsity_lab.specs.regimes.allocations import Global
 from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured, unit_size
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
-from sparsity_lab.specs.regimes.scores import Random
+from sparsity_lab.specs.regimes.scores import Magnitude, Random
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Pruner:
     ramp: Ramp
     masks: Mapping[str, Tensor]
     seed: int
-    embeddings: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
+    """names of the masks outside the blocks: embeddings and head"""
 
     def due(self, step: int) -> bool:
         """Whether masks are chosen once `step` optimiser steps are done."""
@@ -86,6 +87,8 @@ class Pruner:
         """Choose the masks of one contest."""
         names, pattern = contest.names, contest.pattern
         rule = self._rule(step)
+        if "inputs" in rule.needs and self.outside.issuperset(names):  # a table has no input features
+            rule = rule_of(Magnitude())
         seen = (observe(weights[name], statistics, (self.seed, step, name)) for name in names)
         score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
         if step in self._moves:
@@ -130,8 +133,8 @@ class Pruner:
         else:
             zeros = self._shares.at(level)
             yield from (RankGroup((name,), self.regime.pattern, zeros[name]) for name in names)
-        for name in sorted(self.embeddings):
-            yield RankGroup((name,), Unstructured(), zeros_for(embedding_sparsity(level), self.masks[name].numel()))
+        for name in sorted(self.outside):
+            yield RankGroup((name,), Unstructured(), zeros_for(balanced_sparsity(level), self.masks[name].numel()))
 
     def _growth(self, name: str, step: int, statistics: WeightStatistics, pattern: Pattern) -> Tensor:
         """What a unit that is grown is chosen by."""
@@ -163,7 +166,7 @@ class Pruner:
     @cached_property
     def _shares(self) -> Shares:
         shapes = {name: (mask.shape[0], mask.shape[1]) for name, mask in sorted(self.masks.items())}
-        prunable = {name: shape for name, shape in shapes.items() if name not in self.embeddings}
+        prunable = {name: shape for name, shape in shapes.items() if name not in self.outside}
         return share_out(self.regime, self.ramp.levels[-1], prunable)
 
     @cached_property
@@ -182,7 +185,7 @@ def make_pruner(  # noqa: PLR0917
     masks: Mapping[str, Tensor],
     steps: int,
     seed: int,
-    embeddings: frozenset[str] = frozenset(),
+    outside: frozenset[str] = frozenset(),
 ) -> Pruner:
     """A pruner for a run of `steps` steps.
 
@@ -192,9 +195,10 @@ def make_pruner(  # noqa: PLR0917
         masks: bool (out, in) by name, all ones at the start, written in place.
         steps: optimiser steps of the run.
         seed: of the run; decides every random choice.
-        embeddings: names of the masks that belong to embeddings, which follow 1 - sqrt(1 - S) apart from the others.
+        outside: names of the masks that belong to embeddings and head: each follows 1 - sqrt(1 - S) by itself, without
+            pattern, by the regime's score; by magnitude where that asks for input features.
     """
-    return Pruner(regime, lay_out(regime, sparsity, steps), masks, seed, embeddings)
+    return Pruner(regime, lay_out(regime, sparsity, steps), masks, seed, outside)
 
 
 def _join(grids: Sequence[Tensor]) -> Tensor:

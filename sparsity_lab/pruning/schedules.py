@@ -6,9 +6,11 @@ No torch here: planning and costing need the same numbers as training.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
+from sparsity_lab.pruning.allocation import balanced_sparsity
 from sparsity_lab.specs.regimes.regime import Dynamic, Masked, Refresh, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import (
     Cubic,
@@ -71,10 +73,18 @@ class Ramp:
 
     @property
     def mean_density(self) -> float:
-        """Time-average of the density: what the sparse-schedule FLOPs of a run are proportional to."""
+        """Time-average of the density of the blocks: what their sparse-schedule FLOPs are proportional to."""
+        return 1 - self._mean(self.levels)
+
+    @property
+    def mean_balanced_density(self) -> float:
+        """Time-average of the density of embeddings and head, where they are balanced."""
+        return 1 - self._mean([balanced_sparsity(level) for level in self.levels])
+
+    def _mean(self, levels: Sequence[float]) -> float:
         ends = (*self.updates[1:], self.steps)
-        spans = zip(self.updates, ends, self.levels, strict=True) if self.updates else ()
-        return 1 - sum(level * (end - start) for start, end, level in spans) / self.steps
+        spans = zip(self.updates, ends, levels, strict=True) if self.updates else ()
+        return sum(level * (end - start) for start, end, level in spans) / self.steps
 
 
 def ramp_of(run: RunSpec) -> Ramp:

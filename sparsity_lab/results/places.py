@@ -18,6 +18,8 @@ from sparsity_lab.results.noise import SeedNoise, seed_noise
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 
+MATCHED = 0.05
+"""compared runs whose totals of non-zero weights differ by more than this share are not matched"""
 CLEAR = 2.0
 """a difference counts as seen above this many of its own standard deviations"""
 
@@ -88,6 +90,17 @@ def by_place(records: Iterable[RunRecord], sizes: Sequence[int]) -> Mapping[Plac
             found[place_of(record, sizes)].append(record)
     order = sorted(found, key=lambda place: (place.nonzero, place.data, place.sparsity))
     return {place: tuple(sorted(found[place], key=lambda record: record.spec.seed)) for place in order}
+
+
+def ratios_to_dense(totals: Sequence[tuple[float, float, int]]) -> list[float | None]:
+    """All non-zero weights of each run over those of the dense run of the same N; None where there is no such run.
+
+    Args:
+        totals: N asked, S and `nonzero_total` of each run. The comparison is matched where every ratio is within
+            `MATCHED` of 1: N alone leaves out embeddings, head, norms and biases, which grow with the width.
+    """
+    dense = {nonzero: total for nonzero, sparsity, total in totals if sparsity == 0}
+    return [total / dense[nonzero] if nonzero in dense else None for nonzero, _, total in totals]
 
 
 def of_difference(noise: SeedNoise) -> float:

@@ -9,8 +9,8 @@ from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
-from sparsity_lab.models.count import embedding_shapes, other_count, paper_count, prunable_count, prunable_shapes
-from sparsity_lab.pruning.allocation import embedding_sparsity, final_zeros, zeros_for
+from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
+from sparsity_lab.pruning.allocation import final_zeros
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
@@ -18,7 +18,7 @@ from sparsity_lab.sweep.estimate import TrainingSpeed, checkpoint_bytes, disk_by
 from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
 from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
-from sparsity_lab.training.memory import run_memory
+from sparsity_lab.training.memory import planned_other_zeros, run_memory
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class PlannedRow:
     """prunable weights that are not zero at the end"""
     other: int
     """embeddings, head, norms, biases, relative positions"""
-    embedding_zeros: int
-    """embedding weights that are pruned too; they are part of `other` and count in neither N nor S"""
+    other_zeros: int
+    """of these, weights of embeddings and head that are pruned; they count in neither N nor S"""
     paper_nonzero: int
     """non-zero weights by the paper's count, 12 d^2 per layer"""
     flops: RunFlops
@@ -43,6 +43,11 @@ class PlannedRow:
     """estimated, one worker"""
     done: bool | None
     """whether nothing is left to do for it; None before the data is prepared"""
+
+    @property
+    def nonzero_total(self) -> int:
+        """All weights that are not zero at the end."""
+        return self.nonzero + self.other - self.other_zeros
 
 
 @dataclass(frozen=True)
@@ -120,20 +125,13 @@ def _row(planned: PlannedRun, speed: TrainingSpeed, done: bool | None) -> Planne
         dense=dense,
         nonzero=dense - (final_zeros(run.pruning, run.sparsity, prunable_shapes(run.model)) if run.pruning else 0),
         other=other_count(run.model),
-        embedding_zeros=_embedding_zeros(run),
+        other_zeros=sum(planned_other_zeros(run).values()),
         paper_nonzero=round(paper_count(run.model) * (1 - run.sparsity)),
         flops=run_flops(run),
         memory=run_memory(run),
         seconds=speed.seconds(run),
         done=done,
     )
-
-
-def _embedding_zeros(run: RunSpec) -> int:
-    if run.pruning is None or run.pruning.allocation.embeddings == "dense":
-        return 0
-    sparsity = embedding_sparsity(run.sparsity)
-    return sum(zeros_for(sparsity, rows * columns) for rows, columns in embedding_shapes(run.model).values())
 
 
 def _to_do(space: Workspace, runs: Sequence[RunSpec]) -> set[RunSpec] | None:

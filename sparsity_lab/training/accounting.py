@@ -6,9 +6,11 @@ A multiply-add counts as two. Evaluation is not training and is not charged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import assert_never
 
-from sparsity_lab.models.count import Flops, StepFlops, other_count, prunable_count, step_flops
+from sparsity_lab.models.count import StepFlops, other_count, prunable_count, step_flops
+from sparsity_lab.pruning.allocation import balanced_sparsity
 from sparsity_lab.pruning.schedules import Ramp, ramp_of
 from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
 from sparsity_lab.specs.regimes.regime import Dynamic, Masked, SparseRegime, StraightThrough
@@ -16,6 +18,7 @@ from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
+from sparsity_lab.training.memory import pruned_outside
 
 SELECT_FLOPS = 4
 """expected comparisons a weight when ranking by selection (quickselect: about 3.4 n), rounded up"""
@@ -35,26 +38,28 @@ class RunFlops:
 def run_flops(run: RunSpec) -> RunFlops:
     """FLOPs of a run under dense and under sparse accounting.
 
-    Sparse accounting multiplies each projection, and the optimiser's work on prunable weights, by the density of
-    its moment; attention scores, embeddings and head are always dense. Straight-through training needs the gradient
-    of every weight and moves them all, so these two stay dense. What scores observe is charged to the mask updates
-    (`_observation_flops`).
+    Sparse accounting multiplies each projection, embeddings and head where they are pruned, and the optimiser's work
+    on all these weights, by the density of its moment; the rest is always dense. Straight-through training needs the
+    gradient of every weight and moves them all, so these two stay dense. What scores observe is charged to the mask
+    updates (`_observation_flops`).
     """
-    step = step_flops(run.model, run.objective, run.batch)
-    ramp = ramp_of(run)
-    prunable, other = prunable_count(run.model), other_count(run.model)
-    optimizer = optimizer_flops(run.optimizer)
-    both = (step.forward, step.backward)
-    of_weights = step.backward.projections / 2 + optimizer * prunable
-    scales = float(sum(flops.projections for flops in both) + optimizer * prunable)
-    stays = float(sum(flops.attention + flops.embeddings_and_head for flops in both) + optimizer * other)
-    dense = run.steps * (scales + stays)
-    if isinstance(run.pruning, StraightThrough):
-        scales, stays = scales - of_weights, stays + of_weights
+    step, ramp = step_flops(run.model, run.objective, run.batch), ramp_of(run)
+    optimizer, outside = optimizer_flops(run.optimizer), sum(map(prod, pruned_outside(run).values()))
+    dense = step.total + optimizer * (prunable_count(run.model) + other_count(run.model))
+    sparse = float(dense)
+    for of_step, weights, mean_density in (
+        (step.projections, prunable_count(run.model), ramp.mean_density),
+        (step.embeddings_and_head if outside else (0, 0), outside, ramp.mean_balanced_density),
+    ):
+        forward, backward = of_step
+        shrinks = forward + backward + optimizer * weights
+        if isinstance(run.pruning, StraightThrough):
+            shrinks -= forward + optimizer * weights  # the gradient of the weights costs as much as the forward pass
+        sparse -= (1 - mean_density) * shrinks
     return RunFlops(
-        dense=dense,
-        sparse=run.steps * (scales * ramp.mean_density + stays),
-        mask_updates=0.0 if run.pruning is None else _mask_flops(run.pruning, ramp, prunable, step),
+        dense=float(run.steps * dense),
+        sparse=run.steps * sparse,
+        mask_updates=0.0 if run.pruning is None else _mask_flops(run, run.pruning, ramp, step),
     )
 
 
@@ -73,10 +78,11 @@ def optimizer_flops(optimizer: Optimizer) -> int:
             assert_never(optimizer)
 
 
-def _mask_flops(regime: SparseRegime, ramp: Ramp, prunable: int, step: StepFlops) -> float:
+def _mask_flops(run: RunSpec, regime: SparseRegime, ramp: Ramp, step: StepFlops) -> float:
     """Scores, ranking and masking, and what scores observe."""
-    one_choice = prunable * (1 + SELECT_FLOPS + MASK_FLOPS)
-    masking = float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * prunable)
+    masked = prunable_count(run.model) + sum(map(prod, pruned_outside(run).values()))
+    one_choice = masked * (1 + SELECT_FLOPS + MASK_FLOPS)
+    masking = float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * masked)
     return masking + _observation_flops(regime, ramp, step)
 
 
@@ -97,22 +103,19 @@ def _observation_flops(regime: SparseRegime, ramp: Ramp, step: StepFlops) -> flo
     A gradient taken from the step just done costs what sparse training would have saved of it.
     """
     total = 0.0
-    of_weights = step.backward.projections / 2
     for change in ramp.changes:
-        density = 1 - ramp.sparsity_after(change - 1)
+        before = ramp.sparsity_after(change - 1)
+        outside = balanced_sparsity(before) if regime.allocation.prunes_outside else 0.0
         needs, batches = _request(regime, ramp, change)
+        of_weights = before * step.forward.projections + outside * step.forward.embeddings_and_head
         if needs == {"gradient"} and batches == 1 and change > 0:
-            total += 0 if isinstance(regime, StraightThrough) else (1 - density) * of_weights
+            total += 0 if isinstance(regime, StraightThrough) else of_weights
             continue
-        if needs:
-            total += batches * _at_density(step.forward, density)
-        if needs - {"inputs"}:
-            total += batches * (_at_density(step.backward, density) + (1 - density) * of_weights)
+        passes = [step.forward] if needs == {"inputs"} else [step.forward, step.backward] if needs else []
+        for flops in passes:
+            total += batches * (flops.total - before * flops.projections - outside * flops.embeddings_and_head)
+        total += batches * of_weights if needs - {"inputs"} else 0
     return total
-
-
-def _at_density(flops: Flops, density: float) -> float:
-    return flops.total - (1 - density) * flops.projections
 
 
 def _request(regime: SparseRegime, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:

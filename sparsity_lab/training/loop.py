@@ -34,12 +34,10 @@ class Loop:
         self.model = build_model(run.model, run.seed).to(device)
         prunable = self.model.prunable()
         rule = run.pruning
-        embeddings = self.model.embeddings() if rule and rule.allocation.embeddings == "balanced" else {}
-        self.parameters = flatten_parameters(self.model, prunable | embeddings)
+        outside = self.model.embeddings_and_head() if rule and rule.allocation.prunes_outside else {}
+        self.parameters = flatten_parameters(self.model, prunable | outside)
         masks = self.parameters.named_masks()
-        self.pruner = (
-            make_pruner(rule, run.sparsity, masks, run.steps, run.seed, frozenset(embeddings)) if rule else None
-        )
+        self.pruner = make_pruner(rule, run.sparsity, masks, run.steps, run.seed, frozenset(outside)) if rule else None
         self.optimizer = make_optimizer(run.optimizer, self.parameters, moves_masked=isinstance(rule, StraightThrough))
         self.method = make_method(rule, self.parameters, self.optimizer)
         self.passes = Passes(
@@ -102,8 +100,8 @@ class Loop:
             if slot.name in self._prunable
         )
 
-    def embedding_zeros(self) -> int:
-        """Embedding weights that are zero now, where embeddings are pruned."""
+    def other_zeros(self) -> int:
+        """Weights of embeddings and head that are zero now, where these are pruned."""
         return sum(zeros for name, zeros in self.zeros().items() if name not in self._prunable)
 
     def sparsity(self) -> float:

@@ -13,8 +13,8 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.models.activations import activation_bytes
-from sparsity_lab.models.count import embedding_shapes, other_shapes, prunable_shapes
-from sparsity_lab.pruning.allocation import embedding_sparsity, share_out, zeros_for
+from sparsity_lab.models.count import embedding_and_head_shapes, other_shapes, prunable_shapes
+from sparsity_lab.pruning.allocation import balanced_sparsity, share_out, zeros_for
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.regime import StraightThrough
@@ -40,7 +40,7 @@ def run_memory(run: RunSpec, zeros: ZeroCounts | None = None) -> RunMemory:
 
     Args:
         run: the run.
-        zeros: of every prunable tensor and pruned embedding at the end; those planned when None, which a global
+        zeros: of every tensor that pruning may touch, at the end; those planned when None, which a global
             allocation may share out otherwise: a few bytes of a CSR file depend on that.
     """
     prunable, other, masked = prunable_shapes(run.model), other_shapes(run.model), _masked(run)
@@ -68,13 +68,23 @@ def run_memory(run: RunSpec, zeros: ZeroCounts | None = None) -> RunMemory:
 
 
 def planned_zeros(run: RunSpec) -> dict[str, int]:
-    """Zeros that a run is to end with, of every prunable tensor and pruned embedding."""
+    """Zeros that a run is to end with, of every tensor that pruning may touch."""
     if run.pruning is None:
         return {}
     zeros = share_out(run.pruning, run.sparsity, prunable_shapes(run.model)).at(run.sparsity)
-    embeddings = _pruned_embeddings(run)
-    sparsity = embedding_sparsity(run.sparsity)
-    return zeros | {name: zeros_for(sparsity, prod(shape)) for name, shape in embeddings.items()}
+    return zeros | planned_other_zeros(run)
+
+
+def planned_other_zeros(run: RunSpec) -> dict[str, int]:
+    """Zeros that a run is to end with outside the blocks, of every tensor that is pruned there."""
+    sparsity = balanced_sparsity(run.sparsity)
+    return {name: zeros_for(sparsity, prod(shape)) for name, shape in pruned_outside(run).items()}
+
+
+def pruned_outside(run: RunSpec) -> Mapping[str, tuple[int, int]]:
+    """Name and shape of every tensor outside the blocks that a run prunes."""
+    prunes = run.pruning is not None and run.pruning.allocation.prunes_outside
+    return embedding_and_head_shapes(run.model) if prunes else {}
 
 
 def bitmask_bytes(shape: TensorShape, zeros: int, value: int = VALUE_BYTES) -> int:
@@ -139,12 +149,7 @@ def _n_m_file(run: RunSpec, zeros: ZeroCounts) -> int | None:
 
 def _masked(run: RunSpec) -> Mapping[str, TensorShape]:
     """Tensors that have a mask, whether or not anything is pruned."""
-    return {**prunable_shapes(run.model), **_pruned_embeddings(run)}
-
-
-def _pruned_embeddings(run: RunSpec) -> Mapping[str, TensorShape]:
-    prunes = run.pruning is not None and run.pruning.allocation.embeddings == "balanced"
-    return dict(embedding_shapes(run.model)) if prunes else {}
+    return {**prunable_shapes(run.model), **pruned_outside(run)}
 
 
 def _aligned(shapes: Iterable[TensorShape]) -> int:

@@ -124,7 +124,7 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "nonzero": 500,
         "dense": 1000,
         "other_params": 300,
-        "embedding_zeros": 0,
+        "other_zeros": 0,
         "paper_dense": 900,
         "data": records[1].spec.data,
         "data_unit": "tokens",

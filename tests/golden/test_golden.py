@@ -112,7 +112,7 @@ TRAINED: dict[str, dict[str, Any]] = {
             "version": 1,
             "method": "masked",
             "score": {"kind": "saliency"},
-            "allocation": {"kind": "global", "embeddings": "balanced"},
+            "allocation": {"kind": "global", "embeddings_and_head": "balanced"},
             "schedule": {"kind": "cyclic", "cycles": 2},
             "optimizer_state": "reset",
         },

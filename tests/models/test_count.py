@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sparsity_lab.models.activations import activation_bytes
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import (
-    embedding_shapes,
+    embedding_and_head_shapes,
     other_count,
     other_shapes,
     paper_count,
@@ -40,8 +40,8 @@ def test_counts_and_names_are_the_modules(dims):
 
 @EVERY
 def test_embeddings_are_those_of_the_module(dims):
-    found = {name: tuple(weight.shape) for name, weight in build_model(dims, 0).embeddings().items()}
-    assert embedding_shapes(dims) == found
+    found = {name: tuple(weight.shape) for name, weight in build_model(dims, 0).embeddings_and_head().items()}
+    assert embedding_and_head_shapes(dims) == found
 
 
 @EVERY

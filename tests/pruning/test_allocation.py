@@ -13,7 +13,7 @@ from regime_cases import ALLOCATIONS, GRIDS, Shapes, Training, can_be, regime, z
 
 from sparsity_lab.pruning.allocation import (
     apportion,
-    embedding_sparsity,
+    balanced_sparsity,
     final_zeros,
     kernel_densities,
     share_out,
@@ -130,7 +130,7 @@ def test_a_growing_total_takes_from_nobody_and_ends_exactly(ends: list[int]) -> 
 @given(st.floats(0, 1, exclude_max=True))
 def test_embeddings_track_the_dense_model_of_equal_size(sparsity: float) -> None:
     """N falls with the square of the width, an embedding with the width itself."""
-    assert (1 - embedding_sparsity(sparsity)) ** 2 == pytest.approx(1 - sparsity)
+    assert (1 - balanced_sparsity(sparsity)) ** 2 == pytest.approx(1 - sparsity)
 
 
 @given(shapes(), sparsities, st.integers(1, 3), st.integers(1, 3))

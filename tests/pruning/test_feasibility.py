@@ -99,7 +99,7 @@ NM = {"kind": "n:m", "n": 2, "m": 4}
             "refresh.until: masks settle before the first are chosen (found 0.5, expected over 0.5)",
         ),
         (
-            regime(score={"kind": "wanda"}, allocation={"kind": "uniform", "embeddings": "balanced"}),
+            regime(score={"kind": "wanda"}, allocation={"kind": "uniform", "embeddings_and_head": "balanced"}),
             0.5,
             "an embedding has no input features",
         ),

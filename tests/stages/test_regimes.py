@@ -32,7 +32,7 @@ def several(root: Path) -> Path:
     """Make the tiny study one of three regimes: two from scratch, one from a dense run that is in no grid."""
     common = {"version": 1, "kind": "regime"}
     start = {"kind": "dense-run", "times": 3}
-    embeddings = {"kind": "global", "embeddings": "balanced"}
+    embeddings = {"kind": "global", "embeddings_and_head": "balanced"}
     write_spec(root, "regimes/rigl", {**common, "method": "dynamic", "refresh": {"minimum_updates": 3}})
     pretrained = {**common, "method": "masked", "start": start, "allocation": embeddings}
     write_spec(root, "regimes/pretrained", pretrained)
@@ -108,10 +108,10 @@ def test_the_plan_counts_what_is_then_made(several_trained: Path) -> None:
         run = row.planned.run.model_dump(mode="json")
         record = next(record for record in made.values() if record["spec"] == run)
         found += 1
-        assert (record["nonzero"], record["embedding_zeros"]) == (row.nonzero, row.embedding_zeros)
+        assert (record["nonzero"], record["other_zeros"]) == (row.nonzero, row.other_zeros)
         assert record["cost"]["flops_dense"] == row.flops.dense
     assert found == len(made) == 9
-    assert sum(row.embedding_zeros > 0 for row in plan.rows) == 2
+    assert sum(row.other_zeros > 0 for row in plan.rows) == 2
 
 
 def test_dense_runs_that_others_start_from_are_kept_with_their_weights(several_trained: Path) -> None:

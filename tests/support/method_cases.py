@@ -24,7 +24,11 @@ REGIMES: dict[str, dict[str, Any]] = {
     "saliency": {"method": "masked", "schedule": CUBIC, "score": SALIENCY},
     "fisher": {"method": "masked", "schedule": CUBIC, "score": {"kind": "fisher", "batches": 2}},
     "wanda": {"method": "masked", "schedule": ONE_SHOT, "score": {"kind": "wanda", "batches": 2}},
-    "balanced": {"method": "masked", "schedule": CUBIC, "allocation": {"kind": "uniform", "embeddings": "balanced"}},
+    "balanced": {
+        "method": "masked",
+        "schedule": CUBIC,
+        "allocation": {"kind": "uniform", "embeddings_and_head": "balanced"},
+    },
     "straight-through": {"method": "straight-through", "schedule": CUBIC, "refresh": REFRESH},
     "sr-ste": {"method": "straight-through", "schedule": STATIC, "decay": 0.1, "refresh": REFRESH},
     "ste saliency": {"method": "straight-through", "schedule": CYCLIC, "score": SALIENCY, "refresh": REFRESH},

@@ -88,7 +88,7 @@ class Training:
     shapes: Shapes
     steps: int
     seed: int = 0
-    embeddings: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
     weights: dict[str, Tensor] = field(init=False)
     masks: dict[str, Tensor] = field(init=False)
     pruner: Pruner = field(init=False)
@@ -97,7 +97,7 @@ class Training:
         self.weights = {name: self.chance(0, name) for name in self.shapes}
         self.masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
         resolved = resolve_regime(self.regime, self.sparsity)
-        self.pruner = make_pruner(resolved, self.sparsity, self.masks, self.steps, self.seed, self.embeddings)
+        self.pruner = make_pruner(resolved, self.sparsity, self.masks, self.steps, self.seed, self.outside)
 
     @property
     def keeps_all(self) -> bool:

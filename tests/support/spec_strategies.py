@@ -108,7 +108,7 @@ scores = st.one_of(
 )
 shared: dict[str, st.SearchStrategy[Any]] = {
     "exclude": st.lists(names, max_size=3, unique=True).map(tuple),
-    "embeddings": st.sampled_from(["dense", "balanced"]),
+    "embeddings_and_head": st.sampled_from(["dense", "balanced"]),
 }
 allocations = st.one_of(
     st.builds(Uniform, **shared),

@@ -178,7 +178,7 @@ def test_where_masks_changed_the_training_loss_must_be_above_the_start_too(
 
 
 def test_a_record_counts_every_prunable_tensor(tmp_path: Path, make_run: MakeRun, trained: Trained) -> None:
-    balanced = {"version": 1, "method": "masked", "allocation": {"kind": "global", "embeddings": "balanced"}}
+    balanced = {"version": 1, "method": "masked", "allocation": {"kind": "global", "embeddings_and_head": "balanced"}}
     run = make_run("t5", 0.6, regime=balanced)
     record = trained(run)
     weights = load_file(tmp_path / "weights")
@@ -187,7 +187,7 @@ def test_a_record_counts_every_prunable_tensor(tmp_path: Path, make_run: MakeRun
     }
     assert sum(count.zeros for count in record.tensors) == record.dense - record.nonzero == zeros_for(0.6, record.dense)
     embedding = weights["embedding.weight"]
-    assert record.embedding_zeros == int((embedding == 0).sum()) == zeros_for(1 - 0.4**0.5, embedding.numel())
+    assert record.other_zeros == int((embedding == 0).sum()) == zeros_for(1 - 0.4**0.5, embedding.numel())
 
 
 def test_too_few_held_out_examples_are_told(make_run: MakeRun, trained: Trained) -> None:

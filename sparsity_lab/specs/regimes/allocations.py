@@ -1,7 +1,7 @@
 """Allocations: how the asked sparsity is shared out over the weight tensors.
 
 Whatever the allocation, the asked sparsity is that of all prunable weights together: what excluded tensors keep,
-the others give up.
+the others give up. What lies outside the blocks counts in neither; `embeddings_and_head` says what becomes of it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,15 @@ LayerMap = Annotated[
 class _AllocationSpec(Spec):
     exclude: Annotated[tuple[str, ...], Distinct] = ()
     """name patterns (as in a shell: *, ?, [..]) of weight tensors that stay dense, such as "encoder.0.*" """
-    embeddings: Literal["dense", "balanced"] = "dense"
-    """dense, or pruned to 1 - sqrt(1 - S), so that their non-zero weights track those of the dense model of equal N"""
+    embeddings_and_head: Literal["balanced", "dense"] = "balanced"
+    """matrices outside the blocks that grow with the width: embeddings, learned positions, output head. Balanced: each
+    pruned to 1 - sqrt(1 - S), so that their non-zero weights track those of the dense model of equal N (Frantar et al.
+    2024, whose T5 configuration does so for embedding and head alike); dense: never pruned"""
+
+    @property
+    def prunes_outside(self) -> bool:
+        """Whether weights outside the blocks are pruned too."""
+        return self.embeddings_and_head == "balanced"
 
 
 class Uniform(_AllocationSpec):
