@@ -85,12 +85,14 @@ class Pruner:
 
     def _hold(self, contest: RankGroup, step: int, weights: Mapping[str, Tensor], statistics: WeightStatistics) -> None:
         """Choose the masks of one contest."""
-        names, pattern = contest.names, contest.pattern
-        rule = self._rule(step)
-        if "inputs" in rule.needs and self.outside.issuperset(names):  # a table has no input features
+        names, pattern, rule = contest.names, contest.pattern, self._rule(step)
+        outside = self.outside.issuperset(names)
+        if outside and "inputs" in rule.needs:  # a table has no input features
             rule = rule_of(Magnitude())
         seen = (observe(weights[name], statistics, (self.seed, step, name)) for name in names)
         score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
+        if outside and not score.any():  # ViT's head starts at zero: ties would take every weight of its last classes
+            score = keyed_uniform("ties", self.seed, step, names[0], shape=tuple(score.shape), device=score.device)
         if step in self._moves:
             growth = _join([self._growth(name, step, statistics, pattern) for name in names])
             kept = self._move(contest, score, growth, step)

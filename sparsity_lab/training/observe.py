@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from sparsity_lab.models.base import Model
-from sparsity_lab.models.layers import Linear
 from sparsity_lab.pruning.scores import Request, WeightStatistics
 from sparsity_lab.training.passes import Passes
 
@@ -21,7 +20,7 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     if not needs:
         return WeightStatistics()
     moments = InputMoments()
-    watched = [slot.name for slot in passes.parameters.maskable] if "inputs" in needs else []
+    watched = list(passes.model.prunable()) if "inputs" in needs else []
     with moments.watching(passes.model, watched):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
     return WeightStatistics(
@@ -55,13 +54,9 @@ class InputMoments:
 
     @contextmanager
     def watching(self, model: Model, names: list[str]) -> Iterator[None]:
-        """Watch the layers of these weights; a table of embeddings has no input features and is passed over."""
+        """Watch the linear layers of these weights."""
         layers = {name: model.get_submodule(name.removesuffix(".weight")) for name in names}
-        hooks = [
-            layer.register_forward_pre_hook(self._hook(name))
-            for name, layer in layers.items()
-            if isinstance(layer, Linear)
-        ]
+        hooks = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ from regime_cases import (
     zeros,
 )
 
-from sparsity_lab.pruning.allocation import balanced_sparsity, share_out, zeros_for
+from sparsity_lab.pruning.allocation import share_out, zeros_for
 from sparsity_lab.pruning.patterns import unit_mask
 from sparsity_lab.pruning.scores import Request, WeightStatistics
 from sparsity_lab.specs.regimes.patterns import unit_size
@@ -205,23 +205,6 @@ def test_neither_the_order_of_tensors_nor_another_pruner_changes_a_mask(
         for _ in training.changes():
             pass
     assert all(torch.equal(mask, other.masks[name]) for name, mask in one.masks.items())
-
-
-@given(st.sampled_from(["masked", "straight-through", "dynamic"]), levels)
-@settings(deadline=None, max_examples=12)
-def test_embeddings_follow_a_sparsity_of_their_own(method: str, sparsity: float) -> None:
-    asked = regime(method, allocation={"kind": "uniform", "exclude": ["b"], "embeddings_and_head": "balanced"})
-    assume(can_be(asked, sparsity, SHAPES))
-    training = Training(
-        asked, sparsity, SHAPES | {"embedding.weight": (9, 11)}, 40, outside=frozenset({"embedding.weight"})
-    )
-    alone = Training(asked, sparsity, SHAPES, 40)
-    for (step, _), _ in zip(training.changes(), alone.changes(), strict=True):
-        level = training.pruner.ramp.sparsity_after(step)
-        found = zeros(training.masks)
-        assert found.pop("embedding.weight") == zeros_for(balanced_sparsity(level), 99)
-        assert found == zeros(alone.masks), "embeddings do not count"
-        assert found["b"] == 0
 
 
 def test_masks_are_written_in_place_and_weights_left_alone() -> None:

@@ -24,10 +24,10 @@ REGIMES: dict[str, dict[str, Any]] = {
     "saliency": {"method": "masked", "schedule": CUBIC, "score": SALIENCY},
     "fisher": {"method": "masked", "schedule": CUBIC, "score": {"kind": "fisher", "batches": 2}},
     "wanda": {"method": "masked", "schedule": ONE_SHOT, "score": {"kind": "wanda", "batches": 2}},
-    "balanced": {
+    "blocks alone": {
         "method": "masked",
         "schedule": CUBIC,
-        "allocation": {"kind": "uniform", "embeddings_and_head": "balanced"},
+        "allocation": {"kind": "uniform", "embeddings_and_head": "dense"},
     },
     "straight-through": {"method": "straight-through", "schedule": CUBIC, "refresh": REFRESH},
     "sr-ste": {"method": "straight-through", "schedule": STATIC, "decay": 0.1, "refresh": REFRESH},
@@ -40,6 +40,9 @@ REGIMES: dict[str, dict[str, Any]] = {
 }
 
 
-def regime(name: str) -> dict[str, Any]:
-    """The regime as a spec file would say it."""
-    return {"version": 1, **REGIMES[name]}
+def regime(name: str, outside: str | None = None) -> dict[str, Any]:
+    """The regime as a spec file would say it, with its own or the default say on embeddings and head, or another."""
+    spec = {"version": 1, **REGIMES[name]}
+    if outside is None:
+        return spec
+    return spec | {"allocation": {"kind": "uniform", **spec.get("allocation", {}), "embeddings_and_head": outside}}

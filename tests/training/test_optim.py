@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sparsity_lab.models.build import build_model
+from sparsity_lab.models.count import embedding_and_head_shapes, prunable_shapes
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.flat_parameters import FlatParameters, flatten_parameters
@@ -166,7 +167,9 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda spec: spec.kind)
-@pytest.mark.parametrize("pruning", [("t5", 0.75, "unstructured"), ("decoder", 0.5, "2:4")])
+@pytest.mark.parametrize(
+    "pruning", [("t5", 0.75, "unstructured"), ("decoder", 0.5, "2:4"), ("vit", 0.75, "unstructured")]
+)
 def test_zeros_stay_zero_through_a_whole_run(
     make_run: MakeRun, make_loop: MakeLoop, optimizer: Optimizer, pruning: tuple[str, float, str]
 ) -> None:
@@ -183,4 +186,7 @@ def test_zeros_stay_zero_through_a_whole_run(
             assert (loop.parameters.prefix(vector)[pruned] == 0).all(), f"revived in step {loop.step}"
         assert sum(loop.zeros().values()) == zeros
     assert loop.sparsity() == sparsity
-    assert int((loop.parameters.weights == 0).sum()) < loop.parameters.weights.numel() // 2
+    assert set(loop.zeros()) == {*prunable_shapes(run.model), *embedding_and_head_shapes(run.model)}
+    assert all(loop.zeros().values()), "blocks, embeddings and head are pruned alike"
+    everything = loop.parameters.named(loop.parameters.weights).values()
+    assert sum(int((weight == 0).sum()) for weight in everything) == zeros, "and nothing else is"

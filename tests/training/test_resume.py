@@ -158,7 +158,7 @@ def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
     assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["sr-ste", "rigl", "snip", "balanced"])
+@pytest.mark.parametrize("name", ["sr-ste", "rigl", "snip", "blocks alone"])
 def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf, name: str
 ) -> None:
