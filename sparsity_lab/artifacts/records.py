@@ -149,11 +149,11 @@ class RunRecord(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _with_total(cls, found: object) -> object:
-        """Records of version 0.1.0 name no total, and what embeddings lost by another name."""
+        """Older records name no total, and by other names what embeddings lost and that they stay dense."""
         if not isinstance(found, dict) or "nonzero_total" in found:
             return found
         lost = found.get("embedding_zeros", found.get("other_zeros", 0))
-        rest = {name: value for name, value in found.items() if name != "embedding_zeros"}
+        rest = {name: _renamed(value) for name, value in found.items() if name != "embedding_zeros"}
         match rest.get("nonzero"), rest.get("other_params"), lost:
             case int(nonzero), int(other), int(zeros):
                 return rest | {"other_zeros": zeros, "nonzero_total": nonzero + other - zeros}
@@ -167,6 +167,17 @@ class RunRecord(FrozenModel):
     def losses(self) -> str:
         """Every loss, to the last bit, in a form in which NaN equals NaN."""
         return self.model_dump_json(include={"first_loss", "loss", "curve"})
+
+
+def _renamed(spec: object) -> object:
+    """Where embeddings stayed dense the head did too; where they were pruned it did not, which no spec says now."""
+    if not isinstance(spec, dict):
+        return spec
+    names = {
+        name: "embeddings_and_head" if (name, value) == ("embeddings", "dense") else name
+        for name, value in spec.items()
+    }
+    return {names[name]: _renamed(value) for name, value in spec.items()}
 
 
 class Stopped(FrozenModel):

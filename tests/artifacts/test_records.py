@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -94,6 +95,43 @@ def test_a_damaged_record_is_an_error_to_mend(
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+def older(record: RunRecord, embeddings: str = "dense", **fields: Any) -> str:
+    """A record as it was written before there was a total."""
+    found = json.loads(record.model_dump_json())
+    del found["nonzero_total"], found["other_zeros"]
+    allocations = [found["spec"]["regime"]["allocation"]]
+    if found["spec"]["origin"]:
+        allocations.append(found["spec"]["origin"]["run"]["regime"]["allocation"])
+    for allocation in allocations:
+        del allocation["embeddings_and_head"]
+        allocation["embeddings"] = embeddings
+    return json.dumps(found | fields)
+
+
+@pytest.mark.parametrize(("fields", "zeros"), [({}, 0), ({"embedding_zeros": 0}, 0), ({"embedding_zeros": 120}, 120)])
+def test_an_older_record_is_read_and_its_total_derived(
+    tmp_path: Path, make_record: MakeRecord, make_run: Callable[..., RunSpec], fields: dict[str, int], zeros: int
+) -> None:
+    blocks = {"kind": "uniform", "embeddings_and_head": "dense"}
+    run = make_run("t5", 0.5, regime={"version": 1, "method": "masked", "allocation": blocks})
+    for spec in (run, run.model_copy(update={"origin": RunOrigin(run=run)})):
+        record = make_record(spec=spec, other_zeros=zeros)
+        (tmp_path / "record.json").write_text(older(record, **fields))
+        again = read_record(tmp_path / "record.json")
+        assert again == record
+        assert (again.other_zeros, again.nonzero_total) == (zeros, 500 + 300 - zeros)
+        write_record(again, tmp_path / "record.json")
+        assert read_record(tmp_path / "record.json") == record
+
+
+def test_an_older_record_of_pruned_embeddings_under_a_dense_head_cannot_be_told_by_todays_specs(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    (tmp_path / "record.json").write_text(older(make_record(), "balanced", embedding_zeros=120))
+    with pytest.raises(RecordError, match=r"allocation\..*embeddings: is no run record"):
+        read_record(tmp_path / "record.json")
+
+
 def test_a_record_that_is_not_there_is_an_error_to_mend(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"none\.json: no such file"):
         read_record(tmp_path / "none.json")
@@ -125,6 +163,7 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "dense": 1000,
         "other_params": 300,
         "other_zeros": 0,
+        "nonzero_total": 800,
         "paper_dense": 900,
         "data": records[1].spec.data,
         "data_unit": "tokens",

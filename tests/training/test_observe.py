@@ -12,7 +12,7 @@ from method_cases import STATIC, regime
 from torch import Tensor
 
 from sparsity_lab.models.build import build_model
-from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.models.count import embedding_and_head_shapes, prunable_shapes
 from sparsity_lab.pruning.pruner import Pruner
 from sparsity_lab.pruning.scores import Need, Request, WeightStatistics
 from sparsity_lab.specs.runs import RunSpec
@@ -26,14 +26,19 @@ InputsOf = Callable[[str], Inputs]
 
 
 def gradients_at(loop: Loop, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gradient of every prunable weight at given weights, by a model of its own."""
+    """Gradient of every weight that pruning may touch, at given weights, by a model of its own."""
     model = build_model(loop.run.model, 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     model.loss(batch).backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {name: gradient for name in prunable_shapes(loop.run.model) if (gradient := found[name]) is not None}
+    return {name: gradient for name in touched(loop.run) if (gradient := found[name]) is not None}
+
+
+def touched(run: RunSpec) -> list[str]:
+    """Names of the blocks' matrices, embeddings and head."""
+    return [*prunable_shapes(run.model), *embedding_and_head_shapes(run.model)]
 
 
 def weights_now(loop: Loop) -> dict[str, Tensor]:
@@ -49,9 +54,9 @@ def test_gradients_and_their_squares_are_averaged_over_the_coming_batches(
     loop.advance()
     statistics = observe(loop.passes, Request(frozenset({"gradient", "fisher"}), 3), first=1)
     single = [gradients_at(loop, weights_now(loop), stream.batch_at(number)) for number in (1, 2, 3)]
-    assert set(statistics.gradient) == set(statistics.fisher) == set(prunable_shapes(run.model))
+    assert set(statistics.gradient) == set(statistics.fisher) == set(touched(run))
     assert statistics.inputs == {}
-    for name in prunable_shapes(run.model):
+    for name in touched(run):
         stacked = torch.stack([gradients[name] for gradients in single])
         torch.testing.assert_close(statistics.gradient[name], stacked.mean(0), rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(statistics.fisher[name], stacked.square().mean(0), rtol=1e-4, atol=1e-9)
@@ -63,7 +68,7 @@ def test_gradients_and_their_squares_are_averaged_over_the_coming_batches(
 def test_inputs_are_the_root_mean_square_of_what_each_layer_reads(
     make_run: MakeRun, make_loop: MakeLoop, inputs_of: InputsOf, family: str
 ) -> None:
-    run = make_run(family)
+    run = make_run(family, 0.5)  # embeddings and head have masks, but are not watched
     loop, stream = make_loop(run), inputs_of(family).stream(run)
     statistics = observe(loop.passes, Request(frozenset({"inputs"}), 2), first=5)
     read: dict[str, list[Tensor]] = {name: [] for name in prunable_shapes(run.model)}
@@ -157,6 +162,7 @@ def test_before_the_first_step_the_coming_batches_are_read(make_run: MakeRun, in
     loop.advance()
     expected = gradients_at(loop, start, stream.batch_at(0))
     assert all(torch.equal(recorder.told[0].gradient[name], gradient) for name, gradient in expected.items())
+    assert set(expected) == set(loop.parameters.named_masks())
     for name, mask in loop.parameters.named_masks().items():
         score = (start[name] * expected[name]).abs()
         assert score[mask].min() >= score[~mask].max(), "the most salient half is kept"

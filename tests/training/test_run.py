@@ -13,7 +13,13 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import DataError
 from sparsity_lab.messages import message, words_in
 from sparsity_lab.models.build import build_model
-from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
+from sparsity_lab.models.count import (
+    embedding_and_head_shapes,
+    other_count,
+    paper_count,
+    prunable_count,
+    prunable_shapes,
+)
 from sparsity_lab.pruning.allocation import zeros_for
 from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
@@ -177,17 +183,25 @@ def test_where_masks_changed_the_training_loss_must_be_above_the_start_too(
     assert (record.status == "diverged") == diverged
 
 
-def test_a_record_counts_every_prunable_tensor(tmp_path: Path, make_run: MakeRun, trained: Trained) -> None:
-    balanced = {"version": 1, "method": "masked", "allocation": {"kind": "global", "embeddings_and_head": "balanced"}}
-    run = make_run("t5", 0.6, regime=balanced)
+@pytest.mark.parametrize("outside", [None, "balanced", "dense"])
+@pytest.mark.parametrize("family", ["t5", "decoder", "vit"])
+def test_a_record_counts_every_tensor_that_pruning_touches(
+    tmp_path: Path, make_run: MakeRun, trained: Trained, family: str, outside: str | None
+) -> None:
+    allocation = {"kind": "global"} | ({"embeddings_and_head": outside} if outside else {})
+    run = make_run(family, 0.6, regime={"version": 1, "method": "masked", "allocation": allocation})
     record = trained(run)
     weights = load_file(tmp_path / "weights")
     assert {count.name: (count.size, count.zeros) for count in record.tensors} == {
         name: (weights[name].numel(), int((weights[name] == 0).sum())) for name in prunable_shapes(run.model)
     }
     assert sum(count.zeros for count in record.tensors) == record.dense - record.nonzero == zeros_for(0.6, record.dense)
-    embedding = weights["embedding.weight"]
-    assert record.other_zeros == int((embedding == 0).sum()) == zeros_for(1 - 0.4**0.5, embedding.numel())
+    zeros = {name: int((weights[name] == 0).sum()) for name in embedding_and_head_shapes(run.model)}
+    if outside != "dense":
+        assert zeros == {name: zeros_for(1 - 0.4**0.5, weights[name].numel()) for name in zeros}
+    assert record.other_zeros == sum(zeros.values())
+    assert record.other_params == sum(weight.numel() for weight in weights.values()) - record.dense
+    assert record.nonzero_total == sum(int((weight != 0).sum()) for weight in weights.values())
 
 
 def test_too_few_held_out_examples_are_told(make_run: MakeRun, trained: Trained) -> None:
@@ -235,7 +249,9 @@ def test_evaluation_batches_are_those_of_the_objective_asked_for(make_run: MakeR
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_flops_follow_the_mean_density(make_run: MakeRun, optimizer: str) -> None:
-    dense, pruned = make_run("t5", 0.0, optimizer), make_run("t5", 0.75, optimizer, steps=400)
+    blocks = {"kind": "uniform", "embeddings_and_head": "dense"}
+    regime = {"version": 1, "method": "masked", "allocation": blocks}
+    dense, pruned = make_run("t5", 0.0, optimizer), make_run("t5", 0.75, optimizer, steps=400, regime=regime)
     of_dense = run_flops(dense)
     assert of_dense.sparse == of_dense.dense > 0
     assert of_dense.mask_updates == 0
@@ -250,7 +266,9 @@ def test_flops_follow_the_mean_density(make_run: MakeRun, optimizer: str) -> Non
     )
     saved, half_saved = of_pruned.dense - of_pruned.sparse, halfway.dense - halfway.sparse
     assert saved / half_saved == pytest.approx((1 - density) / (1 - half_density))
-    assert 0 < saved < (1 - density) * of_pruned.dense, "embeddings, head and attention scores stay dense"
+    of_all = run_flops(make_run("t5", 0.75, optimizer, steps=400, regime={"version": 1, "method": "masked"}))
+    saved_of_all = of_all.dense - of_all.sparse
+    assert 0 < saved < saved_of_all < (1 - density) * of_pruned.dense, "attention scores stay dense"
 
 
 def test_a_broken_off_run_is_charged_for_its_share(make_run: MakeRun, trained: Trained) -> None:
