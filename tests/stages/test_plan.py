@@ -11,6 +11,7 @@ from projects import GRID_RUNS, dataset, edit, records, space_of, write_spec
 from sparsity_lab.console.plan import plan_json, plan_text
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.results.places import MATCHED
 from sparsity_lab.stages.plan import plan_study
 
 
@@ -26,6 +27,7 @@ def test_before_anything_is_prepared_every_run_is_counted_exactly(bare: Path, fi
         run = row.planned.run
         record = made.pop((row.dense, row.nonzero, run.data, run.seed))
         assert record["other_params"] == row.other
+        assert (record["other_zeros"], record["nonzero_total"]) == (row.other_zeros, row.nonzero_total)
         assert record["cost"]["flops_dense"] == row.flops.dense
         assert record["cost"]["flops_sparse"] == row.flops.sparse
         assert record["cost"]["flops_mask_updates"] == row.flops.mask_updates
@@ -62,6 +64,42 @@ def test_the_plan_as_text(bare: Path) -> None:
     assert "done" not in text
     row = next(line for line in text.splitlines() if "x2" in line).split()
     assert row[:5] == ["dense", "1.54k", "0", "1,536", "1,536"]
+    assert row[6] == "+0.0%"
+
+
+FINE = {"layers": [1], "head_width": 8, "ff_ratio": 2.0, "width_multiple": 2, "ff_multiple": 1}
+LARGER = {"nonzero": [8192, 32_768], "sparsity": [0, 0.5, 0.75], "data": [1024], "regimes": ["gradual"]}
+
+
+@pytest.mark.parametrize("outside", [None, "balanced", "dense"])
+def test_a_plan_warns_where_totals_are_not_matched_and_names_the_worst(bare: Path, outside: str | None) -> None:
+    edit(bare, "models/tiny", scaling=FINE)
+    edit(bare, "studies/tiny", grid={"data_unit": "tokens", **LARGER}, search=None)
+    if outside:
+        edit(bare, "regimes/gradual", allocation={"kind": "uniform", "embeddings_and_head": outside})
+    plan = plan_study(space_of(bare), workers=1)
+    runs = plan_json(plan)["runs"]
+    dense = {row["asked"]["nonzero"]: row["nonzero_total"] for row in runs if row["asked"]["sparsity"] == 0}
+    ratios = [row["nonzero_total"] / dense[row["asked"]["nonzero"]] for row in runs]
+    assert [row["total_to_dense"] for row in runs] == pytest.approx(ratios)
+    text = plan_text(plan)
+    if outside != "dense":
+        assert all(abs(ratio - 1) <= MATCHED for ratio in ratios)
+        assert "warning" not in text
+        return
+    far = sum(abs(ratio - 1) > MATCHED for ratio in ratios)
+    worst = max(ratios)
+    assert ratios.index(worst) == [row["asked"]["sparsity"] for row in runs].index(0.75), "the smallest and sparsest"
+    assert f"warning   not matched: {far} runs hold over 5% more or fewer non-zero weights in all\n" in text
+    assert f"than the dense run of their N ({worst - 1:+.1%} at N 8,192, S 0.75)\n" in text
+    assert "their embeddings and head stay dense: see `embeddings_and_head` of the regime's allocation\n" in text
+
+
+def test_a_plan_without_dense_runs_compares_with_none(bare: Path) -> None:
+    edit(bare, "studies/tiny", grid__sparsity=[0.5], grid__replicates=[], search=None)
+    plan = plan_study(space_of(bare), workers=1)
+    assert {row["total_to_dense"] for row in plan_json(plan)["runs"]} == {None}
+    assert "warning" not in plan_text(plan)
 
 
 def test_the_plan_as_json_is_complete(finished: Path) -> None:
