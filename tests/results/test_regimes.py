@@ -154,3 +154,16 @@ def test_ranking_puts_the_lowest_first_and_leaves_out_dense_lost_and_trained_sta
     info = compared(runs([2.0]), runs([1.0], RANDOM), [make_record(N, 0.0, D, loss=0.5)], lost, trained)
     found = {level: [entry.regime for entry in entries] for level, entries in ranked(info.entries).items()}
     assert found == {0.5: ["random", "gradual"]}
+
+
+def test_totals_are_held_against_the_dense_run_of_the_same_size() -> None:
+    totals = [(1000.0, 0.0, 2000), (1000.0, 0.5, 2100), (4000.0, 0.0, 5000), (4000.0, 0.75, 4500), (9000.0, 0.5, 10_000)]
+    assert ratios_to_dense(totals) == [1.0, 1.05, 1.0, 0.9, None]
+    assert ratios_to_dense(totals[::-1]) == [None, 0.9, 1.0, 1.05, 1.0], "in the order asked, wherever dense runs stand"
+    assert ratios_to_dense([]) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from([1e3, 4e3]), st.sampled_from([0.0, 0.5]), st.just(1234)), max_size=9))
+def test_equal_totals_are_matched_wherever_there_is_a_dense_run(totals: list[tuple[float, float, int]]) -> None:
+    sizes = {nonzero for nonzero, sparsity, _ in totals if sparsity == 0}
+    assert ratios_to_dense(totals) == [1.0 if nonzero in sizes else None for nonzero, _, _ in totals]

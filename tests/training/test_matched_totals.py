@@ -9,21 +9,26 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from method_cases import CUBIC, REFRESH, STATIC
 
 from sparsity_lab.models.count import embedding_and_head_shapes, other_count, prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
-from sparsity_lab.pruning.allocation import final_zeros
+from sparsity_lab.pruning.allocation import balanced_sparsity, final_zeros, zeros_for
+from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.results.places import MATCHED, ratios_to_dense
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import planned_other_zeros
 from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
+MakeLoop = Callable[[RunSpec], Loop]
 InputsOf = Callable[[str], Inputs]
 
 MODELS = Path(__file__).parents[2] / "specs" / "models"
@@ -151,3 +156,35 @@ def test_a_trained_run_holds_the_total_that_was_planned(
         assert 0.9 * planned_total(run) < record.nonzero_total <= planned_total(run)
     else:
         assert record.nonzero_total == planned_total(run)
+
+
+@given(
+    st.sampled_from(["t5", "decoder", "vit"]),
+    st.sampled_from(["gradual", "global", "rigl", "straight-through"]),
+    st.sampled_from(["balanced", "dense"]),
+    st.floats(0.05, 0.9),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_masks_add_up_at_every_level_of_the_ramp(  # noqa: PLR0917
+    make_run: MakeRun, make_loop: MakeLoop, family: str, name: str, outside: str, sparsity: float
+) -> None:
+    fields = REGIMES[name][0]
+    allocation = {"kind": "uniform", **fields.get("allocation", {}), "embeddings_and_head": outside}
+    regime = {"version": 1, **fields, "allocation": allocation}
+    run = make_run(family, sparsity, regime=regime, steps=10, peak_learning_rate=1e-3)
+    loop, tables = make_loop(run), embedding_and_head_shapes(run.model)
+    dense, other = prunable_count(run.model), other_count(run.model)
+    while loop.step < run.steps:
+        loop.advance()
+        level = ramp_of(run).sparsity_after(loop.step)
+        zeros = {tensor: int((~mask).sum()) for tensor, mask in loop.parameters.named_masks().items()}
+        pruned = final_zeros(run.pruning, level, prunable_shapes(run.model)) if level else 0
+        of_tables = {tensor: zeros_for(balanced_sparsity(level), prod(shape)) for tensor, shape in tables.items()}
+        found = {tensor: zeros[tensor] for tensor in tables if tensor in zeros}
+        assert found == (of_tables if outside == "balanced" else {})
+        assert sum(zeros.values()) - sum(found.values()) == pruned
+        weights = loop.parameters.named(loop.parameters.weights)
+        masked = loop.parameters.named_masks()
+        kept = dense - pruned + other - sum(found.values())
+        assert kept == sum(int(masked[each].sum()) if each in masked else weights[each].numel() for each in weights)
+        assert all(bool((weights[each][~mask] == 0).all()) for each, mask in masked.items())
