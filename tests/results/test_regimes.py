@@ -12,6 +12,7 @@ from scipy import stats
 from synthetic_study import GRADUAL, make_record
 
 from sparsity_lab.results.contrasts import SIGNIFICANT
+from sparsity_lab.results.places import ratios_to_dense
 from sparsity_lab.results.regimes import compare_regimes, data_needed, ranked
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.scores import Random
@@ -157,7 +158,13 @@ def test_ranking_puts_the_lowest_first_and_leaves_out_dense_lost_and_trained_sta
 
 
 def test_totals_are_held_against_the_dense_run_of_the_same_size() -> None:
-    totals = [(1000.0, 0.0, 2000), (1000.0, 0.5, 2100), (4000.0, 0.0, 5000), (4000.0, 0.75, 4500), (9000.0, 0.5, 10_000)]
+    totals = [
+        (1000.0, 0.0, 2000),
+        (1000.0, 0.5, 2100),
+        (4000.0, 0.0, 5000),
+        (4000.0, 0.75, 4500),
+        (9000.0, 0.5, 10_000),
+    ]
     assert ratios_to_dense(totals) == [1.0, 1.05, 1.0, 0.9, None]
     assert ratios_to_dense(totals[::-1]) == [None, 0.9, 1.0, 1.05, 1.0], "in the order asked, wherever dense runs stand"
     assert ratios_to_dense([]) == []
