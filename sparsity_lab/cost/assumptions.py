@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.cost.economics import INFERENCE_FLOPS_PER_WEIGHT, PAPER_WORTH, Assumptions, Existing, hourly
+from sparsity_lab.cost.economics import INFERENCE_FLOPS_PER_WEIGHT, PAPER_WORTH, Assumptions, Existing, Option, hourly
 from sparsity_lab.errors import SpecError
 from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.hardware.profile import (
@@ -92,6 +92,12 @@ class Case:
     r: FloatArray
     available: ArrayLike
     existing: Existing | None
+
+    @property
+    def dense_option(self) -> Option:
+        """The dense model; where it is the paid checkpoint itself, its training is past."""
+        existing = self.existing
+        return self.given.dense(paid=existing is not None and existing.paid and existing.weights == self.given.nonzero)
 
 
 def speeds_of(

@@ -14,7 +14,6 @@ from sparsity_lab.cost.economics import (
     LifetimeCost,
     Option,
     OptionKind,
-    dense,
     from_scratch,
     pruned,
     sufficient_data,
@@ -56,13 +55,6 @@ class OptionOutcome:
         return self.enough & (self.npv > 0)
 
 
-def dense_option(case: Case) -> Option:
-    """The dense model; where it is the paid checkpoint itself, its training is past."""
-    existing = case.existing
-    paid = existing is not None and existing.paid and existing.weights == case.given.nonzero
-    return dense(case.given, paid=paid)
-
-
 def sparse_options(case: Case) -> Iterator[Option]:
     """Every sparsity from scratch, then every sparsity pruned where there is a checkpoint."""
     yield from_scratch(case.law, case.given, case.sparsity, m=case.m, r=case.r)
@@ -72,7 +64,7 @@ def sparse_options(case: Case) -> Iterator[Option]:
 
 def outcomes(case: Case) -> tuple[OptionOutcome, ...]:
     """What each of `sparse_options` comes to."""
-    reference = dense_option(case).cost(case.given).total
+    reference = case.dense_option.cost(case.given).total
     return tuple(_outcome(case, option, reference) for option in sparse_options(case))
 
 
@@ -154,7 +146,7 @@ def npv_with(
     spread = {name: np.asarray(value, dtype=np.float64)[..., None] for name, value in changed.items()}
     case = alone.draws(only) if only else alone.case(spread)
     option = next(option for option in sparse_options(case) if option.kind == one.kind)
-    return option.npv(dense_option(case), case.given)[..., 0]
+    return option.npv(case.dense_option, case.given)[..., 0]
 
 
 def _column(outcome: OptionOutcome, place: int) -> OptionOutcome:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation
 from sparsity_lab.cost.assumptions import Setting
-from sparsity_lab.cost.candidates import SparseOption, candidates, dense_option, focus_of, interval, npv_with
+from sparsity_lab.cost.candidates import SparseOption, candidates, focus_of, interval, npv_with
 from sparsity_lab.cost.criteria import caveats, criteria, doubts, facts, next_steps, obstacle
 from sparsity_lab.cost.economics import (
     BreakEven,
@@ -24,7 +24,6 @@ from sparsity_lab.cost.economics import (
     Option,
     annuity,
     break_even_data,
-    target_loss,
 )
 from sparsity_lab.errors import RecordError
 from sparsity_lab.hardware.profile import inference_ratio
@@ -39,7 +38,7 @@ def advise(setting: Setting) -> Advice:
         SpecError: nothing says how fast the accelerator is.
     """
     scenario, case = setting.scenario, setting.case()
-    dense, held = dense_option(case), candidates(setting)
+    dense, held = case.dense_option, candidates(setting)
     best = focus_of(held)
     volume = _volume(setting, best)
     doubted = tuple(doubts(setting, best))
@@ -54,7 +53,7 @@ def advise(setting: Setting) -> Advice:
         unit=setting.law.data_unit,
         currency=scenario.currency,
         horizon_years=scenario.horizon_years,
-        target_loss=float(target_loss(setting.law, case.given)),
+        target_loss=float(case.given.target_loss(setting.law)),
         target_nonzero=scenario.model.nonzero,
         target_data=scenario.model.data,
         recommendation=what_to_do,
@@ -196,4 +195,4 @@ def _told(setting: Setting, option: Option, cost: LifetimeCost, **against_dense:
 
 def _volume(setting: Setting, one: SparseOption) -> BreakEven:
     case = setting.case()
-    return one.at.option.break_even_items(dense_option(case), case.given)
+    return one.at.option.break_even_items(case.dense_option, case.given)

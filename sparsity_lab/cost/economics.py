@@ -83,6 +83,14 @@ class Assumptions:
     horizon_years: int
     discount_rate: ArrayLike
 
+    def target_loss(self, law: Law) -> FloatArray:
+        """L* = L(0, N_ref, D), nats."""
+        return law.predict(0.0, self.nonzero, self.data)
+
+    def dense(self, *, paid: bool = False) -> Option:
+        """The dense model; `paid` where it is a checkpoint that exists already."""
+        return Option("dense", 0.0, self.nonzero, 0.0 if paid else self.data)
+
 
 @dataclass(frozen=True, eq=False)
 class Option:
@@ -226,21 +234,11 @@ def inference_seconds(
     return np.asarray(INFERENCE_FLOPS_PER_WEIGHT * dense * np.asarray(ratio) / np.asarray(flops_per_second))
 
 
-def target_loss(law: Law, given: Assumptions) -> FloatArray:
-    """L* = L(0, N_ref, D), nats."""
-    return law.predict(0.0, given.nonzero, given.data)
-
-
 def equal_quality_size(law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
     """N_S, non-zero weights with which sparsity S matches N_ref dense weights on the same data; `inf` if none do."""
     if acts_on_size_alone(law):
         return np.asarray(np.asarray(nonzero) / gain(law, sparsity) + 0 * np.asarray(data))
     return size_needed(law, law.predict(0.0, nonzero, data), sparsity, data)
-
-
-def dense(given: Assumptions, *, paid: bool = False) -> Option:
-    """The dense model; `paid` where it is a checkpoint that exists already."""
-    return Option("dense", 0.0, given.nonzero, 0.0 if paid else given.data)
 
 
 def from_scratch(law: Law, given: Assumptions, sparsity: ArrayLike, *, m: ArrayLike, r: ArrayLike) -> Option:
@@ -254,7 +252,7 @@ def pruned(
 ) -> Option:
     """A checkpoint pruned to S and trained on until it has the quality; m and r as in training from scratch."""
     nonzero = existing.weights * (1 - np.asarray(sparsity, dtype=np.float64))
-    scratch = data_needed(law, target_loss(law, given), sparsity, nonzero)
+    scratch = data_needed(law, given.target_loss(law), sparsity, nonzero)
     phase = scratch / pruning_worth(sparsity, existing.worth)
     return Option("prune-existing", sparsity, nonzero, phase, m, r, existing.pretraining)
 

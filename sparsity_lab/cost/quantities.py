@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.assumptions import Speeds
-from sparsity_lab.cost.economics import Assumptions, Option, dense
+from sparsity_lab.cost.economics import Assumptions, Option
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware, free
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.regimes.patterns import NofM
@@ -155,7 +155,7 @@ def _money(given: Assumptions, speeds: Speeds) -> Buys:
 
     def buys(S: FloatArray, N: FloatArray, D: FloatArray) -> tuple[FloatArray, FloatArray]:
         here = replace(given, nonzero=N, data=D)
-        budget = dense(here).cost(here).total
+        budget = here.dense().cost(here).total
         m, r = speeds.training_ratio(S), speeds.inference_ratio(S)
 
         def total(data: ArrayLike) -> FloatArray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.comparison import NO_SPARSITY, QuantityComparison, Reference, advantage
-from sparsity_lab.cost.economics import Assumptions, Option, dense
+from sparsity_lab.cost.economics import Assumptions, Option
 from sparsity_lab.cost.quantities import CostQuantity, QuantityName, WeightBytes, quantities
 from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.laws.law import Law
@@ -184,7 +184,7 @@ def test_equal_money_is_equal_cost(items: float, days: float, sparsity: float, d
     size, data = named(quantities(money=(given_, speeds)), "money").buys(S, N, D)
     here = replace(given_, nonzero=N, data=D)
     option = Option("train-sparse", S, size, data, speeds.training_ratio(S), speeds.inference_ratio(S))
-    wanted = float(dense(here).cost(here).total)
+    wanted = float(here.dense().cost(here).total)
     assert float(option.cost(here).total) == pytest.approx(wanted, rel=1e-6, abs=1e-6 * wanted)
 
 

@@ -13,14 +13,12 @@ from worked import CHECKPOINT, hardware, law, setting
 from sparsity_lab.cost.candidates import outcomes
 from sparsity_lab.cost.economics import (
     annuity,
-    dense,
     equal_quality_size,
     from_scratch,
     hourly,
     pruned,
     pruning_worth,
     sufficient_data,
-    target_loss,
 )
 
 volumes = st.floats(0, 1e14)
@@ -33,14 +31,14 @@ def case(**changes):
 
 def options(held):
     sparse = from_scratch(held.law, held.given, 0.5, m=held.m[..., 0], r=held.r[..., 0])
-    return dense(held.given), sparse
+    return held.given.dense(), sparse
 
 
 def test_worked_example_prices_and_quality():
     held = case()
     assert float(hourly(1.9, 400, 0.2, 1.25)) == pytest.approx(2.0)
     assert float(annuity(0.25, 2)) == pytest.approx(1.44)
-    assert float(target_loss(held.law, held.given)) == pytest.approx(2.30)
+    assert float(held.given.target_loss(held.law)) == pytest.approx(2.30)
     assert float(equal_quality_size(held.law, 0.5, 2.56e8, 1e9)) == pytest.approx(1e8)
 
 
@@ -66,7 +64,7 @@ def test_worked_example_pruned():
     option = pruned(held.law, held.given, held.existing, 0.5, m=2.0, r=0.5)
     assert float(option.data) == pytest.approx(5e8 / 4.9)
     assert float(option.cost(held.given).total) == pytest.approx(7349.18, abs=0.005)
-    assert float(option.npv(dense(held.given), held.given)) == pytest.approx(-2925.50, abs=0.005)
+    assert float(option.npv(held.given.dense(), held.given)) == pytest.approx(-2925.50, abs=0.005)
 
 
 def test_worked_example_enough_data():
@@ -124,7 +122,7 @@ def test_unreachable_quality_costs_without_end():
     assert np.isinf(found.cost.total).all()
     assert not found.pays.any()
     alone = pruned(held.law, held.given, held.existing, 0.5, m=2.0, r=0.5)
-    assert alone.break_even_items(dense(held.given), held.given).side == "never"
+    assert alone.break_even_items(held.given.dense(), held.given).side == "never"
 
 
 def test_a_checkpoint_that_is_the_dense_model_costs_it_no_training():

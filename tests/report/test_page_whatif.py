@@ -11,8 +11,7 @@ from browser import Browser
 from decided import CHECKPOINT, law_of, moved, page_of, profile, setting, what_if_inputs
 
 from sparsity_lab.cost.assumptions import Setting, speeds_of
-from sparsity_lab.cost.candidates import dense_option, outcomes
-from sparsity_lab.cost.economics import target_loss
+from sparsity_lab.cost.candidates import outcomes
 from sparsity_lab.laws import Law
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import Form
@@ -71,12 +70,12 @@ def expected(held: Setting, place: dict[str, float], kind: str) -> dict[str, obj
     there = moved(held, place["nonzero"], place["data"], place["sparsity"], place["items"])
     case = Setting(there.scenario, held.law, held.profile, speeds).case()
     found = next(one for one in outcomes(case) if one.option.kind == kind)
-    dense = dense_option(case)
+    dense = case.dense_option
     numbers = {name: float(np.ravel(value)[0]) for name, value in vars(found.option).items() if name != "kind"}
     single = type(found.option)(kind, **numbers)
     turn = single.break_even_items(dense, case.given)
     return {
-        "target": float(target_loss(held.law, case.given)),
+        "target": float(case.given.target_loss(held.law)),
         "same_size": float(held.law.predict(place["sparsity"], place["nonzero"], place["data"])),
         "dense_total": float(dense.cost(case.given).total),
         "total": float(found.cost.total[0]),
