@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
-from sparsity_lab.plots.style import GREY, INK, LAW, SEARCH, below_legend, note, sparsity_axis, styled
+from sparsity_lab.plots.style import GREY, INK, LAW, SEARCH, below_legend, legend_entry, note, sparsity_axis, styled
 
 COLUMNS = 4
 WORDS = {"sparse": "sparse wins", "dense": "dense wins", "unclear": "unclear"}
@@ -66,18 +65,12 @@ def handles(info: EqualCostFigure) -> list[Artist]:
     """Legend entries: only for what is there."""
     band = f"{percent(info.confidence)} interval"
     shown = (
-        (Line2D([], [], color=LAW, marker="o" if info.discrete else "", label="law"), True),
-        (Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=band), info.has_band),
-        (Line2D([], [], color=SEARCH, marker="D", linestyle="none", label="best sparsity"), True),
+        (legend_entry("law", LAW, marker="o" if info.discrete else ""), True),
+        (legend_entry(band, LAW, alpha=0.25, linewidth=8), info.has_band),
+        (legend_entry("best sparsity", SEARCH, marker="D", linestyle="none"), True),
         (
-            Line2D(
-                [],
-                [],
-                color=GREY,
-                marker="s",
-                markerfacecolor="white",
-                linestyle="none",
-                label="mean of the runs, every N and D",
+            legend_entry(
+                "mean of the runs, every N and D", GREY, marker="s", markerfacecolor="white", linestyle="none"
             ),
             any(panel.seen.size for panel in info.panels),
         ),

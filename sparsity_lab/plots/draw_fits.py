@@ -17,7 +17,7 @@ from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_fits import Gains, Residuals
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, log_counts, sparsity_axis, sparsity_colour
+from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, legend_entry, log_counts, sparsity_axis, sparsity_colour
 
 STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 FAR_APART = 30
@@ -68,13 +68,13 @@ def gain_handles(info: Gains) -> list[Line2D]:
     handles = []
     for number, curve in enumerate(info.curves):
         colour, dash = law_look(number)
-        handles.append(Line2D([], [], color=colour, linestyle=dash, label=curve.name))
+        handles.append(legend_entry(curve.name, colour, linestyle=dash))
     if any((curve.gain.high > curve.gain.low).any() for curve in info.curves):
         said = label("label-interval", confidence=info.confidence)
-        handles.append(Line2D([], [], color=GREY, alpha=0.3, linewidth=8, label=said))
+        handles.append(legend_entry(said, GREY, alpha=0.3, linewidth=8))
     if info.trained is not None:
         said = label("label-sparsest-fitted")
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label=said))
+        handles.append(legend_entry(said, GREY, linewidth=0.8, linestyle=(0, (4, 3))))
     return handles
 
 
@@ -110,17 +110,10 @@ def draw_profile(axes: Axes, profile: Profile, *, identified: bool) -> None:
 def profile_handles(confidence: float) -> list[Line2D | Patch]:
     """Legend entries of a profile."""
     return [
-        Line2D([], [], color=LAW, marker=".", linewidth=1.2, label=label("label-profile-identified")),
-        Line2D([], [], color=GREY, marker=".", linewidth=1.2, label=label("label-profile-loose")),
-        Line2D([], [], color=INK, marker="D", markersize=4.5, linestyle="none", label=label("label-fitted-value")),
-        Line2D(
-            [],
-            [],
-            color=GREY,
-            linewidth=0.8,
-            linestyle=(0, (4, 3)),
-            label=label("label-limit", confidence=confidence),
-        ),
+        legend_entry(label("label-profile-identified"), LAW, marker=".", linewidth=1.2),
+        legend_entry(label("label-profile-loose"), GREY, marker=".", linewidth=1.2),
+        legend_entry(label("label-fitted-value"), INK, marker="D", markersize=4.5, linestyle="none"),
+        legend_entry(label("label-limit", confidence=confidence), GREY, linewidth=0.8, linestyle=(0, (4, 3))),
     ]
 
 
@@ -170,9 +163,7 @@ def _title(name: str) -> str:
 
 def criterion_handles() -> list[Line2D]:
     """Legend entries for winner, others and those that cannot win."""
-    best = Line2D([], [], color=LAW, marker="o", linestyle="none", label=label("label-best-in-column"))
-    others = Line2D(
-        [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label=label("label-others")
-    )
-    unsound = Line2D([], [], color=GREY, marker="x", linestyle="none", label=label("label-wins-nothing"))
+    best = legend_entry(label("label-best-in-column"), LAW, marker="o", linestyle="none")
+    others = legend_entry(label("label-others"), GREY, marker="o", markerfacecolor="white", linestyle="none")
+    unsound = legend_entry(label("label-wins-nothing"), GREY, marker="x", linestyle="none")
     return [best, others, unsound]

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from sparsity_lab.messages.numbers import percent
 from sparsity_lab.plots.info_hardware import SpeedLine, SpeedUps
-from sparsity_lab.plots.style import GREY, INK, MARKERS, PALETTE, note
+from sparsity_lab.plots.style import GREY, INK, MARKERS, PALETTE, legend_entry, note
 from sparsity_lab.specs.hardware import ProductFormat
 
 DENSITIES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
@@ -35,12 +35,10 @@ def draw_speed_ups(axes: Axes, info: SpeedUps) -> None:
 
 def speed_handles(info: SpeedUps) -> list[Line2D]:
     """Legend entries: formats by colour, whole passes and products by weight, and dense."""
-    formats = [
-        Line2D([], [], color=_colour(info, name), marker=_marker(info, name), label=name) for name in info.formats
-    ]
+    formats = [legend_entry(name, _colour(info, name), marker=_marker(info, name)) for name in info.formats]
     kinds = {line.whole for line in info.lines}
-    whole = [Line2D([], [], color=GREY, linewidth=2.2, label="whole forward pass")] if True in kinds else []
-    single = [Line2D([], [], color=GREY, linewidth=0.8, label="single product")] if False in kinds else []
+    whole = [legend_entry("whole forward pass", GREY, linewidth=2.2)] if True in kinds else []
+    single = [legend_entry("single product", GREY, linewidth=0.8)] if False in kinds else []
     return [*formats, *whole, *single]
 
 

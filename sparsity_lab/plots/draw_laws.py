@@ -15,6 +15,7 @@ from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import (
     GREY,
     INK,
+    legend_entry,
     log_counts,
     note,
     sparsity_colour,
@@ -56,9 +57,9 @@ def parity_handles(info: Parity) -> list[Line2D]:
     """Legend entries for fitted and held-out runs."""
     if not info.held_out.any():
         return []
-    fitted = Line2D([], [], color=GREY, marker="o", linestyle="none", label=label("label-fitted"))
+    fitted = legend_entry(label("label-fitted"), GREY, marker="o", linestyle="none")
     lines = f"{label('label-held-out')}\n{label('label-largest-data')}"
-    held_out = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label=lines)
+    held_out = legend_entry(lines, GREY, marker="o", markerfacecolor="white", linestyle="none")
     return [fitted, held_out]
 
 
@@ -90,10 +91,8 @@ def draw_contours(axes: Axes, info: OptimumContours) -> ContourSet:
 
 def contour_handles(info: OptimumContours) -> list[Line2D]:
     """Legend entries for the line, and for the runs where there are any."""
-    dense = Line2D([], [], color=INK, linewidth=1.6, linestyle=(0, (5, 2)), label=label("label-dense-optimal-model"))
-    runs = Line2D(
-        [], [], color=INK, marker=".", markerfacecolor="white", linestyle="none", label=label("label-fitted-runs")
-    )
+    dense = legend_entry(label("label-dense-optimal-model"), INK, linewidth=1.6, linestyle=(0, (5, 2)))
+    runs = legend_entry(label("label-fitted-runs"), INK, marker=".", markerfacecolor="white", linestyle="none")
     return [dense, runs] if len(info.runs) else [dense]
 
 

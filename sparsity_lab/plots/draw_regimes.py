@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_colour
+from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, legend_entry, log_counts, sparsity_colour
 from sparsity_lab.results.contrasts import Entry
 from sparsity_lab.results.regimes import Match
 
@@ -36,11 +36,11 @@ def draw_ranking(axes: Axes, ranking: Sequence[Entry], reference: str, dense: En
 def ranking_handles(reference: str, *, dense: bool) -> list[Line2D]:
     """Legend entries for points and lines."""
     handles = [
-        Line2D([], [], color=GREY, marker="o", linestyle="none", label=label("label-mean-over-seeds")),
-        Line2D([], [], color=INK, linewidth=0.8, label=reference),
+        legend_entry(label("label-mean-over-seeds"), GREY, marker="o", linestyle="none"),
+        legend_entry(reference, INK, linewidth=0.8),
     ]
     if dense:
-        handles.append(Line2D([], [], color=LAW, linewidth=0.8, linestyle="--", label=label("label-dense-equal")))
+        handles.append(legend_entry(label("label-dense-equal"), LAW, linewidth=0.8, linestyle="--"))
     return handles
 
 
@@ -63,7 +63,7 @@ def draw_match(axes: Axes, match: Match, unit: str) -> None:
 def match_handles(reference: str) -> list[Line2D]:
     """Legend entries of the matches."""
     return [
-        Line2D([], [], color=GREY, marker="o", label=label("label-from-scratch", reference=reference)),
-        Line2D([], [], color=SEARCH, marker="o", mfc="white", label=label("label-trained-start")),
-        Line2D([], [], color=SEARCH, marker="D", linestyle="none", label=label("label-data-match")),
+        legend_entry(label("label-from-scratch", reference=reference), GREY, marker="o"),
+        legend_entry(label("label-trained-start"), SEARCH, marker="o", mfc="white"),
+        legend_entry(label("label-data-match"), SEARCH, marker="D", linestyle="none"),
     ]

@@ -12,7 +12,7 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_runs import SizePanel, TrainingCurves
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import GREY, INK, PALE, log_counts, sparsity_colour, sparsity_marker
+from sparsity_lab.plots.style import GREY, INK, PALE, legend_entry, log_counts, sparsity_colour, sparsity_marker
 from sparsity_lab.results.places import DifferencesAndNoise, of_difference
 
 NOISE_BAND = 2.0
@@ -82,10 +82,8 @@ def noise_handles(info: DifferencesAndNoise) -> list[Line2D]:
     if not info.noise:
         return []
     said = f"{label('label-noise-band', deviations=NOISE_BAND)}\n{label('label-between-seeds')}"
-    seeds = Line2D(
-        [], [], color=GREY, marker="|", markeredgewidth=0.8, linestyle="none", label=label("label-single-seeds")
-    )
-    return [Line2D([], [], color=PALE, linewidth=8, label=said), seeds]
+    seeds = legend_entry(label("label-single-seeds"), GREY, marker="|", markeredgewidth=0.8, linestyle="none")
+    return [legend_entry(said, PALE, linewidth=8), seeds]
 
 
 def _draw_curve(axes: Axes, x: FloatArray, y: FloatArray, sparsity: float, levels: Sequence[float]) -> None:

@@ -16,7 +16,17 @@ from sparsity_lab.messages import message
 from sparsity_lab.messages.numbers import percent
 from sparsity_lab.plots.info_search import BudgetPanel, Front, LossUnderBudgets, OptimumAgainstData, TriedAt
 from sparsity_lab.plots.picture import label, label_of
-from sparsity_lab.plots.style import GREY, INK, LAW, PALE, SEARCH, log_counts, sparsity_axis, sparsity_colour
+from sparsity_lab.plots.style import (
+    GREY,
+    INK,
+    LAW,
+    PALE,
+    SEARCH,
+    legend_entry,
+    log_counts,
+    sparsity_axis,
+    sparsity_colour,
+)
 from sparsity_lab.specs.choices import SearchObjective
 
 OBJECTIVES: dict[SearchObjective, str] = {
@@ -61,22 +71,22 @@ def budget_handles(info: LossUnderBudgets) -> list[Artist]:
         (_marker("o", "white", label("label-trial-opening")), any(len(p.opening.loss) for p in panels)),
         (_marker("s", "white", label("label-trial-repeat")), any(len(p.repeats.loss) for p in panels)),
         (
-            Line2D([], [], color=GREY, marker="^", linestyle="none", label=label("label-trial-above")),
+            legend_entry(label("label-trial-above"), GREY, marker="^", linestyle="none"),
             any(p.beyond.size for p in panels),
         ),
         (
-            Line2D([], [], color=INK, marker="x", linestyle="none", label=label("label-trial-lost")),
+            legend_entry(label("label-trial-lost"), INK, marker="x", linestyle="none"),
             any(len(p.lost) for p in panels),
         ),
-        (Line2D([], [], color=SEARCH, linewidth=1.2, label=source), any(p.curve for p in panels)),
+        (legend_entry(source, SEARCH, linewidth=1.2), any(p.curve for p in panels)),
         (Patch(facecolor=SEARCH, alpha=0.2, label=interval), any(p.curve for p in panels)),
         (
-            Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label=label("label-optimum-interval")),
+            legend_entry(label("label-optimum-interval"), SEARCH, marker="D", linewidth=1.4),
             any(p.optimum for p in panels),
         ),
         (Patch(facecolor=PALE, alpha=0.6, label=label("label-not-told")), True),
         (
-            Line2D([], [], color=LAW, linestyle=(0, (4, 1.5)), label=label("label-law-of-all", law=info.law)),
+            legend_entry(label("label-law-of-all", law=info.law), LAW, linestyle=(0, (4, 1.5))),
             bool(info.law),
         ),
     ]
@@ -115,19 +125,19 @@ def optimum_handles(infos: Sequence[OptimumAgainstData]) -> list[Artist]:
     handles: list[Artist] = []
     laws = [info for info in infos if info.law is not None]
     if laws:
-        handles.append(Line2D([], [], color=LAW, label=label("label-law")))
+        handles.append(legend_entry(label("label-law"), LAW))
         if any((info.law.high > info.law.low).any() for info in laws if info.law):
             said = label("label-law-interval", confidence=infos[0].confidence)
-            handles.append(Line2D([], [], color=LAW, alpha=0.25, linewidth=8, label=said))
+            handles.append(legend_entry(said, LAW, alpha=0.25, linewidth=8))
     if any(info.found for info in infos):
-        handles.append(Line2D([], [], color=SEARCH, marker="D", linewidth=1.4, label=label("label-search-interval")))
+        handles.append(legend_entry(label("label-search-interval"), SEARCH, marker="D", linewidth=1.4))
     if any(info.flat for info in infos):
         flat = f"{label('label-search-flat')}\n{label('label-within-noise')}"
-        handles.append(Line2D([], [], color=GREY, alpha=0.5, linewidth=4, label=flat))
+        handles.append(legend_entry(flat, GREY, alpha=0.5, linewidth=4))
     highest = label("label-highest-trained")
-    handles.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label=highest))
+    handles.append(legend_entry(highest, GREY, linewidth=0.8, linestyle=(0, (4, 3))))
     if any(info.chinchilla_in_view for info in infos):
-        handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=":", label=label("label-dense-optimal")))
+        handles.append(legend_entry(label("label-dense-optimal"), INK, linewidth=0.9, linestyle=":"))
     unmeasured = label("label-unmeasured")
     return [*handles, Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label=unmeasured)]
 
@@ -158,18 +168,10 @@ def front_handles(sparsity: FloatArray) -> list[Artist]:
     """The ring of the front, and dots that say what the colours mean."""
     levels = np.unique(np.round(np.linspace(sparsity.min(), sparsity.max(), 4), 2))
     dots: list[Artist] = [
-        Line2D([], [], color=sparsity_colour(float(s)), marker="o", linestyle="none", label=percent(float(s)))
-        for s in levels
+        legend_entry(percent(float(s)), sparsity_colour(float(s)), marker="o", linestyle="none") for s in levels
     ]
-    ring = Line2D(
-        [],
-        [],
-        marker="o",
-        markersize=8,
-        markerfacecolor="none",
-        color=SEARCH,
-        linewidth=1.0,
-        label=label("label-beaten-by-none"),
+    ring = legend_entry(
+        label("label-beaten-by-none"), SEARCH, marker="o", markersize=8, markerfacecolor="none", linewidth=1.0
     )
     return [*dots, ring]
 
@@ -196,7 +198,7 @@ def _draw_trials(axes: Axes, tried: TriedAt, noise: float, marker: str, face: st
 
 
 def _marker(shape: str, face: str, text: str) -> Line2D:
-    return Line2D([], [], color=GREY, marker=shape, markerfacecolor=face, linestyle="none", label=text)
+    return legend_entry(text, GREY, marker=shape, markerfacecolor=face, linestyle="none")
 
 
 def _draw_optimum(

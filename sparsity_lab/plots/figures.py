@@ -18,7 +18,7 @@ from sparsity_lab.plots.info_laws import OptimumContours, Parity
 from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
 from sparsity_lab.plots.info_search import Front, LossUnderBudgets, OptimumAgainstData
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import INK, below_legend, outside_legend, sparsity_handles, styled
+from sparsity_lab.plots.style import INK, below_legend, legend_entry, outside_legend, sparsity_handles, styled
 from sparsity_lab.results.places import DifferencesAndNoise
 from sparsity_lab.results.regimes import EntriesAt, Match, RegimeComparison, ranked
 
@@ -94,7 +94,7 @@ def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
         draw_fits.draw_residuals(grid[2], info, "data")
         grid[0].set_ylabel(label("label-relative-error"))
         grid[0].set_title(label("label-law-runs", law=info.law, runs=len(info.error)))
-        medians = Line2D([], [], color=INK, linewidth=1.1, label=label("label-median"))
+        medians = legend_entry(label("label-median"), INK, linewidth=1.1)
         below_legend(figure, [*_dots(levels), medians], columns=len(levels) + 1)
     return figure
 
@@ -212,7 +212,7 @@ def matches_figure(matches: Sequence[Match], info: RegimeComparison) -> Figure:
 def _dots(levels: Sequence[float]) -> list[Line2D]:
     """Legend entries for figures whose points are all round."""
     return [
-        Line2D([], [], color=handle.get_color(), marker="o", linestyle="none", label=handle.get_label())
+        legend_entry(str(handle.get_label()), handle.get_color(), marker="o", linestyle="none")
         for handle in sparsity_handles(levels)
     ]
 

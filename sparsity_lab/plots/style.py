@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.typing import ColorType
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.messages.numbers import count, percent
@@ -106,16 +107,19 @@ def sparsity_colour(sparsity: float) -> Colour:
     return float(red), float(green), float(blue), float(alpha)
 
 
+def legend_entry(text: str, colour: ColorType, **look: Any) -> Line2D:
+    """A legend entry of a line or marker, with Matplotlib's further settings of its look."""
+    return Line2D([], [], color=colour, label=text, **look)
+
+
 def sparsity_handles(levels: Sequence[float], *, line: bool = False) -> list[Line2D]:
     """Legend entries for the sparsities that a figure shows, densest first."""
     return [
-        Line2D(
-            [],
-            [],
-            color=sparsity_colour(level),
+        legend_entry(
+            label("label-dense") if level == 0 else percent(level),
+            sparsity_colour(level),
             marker=sparsity_marker(level, levels),
             linestyle="-" if line else "none",
-            label=label("label-dense") if level == 0 else percent(level),
         )
         for level in sorted(levels)
     ]
