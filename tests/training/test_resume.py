@@ -158,11 +158,17 @@ def test_a_run_broken_off_at_every_step_ends_on_the_same_bits(
     assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["sr-ste", "rigl", "snip", "blocks alone"])
-def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf, name: str
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *(("t5", name) for name in ("sr-ste", "rigl", "snip", "blocks alone")),
+        *((family, name) for family in ("decoder", "vit") for name in ("sr-ste", "rigl")),
+    ],
+)
+def test_a_sparse_run_broken_off_at_every_step_ends_on_the_same_bits(  # noqa: PLR0917
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, inputs_of: InputsOf, family: str, name: str
 ) -> None:
-    run, inputs = make_run("t5", 0.5, regime=regime(name)), inputs_of("t5")
+    run, inputs = make_run(family, 0.5, regime=regime(name)), inputs_of(family)
     whole = train(run, inputs, context_in(tmp_path / "whole", 1e9))
     broken_off_at(monkeypatch, range(run.steps))
     broken, breaks = persevere(run, inputs, context_in(tmp_path / "broken", 0))
