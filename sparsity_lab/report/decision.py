@@ -41,7 +41,9 @@ def decide(evidence: Evidence) -> StudyVerdict:
     cost = evidence.inputs.study.spec.law.cost
     compared = tuple(found[-1] for source in ("search", "law") if (found := evidence.compared(cost, source)))
     winners = {one.winner for one in compared} - {"unclear"}
-    reasons = tuple(_reason(one, evidence) for one in compared)
+    far = evidence.unmatched
+    unmatched = (message("reason-unmatched", ratio=far.ratio, S=far.sparsity),) if far and far.ratio else ()
+    reasons = (*(_reason(one, evidence) for one in compared), *unmatched)
     if winners == {"dense"}:
         return StudyVerdict("stay-dense", message("verdict-dense", under=f"under-{cost}"), reasons, None, compared)
     doubt = _doubt(evidence, compared)

@@ -27,11 +27,14 @@ from sparsity_lab.results.places import (
     CLEAR,
     Difference,
     Place,
+    Totals,
     asked_sizes,
     by_place,
     differences_and_noise,
     of_difference,
+    totals_of,
 )
+from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile
@@ -122,6 +125,7 @@ class Evidence:
         law: the first law that sees every sparsity, if one was fitted and its fit converged.
         document: of that law.
         comparisons: dense against sparse at equal cost, by the law and by the search.
+        totals: all non-zero weights of the grid's runs, by size, sparsity and regime.
     """
 
     inputs: ReportInputs
@@ -132,6 +136,22 @@ class Evidence:
     law: Law | None
     document: LawDocument | None
     comparisons: tuple[EqualCost, ...]
+    totals: tuple[Totals, ...]
+
+    @property
+    def unmatched(self) -> Totals | None:
+        """The runs whose total differs most from that of the dense run of their N, where any differs too much."""
+        off = [(abs((one.ratio or 1) - 1), k) for k, one in enumerate(self.totals) if not one.matched]
+        return self.totals[max(off)[1]] if off else None
+
+    @property
+    def shape_scatter(self) -> float | None:
+        """Standard deviation, nats, of what the law leaves of runs beyond the noise of seeds: shapes, and its form."""
+        if self.law is None or self.noise is None or not self.finished:
+            return None
+        runs = self.fitted_runs
+        left = runs.loss - self.law.predict(runs.sparsity, runs.nonzero, runs.data)
+        return math.sqrt(max(0.0, float(np.mean(left**2)) - self.noise.deviation**2))
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:
@@ -192,6 +212,7 @@ def gather(inputs: ReportInputs) -> Evidence:
         law=law,
         document=document,
         comparisons=(*_by_law(inputs, law, of_one_regime), *_by_search(inputs)),
+        totals=totals_of(inputs.grid, sizes, lambda record: regime_name(record, inputs.study)),
     )
 
 

@@ -11,7 +11,7 @@ from sparsity_lab.cost.comparison import NO_SPARSITY, Winner
 from sparsity_lab.laws import Law, gain
 from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import EqualCost, Evidence
-from sparsity_lab.report.findings_basis import fit_finding, noise_finding, runs_finding
+from sparsity_lab.report.findings_basis import fit_finding, matched_finding, noise_finding, runs_finding
 from sparsity_lab.report.page import Finding
 from sparsity_lab.report.regimes import compare, regimes_finding
 from sparsity_lab.report.trend import readings, verdict_of
@@ -29,6 +29,7 @@ def findings(evidence: Evidence) -> tuple[Finding, ...]:
     compared = compare(evidence.inputs.grid, evidence.inputs.study)
     return (
         *((regimes_finding(compared),) if compared.contrasts else ()),
+        matched_finding(evidence),
         trend_finding(evidence),
         equal_cost_finding(evidence, "sparse_schedule"),
         equal_cost_finding(evidence, "dense_hardware"),

@@ -13,10 +13,24 @@ from sparsity_lab.laws.rows.inputs import left_out
 from sparsity_lab.messages import Message, Said, Value, linked, message, words_in
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import Finding, Tone
-from sparsity_lab.results.places import CLEAR, of_difference
+from sparsity_lab.results.places import CLEAR, MATCHED, of_difference
 
 ALIKE = 1.1
 """held-out errors within this factor are no difference"""
+
+
+def matched_finding(evidence: Evidence) -> Finding:
+    """Whether runs that are compared at equal N hold equally many weights in all."""
+    title, far = message("matched-title"), evidence.unmatched
+    ratios = [one.ratio for one in evidence.totals if one.ratio is not None and one.sparsity]
+    if not ratios:
+        return Finding("matched", title, (message("matched-unknown"),), "doubtful")
+    numbers: dict[str, float | str | None] = {"least_ratio": min(ratios), "most_ratio": max(ratios)}
+    if far is None or far.ratio is None:
+        said = message("matched", least=min(ratios), most=max(ratios), within=MATCHED)
+        return Finding("matched", title, (said,), "clear", numbers)
+    said = message("unmatched", ratio=far.ratio, S=far.sparsity, nonzero=far.asked, within=MATCHED)
+    return Finding("matched", title, (said,), "doubtful", numbers)
 
 
 def noise_finding(evidence: Evidence) -> Finding:
@@ -33,10 +47,12 @@ def noise_finding(evidence: Evidence) -> Finding:
     every = len(evidence.differences)
     second = message("noise-differences", median=median, ratio=ratio, seen=seen, all=every, clear=CLEAR)
     tone: Tone = "clear" if ratio > CLEAR else "doubtful"
-    warning = () if ratio > CLEAR else (message("noise-too-large"),)
-    return Finding(
-        "noise", title, (first, second, *warning), tone, numbers | {"signal_to_noise": ratio, "median": median}
-    )
+    more = [] if ratio > CLEAR else [message("noise-too-large")]
+    numbers |= {"signal_to_noise": ratio, "median": median}
+    if (scatter := evidence.shape_scatter) is not None:
+        more.insert(0, message("noise-of-shapes", scatter=scatter, deviation=noise.deviation))
+        numbers["shape_scatter"] = scatter
+    return Finding("noise", title, (first, second, *more), tone, numbers)
 
 
 def fit_finding(evidence: Evidence) -> Finding:

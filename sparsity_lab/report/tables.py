@@ -23,6 +23,7 @@ from sparsity_lab.specs.choices import DataUnit
 def tables(evidence: Evidence) -> tuple[Table, ...]:
     """Every table that has rows, in the order of the page."""
     every = (
+        totals_table(evidence),
         *regime_tables(compare(evidence.inputs.grid, evidence.inputs.study)),
         comparison_table(evidence),
         optima_table(evidence),
@@ -31,6 +32,23 @@ def tables(evidence: Evidence) -> tuple[Table, ...]:
         trials_table(evidence),
     )
     return tuple(table for table in every if table.rows)
+
+
+def totals_table(evidence: Evidence) -> Table:
+    """What was held equal: N and all non-zero weights at each size and sparsity, and the ratio to dense."""
+    rows = tuple(
+        (
+            f"{one.asked:,}",
+            percent(one.sparsity),
+            one.regime if one.sparsity else message("winner-dense"),
+            f"{one.nonzero:,}",
+            f"{one.total:,}",
+            NOTHING if one.ratio is None else f"{one.ratio:.3f}",
+        )
+        for one in evidence.totals
+    )
+    names = ("N-asked", "S-asked", "regime", "N-real", "N-total", "to-dense")
+    return Table("totals", message("table-totals"), columns(*names), rows, frozenset({2}))
 
 
 def runs_table(evidence: Evidence) -> Table:
@@ -45,11 +63,11 @@ def runs_table(evidence: Evidence) -> Table:
     rows = tuple(_run_row(record, evidence.inputs.study) for record in sorted(evidence.inputs.grid, key=order))
     names = ("epochs", "regime", "seed", "loss-nats", "FLOPs-dense", "FLOPs-sparse", "seconds", "run")
     head = (
-        *columns("N-asked", "N-real", "N-dense", "S-asked", "S-real"),
+        *columns("N-asked", "N-real", "N-dense", "N-total", "S-asked", "S-real"),
         message("column-data", unit=f"unit-{unit}"),
         *columns(*names),
     )
-    return Table("runs", message("table-runs"), head, rows, frozenset({7, 13}))
+    return Table("runs", message("table-runs"), head, rows, frozenset({8, 14}))
 
 
 def trials_table(evidence: Evidence) -> Table:
@@ -136,6 +154,7 @@ def _run_row(record: RunRecord, study: Study) -> TableRow:
         f"{place.nonzero:,}",
         f"{record.nonzero:,}",
         f"{record.dense:,}",
+        f"{record.nonzero_total:,}",
         percent(record.spec.sparsity),
         percent(record.sparsity, 4),
         f"{record.data:,}",

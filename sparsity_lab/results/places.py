@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,32 @@ class Difference:
         return float(self.each.mean())
 
 
+@dataclass(frozen=True)
+class Totals:
+    """All non-zero weights of the runs of one size, sparsity and regime.
+
+    Attributes:
+        regime: its name, or "dense".
+        asked: N asked.
+        sparsity: S asked.
+        nonzero: N, the non-zero prunable weights.
+        total: those outside the blocks included.
+        ratio: total over that of the dense run of the same N asked; None where there is none.
+    """
+
+    regime: str
+    asked: int
+    sparsity: float
+    nonzero: int
+    total: int
+    ratio: float | None
+
+    @property
+    def matched(self) -> bool:
+        """Whether dense and sparse hold equally many weights, as far as that is known."""
+        return self.ratio is None or abs(self.ratio - 1) <= MATCHED
+
+
 @dataclass(frozen=True, eq=False)
 class DifferencesAndNoise:
     """Figure: differences between sparsities against the noise of seeds; `noise` is None where nothing was repeated."""
@@ -101,6 +127,22 @@ def ratios_to_dense(totals: Sequence[tuple[float, float, int]]) -> list[float | 
     """
     dense = {nonzero: total for nonzero, sparsity, total in totals if sparsity == 0}
     return [total / dense[nonzero] if nonzero in dense else None for nonzero, _, total in totals]
+
+
+def totals_of(
+    records: Iterable[RunRecord], sizes: Sequence[int], name_of: Callable[[RunRecord], str]
+) -> tuple[Totals, ...]:
+    """Totals by N asked, sparsity and regime, in that order."""
+    found: dict[tuple[int, float, str], RunRecord] = {}
+    for record in records:
+        place = place_of(record, sizes)
+        found.setdefault((place.nonzero, place.sparsity, name_of(record) if place.sparsity else "dense"), record)
+    rows = sorted(found.items(), key=lambda row: row[0])
+    ratios = ratios_to_dense([(asked, sparsity, record.nonzero_total) for (asked, sparsity, _), record in rows])
+    return tuple(
+        Totals(regime, asked, sparsity, record.nonzero, record.nonzero_total, ratio)
+        for ((asked, sparsity, regime), record), ratio in zip(rows, ratios, strict=True)
+    )
 
 
 def of_difference(noise: SeedNoise) -> float:

@@ -18,7 +18,7 @@ from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.documents.law import Diagnostics, LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
-from sparsity_lab.laws.rows.inputs import Exclusion, Input, read_runs, select_runs
+from sparsity_lab.laws.rows.inputs import PLAIN, Exclusion, Input, read_runs, select_runs
 from sparsity_lab.laws.rows.tables import InputTable, are_tables
 from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
@@ -38,7 +38,7 @@ class FitRequest:
 
     Attributes:
         settings: those of `LawSpec` that are changed, by name.
-        columns: what the quantities are called in files, or how they follow.
+        columns: what the quantities are called in files, or among a study's columns, or how they follow.
         where: keeps the rows that meet this condition.
         data_unit: what data counts in files.
         resample: what the bootstrap draws.
@@ -80,7 +80,7 @@ def fit_asked(source: Workspace | Sequence[str], asked: FitRequest, root: Path =
     if asked.all_forms:
         changes.setdefault("forms", None)
     if isinstance(source, Workspace):
-        found, base, name = study_input(source, asked.where), source.study.spec.law, source.name
+        found, base, name = study_input(source, asked.where, asked.columns), source.study.spec.law, source.name
     else:
         found = read_runs(source, columns=asked.columns, where=asked.where, data_unit=asked.data_unit)
         base, name = SINGLE, ", ".join(source)
@@ -121,12 +121,14 @@ def _write_laws(space: Workspace, fitted: RunsFit) -> None:
         left.unlink()
 
 
-def study_input(space: Workspace, where: str | None = None) -> Input:
+def study_input(space: Workspace, where: str | None = None, columns: Mapping[str, str] = PLAIN) -> Input:
     """The study's finished runs that its laws are fitted to, with every column of its table of runs to choose by.
 
     Args:
         space: the study.
         where: a condition on the columns of `runs.parquet`, where `regime` is the study's own name of it.
+        columns: columns or expressions of them that stand for a quantity: `nonzero="nonzero_total"` fits all non-zero
+            weights instead of the prunable ones.
 
     Raises:
         NotReadyError: runs or the search are missing.
@@ -140,13 +142,13 @@ def study_input(space: Workspace, where: str | None = None) -> Input:
         "diverged": len(records) - len(finished),
         "other-regime": len(finished) - len(wanted),
     }
-    columns = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
+    rows = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
     table = InputTable(
         space.layout.runs(space.name),
-        {name: [row[name] for row in columns] for name in (*SCHEMA.names, "regime")},
+        {name: [row[name] for row in rows] for name in (*SCHEMA.names, "regime")},
         tuple(record.fingerprint for record in wanted),
     )
-    found = select_runs([table], where=where, data_unit=space.study.spec.grid.data_unit)
+    found = select_runs([table], columns=columns, where=where, data_unit=space.study.spec.grid.data_unit)
     excluded = {reason: count for reason, count in counts.items() if count}
     return replace(found, excluded={**excluded, **found.excluded})
 

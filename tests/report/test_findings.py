@@ -12,8 +12,10 @@ from synthetic_study import DATA, SIZES, make_grid, make_search, make_study
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import message, words_in
+from sparsity_lab.report.decision import decide
 from sparsity_lab.report.evidence import gather
 from sparsity_lab.report.findings import findings
+from sparsity_lab.report.tables import tables
 
 
 def said(inputs) -> dict[str, object]:
@@ -153,3 +155,53 @@ def test_findings_and_infos_do_without_matplotlib_and_torch():
     modules = "sparsity_lab.report.findings, sparsity_lab.report.decision, sparsity_lab.plots.info_laws"
     code = f"import sys, {modules}; sys.exit(bool({{'matplotlib', 'torch', 'optuna'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_matched_totals_are_said_to_be_matched(inputs):
+    finding = said(inputs)["matched"]
+    assert finding.tone == "clear"
+    assert english(finding).startswith("Matched: runs compared at equal N also hold the same number")
+    assert finding.numbers["least_ratio"] == pytest.approx(1, abs=0.05)
+    assert gather(inputs).unmatched is None
+
+
+def test_weights_outside_the_count_are_told_wherever_something_is_concluded(inputs):
+    heavier = [
+        run.model_copy(update={"nonzero_total": round(run.nonzero_total * 1.4)}) if run.spec.sparsity == 0.75 else run
+        for run in inputs.grid
+    ]
+    evidence = gather(replace(inputs, grid=heavier))
+    finding = said(evidence.inputs)["matched"]
+    assert finding.tone == "doubtful"
+    assert "up to 1.4" in english(finding)
+    assert "75 % zeros" in english(finding).replace("\N{NO-BREAK SPACE}", " ")
+    assert any("The comparison is not matched" in words_in()(reason) for reason in decide(evidence).reasons)
+    assert {one.sparsity for one in evidence.totals if not one.matched} == {0.75}
+
+
+def test_without_a_dense_partner_nothing_is_said_to_be_matched(inputs):
+    sparse = [run for run in inputs.grid if run.spec.sparsity]
+    finding = said(replace(inputs, grid=sparse, trials=[], search=None))["matched"]
+    assert "is unknown" in english(finding)
+    assert finding.tone == "doubtful"
+
+
+def test_scatter_of_shapes_is_told_apart_from_that_of_seeds(inputs):
+    evidence = gather(inputs)
+    assert evidence.shape_scatter is not None
+    bent = [
+        run.model_copy(update={"loss": run.loss + 0.05 * (-1) ** run.spec.model.width.bit_count()})
+        for run in inputs.grid
+    ]
+    scattered = gather(replace(inputs, grid=bent))
+    assert scattered.shape_scatter > evidence.shape_scatter + 0.01
+    assert "shapes that do not scale evenly" in english(said(scattered.inputs)["noise"])
+
+
+def test_the_first_table_says_what_was_held_equal(inputs):
+    first = tables(gather(inputs))[0]
+    assert first.key == "totals"
+    rows = [[words_in()(cell) for cell in row] for row in first.rows]
+    assert len(rows) == len({(row[0], row[1]) for row in rows}) == len(SIZES) * 4
+    assert all(row[5] == "1.000" for row in rows if row[2] == "dense")
+    assert all(int(row[4].replace(",", "")) > int(row[3].replace(",", "")) for row in rows)

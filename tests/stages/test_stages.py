@@ -31,7 +31,7 @@ from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import read_diagnostics, read_document
 from sparsity_lab.messages import words_in
-from sparsity_lab.stages.fit import fit_study, study_input
+from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
@@ -293,6 +293,15 @@ def test_a_studys_runs_are_chosen_by_any_column_of_its_table(trained: Path) -> N
     sparse = study_input(space_of(trained), "regime == 'gradual' and steps > 0")
     assert len(sparse.runs) + sparse.excluded["filtered"] == len(every.runs)
     assert sparse.runs.sparsity.min() > 0
+
+
+def test_a_law_can_be_fitted_to_all_non_zero_weights(trained: Path) -> None:
+    blocks = study_input(space_of(trained)).runs
+    every = study_input(space_of(trained), columns={"nonzero": "nonzero_total"}).runs
+    assert (every.nonzero > blocks.nonzero).all()
+    request = FitRequest({"forms": ("frantar",), "bootstrap": 5}, {"nonzero": "nonzero_total"})
+    fitted = fit_asked(space_of(trained), request).forms["frantar"]
+    assert fitted.fit.runs.sha256 == every.sha256
 
 
 def test_answers_are_readable(trained: Path) -> None:
