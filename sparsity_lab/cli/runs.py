@@ -1,4 +1,4 @@
-"""`sparsity-lab runs …`: look at finished runs."""
+"""`sparsity-lab runs …`: look at finished runs, and hand them on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sparsity_lab.cli.options import JsonOption, RootOption, StudyArgument, open_study
 
-app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, compare, verify.")
+app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, compare, verify; pack and unpack.")
 
 
 @app.command("list")
@@ -32,6 +32,34 @@ def show(
     from sparsity_lab.stages.runs import find_run
 
     typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
+
+
+@app.command("pack")
+def pack(
+    study: StudyArgument,
+    file: Annotated[Path, typer.Argument(help="The Parquet file to write, such as evidence/text.parquet.")],
+    root: RootOption = Path(),
+) -> None:
+    """Write all finished runs of a study, records whole, into one Parquet file to commit or to send.
+
+    Others take the runs over with `sparsity-lab runs unpack`, and `sparsity-lab fit FILE` fits laws to them.
+    """
+    from sparsity_lab.stages.runs import pack_runs
+
+    typer.echo(f"{file}: {pack_runs(open_study(study, root), file)} runs")
+
+
+@app.command("unpack")
+def unpack(
+    study: StudyArgument,
+    file: Annotated[Path, typer.Argument(help="A file that `runs pack` wrote.")],
+    root: RootOption = Path(),
+) -> None:
+    """Take the runs of a packed file into a study: `train` then trains only what is missing."""
+    from sparsity_lab.stages.runs import unpack_runs
+
+    new, every = unpack_runs(open_study(study, root), file)
+    typer.echo(f"{study}: {new} of {every} runs are new")
 
 
 @app.command("compare")

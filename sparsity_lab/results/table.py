@@ -5,16 +5,22 @@ A run's regime is told by what its record knows: names of files are not part of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import RunRecord
+<<<<<<< HEAD
 from sparsity_lab.messages import words_in
+=======
+from sparsity_lab.errors import RecordError
+from sparsity_lab.specs.fingerprint import fingerprint
+>>>>>>> 2c9c58d (runs pack, runs unpack: a study's runs as one Parquet file, records whole, to commit, send and go on from)
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.plugins import Plugin
 from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, SparseRegime, StraightThrough, sparse
@@ -59,14 +65,59 @@ SCHEMA = pa.schema(
         ("data_hash", pa.string()),
     ]
 )
+WHOLE = "record"
+"""the column that holds records whole"""
 CHOICES = ("pattern", "score", "allocation", "schedule")
 
 
-def write_table(records: Sequence[RunRecord], path: Path) -> None:
-    """Write one row a run, in order of fingerprint, atomically."""
-    rows = [row_of(record) for record in sorted(records, key=lambda record: record.fingerprint)]
+def write_table(records: Sequence[RunRecord], path: Path, *, about: Mapping[str, str] | None = None) -> None:
+    """Write one row a run, in order of fingerprint, atomically.
+
+    Args:
+        records: the runs.
+        path: a Parquet file.
+        about: where the runs come from, kept as metadata of the file; with it, a further column `record` holds every
+            record whole, as JSON, from which `read_records` makes them again.
+    """
+    ordered = sorted(records, key=lambda record: record.fingerprint)
+    table = pa.Table.from_pylist([row_of(record) for record in ordered], schema=SCHEMA)
+    if about is not None:
+        whole = pa.array([record.model_dump_json() for record in ordered], pa.string())
+        table = table.append_column(WHOLE, whole).replace_schema_metadata(about)
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+        pq.write_table(table, temporary, compression="zstd" if about is not None else "snappy")
+
+
+def read_records(path: Path) -> list[RunRecord]:
+    """The records of a table that holds them whole.
+
+    Raises:
+        RecordError: the file is missing, damaged or without that column, or a row is no run record or is not the run
+            that its fingerprint names.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError("is no Parquet file that can be read", where=path, found=str(error)) from None
+    if WHOLE not in table.column_names:
+        expected = "a file that `sparsity-lab runs pack` wrote"
+        raise RecordError(
+            "holds no whole records", where=path, field=WHOLE, found=table.column_names, expected=expected
+        )
+    records = []
+    for row, text in enumerate(table.column(WHOLE).to_pylist()):
+        try:
+            record = RunRecord.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or WHOLE
+            raise RecordError(first["msg"], where=f"{path}: row {row}", field=field) from None
+        expected = fingerprint(record.spec, record.data_hash, record.engine)
+        if record.fingerprint != expected:
+            message = "spec and data do not have this fingerprint"
+            raise RecordError(message, where=f"{path}: row {row}", found=record.fingerprint, expected=expected)
+        records.append(record)
+    return records
 
 
 def row_of(record: RunRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Looking at runs: list and find records, compare regimes, verify that records say what they are and repeat here."""
+"""Looking at runs: list, find, pack, compare regimes, verify that records say what they are and repeat here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.report.regimes import compare
 from sparsity_lab.results.regimes import RegimeComparison
+from sparsity_lab.results.table import read_records, write_table
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
 from sparsity_lab.stages.workspace import Workspace
@@ -43,6 +44,36 @@ def find_run(prefix: str, root: Path) -> RunRecord:
             "fingerprint names not one run", found=prefix, expected=f"one match, there are {len(matches)}"
         )
     return read_record(matches[0] / RECORD)
+
+
+def pack_runs(space: Workspace, path: Path) -> int:
+    """Write a study's runs, grid and search, into one Parquet file that can be committed or sent; returns how many.
+
+    Raises:
+        NotReadyError: no run is there.
+        MachineError: the file cannot be written.
+    """
+    records = list_runs(space)
+    if not records:
+        raise NotReadyError(space.layout.runs(space.name), make_it=f"sparsity-lab train {space.name}")
+    write_table(records, path, about={"study": space.name, "command": f"sparsity-lab train {space.name}"})
+    return len(records)
+
+
+def unpack_runs(space: Workspace, path: Path) -> tuple[int, int]:
+    """Take the runs of a packed file into a study's folder; those that are there already stay as they are.
+
+    Returns:
+        How many were taken, and how many the file holds.
+
+    Raises:
+        RecordError: the file is damaged, or holds something else.
+    """
+    records, there = read_records(path), {record.fingerprint for record in list_runs(space)}
+    new = [record for record in records if record.fingerprint not in there]
+    for record in new:
+        Store(space.layout.runs(space.name)).put(record)
+    return len(new), len(records)
 
 
 @dataclass(frozen=True)

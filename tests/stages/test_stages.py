@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from projects import (
     GRID_RUNS,
@@ -30,9 +32,11 @@ from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import read_diagnostics, read_document
+from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.messages import words_in
 from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.runs import list_runs, pack_runs, unpack_runs
 from sparsity_lab.stages.search import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace
@@ -293,6 +297,55 @@ def test_a_studys_runs_are_chosen_by_any_column_of_its_table(trained: Path) -> N
     sparse = study_input(space_of(trained), "regime == 'gradual' and steps > 0")
     assert len(sparse.runs) + sparse.excluded["filtered"] == len(every.runs)
     assert sparse.runs.sparsity.min() > 0
+
+
+def test_packed_runs_are_taken_over_whole_and_fitted(trained: Path, tmp_path: Path) -> None:
+    space, file = space_of(trained), tmp_path / "runs.parquet"
+    count = pack_runs(space, file)
+    before = {record.fingerprint: record.losses() for record in list_runs(space)}
+    assert count == len(before)
+    assert unpack_runs(space, file) == (0, count)
+    lost = sorted(space.layout.runs(space.name).glob("*/record.json"))[:3]
+    for record in lost:
+        record.unlink()
+    missing = count - len(list_runs(space))
+    assert 0 < missing <= 3, "the search has some of them too"
+    assert unpack_runs(space, file) == (missing, count)
+    assert {record.fingerprint: record.losses() for record in list_runs(space)} == before
+    assert len(read_runs(file).runs) == sum(record.finished for record in list_runs(space))
+    assert pq.read_schema(file).metadata[b"command"] == b"sparsity-lab train tiny"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file, _: file.write_bytes(file.read_bytes()[:-40]), "is no Parquet file that can be read"),
+        (lambda file, _: file.unlink(), "is no Parquet file that can be read"),
+        (lambda file, table: pq.write_table(table.drop_columns(["record"]), file), "holds no whole records"),
+        (
+            lambda file, table: pq.write_table(changed(table, '"data_hash":"', '"data_hash":"0'), file),
+            "row 0.*not have",
+        ),
+        (lambda file, table: pq.write_table(changed(table, '"loss":', '"lose":'), file), "row 0.*"),
+        (lambda file, table: pq.write_table(changed(table, "{", "["), file), "row 0.*JSON"),
+    ],
+    ids=["cut", "missing", "bare", "tampered", "renamed", "no JSON"],
+)
+def test_a_packed_file_that_is_none_is_refused_in_one_line(
+    trained: Path, tmp_path: Path, damage: Callable[[Path, pa.Table], object], said: str
+) -> None:
+    file = tmp_path / "runs.parquet"
+    pack_runs(space_of(trained), file)
+    damage(file, pq.read_table(file))
+    with pytest.raises(RecordError, match=said) as error:
+        unpack_runs(space_of(trained), file)
+    assert str(file) in str(error.value)
+
+
+def changed(table: pa.Table, old: str, new: str) -> pa.Table:
+    """The table with a text in its whole records replaced."""
+    texts = [text.replace(old, new, 1) for text in table.column("record").to_pylist()]
+    return table.set_column(table.column_names.index("record"), "record", pa.array(texts, pa.string()))
 
 
 def test_a_law_can_be_fitted_to_all_non_zero_weights(trained: Path) -> None:
