@@ -164,6 +164,12 @@ class Setting:
     evidence: str = ""
     document: LawDocument | None = None
 
+    @property
+    def charged(self) -> CostMultiplier:
+        """Under which m(S) training is compared: without a profile nothing is measured, and every zero is charged."""
+        asked = self.scenario.training.cost
+        return "dense_hardware" if asked == "measured" and self.profile is None else asked
+
     def case(
         self,
         changed: Mapping[str, ArrayLike] = UNCHANGED,

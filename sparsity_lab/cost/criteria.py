@@ -37,6 +37,7 @@ def facts(setting: Setting, one: SparseOption) -> dict[str, float | str]:
     return {
         "S": one.sparsity,
         "unit": f"unit-{setting.law.data_unit}",
+        "cost": f"equal-{setting.charged}",
         "currency": setting.scenario.currency,
         "years": float(setting.scenario.horizon_years),
         "nonzero": float(np.asarray(one.at.option.nonzero)),

@@ -74,7 +74,7 @@ def _doubt(evidence: Evidence, compared: tuple[EqualCost, ...]) -> str | None:
 
 def _reason(one: EqualCost, evidence: Evidence) -> Message:
     said: dict[str, Value] = {"source": f"source-{one.source}", "nonzero": one.nonzero, "budget": one.budget}
-    said["unit"] = f"unit-{evidence.inputs.study.spec.grid.data_unit}"
+    said |= {"unit": f"unit-{evidence.inputs.study.spec.grid.data_unit}", "cost": f"equal-{one.cost}"}
     if one.winner == "sparse":
         said |= {"sparsity": one.sparsity, "advantage": one.advantage, "low": one.low, "high": one.high}
     return Message(f"reason-{one.winner}", said)

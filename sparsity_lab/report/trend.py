@@ -15,6 +15,7 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
+from sparsity_lab.specs.choices import CostMultiplier
 
 Direction = Literal["rises", "falls", "flat", "unclear"]
 FLAT = 0.02
@@ -45,13 +46,14 @@ class Reading:
 
 
 class TrendPlace(NamedTuple):
-    """Where the law is asked for its trend: N, the least and the most data budget, m(S), and the confidence."""
+    """Where the law is asked for its trend: N, the least and most data budget, m(S) and its name, the confidence."""
 
     nonzero: int
     least: int
     most: int
     cost: Multiplier
     confidence: float
+    charged: CostMultiplier
 
 
 def read_search(result: SearchResult, trend: Trend) -> Reading:
@@ -61,7 +63,7 @@ def read_search(result: SearchResult, trend: Trend) -> Reading:
         sentence = message("trend-search-unclear", nonzero=trend.nonzero, verdict=trend.verdict)
         return Reading("search", "unclear", None, None, None, None, sentence)
     direction = direction_of(trend.slope_low, trend.slope_high)
-    said: dict[str, Value] = {"nonzero": trend.nonzero, "budgets": budgets}
+    said: dict[str, Value] = {"nonzero": trend.nonzero, "budgets": budgets, "cost": f"equal-{result.cost}"}
     said["slope"] = _slope(trend.slope, trend.slope_low, trend.slope_high, result.confidence)
     key = "trend-search"
     if trend.probability_rising is not None:
@@ -82,6 +84,7 @@ def read_law(law: Law, question: TrendPlace, unit: str) -> Reading:
     slope = (high - low) / float(np.log2(ends[1] / ends[0]))
     said: dict[str, Value] = {"form": law.form.name, "low": low, "high": high, "nonzero": question.nonzero}
     said |= {"least": float(ends[0]), "most": float(ends[1]), "unit": f"unit-{unit}"}
+    said["cost"] = f"equal-{question.charged}"
     if slopes is None:
         return Reading("law", "unclear", slope, None, None, None, Message("trend-law-unsure", said))
     tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
@@ -137,8 +140,9 @@ def _question(evidence: Evidence) -> TrendPlace | None:
         return None
     nonzero = result.nonzero[-1] if result else sizes[len(sizes) // 2]
     regime = study.spec.search.regimes[0] if study.spec.search else None
-    cost = evidence.cost(result.cost if result else study.spec.law.cost, regime)
-    return TrendPlace(nonzero, min(budgets), max(budgets), cost, evidence.confidence)
+    charged = result.cost if result else study.spec.law.cost
+    cost = evidence.cost(charged, regime)
+    return TrendPlace(nonzero, min(budgets), max(budgets), cost, evidence.confidence, charged)
 
 
 def _law_slopes(law: Law, question: TrendPlace, ends: FloatArray) -> FloatArray | None:

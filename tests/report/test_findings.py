@@ -198,6 +198,14 @@ def test_scatter_of_shapes_is_told_apart_from_that_of_seeds(inputs):
     assert "shapes that do not scale evenly" in english(said(scattered.inputs)["noise"])
 
 
+def test_every_conclusion_names_the_cost_under_which_it_holds(inputs):
+    evidence = gather(inputs)
+    said_of_trend = [words_in()(one) for one in said(inputs)["trend"].sentences[1:]]
+    assert len(said_of_trend) == 2
+    for sentence in (*said_of_trend, *(words_in()(reason) for reason in decide(evidence).reasons[:2])):
+        assert "equal theoretical training FLOPs (zeros cost nothing)" in sentence
+
+
 def test_the_first_table_says_what_was_held_equal(inputs):
     first = tables(gather(inputs))[0]
     assert first.key == "totals"
