@@ -15,12 +15,9 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.records import RunRecord
-<<<<<<< HEAD
-from sparsity_lab.messages import words_in
-=======
 from sparsity_lab.errors import RecordError
+from sparsity_lab.messages import words_in
 from sparsity_lab.specs.fingerprint import fingerprint
->>>>>>> 2c9c58d (runs pack, runs unpack: a study's runs as one Parquet file, records whole, to commit, send and go on from)
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.plugins import Plugin
 from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, SparseRegime, StraightThrough, sparse
