@@ -67,6 +67,19 @@ class Stored:
     prunable: bool | None
     """None where the file does not say"""
 
+    @classmethod
+    def read(cls, file: Any, name: str, entry: TensorEntry, path: Path) -> Stored:
+        """A tensor of an open file; its content is checked."""
+        try:
+            how = encoding(entry.encoding)
+            parts = {ending: file.get_tensor(name + ending) for ending in how.endings}
+            weight = how.decode(parts, entry.shape)
+            if str(weight.dtype) != f"torch.{entry.dtype}" or _checksum(weight) != entry.crc32:
+                raise ValueError("its content has changed since it was written")  # noqa: TRY301 - one message for all
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise CheckpointError(f"is damaged: {error}", where=path, field=name) from None
+        return cls(name, weight, _size(parts), entry.encoding, entry.prunable)
+
 
 def write_weights(
     path: Path,
@@ -143,7 +156,7 @@ def each_tensor(path: Path) -> Iterator[Stored]:
                 yield Stored(name, weight, weight.nbytes, "dense", None)
             return
         for name, entry in header.tensors.items():
-            yield _decoded(file, name, entry, path)
+            yield Stored.read(file, name, entry, path)
 
 
 def read_header(path: Path) -> Header | None:
@@ -179,18 +192,6 @@ def _smaller(weight: Tensor, how: Encoding) -> Encoding:
     if weight.ndim == 2 and not isinstance(how, Groups) and _size(how.encode(weight)) < weight.nbytes:
         return how
     return DenseEncoding()
-
-
-def _decoded(file: Any, name: str, entry: TensorEntry, path: Path) -> Stored:
-    try:
-        how = encoding(entry.encoding)
-        parts = {ending: file.get_tensor(name + ending) for ending in how.endings}
-        weight = how.decode(parts, entry.shape)
-        if str(weight.dtype) != f"torch.{entry.dtype}" or _checksum(weight) != entry.crc32:
-            raise ValueError("its content has changed since it was written")  # noqa: TRY301 - one message for all
-    except (ValueError, IndexError, RuntimeError) as error:
-        raise CheckpointError(f"is damaged: {error}", where=path, field=name) from None
-    return Stored(name, weight, _size(parts), entry.encoding, entry.prunable)
 
 
 def _header(metadata: dict[str, str] | None, path: Path) -> Header | None:

@@ -5,7 +5,7 @@ A file of weights that runs start from is named by a path in a regime's spec, an
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -26,7 +26,6 @@ from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.allocations import Allocation
 from sparsity_lab.specs.regimes.patterns import Pattern
 from sparsity_lab.specs.regimes.regime import Dense, SparseRegime, sparse
-from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin, RunSpec, data_per_example
 from sparsity_lab.specs.studies import GridBlock, GridPoints
@@ -46,6 +45,22 @@ class RegimeChange:
     """fraction of training at which it ends"""
     learning_rate_factor: float = 1.0
     """peak learning rate relative to the study's"""
+
+    def applied(self, regime: SparseRegime) -> SparseRegime:
+        """The regime with these parts in place of its own.
+
+        Raises:
+            SpecError: a window is asked of a schedule that has none, or of one that ends before it starts.
+        """
+        parts: dict[str, object] = {"pattern": self.pattern, "allocation": self.allocation}
+        window = {name: at for name, at in (("start", self.start), ("end", self.end)) if at is not None}
+        try:
+            if window:
+                parts["schedule"] = type(regime.schedule).model_validate({**regime.schedule.model_dump(), **window})
+        except ValidationError as error:
+            message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+            raise SpecError(message, field="schedule", found=regime.schedule.kind) from None
+        return regime.model_copy(update={name: part for name, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True)
@@ -131,21 +146,7 @@ def regime_of(study: Study, point: RunPoint) -> SparseRegime:
     if regime is None:
         error = SpecError("a dense regime cannot prune", field="sparsity", found=point.sparsity, expected="0")
         raise _refused(study, point, error)
-    window = {"start": point.change.start, "end": point.change.end}
-    parts: dict[str, object] = {"pattern": point.change.pattern, "allocation": point.change.allocation}
-    parts["schedule"] = _moved(regime.schedule, {name: at for name, at in window.items() if at is not None})
-    return regime.model_copy(update={name: part for name, part in parts.items() if part is not None})
-
-
-def _moved(schedule: Schedule, window: Mapping[str, float]) -> Schedule:
-    """The schedule with another start or end."""
-    if not window:
-        return schedule
-    try:
-        return type(schedule).model_validate({**schedule.model_dump(), **window})
-    except ValidationError as error:
-        message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
-        raise SpecError(message, field="schedule", found=schedule.kind) from None
+    return point.change.applied(regime)
 
 
 def pretraining(planned: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:

@@ -16,6 +16,7 @@ from sparsity_lab.laws.fitting.compare import HeldOut
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.rows.inputs import Exclusion
+from sparsity_lab.laws.rows.runs import Runs
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Verdict
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages import Message
@@ -133,6 +134,18 @@ class InputRecord(Spec):
     """of the fitted rows, whatever their order"""
     package_version: str
 
+    @classmethod
+    def of(cls, runs: Runs, excluded: Mapping[Exclusion, int]) -> InputRecord:
+        """Write down what is fitted, and what is left out."""
+        columns = {name: runs.column(name) for name in ("sparsity", "nonzero", "data")}
+        return cls(
+            runs=len(runs),
+            excluded=dict(excluded),
+            ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
+            sha256=runs.sha256,
+            package_version=__version__,
+        )
+
 
 class FormDiagnostics(Spec):
     """What the runs determine of one law."""
@@ -202,7 +215,6 @@ def document(
         confidence: share of the draws inside the parameters' intervals.
         excluded: rows left out of the fit, by reason.
     """
-    columns = {name: fit.runs.column(name) for name in ("sparsity", "nonzero", "data")}
     return LawDocument(
         source=source,
         form=fit.form.name,
@@ -214,13 +226,7 @@ def document(
         fit=FitRecord.model_validate(fit, from_attributes=True),
         bootstrap=BootstrapRecord.of(bootstrap, confidence) if bootstrap else None,
         heldout=HeldOutRecord.of(heldout) if heldout else None,
-        provenance=InputRecord(
-            runs=len(fit.runs),
-            excluded=dict(excluded),
-            ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
-            sha256=fit.runs.sha256,
-            package_version=__version__,
-        ),
+        provenance=InputRecord.of(fit.runs, excluded),
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as, determination, pick_minimum, points
+from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as, pick_minimum, points
 from sparsity_lab.laws.fitting.objective import HuberObjective, Residual
 from sparsity_lab.laws.fitting.solver import TOLERANCE, Box, Solution, minimise
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
@@ -157,7 +157,7 @@ def fit(
     objective, random = laid_out(runs), random_starts(form, runs, starts, np.random.default_rng(seed))
     solution = _walks(laid_out, runs, random, box)
     found = pick_minimum(objective, solution, box)
-    condition, loose = determination(objective, found)
+    condition, loose = found.determination(objective)
     names = {form.coordinates[place] for place in loose}
     return Fit(
         form=form,

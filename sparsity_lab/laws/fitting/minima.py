@@ -45,6 +45,20 @@ class Minimum:
     rivals: FloatArray
     higher: FloatArray
 
+    def determination(self, objective: HuberObjective) -> tuple[float, NDArray[np.intp]]:
+        """Condition number of the Hessian over the free coordinates, each in units of its own sensitivity.
+
+        Returns:
+            The condition number, and the coordinates that the objective does not determine: those that take part in the
+            Hessian's null space, and those in which rivals differ.
+        """
+        free = np.flatnonzero(~self.held)
+        values, vectors = np.linalg.eigh(_scaled_hessian(objective, self.theta, free))
+        loose = free[np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART]
+        differ = np.flatnonzero((np.abs(self.rivals - self.theta) > APART * (1 + np.abs(self.theta))).any(axis=0))
+        condition = values.max(initial=1.0) / max(values.min(initial=1.0), 1 / MOST_MEASURABLE)
+        return float(condition), np.union1d(loose, differ)
+
 
 def pick_minimum(objective: HuberObjective, solution: Solution, box: Box) -> Minimum:
     """The minimum among the ends of walks: the same one for every seed, even where several points are as low.
@@ -81,21 +95,6 @@ def points(theta: FloatArray, order: NDArray[np.intp], apart: float = APART) -> 
 def as_low_as(value: float) -> float:
     """What an objective may be to agree with `value`; objectives this near zero are rounding."""
     return value * (1 + AGREEMENT) + PERFECT**2
-
-
-def determination(objective: HuberObjective, found: Minimum) -> tuple[float, NDArray[np.intp]]:
-    """Condition number of the Hessian over the free coordinates, each in units of its own sensitivity.
-
-    Returns:
-        The condition number, and the coordinates that the objective does not determine: those that take part in the
-        Hessian's null space, and those in which rivals differ.
-    """
-    free = np.flatnonzero(~found.held)
-    values, vectors = np.linalg.eigh(_scaled_hessian(objective, found.theta, free))
-    loose = free[np.abs(vectors[:, values < 1 / DEGENERATE]).max(axis=1, initial=0) > TAKES_PART]
-    differ = np.flatnonzero((np.abs(found.rivals - found.theta) > APART * (1 + np.abs(found.theta))).any(axis=0))
-    condition = values.max(initial=1.0) / max(values.min(initial=1.0), 1 / MOST_MEASURABLE)
-    return float(condition), np.union1d(loose, differ)
 
 
 def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
