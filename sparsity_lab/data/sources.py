@@ -183,9 +183,8 @@ def _utf8(path: Path) -> bytes:
 def _json_lines(path: Path, field: str) -> Iterator[bytes]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.isspace():
-                    yield _json_text(line, field, f"{path}:{number}")
+            lines = ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
+            yield from (_json_text(line, field, f"{path}:{number}") for number, line in lines)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"damaged gzip file: {error}", where=path) from None
 

@@ -92,21 +92,20 @@ def read_table(path: Path | str) -> InputTable:
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> InputTable:
-    places, rows = [], []
     with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
             names = _distinct([name.strip() for name in next(reader, [])], path)
-            for row in filter(None, reader):
-                place = f"{path}:{reader.line_num}"
-                if len(row) > len(names):
-                    message = "holds more cells than there are columns"
-                    raise RecordError(message, where=place, found=len(row), expected=f"{len(names)} cells")
-                places.append(place)
-                rows.append([_cell(text) for text in row] + [None] * (len(names) - len(row)))
+            lines = [(f"{path}:{reader.line_num}", row) for row in reader if row]
         except csv.Error as error:
             raise RecordError(f"cannot be read as CSV: {error}", where=f"{path}:{reader.line_num}") from None
-    return InputTable(path, {name: [row[i] for row in rows] for i, name in enumerate(names)}, tuple(places))
+    for place, row in lines:
+        if len(row) > len(names):
+            message = "holds more cells than there are columns"
+            raise RecordError(message, where=place, found=len(row), expected=f"{len(names)} cells")
+    rows = [[_cell(text) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    return InputTable(path, columns, tuple(place for place, _ in lines))
 
 
 def _read_json(path: Path) -> InputTable:
