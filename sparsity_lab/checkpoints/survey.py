@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,6 +113,24 @@ class Survey:
     run: str | None
     """fingerprint, where the file names one"""
     tensors: tuple[TensorSurvey, ...]
+
+    @property
+    def totals(self) -> dict[str, dict[str, Any]]:
+        """Counts of all matrices, and of the prunable tensors where there are any."""
+        groups = {"matrices": [t for t in self.tensors if len(t.shape) == 2]}
+        if prunable := [t for t in self.tensors if t.prunable]:
+            groups["prunable"] = prunable
+        return {
+            name: {
+                "tensors": len(tensors),
+                "size": (size := sum(t.size for t in tensors)),
+                "zeros": (zeros := sum(t.zeros for t in tensors)),
+                "sparsity": zeros / size if size else 0.0,
+                "bytes": sum(t.bytes for t in tensors),
+                "dense_bytes": sum(t.dense_bytes for t in tensors),
+            }
+            for name, tensors in groups.items()
+        }
 
 
 def survey(path: Path) -> Survey:

@@ -130,7 +130,6 @@ def fit(
     from sparsity_lab.console.fit import fit_json, fit_text, study_fit_text
     from sparsity_lab.laws.rows.tables import are_tables
     from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study
-    from sparsity_lab.stages.fit_runs import write_laws
 
     chosen = {
         "forms": tuple(form) if form else None,
@@ -155,7 +154,7 @@ def fit(
     )
     fitted = fit_asked(targets if files else open_study(targets[0], root), asked, root)
     typer.echo(json.dumps(fit_json(fitted, suggest_runs), indent=1) if as_json else fit_text(fitted, suggest_runs))
-    for path in write_laws(fitted, out) if out else ():
+    for path in fitted.write(out) if out else ():
         typer.echo(path, err=True)
     if plots:
         from sparsity_lab.console.fit_plots import draw_fit

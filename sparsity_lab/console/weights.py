@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,22 +49,23 @@ def weights_text(found: Survey, width: int | None = None) -> str:
     title = [f"{found.path}: {found.encoding}, {storage(stored)} of tensors{share}"]
     if found.run:
         title.append(f"run {found.run}")
-    return "\n".join((*title, "", *lines, "", *_totals(found.tensors)))
+    totals = (
+        f"{what:<9} {counts['tensors']} tensors, {counts['size']:,} weights, {counts['zeros']:,} zeros, "
+        f"S = {counts['sparsity']:.6g}"
+        for what, counts in found.totals.items()
+        if counts["tensors"]
+    )
+    return "\n".join((*title, "", *lines, "", *totals))
 
 
 def weights_json(found: Survey) -> dict[str, Any]:
     """The same for machines, nothing shortened."""
-    groups = {"matrices": _matrices(found.tensors), "prunable": [t for t in found.tensors if t.prunable]}
     return {
         "path": str(found.path),
         "format": found.encoding,
         "run": found.run,
         "tensors": [{**asdict(one), "sparsity": one.sparsity, "patterns": one.patterns} for one in found.tensors],
-        "totals": {
-            name: {"tensors": len(tensors), **_counts(tensors)}
-            for name, tensors in groups.items()
-            if name == "matrices" or tensors
-        },
+        "totals": found.totals,
     }
 
 
@@ -79,31 +79,6 @@ def _row(tensor: TensorSurvey) -> tuple[str, ...]:
         f"{tensor.sparsity:.4f}" if tensor.zeros else "-",
         ", ".join(tensor.patterns) or "-",
     )
-
-
-def _totals(tensors: Sequence[TensorSurvey]) -> Iterator[str]:
-    for what, chosen in (("matrices", _matrices(tensors)), ("prunable", [t for t in tensors if t.prunable])):
-        if chosen:
-            counts = _counts(chosen)
-            yield (
-                f"{what:<9} {len(chosen)} tensors, {counts['size']:,} weights, {counts['zeros']:,} zeros, "
-                f"S = {counts['sparsity']:.6g}"
-            )
-
-
-def _matrices(tensors: Sequence[TensorSurvey]) -> list[TensorSurvey]:
-    return [tensor for tensor in tensors if len(tensor.shape) == 2]
-
-
-def _counts(tensors: Sequence[TensorSurvey]) -> dict[str, Any]:
-    everything, zeros = sum(t.size for t in tensors), sum(t.zeros for t in tensors)
-    return {
-        "size": everything,
-        "zeros": zeros,
-        "sparsity": zeros / everything if everything else 0.0,
-        "bytes": sum(t.bytes for t in tensors),
-        "dense_bytes": sum(t.dense_bytes for t in tensors),
-    }
 
 
 def _shortened(name: str, length: int) -> str:

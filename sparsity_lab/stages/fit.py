@@ -24,7 +24,7 @@ from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.results.table import SCHEMA, row_of, write_table
 from sparsity_lab.specs.choices import DataUnit, Holdout
-from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings, write_laws
+from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
 from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records, study_cost
@@ -112,7 +112,7 @@ def fit_study(space: Workspace) -> RunsFit:
 def _write_laws(space: Workspace, fitted: RunsFit) -> None:
     """Write laws, comparison and diagnostics, and remove the laws of forms that are fitted no more."""
     folder = space.layout.laws(space.name)
-    written = write_laws(fitted, folder)
+    written = fitted.write(folder)
     comparison, diagnostics = space.layout.comparison(space.name), space.layout.diagnostics(space.name)
     write_text(comparison, comparison_document(fitted.comparison, fitted.source).model_dump_json(indent=1) + "\n")
     forms = Diagnostics(forms={name: one.diagnostics for name, one in fitted.forms.items()})

@@ -92,6 +92,26 @@ class RunsFit:
     comparison: Comparison
     against: AgainstPublished | None = None
 
+    def write(self, path: Path) -> tuple[Path, ...]:
+        """Write the laws: one as a `.json` file of that name, several into a folder as <form>.json.
+
+        Raises:
+            RecordError: several laws are to go into one file.
+            MachineError: the place cannot be written.
+        """
+        if path.suffix == ".json":
+            if len(self.forms) > 1:
+                found = ", ".join(self.forms)
+                raise RecordError(
+                    "one file for several laws", where=path, found=found, expected="a folder, or one --form"
+                )
+            places = dict.fromkeys([path], next(iter(self.forms.values())))
+        else:
+            places = {path / f"{name}.json": one for name, one in self.forms.items()}
+        for place, one in places.items():
+            write_text(place, one.document.model_dump_json(indent=1) + "\n")
+        return tuple(places)
+
 
 SINGLE = LawSpec(forms=("frantar",), holdouts=(DOCUMENTED,))
 """how the runs of a file are fitted where nothing else is said"""
@@ -188,25 +208,6 @@ def settings(base: LawSpec, changes: Mapping[str, Any]) -> LawSpec:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"][:1])
         raise RecordError(first["msg"], field=field, found=first["input"]) from None
-
-
-def write_laws(fitted: RunsFit, path: Path) -> tuple[Path, ...]:
-    """Write the laws: one as a `.json` file of that name, several into a folder as <form>.json.
-
-    Raises:
-        RecordError: several laws are to go into one file.
-        MachineError: the place cannot be written.
-    """
-    if path.suffix == ".json":
-        if len(fitted.forms) > 1:
-            found = ", ".join(fitted.forms)
-            raise RecordError("one file for several laws", where=path, found=found, expected="a folder, or one --form")
-        places = dict.fromkeys([path], next(iter(fitted.forms.values())))
-    else:
-        places = {path / f"{name}.json": one for name, one in fitted.forms.items()}
-    for place, one in places.items():
-        write_text(place, one.document.model_dump_json(indent=1) + "\n")
-    return tuple(places)
 
 
 def sparsities_of(runs: Runs) -> Sequence[float]:

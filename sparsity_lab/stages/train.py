@@ -64,12 +64,11 @@ def _metrics(records: Collection[RunRecord]) -> dict[str, Any]:
 
 
 def _summary(name: str, sweep: Sweep, moved: int) -> str:
-    diverged = sum(not record.finished for record in sweep.records.values())
     parts = [f"{name}: {len(sweep.records)} runs, {sweep.trained} trained now"]
     if sweep.pretrained:
         parts.append(f"{sweep.pretrained} more trained for others to start from")
-    if diverged:
-        parts.append(f"{diverged} diverged and stay out of fits")
+    if sweep.diverged:
+        parts.append(f"{sweep.diverged} diverged and stay out of fits")
     longest = max((record.epochs for record in sweep.records.values()), default=0.0)
     if longest > 1:
         parts.append(f"D exceeds the unique training data: examples repeat up to {longest:.3g} times")

@@ -35,6 +35,11 @@ class Sweep:
     pretrained: int = 0
     """how many runs were trained now for the sake of their weights alone, because others start from them"""
 
+    @property
+    def diverged(self) -> int:
+        """How many of the runs diverged."""
+        return sum(not record.finished for record in self.records.values())
+
 
 @dataclass(frozen=True)
 class Missing:

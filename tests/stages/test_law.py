@@ -19,7 +19,7 @@ from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.questions.multipliers import dense_hardware
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.messages import words_in
-from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings, write_laws
+from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
 from sparsity_lab.stages.law import cost_named, known_laws, open_law
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ def test_text_and_json_tell_the_same(fitted):
 
 
 def test_a_written_law_answers_as_the_fit_does(fitted, tmp_path):
-    (path,) = write_laws(fitted, tmp_path / "law.json")
+    (path,) = fitted.write(tmp_path / "law.json")
     opened = open_law(str(path))
     answer = ask.optimum(opened.law, 85e6, ratio=10)
     (row,) = answer.as_json()["rows"]
