@@ -106,8 +106,8 @@ def status(
     Of a search that was given another storage, other budgets or trials, ask with the same options.
     """
     from sparsity_lab.console.search import status_json, status_text
+    from sparsity_lab.stages.search_looks import search_status
     from sparsity_lab.stages.search_setup import changed
-    from sparsity_lab.stages.search_status import search_status
 
     found = search_status(changed(open_study(study, root), given_sizes(budget), trials), storage)
     typer.echo(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
@@ -117,7 +117,7 @@ def status(
 def best(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
     """Show what a finished search found best for each N and budget, and the spec that trains it."""
     from sparsity_lab.console.search import best_json, best_text
-    from sparsity_lab.stages.search_best import best_of
+    from sparsity_lab.stages.search_looks import best_of
 
     found = best_of(open_study(study, root))
     typer.echo(json.dumps(best_json(found), indent=1) if as_json else best_text(found))

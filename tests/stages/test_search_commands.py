@@ -22,8 +22,8 @@ from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study
+from sparsity_lab.stages.search_looks import search_status
 from sparsity_lab.stages.search_setup import changed, claimed_at_a_time
-from sparsity_lab.stages.search_status import search_status
 from sparsity_lab.stages.workspace import storage_of
 
 BUDGETS = STUDY["search"]["budgets"]

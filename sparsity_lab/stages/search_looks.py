@@ -1,4 +1,4 @@
-"""What a search found best for each N and budget, as runs to train."""
+"""Looks at a search: where it stands, and what it found best for each N and budget, as runs to train."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, 
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.messages import Message
 from sparsity_lab.search.requests import SPARSITY, data_at
+from sparsity_lab.search.status import SearchStatus, read_status
 from sparsity_lab.stages.search_setup import RunRequests, context_of, search_of
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.train import grid_records
+from sparsity_lab.stages.workspace import Workspace, storage_of
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,16 @@ def best_of(space: Workspace) -> BestRuns:
         params: Params = {**budget.best_params, SPARSITY: sparsity} if sparsity else {SPARSITY: 0.0}
         runs.append(BestRun.of(budget, params, data_at(budget.nonzero, budget.data_dense, params, multiplier)))
     return BestRuns(result, tuple(runs))
+
+
+def search_status(space: Workspace, storage: str | None = None) -> SearchStatus:
+    """Read where a search stands; nothing is written, and a search that runs is not disturbed.
+
+    Raises:
+        SpecError: the study asks for no search.
+        NotReadyError: the grid is not trained yet.
+        RecordError: the storage is damaged.
+        MachineError: the storage cannot be reached.
+    """
+    context = context_of(space, RunRequests.of(space), grid_records(space))
+    return read_status(search_of(space), context, storage_of(space, storage))
