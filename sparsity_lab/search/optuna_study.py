@@ -1,8 +1,8 @@
 """One Optuna study of a search, its trials round by round, and the name that it is found by.
 
 Most samplers search each N and budget apart, in an Optuna study each. The law sampler, and searches with several
-objectives, have one that chooses among N and budgets too. It opens with the dense anchor of each N and budget, the
-grid's own runs there, and a space-filling start; then the sampler proposes batches.
+objectives, have one that chooses among N and budgets too. All open with the dense anchor of each N and budget, the
+grid's own runs there, and a start that fills the space at each; then the sampler proposes batches.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from sparsity_lab.artifacts.searches import Params, Source
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.search.answer.training_set import PriorRun, observations, relative, runs_of, targets_of
 from sparsity_lab.search.objective import PerItem, request_of
-from sparsity_lab.search.propose.samplers import LawKnowledge, design, given, propose
+from sparsity_lab.search.propose.design import design
+from sparsity_lab.search.propose.samplers import LawKnowledge, given, propose
 from sparsity_lab.search.propose.space import Feasible, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.search.requests import SPARSITY, RunMultiplier, RunRequest
@@ -110,11 +112,10 @@ class OptunaStudy:
     @cached_property
     def opening(self) -> tuple[Proposal, ...]:
         """Its first round."""
-        fixed = self._anchors + self._grid
-        free = [] if self.spec.joint or self.spec.sampler == "grid" else design(self.spec, self.space, self._key)
+        fixed, free = self._anchors + self._grid, self._design[: self.spec.trials]
+        laid_out: list[tuple[Source, TrialChoice, int]] = [("design", one, 0) for turn in free for one in turn if one]
         return tuple(
-            self.proposal(slot, source, choice, seed)
-            for slot, (source, choice, seed) in enumerate([*fixed, *(("design", choice, 0) for choice in free)])
+            self.proposal(slot, source, choice, seed) for slot, (source, choice, seed) in enumerate([*fixed, *laid_out])
         )
 
     @cached_property
@@ -199,6 +200,17 @@ class OptunaStudy:
                     found.setdefault(one.record.fingerprint, ("grid", choice, one.seed))
         return list(found.values())
 
+    @cached_property
+    def _design(self) -> list[tuple[TrialChoice | None, ...]]:
+        """The whole space-filling start: the first trial of every N and budget, then the second of every one.
+
+        In this order a search that is given more trials later starts with the same ones.
+        """
+        known: dict[tuple[int, int], list[TrialChoice]] = {}
+        for _, choice, _ in self._anchors + self._grid:
+            known.setdefault((choice.nonzero, choice.data_dense), []).append(choice)
+        return [*zip_longest(*design(self.space, f"{self.spec.seed}/{self._key}/design", known))]
+
     def _usual(self, one: PriorRun) -> Params:
         """What a run of the grid has of parameters that a search asks for and a grid does not."""
         rule = self.context.regimes.get(str(one.params.get("regime", self.spec.regimes[0])))
@@ -243,6 +255,7 @@ class OptunaStudy:
             "spec": self.spec.model_dump(mode="json", exclude=BESIDE_RUNS),
             "asked": [(one.nonzero, one.data_dense) for one in self.targets],
             "among": [self.space.sizes, self.space.data],
+            "start": [one.params[SPARSITY] for turn in self._design for one in turn if one],
             "runs": [*map(self.context.fingerprint, sparse), *(one.facts["fingerprint"] for one in fixed)],
             "learnt": sorted(one.record.fingerprint for one in prior),
             "costs": costs,

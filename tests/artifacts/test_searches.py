@@ -86,7 +86,7 @@ RESULT = SearchResult(
                 "search-lost",
                 n=2,
                 lost=(message("search-diverged", diverged=1),),
-                verdict=message("search-too-few", n=1),
+                verdict=message("search-few-sparsities", n=1, needed=4),
             ),
         ),
     ),

@@ -57,7 +57,7 @@ def law(**changes: object) -> SearchSpec:
 
 def test_the_law_sampler_is_one_study_that_learns_at_smaller_sizes_and_budgets(tmp_path: Path) -> None:
     runs, storage = Runs(0.001), tmp_path / "search.journal"
-    result = run(storage, runs, law(trials=2), context_of(prior_runs=grid()))
+    result = run(storage, runs, law(trials=7), context_of(prior_runs=grid()))
     assert len(told(storage)) == 1
     assert result.sampler == "law"
     every = result.trials
@@ -105,16 +105,16 @@ def test_runs_of_the_grid_at_a_budget_are_trials(tmp_path: Path) -> None:
 
 
 SEARCHES: dict[str, tuple[SearchSpec, SearchContext]] = {
-    "law": (law(trials=3, batch=2, budgets=ONE), context_of(prior_runs=grid())),
-    "law, mixed": (law(trials=3, batch=2, budgets=ONE, space=MIXED), context_of(prior_runs=grid())),
-    "several N": (spec(nonzero=SIZES[1:], budgets=ONE, trials=6), context_of()),
+    "law": (law(trials=7, batch=2, budgets=ONE), context_of(prior_runs=grid())),
+    "law, mixed": (law(trials=7, batch=2, budgets=ONE, space=MIXED), context_of(prior_runs=grid())),
+    "several N": (spec(nonzero=SIZES[1:], budgets=ONE, trials=8), context_of()),
     "two regimes": (spec(regimes=[*TWO], budgets=ONE, space=MIXED), context_of(regimes=TWO)),
     "grid": (spec(sampler="grid", budgets=ONE, space=MIXED), context_of()),
     "front": (
-        spec(sampler="nsga-ii", objectives=["loss", "training_cost", "inference_cost"], nonzero=SIZES[1:], trials=5),
+        spec(sampler="nsga-ii", objectives=["loss", "training_cost", "inference_cost"], nonzero=SIZES[1:], trials=8),
         context_of(),
     ),
-    "repeats": (spec(budgets=ONE, repeats={"most": 3}, trials=5), context_of()),
+    "repeats": (spec(budgets=ONE, repeats={"most": 3}, trials=7), context_of()),
 }
 
 
@@ -273,11 +273,11 @@ def test_runs_come_with_what_they_are_held_against(tmp_path: Path) -> None:
     asked = spec(budgets=ONE, stopping={"margin": 2, "least": 3})
     storage = tmp_path / "search.journal"
     result = run(storage, runs, asked, context_of(noise=0.01))
-    assert runs.rules[:5] == [None] * 5
-    assert all(rule is not None and rule.margin == pytest.approx(0.02) for rule in runs.rules[5:])
-    last = runs.rules[5]
+    assert runs.rules[:6] == [None] * 6
+    assert all(rule is not None and rule.margin == pytest.approx(0.02) for rule in runs.rules[6:])
+    last = runs.rules[6]
     assert last is not None
-    best = min(t.loss for t in result.trials[:5] if t.loss is not None)
+    best = min(t.loss for t in result.trials[:6] if t.loss is not None)
     assert last.best == pytest.approx(best)
     (lost,) = [t for t in result.trials if t.state == "stopped"]
     assert (lost.loss, lost.values) == (None, None)

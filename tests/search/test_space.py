@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -19,9 +18,8 @@ from simulated import cost, multiplier, spec
 
 from sparsity_lab.artifacts.searches import Params
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.propose.samplers import design
 from sparsity_lab.search.propose.space import Space, TrialChoice
-from sparsity_lab.search.propose.variants import GAP, RESOLUTION, on_grid
+from sparsity_lab.search.propose.variants import GAP, RESOLUTION
 from sparsity_lab.search.requests import RunRequest, data_at
 from sparsity_lab.specs.regimes.regime import Dynamic, Masked, RegimeSpec, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Cubic, OneShot, Static
@@ -47,32 +45,6 @@ def drawn(space: Space, count: int = 40, seed: int = 0) -> list[TrialChoice]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=RandomSampler(seed))
     return [space.choose(study.ask()) for _ in range(count)]
-
-
-@given(bounds, st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
-def test_the_design_lies_in_the_space_on_the_grid_and_begins_like_a_longer_one(
-    ends: tuple[float, float], trials: int
-) -> None:
-    asked = spec(space={"sparsity": {"low": ends[0], "high": ends[1]}}, trials=trials)
-    space = Space.of(asked, [TARGET])
-    found = [float(choice.params["sparsity"]) for choice in design(asked, space, "key")]
-    low, high = space.ends
-    assert ends[0] - 1e-9 <= low < high <= ends[1] + 1e-9
-    assert len(found) == min(trials, 4)
-    assert all(
-        low <= s <= high and s == on_grid(s) and abs(s / RESOLUTION - round(s / RESOLUTION)) < 1e-6 for s in found
-    )
-    whole = design(asked.model_copy(update={"trials": 12}), space, "key")
-    assert found == [choice.params["sparsity"] for choice in whole][:trials]
-
-
-def test_the_full_design_is_even_in_log_density() -> None:
-    asked = spec(trials=4)
-    found = [float(choice.params["sparsity"]) for choice in design(asked, Space.of(asked, [TARGET]), "key")]
-    steps = sorted(math.log1p(-s) for s in (0.0, *found))
-    gaps = [b - a for a, b in pairwise(steps)]
-    assert max(gaps) - min(gaps) < 0.06
 
 
 def test_a_space_without_a_multiple_of_the_resolution_is_refused() -> None:

@@ -45,7 +45,7 @@ def test_every_round_is_one_call_for_all_budgets(tmp_path: Path) -> None:
     runs, seen = Runs(0.003), []
     run(tmp_path / "search.journal", runs, on_round=seen.append)
     budgets = set(spec().budgets)
-    assert len(runs.calls[0]) == 10
+    assert len(runs.calls[0]) == 12
     assert len(runs.calls) == 3
     assert all({request.data_dense for request in call} == budgets for call in runs.calls)
     assert [(s.round, s.rounds) for s in seen] == [(1, 3), (2, 3), (3, 3)]
@@ -58,7 +58,7 @@ def test_trials_carry_what_links_them_to_their_runs(
     result, stored = reference
     for budget, trials in zip(result.budgets, stored.values(), strict=True):
         assert [t.number for t in budget.trials] == list(range(9))
-        assert [t.source for t in budget.trials] == ["dense", *["design"] * 4, *["sampler"] * 4]
+        assert [t.source for t in budget.trials] == ["dense", *["design"] * 5, *["sampler"] * 3]
         for trial, (number, params, value, _, attributes) in zip(budget.trials, trials, strict=True):
             assert (trial.number, trial.params, trial.loss) == (number, params, value)
             assert (trial.nonzero, trial.seed, trial.state, trial.values) == (N, 0, "finished", (trial.loss,))
@@ -214,7 +214,7 @@ def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
     seen: list[SearchProgress] = []
     result = run(storage, runs, on_round=seen.append)
     lost = [t for b in result.budgets for t in b.trials if t.loss is None]
-    assert seen[-1].diverged == len(lost) >= 4
+    assert seen[-1].diverged == len(lost) >= 3
     stored = [t for trials in told(storage).values() for t in trials if t[3] == "PRUNED"]
     assert [t[4]["run"]["reason"] for t in stored] == ["loss is NaN"] * len(lost)  # type: ignore[index]
     asked = [request for call in runs.calls for request in call]
@@ -226,7 +226,7 @@ def test_diverged_runs_are_told_once_with_their_reason(tmp_path: Path) -> None:
 
 def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     result = run(tmp_path / "search.journal", Runs(diverges=lambda _: True))
-    assert all(b.verdict.values["verdict"] == message("search-too-few", n=0) for b in result.budgets)
+    assert all(b.verdict.values["verdict"] == message("search-few-sparsities", n=0, needed=4) for b in result.budgets)
     assert result.trends[0].verdict == message("search-trend-too-few", n=0, all=2)
     assert answer_text(result)
 

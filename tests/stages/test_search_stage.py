@@ -39,7 +39,7 @@ def searched(project: Path, **changes: Any) -> SearchResult:
 
 def test_trials_are_the_runs_that_their_parameters_say(trained: Path) -> None:
     write_spec(trained, "regimes/static", STATIC)
-    result = searched(trained, budgets=[1024], trials=6, **MIXED)
+    result = searched(trained, budgets=[1024], trials=9, **MIXED)
     made = records(trained, "search/tiny")
     base = made[next(t.fingerprint for t in result.trials if t.source == "dense")]["spec"]
     patterns = set()
@@ -57,12 +57,12 @@ def test_trials_are_the_runs_that_their_parameters_say(trained: Path) -> None:
             patterns.add(regime["pattern"]["kind"])
     assert patterns == {"unstructured", "n:m"}
     before = {name: record["cost"] for name, record in made.items()}
-    assert searched(trained, budgets=[1024], trials=6, **MIXED) == result
+    assert searched(trained, budgets=[1024], trials=9, **MIXED) == result
     assert {name: record["cost"] for name, record in records(trained, "search/tiny").items()} == before
 
 
 def test_the_law_sampler_starts_from_the_grid(trained: Path) -> None:
-    result = searched(trained, sampler="law", trials=2)
+    result = searched(trained, sampler="law", trials=7)
     assert {b.data_dense for b in result.budgets} == {1024, 4096}
     sampled = [t for t in result.trials if t.source == "sampler"]
     assert len(sampled) == 4

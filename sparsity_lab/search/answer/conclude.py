@@ -10,17 +10,14 @@ import numpy as np
 
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, Trend, TrialRecord
 from sparsity_lab.messages import Message, message
-from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, fit_curve, noise_of
+from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, different, fit_curve, noise_of
 from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
 from sparsity_lab.search.answer.repeats import distinct_runs, tried_points
 from sparsity_lab.search.answer.trend import trend_of
-from sparsity_lab.search.propose.targets import Target
+from sparsity_lab.search.propose.targets import LEAST_DIFFERENT, Target
+from sparsity_lab.search.propose.variants import Kind, kind_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
-
-KINDS = ("regime", "pattern", "allocation")
-"""parameters of which every value has a curve of its own"""
-
 
 NOTHING: Mapping[Target, Optimum] = MappingProxyType({})
 
@@ -40,7 +37,8 @@ def conclude(
 
     A run that was proposed several times is one observation, in curves, noise and tests alike. The trend rests on the
     curves of single budgets, whatever the optima come from: a law's form may leave the optimum no choice but to rise
-    with data.
+    with data. No optimum, of a curve or of a law, counts where fewer than four different sparsities were trained at the
+    budget, or where its lowest point lies in a gap between them (`optimum.gap_at`).
 
     Args:
         study: name of the study.
@@ -54,16 +52,18 @@ def conclude(
     """
     rng = np.random.default_rng(abs(spec.seed))
     runs = {target: distinct_runs(found) for target, found in trials.items()}
-    points = {target: points_of(spec, of_best_kind(found)) for target, found in runs.items()}
+    points = {target: points_of(spec, found) for target, found in runs.items()}
     level = noise_of(list(points.values()), list(runs.values()), noise, rng)
     curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
-    alone = {target: _alone(runs[target], curve, level, confidence) for target, curve in curves.items()}
+    alone = {a: _alone(runs[a], curve, level, confidence).among(points[a].sparsity) for a, curve in curves.items()}
+    lawful = {a: optimum.among(points[a].sparsity) for a, optimum in by_law.items() if points[a].enough}
     order = sorted(trials)
     every = [trial for target in order for trial in trials[target]] + list(explored)
 
     def trend_at(nonzero: int) -> Trend:
         here = [target for target in order if target.nonzero == nonzero]
-        optima = {target.data_dense: curves[target].optima for target in here if target in curves}
+        seen = [target for target in here if target in alone and alone[target].gap is None]
+        optima = {target.data_dense: curves[target].optima for target in seen}
         return trend_of(nonzero, optima, len(here), spec.space.sparsity.ends, confidence)
 
     return SearchResult(
@@ -77,7 +77,7 @@ def conclude(
         noise=level.value,
         noise_source=level.source,
         confidence=confidence,
-        budgets=tuple(_budget(spec, target, trials[target], alone.get(target), by_law.get(target)) for target in order),
+        budgets=tuple(_budget(spec, target, trials[target], alone.get(target), lawful.get(target)) for target in order),
         explored=tuple(explored),
         trends=tuple(trend_at(nonzero) for nonzero in dict.fromkeys(target.nonzero for target in order)),
         front=front(every) if len(spec.objectives) > 1 else (),
@@ -86,23 +86,28 @@ def conclude(
 
 
 def points_of(spec: SearchSpec, trials: Sequence[TrialRecord]) -> LossPoints:
-    """The finished trials inside the space; a dense anchor below it is compared with, not fitted."""
-    lowest = spec.space.sparsity.ends[0]
-    pairs = [(t.sparsity, t.loss) for t in trials if t.loss is not None and (lowest == 0 or not _is_dense(t))]
+    """Finished trials that one curve is drawn through: dense ones, and those of the best kind.
+
+    A dense anchor below the space is compared with, not fitted. Other parameters (pruning's start and end, the learning
+    rate) stay mixed, and add to the scatter about the curve.
+    """
+    kinds = {best_kind(trials)} - {None} | ({None} if spec.space.sparsity.ends[0] == 0 else set())
+    pairs = [(t.sparsity, t.loss) for t in trials if t.loss is not None and kind_of(t.params) in kinds]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return LossPoints(table[:, 0], table[:, 1])
 
 
-def of_best_kind(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Dense trials and those of the regime, pattern and allocation of the best sparse one.
+def best_kind(trials: Sequence[TrialRecord]) -> Kind | None:
+    """Regime, pattern and allocation of the best sparse trial; None where no sparse trial has a loss.
 
-    Other parameters (pruning's start and end, the learning rate) stay mixed, and add to the scatter about the curve.
+    Kinds whose trials, with the dense ones, are enough for a curve come before all others.
     """
-    sparse = [(t.loss, k) for k, t in enumerate(trials) if t.loss is not None and not _is_dense(t)]
-    if not sparse:
-        return list(trials)
-    best = _kind(trials[min(sparse)[1]])
-    return [trial for trial in trials if _is_dense(trial) or _kind(trial) == best]
+    tried: dict[Kind | None, list[TrialRecord]] = {}
+    for trial in sorted((t for t in trials if t.loss is not None), key=lambda t: t.loss or 0.0):
+        tried.setdefault(kind_of(trial.params), []).append(trial)
+    dense = tried.pop(None, [])
+    enough = (kind for kind, own in tried.items() if different([t.sparsity for t in own + dense]) >= LEAST_DIFFERENT)
+    return next(enough, next(iter(tried), None))
 
 
 def front(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
@@ -139,8 +144,8 @@ def _budget(
     low, high = optimum.interval if optimum else (None, None)
     gained = optimum.gained if optimum and found else None
     flat_low, flat_high = optimum.flat if optimum else spec.space.sparsity.ends
-    finished = sum(trial.finished for trial in runs)
-    verdict = verdict_beside(optimum, alone) if optimum else message("search-too-few", n=finished)
+    few = message("search-few-sparsities", n=points_of(spec, runs).distinct, needed=LEAST_DIFFERENT)
+    verdict = verdict_beside(optimum, alone) if optimum else few
     return BudgetResult(
         nonzero=target.nonzero,
         budget=target.budget,
@@ -176,15 +181,7 @@ def _best(trials: Sequence[TrialRecord]) -> tuple[float, float, Params]:
 
 
 def _dense_losses(trials: Sequence[TrialRecord]) -> list[float]:
-    return [trial.loss for trial in trials if _is_dense(trial) and trial.loss is not None]
-
-
-def _is_dense(trial: TrialRecord) -> bool:
-    return trial.params.get("sparsity", trial.sparsity) == 0
-
-
-def _kind(trial: TrialRecord) -> tuple[object, ...]:
-    return tuple(trial.params.get(name) for name in KINDS)
+    return [trial.loss for trial in trials if kind_of(trial.params) is None and trial.loss is not None]
 
 
 def _beside_lost(verdict: Message, trials: Sequence[TrialRecord]) -> Message:

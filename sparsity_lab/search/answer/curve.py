@@ -25,10 +25,11 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, message
 from sparsity_lab.results.noise import pooled_noise
 from sparsity_lab.search.answer.repeats import tried_points
+from sparsity_lab.search.propose.targets import LEAST_DIFFERENT
 
 MISFIT = 0.2
 """how wrong the polynomials may be, as a share of the height above the lowest loss"""
-DEGREES = {2: 4, 3: 6}
+DEGREES = {2: LEAST_DIFFERENT, 3: 6}
 """polynomial degrees, and the number of different sparsities from which each is fitted"""
 GRID = 361
 """points at which curves are evaluated"""
@@ -59,12 +60,12 @@ class LossPoints:
     @property
     def distinct(self) -> int:
         """Number of different sparsities."""
-        return int(np.unique(self.sparsity.round(4)).size)
+        return different(self.sparsity)
 
     @property
     def enough(self) -> bool:
         """Whether a curve can be fitted."""
-        return self.distinct >= min(DEGREES.values())
+        return self.distinct >= LEAST_DIFFERENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,11 @@ class LossCurve:
         return int(np.abs(self.grid - sparsity).argmin())
 
 
+def different(sparsities: FloatArray | Sequence[float]) -> int:
+    """Number of different sparsities."""
+    return int(np.unique(np.asarray(sparsities).round(4)).size)
+
+
 def fit_curve(points: LossPoints, noise: float, scale: FloatArray, rng: np.random.Generator) -> LossCurve:
     """The smooth curve and its draws.
 
@@ -150,7 +156,7 @@ def fit_curve(points: LossPoints, noise: float, scale: FloatArray, rng: np.rando
         rng: source of the draws.
     """
     if not points.enough:
-        raise ValueError(f"a curve needs {min(DEGREES.values())} different sparsities, found {points.distinct}")
+        raise ValueError(f"a curve needs {LEAST_DIFFERENT} different sparsities, found {points.distinct}")
     fits = _fits(points, noise)
     press = np.array([fit.press for fit in fits])
     weights = np.exp(-(press - press.min()) / (2 * noise**2))

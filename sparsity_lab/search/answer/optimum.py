@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,13 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import DRAWS, LossCurve
 from sparsity_lab.search.propose.loss_surface import Surface
-from sparsity_lab.search.propose.targets import Targets, lowest
+from sparsity_lab.search.propose.targets import WIDEST_GAP, Targets, lowest
 from sparsity_lab.search.propose.variants import RESOLUTION
 
 WIDEST = 0.5
 """an interval wider than this share of the space does not identify the optimum"""
+ROUNDING = 0.01
+"""of trained sparsities about those asked for"""
 DRAWN = 60
 """about so many points of a curve are kept for drawing"""
 
@@ -36,6 +39,7 @@ class Optimum:
         hangs: whether the curve bends downwards, so that its lowest points are its ends.
         band: for drawing.
         confidence: of everything.
+        gap: stretch of sparsities, too wide and without a trial, in or beside which the lowest point lies.
     """
 
     source: Literal["law", "curve"]
@@ -48,11 +52,16 @@ class Optimum:
     hangs: bool
     band: CurveBand
     confidence: float
+    gap: tuple[float, float] | None = None
+
+    def among(self, trained: FloatArray) -> Optimum:
+        """The same, knowing which sparsities (n,) were trained at this budget."""
+        return replace(self, gap=gap_at(self.sparsity, trained, self.ends))
 
     @property
     def identified(self) -> bool:
         """Whether the trials say where the optimum is, be it at an end of the space."""
-        return self.interval[1] - self.interval[0] <= WIDEST * (self.ends[1] - self.ends[0])
+        return self.gap is None and self.interval[1] - self.interval[0] <= WIDEST * (self.ends[1] - self.ends[0])
 
     @property
     def verdict(self) -> Message:
@@ -72,11 +81,33 @@ class Optimum:
         return message("search-upper-edge-not-excluded", verdict=found) if top - high < RESOLUTION else found
 
     def _unidentified(self) -> Message:
+        if self.gap:
+            return message("search-in-gap", S=self.sparsity, low=self.gap[0], high=self.gap[1])
         if self.flat[0] <= self.interval[0] and self.interval[1] <= self.flat[1]:
             return message("search-flat", low=self.flat[0], high=self.flat[1])
         if self.hangs:
             return message("search-bends-downwards")
         return message("search-anywhere", low=self.interval[0], high=self.interval[1])
+
+
+def gap_at(sparsity: float, trained: FloatArray, ends: tuple[float, float]) -> tuple[float, float] | None:
+    """The stretch without a trial that a sparsity lies in or ends at, if it is wider than `WIDEST_GAP`.
+
+    Beyond the lowest and the highest trial any stretch is too wide. All of it to `ROUNDING`: a model's shape rounds the
+    sparsity that was asked for.
+
+    Args:
+        sparsity: in question.
+        trained: (n,) sparsities, n > 0.
+        ends: of the space.
+    """
+    places, (low, high) = np.unique(trained).tolist(), ends
+    if sparsity < places[0] - ROUNDING:
+        return low, places[0]
+    if sparsity > places[-1] + ROUNDING:
+        return places[-1], high
+    wide = [(a, b) for a, b in pairwise(places) if b - a > WIDEST_GAP + ROUNDING]
+    return next(((a, b) for a, b in wide if a - ROUNDING <= sparsity <= b + ROUNDING), None)
 
 
 def optimum_on(curve: LossCurve, dense: FloatArray | None, confidence: float) -> Optimum:

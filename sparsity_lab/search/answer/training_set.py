@@ -12,16 +12,14 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import Params, TrialRecord
 from sparsity_lab.laws import Runs
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.search.answer.conclude import KINDS
+from sparsity_lab.search.answer.conclude import best_kind
 from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Target, Targets
+from sparsity_lab.search.propose.variants import Kind, kind_of
 from sparsity_lab.search.requests import SPARSITY, RunMultiplier
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.specs.searches import SearchSpec
-
-Kind = tuple[object, ...]
-"""regime, pattern and allocation of a trial, as far as it was asked for them"""
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,6 @@ def observations(prior_runs: Sequence[PriorRun], trials: Sequence[StoredTrial]) 
                 known["sparsity"], known["nonzero"], known["data"], known["loss"], kind_of(facts["ask"]["settings"])
             )
     return list(found.values())
-
-
-def kind_of(params: Params) -> Kind | None:
-    """The curve that a run with these parameters lies on; None for a dense one, which lies on all."""
-    return tuple(params.get(name) for name in KINDS) if params[SPARSITY] else None
 
 
 def runs_of(known: Sequence[ObservedRun], kind: Kind | None = None) -> Runs | None:
@@ -118,7 +111,7 @@ def answers(
         confidence: of the intervals.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
     """
-    best = {target: _best_kind(found) for target, found in trials.items()}
+    best = {target: best_kind(found) for target, found in trials.items()}
     votes = Counter(kind for kind in best.values() if kind is not None)
     kind = votes.most_common(1)[0][0] if votes else None
     runs = runs_of(known, kind)
@@ -127,9 +120,3 @@ def answers(
         return {}
     told = zip(trials, optima_by_law(surface, targets, confidence), strict=True)
     return {target: answer for target, answer in told if best[target] in {None, kind}}
-
-
-def _best_kind(trials: Sequence[TrialRecord]) -> Kind | None:
-    """Kind of the sparse trial with the lowest loss; None where there is none."""
-    sparse = [(t.loss, number) for number, t in enumerate(trials) if t.loss is not None and t.params[SPARSITY]]
-    return kind_of(trials[min(sparse)[1]].params) if sparse else None

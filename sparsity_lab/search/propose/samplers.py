@@ -12,7 +12,6 @@ repeats the same proposals and so restores what they knew. The law sampler's pro
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -41,13 +40,9 @@ from sparsity_lab.laws import Runs
 from sparsity_lab.search.propose.law_sampler import LawSampler, first_value
 from sparsity_lab.search.propose.space import DATA_DENSE, NONZERO, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Targets
-from sparsity_lab.search.propose.variants import on_grid
 from sparsity_lab.search.requests import SPARSITY
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 
-DESIGN = (1.0, 0.5, 0.25, 0.75)
-"""fractions of the span of log density, in an order whose every beginning fills the space: a search that is given more
-trials later starts with the same points as one that had them from the beginning"""
 STARTUP = 2
 """finished trials from which TPE and GP take over: the space-filling start replaces their random one"""
 POPULATION = 8
@@ -108,21 +103,6 @@ def propose(
         else:
             study.add_trials(batch)
     return [space.choose(study.ask()) for _ in range(spec.batch)]
-
-
-def design(spec: SearchSpec, space: Space, key: str) -> list[TrialChoice]:
-    """The space-filling start: at most `spec.trials` sparsities, evenly spaced in log density once all are there.
-
-    Log density, because the loss bends most where few weights are left. All else is drawn at random.
-    """
-    start, end = (math.log1p(-end) for end in space.ends)
-    study = _study(RandomSampler(zlib.crc32(f"{spec.seed}/{key}/design".encode())))
-    for part in DESIGN[: spec.trials]:
-        wished = min(max(on_grid(-math.expm1(start + part * (end - start))), space.ends[0]), space.ends[1])
-        if space.levels is not None:
-            wished = min(space.levels, key=lambda level: (abs(level - wished), level))
-        study.enqueue_trial({SPARSITY: wished})
-    return [space.choose(study.ask()) for _ in DESIGN[: spec.trials]]
 
 
 def given(space: Space, nonzero: int, data_dense: int, params: Params, usual: Params = NOTHING) -> TrialChoice:

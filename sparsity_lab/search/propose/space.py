@@ -171,13 +171,16 @@ class Space:
             condition += f", {chosen}"
         return left[0]
 
+    def sparsity_name(self, variant: Variant) -> str:
+        """The name of the sparsity: one for all variants, but in a grid, where intervals are not known."""
+        shared = self.levels is not None or not variant.coarse
+        return SPARSITY if shared else f"{SPARSITY} under {variant.regime}, {variant.pattern}"
+
     def _sparsity(self, trial: Trial, variant: Variant) -> tuple[str, float]:
-        """A wish, and the name of the parameter: one for all variants, but in a grid, where intervals are not known."""
-        if self.levels is not None:
-            return SPARSITY, float(_one_of(trial, SPARSITY, self.levels))
-        if variant.coarse:
-            name = f"{SPARSITY} under {variant.regime}, {variant.pattern}"
-            return name, float(_one_of(trial, name, variant.levels))
+        """The name of the parameter, and a wish."""
+        name = self.sparsity_name(variant)
+        if self.levels is not None or variant.coarse:
+            return name, float(_one_of(trial, name, self.levels or variant.levels))
         low, high = self.ends
         if low == high:
             return SPARSITY, low

@@ -12,6 +12,10 @@ from sparsity_lab.laws.rows.runs import FloatArray
 
 STEP = 0.025
 """of the sparsities on which curves are drawn"""
+LEAST_DIFFERENT = 4
+"""sparsities that must be trained at a budget before anything is concluded of it"""
+WIDEST_GAP = 0.2
+"""between sparsities that were trained, in which an optimum may lie"""
 
 
 @dataclass(frozen=True, order=True)

@@ -21,6 +21,10 @@ GRID_INTERVALS = 16
 GAP = 0.01
 """fraction of training that a pruning window lasts at least"""
 CLOSE = 1e-9
+KINDS = ("regime", "pattern", "allocation")
+"""parameters of which every value has a curve of its own"""
+Kind = tuple[object, ...]
+"""regime, pattern and allocation of a trial, as far as it was asked for them"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,11 @@ def variants(space: SpaceSpec, regimes: Mapping[str, SparseRegime], *, coarse: b
         for allocation in allocations
     )
     return tuple(variant for variant in every if variant.fits)
+
+
+def kind_of(params: Params) -> Kind | None:
+    """The curve that a run with these parameters lies on; None for a dense one, which lies on all."""
+    return tuple(params.get(name) for name in KINDS) if params[SPARSITY] else None
 
 
 def on_grid(sparsity: float) -> float:
