@@ -38,6 +38,9 @@ def _figures(fitted: RunsFit) -> Iterator[tuple[str, Figure]]:
         trained = float(fitted.input.runs.sparsity.max())
         info = info_fits.gains(laws, trained=trained, confidence=fitted.settings.confidence)
         yield "gains", figures.gains_figure(info)
+        cost = multiplier(fitted.settings.cost)
+        optima = info_fits.optima(laws, cost, fitted.input.runs, confidence=fitted.settings.confidence)
+        yield "optima", figures.optima_figure(optima)
 
 
 def _of_form(one: FittedForm, fitted: RunsFit) -> Iterator[tuple[str, Figure]]:

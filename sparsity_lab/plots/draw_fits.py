@@ -15,7 +15,7 @@ from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
-from sparsity_lab.plots.info_fits import Gains, Residuals
+from sparsity_lab.plots.info_fits import Gains, Optima, Residuals
 from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, legend_entry, log_counts, sparsity_axis, sparsity_colour
 
@@ -75,6 +75,38 @@ def gain_handles(info: Gains) -> list[Line2D]:
     if info.trained is not None:
         said = label("label-sparsest-fitted")
         handles.append(legend_entry(said, GREY, linewidth=0.8, linestyle=(0, (4, 3))))
+    return handles
+
+
+def draw_optima(axes: Axes, info: Optima) -> None:
+    """S_opt against C / C_chin, a colour and a dash for each law; thin where no dense run stands behind it."""
+    for number, curve in enumerate(info.curves):
+        colour, dash = law_look(number)
+        if (curve.sparsity.high > curve.sparsity.low).any():
+            low, high = curve.sparsity.low, curve.sparsity.high
+            axes.fill_between(curve.ratio, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(curve.ratio, curve.sparsity.value, color=colour, linestyle=dash, linewidth=1.0)
+        if curve.measured is not None:
+            inside = (curve.ratio >= curve.measured[0]) & (curve.ratio <= curve.measured[1])
+            axes.plot(curve.ratio[inside], curve.sparsity.value[inside], color=colour, linestyle=dash, linewidth=2.4)
+    log_counts(axes, "x", [1, 3, 10, 30, 100, 300])
+    axes.set_xlim(float(info.curves[0].ratio[0]), float(info.curves[0].ratio[-1]))
+    axes.set_ylim(0, 1)
+    sparsity_axis(axes, "y")
+    axes.set_xlabel(label("label-compute-ratio"))
+    axes.set_ylabel(label("label-optimum"))
+
+
+def optima_handles(info: Optima) -> list[Line2D]:
+    """Legend entries: the laws, and the band where there is one."""
+    handles = []
+    for number, curve in enumerate(info.curves):
+        colour, dash = law_look(number)
+        handles.append(legend_entry(curve.name, colour, linestyle=dash))
+    if any((curve.sparsity.high > curve.sparsity.low).any() for curve in info.curves):
+        handles.append(legend_entry(label("label-interval", confidence=info.confidence), GREY, alpha=0.3, linewidth=8))
+    if any(curve.measured is not None for curve in info.curves):
+        handles.append(legend_entry(label("label-where-measured"), GREY, linewidth=2.4))
     return handles
 
 

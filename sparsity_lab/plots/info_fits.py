@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from sparsity_lab.laws import Interval, Law, Runs, gain
+from sparsity_lab.laws import Interval, Law, Runs, chinchilla_data, chinchilla_ratio, gain, optimal_sparsity
+from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_runs import Line, LossAgainstData, SizePanel
 
@@ -70,6 +71,31 @@ class Gains:
     """the sparsest run behind a fitted law; curves beyond it are extrapolations"""
 
 
+@dataclass(frozen=True, eq=False)
+class OptimumCurve:
+    """One law's optimal sparsity against C / C_chin; low = high = value for a law without draws.
+
+    Attributes:
+        name: of the law.
+        ratio: (points,) C / C_chin(N), ascending.
+        sparsity: S_opt there.
+        measured: the least and the most ratio behind the law; None for a law whose runs are not at hand.
+    """
+
+    name: str
+    ratio: FloatArray
+    sparsity: Interval
+    measured: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Optima:
+    """Figure: optimal sparsity against compute in units of the dense-optimal one, several laws overlaid."""
+
+    curves: tuple[OptimumCurve, ...]
+    confidence: float
+
+
 def residuals(runs: Runs, law: Law, *, worst: int = 3) -> Residuals:
     """Errors of a law on runs, with their medians at each level of S, N and D."""
     error = np.log(law.predict(runs.sparsity, runs.nonzero, runs.data) / runs.loss)
@@ -99,6 +125,32 @@ def gains(
     sparsity = np.linspace(0, highest, STEPS)
     curves = tuple(GainCurve(name, sparsity, _gain(law, sparsity, confidence)) for name, law in laws.items())
     return Gains(curves, confidence, trained)
+
+
+def optima(laws: Mapping[str, Law], cost: Multiplier, runs: Runs, *, confidence: float = 0.9) -> Optima:
+    """S_opt of several laws from a third to three hundred times C_chin, each under the same m(S).
+
+    Where sparsity acts on the size alone S_opt depends on the ratio only (Frantar et al. 2024, section 3.1), so laws of
+    other sizes and data can be held side by side; it is asked at the geometric mean of the runs' N.
+    """
+    ratio, N = np.geomspace(1 / 3, 300, STEPS), float(np.exp(np.log(runs.nonzero).mean()))
+    curves = []
+    for name, law in laws.items():
+
+        def quantity(each: Law) -> FloatArray:
+            return optimal_sparsity(each, N, chinchilla_data(each, N) * ratio, cost)
+
+        value = quantity(law)
+        band = Interval(value, value, value) if law.draws is None else law.interval(quantity, confidence)
+        curves.append(OptimumCurve(name, ratio, band, _measured(law, runs) if law.draws is not None else None))
+    return Optima(tuple(curves), confidence)
+
+
+def _measured(law: Law, runs: Runs) -> tuple[float, float]:
+    """C / C_chin of the dense runs, least and most."""
+    dense = runs.select(runs.sparsity == runs.sparsity.min())
+    ratios = chinchilla_ratio(law, dense.nonzero, dense.data)
+    return float(ratios.min()), float(ratios.max())
 
 
 def levels(column: FloatArray, same: float = SAME, *, relative: bool = True) -> FloatArray:

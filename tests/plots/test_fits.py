@@ -18,9 +18,11 @@ from sparsity_lab.laws.documents.comparison import ComparisonDocument, compariso
 from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.laws.fitting.compare import compare
 from sparsity_lab.laws.questions.identifiability import verdicts
+from sparsity_lab.laws.questions.multipliers import SparseSchedule
 from sparsity_lab.laws.uncertainty.profile import profile
 from sparsity_lab.plots import figures, info_fits, info_laws
 from sparsity_lab.plots.style import save
+from sparsity_lab.stages.law import open_law
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +93,26 @@ def test_gains_are_the_laws_own_and_bands_come_from_draws(law):
     assert (known.gain.low == known.gain.high).all()
     assert (fitted.gain.low <= fitted.gain.high).all()
     assert fitted.gain.high[-1] > fitted.gain.low[-1]
+
+
+def test_optima_of_published_laws_are_the_papers_and_depend_on_the_ratio_alone(runs):
+    """The check values of S_opt at C / C_chin = 1, 10 and 100, whatever the size at which they are asked."""
+    named = {name: open_law(name).law for name in ("frantar2024-t5-c4", "frantar2024-vit-jft")}
+    info = info_fits.optima(named, SparseSchedule(), runs)
+    for curve, expected in zip(info.curves, ((0.425, 0.601, 0.729), (0.351, 0.798, 0.938)), strict=True):
+        found = np.interp(np.log([1, 10, 100]), np.log(curve.ratio), curve.sparsity.value)
+        np.testing.assert_allclose(found, expected, atol=3e-3)
+        assert curve.measured is None
+
+
+def test_optima_of_a_fitted_law_have_a_band_and_say_where_runs_were_made(law, runs, tmp_path):
+    info = info_fits.optima({"fitted": law}, SparseSchedule(), runs)
+    (curve,) = info.curves
+    assert (curve.sparsity.low <= curve.sparsity.value + 1e-6).all()
+    assert (curve.sparsity.value <= curve.sparsity.high + 1e-6).all()
+    assert curve.measured is not None
+    assert curve.measured[0] < curve.measured[1]
+    assert_draws(figures.optima_figure(info), tmp_path)
 
 
 def test_contours_without_runs_span_the_sizes_asked_for():
