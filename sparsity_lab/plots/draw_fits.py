@@ -15,7 +15,7 @@ from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
-from sparsity_lab.plots.info_fits import Gains, Optima, Residuals
+from sparsity_lab.plots.info_fits import Gains, OptimumCurves, Residuals
 from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, legend_entry, log_counts, sparsity_axis, sparsity_colour
 
@@ -78,7 +78,7 @@ def gain_handles(info: Gains) -> list[Line2D]:
     return handles
 
 
-def draw_optima(axes: Axes, info: Optima) -> None:
+def draw_optima(axes: Axes, info: OptimumCurves) -> None:
     """S_opt against C / C_chin, a colour and a dash for each law; thin where no dense run stands behind it."""
     for number, curve in enumerate(info.curves):
         colour, dash = law_look(number)
@@ -97,7 +97,7 @@ def draw_optima(axes: Axes, info: Optima) -> None:
     axes.set_ylabel(label("label-optimum"))
 
 
-def optima_handles(info: Optima) -> list[Line2D]:
+def optima_handles(info: OptimumCurves) -> list[Line2D]:
     """Legend entries: the laws, and the band where there is one."""
     handles = []
     for number, curve in enumerate(info.curves):

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.plots import draw_fits, draw_hardware, draw_laws, draw_regimes, draw_runs, draw_search
-from sparsity_lab.plots.info_fits import Gains, Optima, Residuals
+from sparsity_lab.plots.info_fits import Gains, OptimumCurves, Residuals
 from sparsity_lab.plots.info_hardware import SpeedUps
 from sparsity_lab.plots.info_laws import OptimumContours, Parity
 from sparsity_lab.plots.info_runs import LossAgainstData, TrainingCurves
@@ -109,7 +109,7 @@ def gains_figure(info: Gains) -> Figure:
     return figure
 
 
-def optima_figure(info: Optima) -> Figure:
+def optima_figure(info: OptimumCurves) -> Figure:
     """Optimal sparsity against compute in units of the dense-optimal one, several laws."""
     with styled():
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")

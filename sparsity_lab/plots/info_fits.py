@@ -89,7 +89,7 @@ class OptimumCurve:
 
 
 @dataclass(frozen=True, eq=False)
-class Optima:
+class OptimumCurves:
     """Figure: optimal sparsity against compute in units of the dense-optimal one, several laws overlaid."""
 
     curves: tuple[OptimumCurve, ...]
@@ -127,7 +127,7 @@ def gains(
     return Gains(curves, confidence, trained)
 
 
-def optima(laws: Mapping[str, Law], cost: Multiplier, runs: Runs, *, confidence: float = 0.9) -> Optima:
+def optima(laws: Mapping[str, Law], cost: Multiplier, runs: Runs, *, confidence: float = 0.9) -> OptimumCurves:
     """S_opt of several laws from a third to three hundred times C_chin, each under the same m(S).
 
     Where sparsity acts on the size alone S_opt depends on the ratio only (Frantar et al. 2024, section 3.1), so laws of
@@ -143,7 +143,7 @@ def optima(laws: Mapping[str, Law], cost: Multiplier, runs: Runs, *, confidence:
         value = quantity(law)
         band = Interval(value, value, value) if law.draws is None else law.interval(quantity, confidence)
         curves.append(OptimumCurve(name, ratio, band, _measured(law, runs) if law.draws is not None else None))
-    return Optima(tuple(curves), confidence)
+    return OptimumCurves(tuple(curves), confidence)
 
 
 def _measured(law: Law, runs: Runs) -> tuple[float, float]:
