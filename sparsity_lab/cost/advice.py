@@ -181,23 +181,24 @@ class Advice:
 
     def json(self) -> dict[str, Any]:
         """Plain values; numbers that are infinite or unknown are null."""
-        told: dict[str, Any] = _plain(self)
+        told: dict[str, Any] = plain(self)
         return {"lights" if name == "criteria" else name: value for name, value in told.items()}
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911  # one for each kind of value
+def plain(value: Any) -> Any:  # noqa: PLR0911  # one for each kind of value
+    """As JSON has it: messages as keys with values, infinite and unknown numbers as null."""
     match value:
         case Message():
-            return {"key": value.key, "values": _plain(value.values)}
+            return {"key": value.key, "values": plain(value.values)}
         case BreakEven():
-            return {"side": value.side, "value": _plain(value.value)}
+            return {"side": value.side, "value": plain(value.value)}
         case Mapping():
-            return {key: _plain(one) for key, one in value.items()}
+            return {key: plain(one) for key, one in value.items()}
         case tuple():
-            return [_plain(one) for one in value]
+            return [plain(one) for one in value]
         case float():
             return value if math.isfinite(value) else None
         case Advice() | Recommendation() | Criterion() | OptionRow() | Bar():
-            return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+            return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
         case _:
             return value

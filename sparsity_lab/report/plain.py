@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from sparsity_lab.cost.advice import Advice
+from sparsity_lab.cost.advice import Advice, plain
 from sparsity_lab.messages import Message, Words, words_in
 from sparsity_lab.report.page import Finding, Page, Table
 from sparsity_lab.report.render import TONES
@@ -47,8 +47,12 @@ def render_markdown(page: Page, words: Words, figures: str) -> str:
 
 
 def page_json(page: Page, advice: Advice | None, words: Words) -> dict[str, Any]:
-    """Everything on the page as plain values, texts in the page's language; unknown numbers are null."""
+    """Everything on the page as plain values, texts in the page's language; unknown numbers are null.
+
+    Beside the texts of the verdict and of findings stand the messages they say, the same in every language.
+    """
     said = words_in()
+    verdict = {"headline": page.verdict.headline, "reasons": page.verdict.reasons}
     return {
         "version": 1,
         "kind": "report",
@@ -60,13 +64,15 @@ def page_json(page: Page, advice: Advice | None, words: Words) -> dict[str, Any]
         "verdict": {
             "choice": page.verdict.choice,
             "sparsity": page.verdict.sparsity,
-            **_said({"headline": page.verdict.headline, "reasons": page.verdict.reasons}, words),
+            **_said(verdict, words),
+            "messages": plain(verdict),
         },
         "findings": [
             {
                 "key": finding.key,
                 "tone": finding.tone,
                 **_said({"title": finding.title, "sentences": finding.sentences}, words),
+                "messages": plain({"title": finding.title, "sentences": finding.sentences}),
                 "numbers": {name: _finite(value) for name, value in finding.numbers.items()},
             }
             for finding in page.findings

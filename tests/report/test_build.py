@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from decided import english, made_up_top, page_of, setting, what_if_inputs
+from pydantic import TypeAdapter
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
-from sparsity_lab.messages import words_in
+from sparsity_lab.messages import Message, words_in
 from sparsity_lab.report import build
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.decision import StudyVerdict
@@ -186,6 +187,12 @@ def test_markdown_and_json_say_the_same(built, page):
     for sentence in (sentence for finding in told["findings"] for sentence in finding["sentences"]):
         assert sentence in plain
         assert sentence in Document(page).text
+    said = TypeAdapter(tuple[Message | str, ...])
+    for one in told["findings"]:
+        again = said.validate_python(one["messages"]["sentences"])
+        assert list(map(words_in("en"), again)) == one["sentences"], "the messages say what the sentences do"
+    (headline,) = said.validate_python([told["verdict"]["messages"]["headline"]])
+    assert headline == built.verdict.headline
     links = re.findall(r"\]\((figures/[^)]+)\)", markdown)
     assert len(links) == len(told["figures"])
     assert all((folder / link).is_file() for link in links)
