@@ -14,11 +14,15 @@ slopes(x) z. Everything that follows (`surface`) is in closed form.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from threadpoolctl import ThreadpoolController
 
 from sparsity_lab.laws import Form, Points, Runs
 from sparsity_lab.laws.forms.design import Design
@@ -29,6 +33,19 @@ AMPLITUDE_SPREAD, EXPONENT, EXPONENT_SPREAD, SIGNED_SPREAD = 1.0, 0.45, 0.7, 0.3
 STARTS, STEPS, LONGEST_STEP = 3, 40, 2.0
 CLOSE = 1e-4
 """a step of less, in prior standard deviations, ends the walk"""
+
+
+_pools = cache(ThreadpoolController)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS on one thread: with more, each of thousands of small products waits for threads that busy cores do not run.
+
+    And the last bits of a product depend on their number, so that machines would disagree about what to try next.
+    """
+    with _pools().limit(limits=1, user_api="blas"):
+        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from sparsity_lab.laws import Form, Points, Runs, form_named
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.search.propose.linearised_law import LinearLaw
+from sparsity_lab.search.propose.linearised_law import LinearLaw, one_thread
 from sparsity_lab.search.propose.targets import Optima, Targets, lowest
 
 Lengths = tuple[float, float, float]
@@ -150,6 +150,7 @@ class Surface:
     doubt: _Component
 
     @classmethod
+    @one_thread()
     def learn(cls, runs: Runs, *, noise: float | None = None, form: str | Form = "frantar") -> Surface:
         """From one run or more; the fewer, the more the prior speaks.
 
@@ -194,6 +195,7 @@ class Surface:
         points = np.unique(self.doubt.seen.logs.round(6), axis=0)
         return len(points) > len(self.law.theta)
 
+    @one_thread()
     def predict(self, points: Points) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation (p,) of ln L, noise not counted."""
         places = _Places.of(self.law, points)
@@ -203,6 +205,7 @@ class Surface:
         mean = weights @ means
         return mean, np.sqrt(weights @ (variances + (means - mean) ** 2))
 
+    @one_thread()
     def expecting(self, pending: Points) -> Surface:
         """As if runs under way had ended with the losses expected (a fantasy at the mean)."""
         if not len(pending):
@@ -215,6 +218,7 @@ class Surface:
         believed = (replace(one, weight=(1 - DOUBT) * one.weight) for one in self.components)
         return replace(self, components=(*believed, replace(self.doubt, weight=DOUBT)))
 
+    @one_thread()
     def curve_draws(self, targets: Targets, draws: int, rng: np.random.Generator) -> FloatArray:
         """(draws, budgets, levels) of losses in nats along the budgets' curves."""
         parts = [sample.losses for sample in self._samples(targets, draws, rng)]
@@ -229,6 +233,7 @@ class Surface:
         low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
         return Optima(np.median(found, axis=0), found.std(axis=0), low, high)
 
+    @one_thread()
     def variance_reduction(
         self, targets: Targets, candidates: Points, *, draws: int = DRAWS, rng: np.random.Generator | None = None
     ) -> tuple[FloatArray, float]:
