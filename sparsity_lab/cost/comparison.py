@@ -142,7 +142,13 @@ class Reference:
         """The best sparsity, or 0; A there; and who is better beyond doubt, by the law alone where it has no draws."""
         best = float(self._best(self.law, quantity, self.data))
         found = self._interval(quantity, best)
-        return best, found, self._winner(quantity, best, found)
+        if self.law.draws is None:
+            return best, found, "sparse" if best > NO_SPARSITY else "dense"
+        if best > NO_SPARSITY:
+            return best, found, "sparse" if found.low > 0 else "unclear"
+        drawn = replace(self.law, params=self.law.draws, draws=None)
+        sparse = float((self._best(drawn, quantity, self.data) > NO_SPARSITY).mean())
+        return best, found, "dense" if sparse <= 1 - self.confidence else "unclear"
 
     def _interval(self, quantity: CostQuantity, sparsity: ArrayLike) -> Interval:
         """A at sparsities, for the reference."""
@@ -167,15 +173,6 @@ class Reference:
             return lowest_sparsity(loss, law.form, self.highest)
         S = np.array([0.0, *self.levels])
         return np.asarray(S[loss(S).argmin(axis=-1)])
-
-    def _winner(self, quantity: CostQuantity, best: float, found: Interval) -> Winner:
-        if self.law.draws is None:
-            return "sparse" if best > NO_SPARSITY else "dense"
-        if best > NO_SPARSITY:
-            return "sparse" if found.low > 0 else "unclear"
-        drawn = replace(self.law, params=self.law.draws, draws=None)
-        sparse = float((self._best(drawn, quantity, self.data) > NO_SPARSITY).mean())
-        return "dense" if sparse <= 1 - self.confidence else "unclear"
 
     def _changes(self, quantity: CostQuantity) -> tuple[WinnerChange, ...]:
         """A scan over data, then bisection of every change; a draw's own change is its first one the same way."""

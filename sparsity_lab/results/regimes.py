@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,6 @@ from sparsity_lab.results.places import Place, place_of
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes.patterns import NofM, Unstructured
-from sparsity_lab.specs.regimes.regime import SparseRegime
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
@@ -138,11 +138,18 @@ def compare_regimes(
 
 
 def regime_name(record: RunRecord, study: Study) -> str:
-    """The name under which the study knows a run's regime; the method's where it knows none."""
+    """The name under which the study knows a run's regime; the method's where it knows none.
+
+    A run was laid out from a regime where it has the same choices once resolved, and the same start.
+    """
     run = record.spec
     if run.pruning is None:
         return "dense"
-    return next((name for name, regime in study.sparse_regimes.items() if _is(regime, run)), run.regime.method)
+    for name, regime in study.sparse_regimes.items():
+        with suppress(SpecError):  # this n:m has no such sparsity
+            if _starts_so(regime.start, run) and resolve_regime(regime, run.sparsity) == run.regime:
+                return name
+    return run.regime.method
 
 
 def data_needed(data: FloatArray, losses: FloatArray, level: float) -> float:
@@ -227,16 +234,6 @@ def ranked(entries: Iterable[Entry]) -> Mapping[float, tuple[Entry, ...]]:
         if entry.place.sparsity > 0 and entry.losses.size and not entry.from_elsewhere:
             found[entry.place.sparsity].append(entry)
     return {level: tuple(sorted(found[level], key=lambda entry: entry.mean)) for level in sorted(found)}
-
-
-def _is(regime: SparseRegime, run: RunSpec) -> bool:
-    """Whether a run was laid out from a regime: the same choices once resolved, and the same start."""
-    if not _starts_so(regime.start, run):
-        return False
-    try:
-        return resolve_regime(regime, run.sparsity) == run.regime
-    except SpecError:  # this n:m has no such sparsity
-        return False
 
 
 def _starts_so(start: Start, run: RunSpec) -> bool:

@@ -95,7 +95,13 @@ def cost_named(name: str, schedule: str | None = None) -> Multiplier:
         return multiplier(cast("CostMultiplier", name))
     if name != "sparse_schedule":
         raise RecordError("has no schedule", field="cost", found=name, expected="sparse_schedule")
-    return SparseSchedule.of(_cubic(schedule))
+    try:
+        parts = [float(part) for part in schedule.split(",")]
+        window = Cubic.model_validate(dict(zip(("start", "end", "power"), parts, strict=False)))
+    except (ValueError, ValidationError):
+        expected = "START,END or START,END,POWER with 0 <= START < END <= 1"
+        raise RecordError("is no pruning window", field="schedule", found=schedule, expected=expected) from None
+    return SparseSchedule.of(window)
 
 
 def _fitted(root: Path, study: str = "*") -> list[Path]:
@@ -117,12 +123,3 @@ def _of_study(name: str, root: Path) -> OpenLaw:
         known = ", ".join(known_laws(root)) or "none here"
         raise RecordError("no such law", found=name, expected=f"a file, or one of: {known}")
     return OpenLaw.read(found[wanted], name)
-
-
-def _cubic(text: str) -> Cubic:
-    try:
-        parts = [float(part) for part in text.split(",")]
-        return Cubic.model_validate(dict(zip(("start", "end", "power"), parts, strict=False)))
-    except (ValueError, ValidationError):
-        expected = "START,END or START,END,POWER with 0 <= START < END <= 1"
-        raise RecordError("is no pruning window", field="schedule", found=text, expected=expected) from None

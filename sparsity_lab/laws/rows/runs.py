@@ -43,7 +43,14 @@ class Runs:
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
-            object.__setattr__(self, name, _frozen_column(name, getattr(self, name)))
+            try:
+                column = np.array(getattr(self, name), dtype=np.float64)
+            except (TypeError, ValueError):
+                raise RecordError("holds something that is not a number", field=name) from None
+            if column.ndim != 1:
+                raise RecordError("must be one value a row", field=name, found=f"{column.ndim} dimensions")
+            column.flags.writeable = False
+            object.__setattr__(self, name, column)
         if len(self) == 0:
             raise RecordError("holds no run", field="runs", found=0, expected="at least one row")
         for name in COLUMNS:
@@ -105,17 +112,6 @@ def _complete(table: InputTable, name: str) -> FloatArray:
     column = table.numbers(name)
     if np.isnan(column).any():
         raise RecordError("is missing", where=table.places[int(np.isnan(column).argmax())], field=name)
-    return column
-
-
-def _frozen_column(name: str, values: ArrayLike) -> FloatArray:
-    try:
-        column = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise RecordError("holds something that is not a number", field=name) from None
-    if column.ndim != 1:
-        raise RecordError("must be one value a row", field=name, found=f"{column.ndim} dimensions")
-    column.flags.writeable = False
     return column
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -166,20 +166,11 @@ def sizes_of(nonzero: FloatArray) -> NDArray[np.intp]:
 
 
 def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Generator) -> FloatArray:
-    """(replicates, rows) weights that sum to one."""
+    """(replicates, rows) weights that sum to one; resamples of one size alone are drawn again."""
     rows = len(fit.runs)
-    match resample:
-        case "rows":
-            return np.asarray(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows)
-        case "sizes":
-            counts = _drawn_sizes(sizes_of(fit.runs.nonzero), replicates, rng)
-            return np.asarray(counts / counts.sum(axis=1, keepdims=True))
-        case _:
-            assert_never(resample)
-
-
-def _drawn_sizes(sizes: NDArray[np.intp], replicates: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """(replicates, rows): how often each row's size was drawn; resamples of one size alone are drawn again."""
+    if resample == "rows":
+        return np.asarray(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows)
+    sizes = sizes_of(fit.runs.nonzero)
     count = int(sizes.max()) + 1
     if count < FEWEST_SIZES:
         raise RecordError("too few sizes to resample", field="nonzero", found=count, expected=f"{FEWEST_SIZES} or more")
@@ -187,4 +178,5 @@ def _drawn_sizes(sizes: NDArray[np.intp], replicates: int, rng: np.random.Genera
     while len(drawn) < replicates:
         more = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
         drawn = np.concatenate([drawn, more[(more > 0).sum(axis=1) > 1]])
-    return drawn[:replicates, sizes]
+    counts = drawn[:replicates, sizes]
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
