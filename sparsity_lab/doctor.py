@@ -48,9 +48,12 @@ class Check:
 
 def diagnose(root: Path = Path()) -> tuple[Check, ...]:
     """Look at the machine and at the project in `root`; never raises for what it finds missing."""
+    usable, installed = usable_cores(), os.cpu_count() or 1
+    cores = f"{usable} usable" + (f" of {installed}" if usable < installed else "")
+    alone = "" if usable > 1 else "two runs train side by side where there are two cores"
     return (
         Check("Python", f"{platform.python_version()} ({platform.system()} {platform.machine()}), {sys.executable}"),
-        _cores(),
+        Check("cores", cores, hint=alone),
         _memory(),
         _disk("disk", root),
         _disk("temporary disk", Path(tempfile.gettempdir())),
@@ -128,12 +131,6 @@ def _control_groups(controller: str) -> Iterator[Path]:
                 yield CGROUPS / controller / group
 
 
-def _cores() -> Check:
-    usable, installed = usable_cores(), os.cpu_count() or 1
-    value = f"{usable} usable" + (f" of {installed}" if usable < installed else "")
-    return Check("cores", value, hint="" if usable > 1 else "two runs train side by side where there are two cores")
-
-
 def _memory() -> Check:
     usable, jobs = usable_memory() / GIB, usable_cores()
     needed = MEMORY_PER_JOB * jobs
@@ -207,19 +204,15 @@ def _dvc_repository(root: Path) -> Check:
     home = next((folder for folder in (root.resolve(), *root.resolve().parents) if (folder / ".dvc").is_dir()), None)
     if home is None:
         return Check("DVC repository", "none here", "warn", "run from the project's folder, or: dvc init")
-    remotes = _dvc_remotes(home)
-    if remotes:
-        return Check("DVC repository", f"{home}, remote: {', '.join(remotes)}")
-    return Check("DVC repository", f"{home}, no remote", hint="to share runs: dvc remote add -d NAME ADDRESS")
-
-
-def _dvc_remotes(home: Path) -> list[str]:
     config = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         config.read([home / ".dvc" / name for name in ("config", "config.local")])
     except configparser.Error:
-        return []
-    return [section.split('"')[1] for section in config.sections() if section.count('"') > 1 and "remote" in section]
+        config.clear()
+    remotes = [name.split('"')[1] for name in config.sections() if name.count('"') > 1 and "remote" in name]
+    if remotes:
+        return Check("DVC repository", f"{home}, remote: {', '.join(remotes)}")
+    return Check("DVC repository", f"{home}, no remote", hint="to share runs: dvc remote add -d NAME ADDRESS")
 
 
 def _program(name: str, candidates: Sequence[str], purpose: str) -> Check:

@@ -162,22 +162,20 @@ def fitted_names(space: Workspace) -> frozenset[str]:
     regime, search = space.study.law_regime, space.study.spec.search
     sole = search.regimes[0] if search else None
     grid = {record.fingerprint for record in grid_records(space, {regime})}
-    return frozenset(grid | {trial.fingerprint for trial in _trials(space) if _follows(trial, regime, sole)})
+    followed = {
+        trial.fingerprint
+        for trial in _trials(space)
+        if trial.params["sparsity"] == 0
+        # under the regime as the study has it; a trial whose search had one regime only does not name it
+        or (trial.params.get("regime", sole) == regime and not trial.params.keys() - {"sparsity", "regime"})
+    }
+    return frozenset(grid | followed)
 
 
 def _trials(space: Workspace) -> tuple[TrialRecord, ...]:
     """The trials that have a run in the store: those that were given up have none."""
     result = read_search(space.layout.search_result(space.name))
     return tuple(trial for trial in result.trials if trial.state != "stopped") if result else ()
-
-
-def _follows(trial: TrialRecord, regime: str | None, sole: str | None) -> bool:
-    """Whether a trial is dense, or trained under the regime as the study has it, nothing changed by the search.
-
-    A trial whose search had one regime only, `sole`, does not name it.
-    """
-    changed = trial.params.keys() - {"sparsity", "regime"}
-    return trial.params["sparsity"] == 0 or (trial.params.get("regime", sole) == regime and not changed)
 
 
 def study_records(space: Workspace) -> list[RunRecord]:
