@@ -236,6 +236,7 @@ def main() -> None:
     """Print the table, or the seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=50)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the repetitions; others than 0 are fresh")
     parser.add_argument("--surfaces", nargs="+", choices=SURFACES, default=list(SURFACES))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--noise", type=float, default=0.003)
@@ -251,17 +252,18 @@ def main() -> None:
         options.methods = [method for method in options.methods if method != "gp"]
     with ProcessPoolExecutor(options.processes) as pool:
         for name in options.surfaces:
-            report(name, options.noise, options.methods, options.repetitions, pool)
+            seeds = range(options.first_seed, options.first_seed + options.repetitions)
+            report(name, options.noise, options.methods, seeds, pool)
 
 
-def report(name: str, noise: float, methods: Sequence[str], repetitions: int, pool: ProcessPoolExecutor) -> None:
+def report(name: str, noise: float, methods: Sequence[str], seeds: range, pool: ProcessPoolExecutor) -> None:
     """One surface: FLOPs that nine of ten repetitions need, and the median, as shares of one grid."""
     surface = simulation(name, noise)
     print(f"\n{name}: grid of {len(surface.grid)} runs, {surface.grid_flops:.3g} FLOPs; S_opt {surface.truth.round(3)}")
     print(f"{'method':>8} {'FLOPs':>10} {'of a grid':>10} {'median':>8} {'done':>6} {'seconds':>8}")
     for method in methods:
         began = time.perf_counter()
-        spent = np.array(list(pool.map(partial(needed, method, name, noise), range(repetitions))))
+        spent = np.array(list(pool.map(partial(needed, method, name, noise), seeds)))
         ninth = np.quantile(spent, SHARE, method="inverted_cdf")
         shares = [value / surface.grid_flops for value in (ninth, np.quantile(spent, 0.5, method="inverted_cdf"))]
         figures = f"{ninth:10.3g} {shares[0]:10.4f} {shares[1]:8.4f} {np.isfinite(spent).mean():6.0%}"

@@ -1,17 +1,20 @@
-"""Samplers on a study that is really trained: `python benchmarks/trained_search.py [--project FOLDER] [--study NAME]`.
+"""Samplers on studies that are really trained: `python benchmarks/trained_search.py --project FOLDER`.
 
-What `benchmarks/samplers.py` does with simulated losses, once, with runs of the study's own model and data. The study's
-search is made anew with each sampler, knowing nothing of the grid, and after each round its optima are held against a
-reference: for every budget nine sparsities with `--seeds` seeds each, and the smooth curve through them. Printed for
-equal training FLOPs:
+What `benchmarks/samplers.py` does with simulated losses, with runs of the studies' own models and data. The reference
+is dense: for every budget `--levels` sparsities with `--reference-seeds` seeds each, and the smooth curve through their
+losses. Then each sampler makes the study's search anew, `--seeds` times with other seeds of the sampler and of every
+run, knowing nothing of the grid. All spend the same training FLOPs: those of `--trials` trials a budget. `LawSampler`,
+which chooses among the budgets, may make up to twice as many, and what counts is where it stood when it had spent as
+much. What a sampler says of a budget is its optimum, or the lowest point of its curve where that is not identified.
 
-    miss      the largest |S_opt - reference| of the budgets
-    regret    the largest loss, read off the reference's curves, that training at the found optima would give away, in
-              standard deviations of the noise between seeds
-    grid      the study's whole grid, and the optima of the `frantar` law fitted to it
+    miss      the mean of |S_opt - reference| over the budgets
+    regret    the mean loss, read off the reference's curves, that training at the optima found would give away, in
+              standard deviations of the noise between seeds, which the reference measures
+    behind    regret of `law` less that of another sampler, seed by seed, with a t-interval: nothing within it is a
+              difference, and nothing below the reference's own interval is a miss
 
-The reference has an interval of its own, which is printed too: nothing below it is a difference. The project folder
-must hold `specs/`; runs that are in its stores are not trained again, so the second call costs little.
+FOLDER must hold `specs/` and takes everything else: data, and a record of every run below `runs/`. A run that is there
+is not trained again, so an interrupted call goes on where it was, and a second one costs little.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,31 +30,46 @@ from pathlib import Path
 import numpy as np
 import optuna
 from rich.console import Console
+from scipy.stats import t as student
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.searches import BudgetResult
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.laws import Law, Runs, fit, optimal_sparsity, training_flops
-from sparsity_lab.results.noise import seed_noise
+from sparsity_lab.results.noise import pooled_noise
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, fit_curve
+from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search_setup import RunRequests, context_of
-from sparsity_lab.stages.train import grid_records, train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.study import complete
 
 SAMPLERS: tuple[SamplerName, ...] = ("random", "tpe", "gp", "law")
-LEVELS = 9
-"""sparsities of the reference, evenly spaced over the search's"""
-TAILS = (0.05, 0.95)
+STUDIES = ("quickstart-text", "quickstart-vision")
+CONFIDENCE = 0.9
+APART = 1000
+"""between the run seeds of one repetition and the next; the reference's come before all of them"""
+
+
+class SpentError(Exception):
+    """A sampler has spent what all may spend."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a sampler knows after a round: FLOPs spent, and miss and regret of its optima, means over budgets."""
+
+    flops: float
+    miss: float
+    regret: float
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A study whose grid is trained, and its search's questions."""
+    """A study whose data are prepared, and its search's questions."""
 
     space: Workspace
     spec: SearchSpec
@@ -62,126 +81,151 @@ class Trained:
         return RunRequests.of(self.space)
 
     @cached_property
-    def grid(self) -> list[RunRecord]:
-        """The grid's finished runs."""
-        return [record for record in grid_records(self.space) if record.finished]
-
-    @cached_property
-    def noise(self) -> float:
-        """Standard deviation of the loss between the grid's seeds, nats."""
-        found = seed_noise(self.grid)
-        assert found is not None, "the study's grid repeats nothing"
-        return found.deviation
+    def context(self) -> SearchContext:
+        """What a search stands on that knows no grid."""
+        return context_of(self.space, self.requests, ())
 
     def made(self, requests: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
-        """Runs trained, or found in a store."""
-        place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-reference")
-        quiet = Console(stderr=True, quiet=True)
+        """Runs trained, or found in the store."""
+        place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-samplers")
         named = name_runs(map(self.requests.run, requests), self.requests.data_hash)
+        quiet = Console(stderr=True, quiet=True)
         done = complete(named, place, title="benchmark", workers=self.workers, console=quiet).records
         return [done[self.requests.fingerprint(request)] for request in requests]
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the optima are held against.
-
-    Attributes:
-        curves: of each budget.
-        noise: nats.
-    """
+    """What the optima are held against: a curve for each budget, and the noise between seeds in nats."""
 
     curves: tuple[LossCurve, ...]
     noise: float
 
-    def told(self, optima: Sequence[float]) -> tuple[float, float]:
-        """Miss and regret of the optima found."""
-        miss = max(abs(found - curve.optimum) for found, curve in zip(optima, self.curves, strict=True))
-        losses = [
-            np.interp(found, curve.grid, curve.mean) - curve.mean.min()
-            for found, curve in zip(optima, self.curves, strict=True)
-        ]
-        return miss, float(max(losses)) / self.noise
+    @classmethod
+    def of(cls, study: Trained, levels: int, seeds: int) -> Reference:
+        """Train it."""
+        low, high = study.spec.space.sparsity.ends
+        sparsities = [round(float(S), 3) for S in np.linspace(low, high, levels)]
+        losses: list[list[list[tuple[float, float]]]] = []
+        for budget in study.spec.budgets:
+            size, data = study.spec.nonzero[0], study.spec.data_dense(study.spec.nonzero[0], budget)
+            asked = [
+                RunRequest.of(size, data, {"sparsity": S}, study.context.multiplier, seed)
+                for S in sparsities
+                for seed in range(seeds)
+            ]
+            runs = [(one.sparsity, one.loss) for one in study.made(asked) if isinstance(one, RunRecord)]
+            losses.append([runs[k : k + seeds] for k in range(0, len(runs), seeds)])
+        noise = pooled_noise([loss for _, loss in point] for points in losses for point in points)
+        assert noise is not None, "the reference has several seeds"
+        curves = []
+        for budget, points in zip(study.spec.budgets, losses, strict=True):
+            S, found = np.array(sorted(run for point in points for run in point if np.isfinite(run[1]))).T
+            curve = fit_curve(LossPoints(S, found), noise.deviation, np.ones(2000), np.random.default_rng(0))
+            bottom, top = np.quantile(curve.optima, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+            print(f"reference, budget {budget:g}: S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})", flush=True)
+            curves.append(curve)
+        print(f"noise between seeds {noise.deviation:.2g} nats", flush=True)
+        return cls(tuple(curves), noise.deviation)
+
+    def standing(self, flops: float, optima: Sequence[float]) -> Standing:
+        """Miss and regret of optima, one a budget."""
+        miss = [abs(found - curve.optimum) for found, curve in zip(optima, self.curves, strict=True)]
+        losses = [np.interp(S, c.grid, c.mean) - c.mean.min() for S, c in zip(optima, self.curves, strict=True)]
+        return Standing(flops, float(np.mean(miss)), float(np.mean(losses)) / self.noise)
 
 
-def reference_of(study: Trained, seeds: int) -> Reference:
-    """Train the reference."""
-    multiplier = context_of(study.space, study.requests, ()).multiplier
-    low, high = study.spec.space.sparsity.ends
-    levels = [round(float(S), 3) for S in np.linspace(low, high, LEVELS)]
-    curves = []
-    for budget in study.spec.budgets:
-        data = study.spec.data_dense(study.spec.nonzero[0], budget)
-        requests = [
-            RunRequest.of(study.spec.nonzero[0], data, {"sparsity": S}, multiplier, seed)
-            for S in levels
-            for seed in range(seeds)
-        ]
-        rows = [(one.sparsity, one.loss) for one in study.made(requests) if isinstance(one, RunRecord) and one.finished]
-        S, losses = np.array(sorted(rows)).T
-        curve = fit_curve(LossPoints(S, losses), study.noise, np.ones(2000), np.random.default_rng(0))
-        bottom, top = np.quantile(curve.optima, TAILS)
-        print(f"reference, budget {budget:g}: S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})", flush=True)
-        curves.append(curve)
-    return Reference(tuple(curves), study.noise)
+def told(budget: BudgetResult) -> float:
+    """The sparsity that a search would have trained at a budget."""
+    if budget.optimum is not None:
+        return budget.optimum
+    curve = budget.curve
+    return budget.best_sparsity if curve is None else curve.sparsity[int(np.argmin(curve.mean))]
 
 
-def of_sampler(study: Trained, reference: Reference, sampler: SamplerName) -> list[tuple[float, float, float]]:
-    """FLOPs, miss and regret after each round."""
-    context = replace(context_of(study.space, study.requests, ()), noise=study.noise)
-    spec = study.spec.model_copy(update={"sampler": sampler, "stopping": None, "repeats": None, "storage": None})
-    told: list[tuple[float, float, float]] = []
+def of_sampler(
+    study: Trained, reference: Reference, sampler: SamplerName, repetition: int, most: float | None = None
+) -> Standing:
+    """Where a sampler stands after its last round, or the last that has not spent more than `most` FLOPs."""
+    trials = study.spec.trials * (1 if most is None else 2)
+    changes = {"sampler": sampler, "trials": trials, "seed": repetition, "stopping": None, "repeats": None}
+    spec = study.spec.model_copy(update=changes)
+    rounds: list[Standing] = []
+
+    def own(request: RunRequest) -> RunRequest:
+        return replace(request, seed=request.seed + APART * (1 + repetition))
 
     def hear(progress: SearchProgress) -> None:
-        budgets = progress.result.budgets
-        optima = [one.best_sparsity if one.optimum is None else one.optimum for one in budgets]
-        told.append((progress.result.flops, *reference.told(optima)))
+        if most is not None and progress.result.flops > most * (1 + 1e-9):
+            raise SpentError
+        rounds.append(reference.standing(progress.result.flops, [told(one) for one in progress.result.budgets]))
 
-    with tempfile.TemporaryDirectory() as folder:
-        search(spec, context, study.made, Path(folder) / "search.journal", on_round=hear)
-    return told
+    context = replace(
+        study.context, noise=reference.noise, fingerprint=lambda request: study.requests.fingerprint(own(request))
+    )
+    with tempfile.TemporaryDirectory() as folder, suppress(SpentError):
+        storage = Path(folder) / "search.journal"
+        search(spec, context, lambda requests, _: study.made([*map(own, requests)]), storage, on_round=hear)
+    return rounds[-1]
 
 
-def of_grid(study: Trained, reference: Reference) -> tuple[float, float, float]:
-    """FLOPs, miss and regret of the law fitted to the whole grid."""
-    columns = np.array([(one.sparsity, one.nonzero, one.data, one.loss) for one in study.grid]).T
-    law = Law.from_fit(fit(Runs(*columns), "frantar", starts=24))
-    size = study.spec.nonzero[0]
-    data = np.array([study.spec.data_dense(size, budget) for budget in study.spec.budgets], float)
-    optima = optimal_sparsity(law, float(size), data, highest=study.spec.space.sparsity.ends[1])
-    return (float(training_flops(*columns[:3]).sum()), *reference.told(optima.tolist()))
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of its t-interval."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan")
+    half = student.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values)), float(half)
+
+
+def report(study: Trained, samplers: Sequence[SamplerName], levels: int, reference_seeds: int, seeds: int) -> None:
+    """One study: every sampler's standing at equal FLOPs, and how far the law sampler is behind each other."""
+    print(f"\n{study.space.name}: {study.spec.trials} trials at each of {len(study.spec.budgets)} budgets", flush=True)
+    reference = Reference.of(study, levels, reference_seeds)
+    print(f"{'':>8} {'seed':>4} {'FLOPs':>9} {'miss':>6} {'regret':>6}", flush=True)
+    found: dict[SamplerName, list[Standing]] = {name: [] for name in samplers}
+    most = (1 + study.spec.trials) * sum(6 * study.spec.nonzero[0] * budget for budget in data_of(study.spec))
+    for repetition in range(seeds):
+        for name in samplers:
+            one = of_sampler(study, reference, name, repetition, most if name == "law" else None)
+            found[name].append(one)
+            print(f"{name:>8} {repetition:4} {one.flops:9.2e} {one.miss:6.3f} {one.regret:6.2f}", flush=True)
+    for name, runs in found.items():
+        (miss, miss_half), (regret, half) = (
+            interval([getattr(one, key) for one in runs]) for key in ("miss", "regret")
+        )
+        line = f"{name:>8} miss {miss:.3f} ±{miss_half:.3f}, regret {regret:.2f} ±{half:.2f}"
+        if name != "law" and "law" in found:
+            pairs = zip(found["law"], runs, strict=True)
+            behind, half = interval([law.regret - other.regret for law, other in pairs])
+            line += f"; law is behind by {behind:+.2f} ±{half:.2f}"
+        print(line, flush=True)
+
+
+def data_of(spec: SearchSpec) -> list[int]:
+    """The budgets as data."""
+    return [spec.data_dense(spec.nonzero[0], budget) for budget in spec.budgets]
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--project", type=Path, default=Path())
-    parser.add_argument("--study", default="quickstart-text")
+    parser.add_argument("--project", type=Path, default=Path(), help="holds specs/, and will hold every record")
+    parser.add_argument("--studies", nargs="+", default=list(STUDIES))
     parser.add_argument("--trials", type=int, default=8, help="for each budget, the dense run not counted")
-    parser.add_argument("--seeds", type=int, default=3, help="of every point of the reference")
+    parser.add_argument("--levels", type=int, default=9, help="sparsities of the reference")
+    parser.add_argument("--reference-seeds", type=int, default=3, help="of every point of the reference")
+    parser.add_argument("--seeds", type=int, default=5, help="of every sampler")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--workers", type=int)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = open_workspace(options.study, options.project)
-    prepare_study(space)
-    train_study(space, workers=options.workers)
-    assert space.study.spec.search is not None, "the study requests for no search"
-    spec = space.study.spec.search.model_copy(update={"trials": options.trials})
-    study = Trained(space, spec, options.workers)
-    reference = reference_of(study, options.seeds)
-    print(f"noise between seeds {study.noise:.2g} nats\n{'':>8} {'FLOPs':>9} {'of the grid':>11} {'miss':>5} regret")
-    whole = of_grid(study, reference)
-    row("grid", whole, whole[0])
-    for sampler in options.samplers:
-        for told in of_sampler(study, reference, sampler):
-            row(sampler, told, whole[0])
-
-
-def row(name: str, told: tuple[float, float, float], whole: float) -> None:
-    """One line of the table."""
-    flops, miss, regret = told
-    print(f"{name:>8} {flops:9.2e} {flops / whole:11.3f} {miss:5.2f} {regret:6.2f}", flush=True)
+    for name in options.studies:
+        space = open_workspace(name, options.project)
+        prepare_study(space)
+        assert space.study.spec.search is not None, f"{name} asks for no search"
+        changes = {"trials": options.trials, "storage": None, "nonzero": space.study.spec.search.nonzero[:1]}
+        study = Trained(space, space.study.spec.search.model_copy(update=changes), options.workers)
+        report(study, options.samplers, options.levels, options.reference_seeds, options.seeds)
 
 
 if __name__ == "__main__":
