@@ -16,8 +16,8 @@ until it stops; the table gives what nine of ten repetitions need, relative to t
 
 Samplers stop after `ROUNDS` trials a budget, `LawSampler` after `LAW_TRIALS` in all or when it has spent half a grid:
 `inf` means that fewer than nine of ten repetitions were done by then. The first check of the samplers comes after the
-start of five trials a budget. On `wu2026` and the invented surfaces the form that the grid and `LawSampler` fit is not
-the surface's.
+start of six trials a budget; `LawSampler` is asked here by itself, without that start. On `wu2026` and the invented
+surfaces the form that the grid and `LawSampler` fit is not the surface's.
 
 `--seconds` prints instead how long a proposal takes, of `LawSampler` and of TPE, after ten trials at each of three
 budgets and forty earlier runs; on whatever threads and busy cores there are.
@@ -42,13 +42,14 @@ from optuna.trial import create_trial
 
 from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, form_named, optimal_sparsity, training_flops
 from sparsity_lab.search.answer.curve import LossPoints, fit_curve, scatter
+from sparsity_lab.search.propose.design import anchors
 from sparsity_lab.search.propose.law_sampler import LawSampler
 from sparsity_lab.search.propose.targets import Targets
 
 LAWS = Path(__file__).parent.parent / "specs" / "laws"
 TOLERANCE, SHARE, HIGHEST = 0.05, 0.9, 0.9
-START = (0.0, 1.0, 0.5, 0.25, 0.75)
-"""of a study, as in the search room: fractions of the span of log density"""
+START = (0.0, *anchors([0.0], np.linspace(0, HIGHEST, 181).tolist()))
+"""of a study, as in the search room"""
 ROUNDS, LAW_TRIALS, MOST_SEEDS = 40, 80, 8
 COST = SparseSchedule()
 Checks = Iterator[tuple[float, np.ndarray]]
@@ -140,7 +141,7 @@ def of_sampler(make: Callable[[int], BaseSampler], surface: Simulation, rng: np.
     for turn in range(ROUNDS):
         for study, budget in zip(studies, budgets, strict=True):
             if turn < len(START):
-                study.enqueue_trial({"sparsity": 1 - (1 - HIGHEST) ** START[turn]})
+                study.enqueue_trial({"sparsity": START[turn]})
             trial = study.ask(axis)
             S = trial.params["sparsity"]
             study.tell(trial, surface.measure(S, N, float(budget / COST(S)), rng))

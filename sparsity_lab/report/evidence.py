@@ -263,7 +263,7 @@ def _searched(result: SearchResult, budget: BudgetResult) -> EqualCost | None:
     advantage = budget.dense_loss - loss
     half = CLEAR * math.sqrt(2) * result.noise
     if sparsity <= NO_SPARSITY:
-        winner: Winner = "dense" if budget.flat_high <= 0.5 * _highest(budget) else "unclear"
+        winner: Winner = "dense" if smooth and budget.flat_high <= 0.5 * _highest(budget) else "unclear"
     else:
         winner = "sparse" if advantage > half else "unclear"
     return EqualCost(
