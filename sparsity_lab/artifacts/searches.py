@@ -103,7 +103,8 @@ class BudgetResult(FrozenModel):
     """no sparsity between these can be told from the best at the result's confidence"""
     curve: CurveBand | None
     estimate: Literal["law", "curve"]
-    """where the optimum comes from: a law fitted to all trials, or a smooth curve through this budget's"""
+    """where the optimum comes from: a smooth curve through this budget's trials, or half of that and half of a law
+    fitted to all trials"""
     verdict: Message
     """identified, at an edge, or not identified, and why"""
 

@@ -165,7 +165,7 @@ class Search:
         if self.spec.sampler == "law":
             targets = targets_of(self.spec, self.targets, context.multiplier)
             known = observations(context.prior_runs, finished)
-            by_law = answers(targets, trials, known, context.confidence, context.noise)
+            by_law = answers(targets, trials, known, context.noise)
         there = {(target.nonzero, target.data_dense) for target in self.targets}
         return conclude(
             context.study,

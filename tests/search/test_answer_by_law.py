@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
-from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
+from sparsity_lab.search.answer.curve import LossCurve
+from sparsity_lab.search.answer.optimum import Optimum, curves_by_law, optimum_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Targets
 
@@ -27,6 +29,19 @@ def surface(noise: float = 0.003) -> Surface:
     )
     data = budget / COST(S)
     return Surface.learn(Runs(S, nonzero, data, T5.predict(S, nonzero, data) * np.exp(noise * rng.normal(size=48))))
+
+
+def optima_by_law(surface: Surface, targets: Targets, confidence: float) -> list[Optimum]:
+    """Each budget's, where its own trials say just what the law does."""
+    curves = curves_by_law(surface, targets)
+    return [optimum_by_law(curve, finely(curve), confidence) for curve in curves]
+
+
+def finely(curve: LossCurve) -> LossCurve:
+    """On as many points as a budget's own curve has."""
+    S = np.linspace(curve.grid[0], curve.grid[-1], 361)
+    mean, draws = (CubicSpline(curve.grid, rows, axis=-1)(S) for rows in (curve.mean, curve.draws))
+    return LossCurve(S, mean, draws)
 
 
 @pytest.fixture(scope="module")

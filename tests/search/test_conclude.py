@@ -13,7 +13,7 @@ from made_trials import (
     SPARSITIES,
     answer,
     at_equal_cost,
-    by_law,
+    beside_law,
     law_says,
     sampled,
     several,
@@ -191,12 +191,24 @@ def test_each_regime_has_a_curve_and_the_better_one_is_drawn() -> None:
     assert both.best_params["regime"] == "gmp"
 
 
-def test_what_the_law_says_comes_first_and_contradictions_are_told() -> None:
-    result = by_law(trials(sampled(at_equal_cost(), 0.002)), law_says(0.75, (0.7, 0.8)))
-    assert (result.optimum, result.optimum_low, result.optimum_high, result.estimate) == (0.75, 0.7, 0.8, "law")
-    assert (result.gained, result.flat_low, result.flat_high) == (0.2, 0.65, 0.85)
-    alone = true_optimum(BUDGET)
-    assert abs(alone - 0.75) > 0.1, "or there is nothing to contradict"
+def test_a_law_and_the_budget_s_own_trials_are_believed_by_half() -> None:
+    """A law that agrees makes the answer sharper; one that small runs misled cannot carry it alone."""
+    cloud, truth = trials(sampled(at_equal_cost(), 0.01, np.linspace(0, 0.9, 9).tolist())), true_optimum(BUDGET)
+    alone = answer(cloud, noise=0.01)
+    agreeing, misled = beside_law(cloud, law_says(truth, 0.01)), beside_law(cloud, law_says(0.0, 0.01))
+    assert (alone.estimate, agreeing.estimate, misled.estimate) == ("curve", "law", "law")
+    assert abs(agreeing.optimum - truth) < abs(alone.optimum - truth)  # type: ignore[operator]
+    assert misled.optimum_low == pytest.approx(0.0, abs=0.01)
+    assert misled.optimum_high is not None
+    assert alone.optimum_high is not None
+    assert truth < misled.optimum_high <= alone.optimum_high, "what the budget's own trials say is not excluded"
+    assert misled.optimum is None, "the two are too far apart to say anything"
+
+
+def test_a_law_beside_trials_that_contradict_it_is_told() -> None:
+    cloud = trials(sampled(at_equal_cost(), 0.002, np.linspace(0, 0.9, 9).tolist()))
+    result = beside_law(cloud, law_says(0.75, 0.02))
+    assert true_optimum(BUDGET) < result.optimum < 0.75  # type: ignore[operator]
     assert "the trials of this budget alone say" in words_in("en")(result.verdict)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_trials import answer, at_equal_cost, by_law, law_says, sampled, several, trial, trials
+from made_trials import answer, at_equal_cost, beside_law, law_says, sampled, several, trial, trials
 
 from sparsity_lab.messages import message
 from sparsity_lab.search.answer.optimum import gap_at
@@ -14,11 +14,11 @@ from sparsity_lab.search.answer.optimum import gap_at
 def test_dense_never_wins_where_nothing_sparse_was_trained(sparsities: tuple[float, ...]) -> None:
     """A law that saw smaller budgets was believed where the trials of a budget were dense repeats alone."""
     seeds = [trial(10 * k + n, S, 3 + S, seed=n) for k, S in enumerate(sparsities) for n in range(4)]
-    result = by_law(seeds, law_says(0.0, (0.0, 0.0)))
+    result = beside_law(seeds, law_says(0.0, 0.0))
     assert result.verdict == message("search-few-sparsities", n=len(sparsities), needed=4)
     assert (result.optimum, result.gained, result.curve) == (None, None, None)
     assert result.dense_loss == 3.0
-    assert by_law(trials({S: 3 + S for S in (0.0, 0.2, 0.4, 0.6)}), law_says(0.0, (0.0, 0.0))).optimum == 0.0
+    assert beside_law(trials({S: 3 + S for S in (0.0, 0.2, 0.4, 0.6)}), law_says(0.0, 0.0)).optimum == 0.0
 
 
 def test_an_optimum_in_a_gap_is_not_identified() -> None:
@@ -28,7 +28,7 @@ def test_an_optimum_in_a_gap_is_not_identified() -> None:
         return {S: float(3 + (np.log1p(-S) - np.log1p(-0.12)) ** 2) for S in sparsities}
 
     holed = valley(0.0, 0.35, 0.5, 0.65, 0.85)
-    law, curve = by_law(trials(holed), law_says(0.12, (0.08, 0.16))), answer(holed, noise=1e-4)
+    law, curve = beside_law(trials(holed), law_says(0.12, 0.02)), answer(holed, noise=1e-4)
     for result in (law, curve):
         assert (result.optimum, result.gained) == (None, None)
         assert (result.verdict.key, result.verdict.values["low"], result.verdict.values["high"]) == (

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResult, TrialRecord
+from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, TrialRecord
 from sparsity_lab.search.answer.conclude import conclude
-from sparsity_lab.search.answer.optimum import Optimum
+from sparsity_lab.search.answer.curve import LossCurve
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.specs.searches import SearchSpec
 
@@ -115,24 +115,15 @@ def several(found: Mapping[int, Sequence[TrialRecord]], noise: float | None = No
     return conclude("s", spec, "images", known, noise=noise, confidence=0.9)
 
 
-def law_says(sparsity: float, interval: tuple[float, float]) -> Optimum:
-    """An answer by a law that is sure of itself."""
-    S, mean = (0.0, 0.3, 0.75, 0.9), (3.0, 2.9, 2.8, 3.0)
-    return Optimum(
-        source="law",
-        sparsity=sparsity,
-        interval=interval,
-        loss=2.8,
-        gained=(0.2, 0.1, 0.3),
-        flat=(0.65, 0.85),
-        ends=(0.0, 0.9),
-        hangs=False,
-        band=CurveBand(sparsity=S, mean=mean, low=mean, high=mean),
-        confidence=0.9,
-    )
+def law_says(sparsity: float, spread: float) -> LossCurve:
+    """What a law says that is sure of its optimum, to a standard deviation; valleys in log density."""
+    S, rng = np.linspace(0, 0.9, 37), np.random.default_rng(0)
+    optima = np.clip(sparsity + spread * rng.normal(size=(500, 1)), 0, 0.9)
+    draws = 2.8 + 0.2 * (np.log1p(-S) - np.log1p(-optima)) ** 2
+    return LossCurve(S, draws.mean(axis=0), draws)
 
 
-def by_law(cloud: Sequence[TrialRecord], law: Optimum) -> BudgetResult:
+def beside_law(cloud: Sequence[TrialRecord], law: LossCurve) -> BudgetResult:
     """What is concluded from trials of one budget beside a law."""
     found = {asked(): cloud}
     return conclude("s", settings(), "images", found, noise=0.01, confidence=0.9, by_law={asked(): law}).budgets[0]

@@ -11,7 +11,7 @@ import numpy as np
 from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, Trend, TrialRecord
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, different, fit_curve, noise_of
-from sparsity_lab.search.answer.optimum import Optimum, optimum_on, verdict_beside
+from sparsity_lab.search.answer.optimum import Optimum, optimum_by_law, optimum_on, verdict_beside
 from sparsity_lab.search.answer.repeats import distinct_runs, tried_points
 from sparsity_lab.search.answer.trend import trend_of
 from sparsity_lab.search.propose.targets import LEAST_DIFFERENT, Target
@@ -19,7 +19,7 @@ from sparsity_lab.search.propose.variants import Kind, kind_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.searches import SearchSpec
 
-NOTHING: Mapping[Target, Optimum] = MappingProxyType({})
+NOTHING: Mapping[Target, LossCurve] = MappingProxyType({})
 
 
 def conclude(
@@ -31,7 +31,7 @@ def conclude(
     noise: float | None,
     confidence: float,
     explored: Sequence[TrialRecord] = (),
-    by_law: Mapping[Target, Optimum] = NOTHING,
+    by_law: Mapping[Target, LossCurve] = NOTHING,
 ) -> SearchResult:
     """The search's answer.
 
@@ -56,7 +56,8 @@ def conclude(
     level = noise_of(list(points.values()), list(runs.values()), noise, rng)
     curves = {a: fit_curve(p, level.value, level.scale, rng) for a, p in points.items() if p.enough and level.value > 0}
     alone = {a: _alone(runs[a], curve, level, confidence).among(points[a].sparsity) for a, curve in curves.items()}
-    lawful = {a: optimum.among(points[a].sparsity) for a, optimum in by_law.items() if points[a].enough}
+    pooled = {a: optimum_by_law(law, curves[a], confidence) for a, law in by_law.items() if a in curves}
+    lawful = {a: optimum.among(points[a].sparsity) for a, optimum in pooled.items()}
     order = sorted(trials)
     every = [trial for target in order for trial in trials[target]] + list(explored)
 

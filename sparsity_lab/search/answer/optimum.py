@@ -1,4 +1,4 @@
-"""The optimum of one budget, from a smooth curve or from a law fitted to all trials, and what to call it."""
+"""The optimum of one budget, from a smooth curve and from a law fitted to all trials, and what to call it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from sparsity_lab.artifacts.searches import CurveBand
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -40,6 +41,7 @@ class Optimum:
         band: for drawing.
         confidence: of everything.
         gap: stretch of sparsities, too wide and without a trial, in or beside which the lowest point lies.
+        law_alone: the optimum by a law without the budget's own curve, where there is a law.
     """
 
     source: Literal["law", "curve"]
@@ -53,6 +55,7 @@ class Optimum:
     band: CurveBand
     confidence: float
     gap: tuple[float, float] | None = None
+    law_alone: float | None = None
 
     def among(self, trained: FloatArray) -> Optimum:
         """The same, knowing which sparsities (n,) were trained at this budget."""
@@ -121,32 +124,44 @@ def optimum_on(curve: LossCurve, dense: FloatArray | None, confidence: float) ->
     return _read_off("curve", curve, curve.optimum, curve.optima, dense=dense, confidence=confidence)
 
 
-def optima_by_law(surface: Surface, targets: Targets, confidence: float) -> list[Optimum]:
-    """The optimum of each of the targets' budgets, in their order; `Surface.usable` says whether to believe it.
-
-    All figures are read off one set of curves drawn from the posterior: the optimum is the median of their own optima.
+def curves_by_law(surface: Surface, targets: Targets) -> list[LossCurve]:
+    """What a law says of each of the targets' budgets, in their order; `Surface.usable` says whether to believe it.
 
     Args:
         surface: what the runs leave possible.
         targets: N, budgets and sparsities asked.
+    """
+    losses = surface.curve_draws(targets, DRAWS, np.random.default_rng(0))
+    return [LossCurve(targets.sparsities, draws.mean(axis=0), draws) for draws in np.moveaxis(losses, 1, 0)]
+
+
+def optimum_by_law(law: LossCurve, own: LossCurve, confidence: float) -> Optimum:
+    """The optimum of a budget by a law and by its own trials, each believed by half (a linear pool, Stone 1961).
+
+    A law joins the trials of all sizes and budgets, which makes it sharp where its form is right. Where small runs
+    mislead it about the target it is sharp all the same, and only the target's own trials can say so.
+
+    Args:
+        law: what it says of the budget.
+        own: the smooth curve through the budget's trials; nothing is said beyond it.
         confidence: of the intervals, 0 < confidence < 1.
     """
-    losses, S = surface.curve_draws(targets, DRAWS, np.random.default_rng(0)), targets.sparsities
-    answers = []
-    for draws in np.moveaxis(losses, 1, 0):
-        optima, curve = lowest(S, draws), LossCurve(S, draws.mean(axis=0), draws)
-        answers.append(_read_off("law", curve, float(np.median(optima)), optima, dense=None, confidence=confidence))
-    return answers
+    means, draws = (CubicSpline(law.grid, rows, axis=-1)(own.grid) for rows in (law.mean, law.draws))
+    curve = LossCurve(own.grid, (own.mean + means) / 2, np.concatenate([own.draws, draws]))
+    of_law = np.clip(lowest(law.grid, law.draws), own.grid[0], own.grid[-1])
+    optima = np.concatenate([own.optima, of_law])
+    pooled = _read_off("law", curve, float(np.median(optima)), optima, dense=None, confidence=confidence)
+    return replace(pooled, law_alone=float(np.median(of_law)))
 
 
-def verdict_beside(optimum: Optimum, other: Optimum | None) -> Message:
-    """The optimum's verdict; it says so where the optimum lies outside an interval that was got in another way."""
-    if other is None or not other.identified:
+def verdict_beside(optimum: Optimum, own: Optimum | None) -> Message:
+    """The optimum's verdict; it says so where the law's alone lies outside the interval by the budget's own trials."""
+    if own is None or not own.identified or optimum.law_alone is None:
         return optimum.verdict
-    low, high = other.interval
-    if low - RESOLUTION <= optimum.sparsity <= high + RESOLUTION:
+    low, high = own.interval
+    if low - RESOLUTION <= optimum.law_alone <= high + RESOLUTION:
         return optimum.verdict
-    return message("search-contradicted", verdict=optimum.verdict, S=other.sparsity, low=low, high=high)
+    return message("search-contradicted", verdict=optimum.verdict, S=own.sparsity, low=low, high=high)
 
 
 def _read_off(

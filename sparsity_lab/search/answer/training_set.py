@@ -13,7 +13,8 @@ from sparsity_lab.artifacts.searches import Params, TrialRecord
 from sparsity_lab.laws import Runs
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.search.answer.conclude import best_kind
-from sparsity_lab.search.answer.optimum import Optimum, optima_by_law
+from sparsity_lab.search.answer.curve import LossCurve
+from sparsity_lab.search.answer.optimum import curves_by_law
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Target, Targets
 from sparsity_lab.search.propose.variants import Kind, kind_of
@@ -99,16 +100,14 @@ def answers(
     targets: Targets,
     trials: Mapping[Target, Sequence[TrialRecord]],
     known: Sequence[ObservedRun],
-    confidence: float,
     noise: float | None = None,
-) -> dict[Target, Optimum]:
+) -> dict[Target, LossCurve]:
     """What the law says of each N and budget, of the kind that is best at most of them; nothing where it cannot.
 
     Args:
         targets: of the budgets, in the order of `trials`.
         trials: at each N and budget.
         known: all finished runs.
-        confidence: of the intervals.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
     """
     best = {target: best_kind(found) for target, found in trials.items()}
@@ -118,5 +117,5 @@ def answers(
     surface = None if runs is None else Surface.learn(runs, noise=relative(noise, runs))
     if surface is None or not surface.usable:
         return {}
-    told = zip(trials, optima_by_law(surface, targets, confidence), strict=True)
+    told = zip(trials, curves_by_law(surface, targets), strict=True)
     return {target: answer for target, answer in told if best[target] in {None, kind}}
