@@ -159,8 +159,8 @@ class SearchSpec(Spec):
     """made small together; of several, the answer is also the front of trials that none beats in all"""
     sampler: SamplerName = "law"
     trials: Count = 8
-    """of each N and budget, dense anchors and the grid's own runs not counted; the first ones fill the sparsities evenly
-    (five in the usual space), and fewer than three conclude nothing"""
+    """of each N and budget, dense anchors and the grid's own runs not counted; the first ones fill the sparsities
+    evenly (five in the usual space), and fewer than three conclude nothing"""
     batch: Count = 2
     """trials proposed together; fixed, so that the number of workers changes nothing"""
     seed: Seed = 0
