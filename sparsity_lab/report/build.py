@@ -19,11 +19,11 @@ from sparsity_lab.report.evidence import Evidence, ReportInputs, gather
 from sparsity_lab.report.findings import findings
 from sparsity_lab.report.gallery import pictures
 from sparsity_lab.report.page import FactRow, Finding, Page, Plate
-from sparsity_lab.report.plain import page_json, render_markdown
+from sparsity_lab.report.plain import render_markdown
 from sparsity_lab.report.render import labelled, render_html
 from sparsity_lab.report.tables import facts, tables
-from sparsity_lab.report.top import advised, without_prices
-from sparsity_lab.report.whatif import WhatIfInputs, what_if
+from sparsity_lab.report.top import Top
+from sparsity_lab.report.whatif import WhatIf, WhatIfInputs
 
 INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "figures"
 
@@ -75,29 +75,25 @@ def build_report(
     with recorded() as labels:
         drawn = tuple(pictures(evidence))
     plates, files = _draw(drawn, labels, folder / FIGURES, words)
-    page = _page(evidence, plates, money, words)
-    index = folder / INDEX
-    write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
-    told = page_json(page, money.advice if money else None, words)
-    write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(index, render_html(page, words))
-    return ReportSummary(index, files, words(page.top.headline), page.verdict, tuple(page.findings))
-
-
-def _page(evidence: Evidence, plates: Sequence[Plate], money: Money | None, words: Words) -> Page:
-    inputs, verdict = evidence.inputs, decide(evidence)
-    return Page(
-        study=inputs.study.name,
-        description=inputs.study.spec.description,
-        top=advised(money.advice) if money else without_prices(verdict),
-        whatif=what_if(money.what_if, words) if money else None,
+    study, verdict, name = inputs.study, decide(evidence), shlex.quote(inputs.study.name)
+    page = Page(
+        study=study.name,
+        description=study.spec.description,
+        top=Top.advised(money.advice) if money else Top.without_prices(verdict),
+        whatif=WhatIf.of(money.what_if, words) if money else None,
         verdict=verdict,
         findings=findings(evidence),
         plates=plates,
         tables=tables(evidence),
-        commands=_commands(inputs.study.name),
+        commands=("make repro", *(f"sparsity-lab {step} {name}" for step in STEPS)),
         facts=_facts(evidence),
     )
+    index = folder / INDEX
+    write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
+    told = page.json(money.advice if money else None, words)
+    write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(index, render_html(page, words))
+    return ReportSummary(index, files, words(page.top.headline), page.verdict, tuple(page.findings))
 
 
 def _draw(drawn: Sequence[Picture], labels: Labels, folder: Path, words: Words) -> tuple[list[Plate], tuple[Path, ...]]:
@@ -113,11 +109,6 @@ def _draw(drawn: Sequence[Picture], labels: Labels, folder: Path, words: Words) 
         if left not in files:
             left.unlink()
     return plates, tuple(files)
-
-
-def _commands(study: str) -> tuple[str, ...]:
-    name = shlex.quote(study)
-    return ("make repro", *(f"sparsity-lab {step} {name}" for step in STEPS))
 
 
 def _facts(evidence: Evidence) -> dict[Said, tuple[FactRow, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sparsity_lab.messages import Message, Value, message
+from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.report.evidence import EqualCost, Evidence
 from sparsity_lab.results.places import CLEAR
 
@@ -30,6 +30,11 @@ class StudyVerdict:
     sparsity: float | None
     compared: tuple[EqualCost, ...]
 
+    @property
+    def spoken(self) -> dict[str, Said]:
+        """What it says, by what it is."""
+        return {"headline": self.headline, "reasons": self.reasons}
+
 
 def decide(evidence: Evidence) -> StudyVerdict:
     """The verdict under the study's own cost, at the largest size and budget of the search and of the law.
@@ -38,19 +43,22 @@ def decide(evidence: Evidence) -> StudyVerdict:
     sparsities and its own advantage above the noise of seeds; dense needs one source for it and none against, since
     it is what one does without evidence. Everything else leaves the question open.
     """
-    cost = evidence.inputs.study.spec.law.cost
+    spec = evidence.inputs.study.spec
+    cost = spec.law.cost
     compared = tuple(found[-1] for source in ("search", "law") if (found := evidence.compared(cost, source)))
     winners = {one.winner for one in compared} - {"unclear"}
     far = evidence.unmatched
     unmatched = (message("reason-unmatched", ratio=far.ratio, S=far.sparsity),) if far and far.ratio else ()
-    reasons = (*(_reason(one, evidence) for one in compared), *unmatched)
+    reasons = (*(one.reason(spec.grid.data_unit) for one in compared), *unmatched)
     if winners == {"dense"}:
         return StudyVerdict("stay-dense", message("verdict-dense", under=f"under-{cost}"), reasons, None, compared)
     doubt = _doubt(evidence, compared)
     if doubt is not None:
         return StudyVerdict("cannot-tell", message("verdict-unsettled", doubt=doubt), reasons, None, compared)
     best = next(one for one in compared if one.winner == "sparse")
-    key, caution = _dense_hardware(evidence)
+    key, caution = _without_skipping(evidence.compared("dense_hardware", "law"))
+    if cost == "dense_hardware":
+        key, caution = "verdict-sparse", ()
     headline = message(key, sparsity=best.sparsity)
     return StudyVerdict("train-sparse", headline, (*reasons, *caution), best.sparsity, compared)
 
@@ -72,19 +80,8 @@ def _doubt(evidence: Evidence, compared: tuple[EqualCost, ...]) -> str | None:
     return None
 
 
-def _reason(one: EqualCost, evidence: Evidence) -> Message:
-    said: dict[str, Value] = {"source": f"source-{one.source}", "nonzero": one.nonzero, "budget": one.budget}
-    said |= {"unit": f"unit-{evidence.inputs.study.spec.grid.data_unit}", "cost": f"equal-{one.cost}"}
-    if one.winner == "sparse":
-        said |= {"sparsity": one.sparsity, "advantage": one.advantage, "low": one.low, "high": one.high}
-    return Message(f"reason-{one.winner}", said)
-
-
-def _dense_hardware(evidence: Evidence) -> tuple[str, tuple[Message, ...]]:
+def _without_skipping(found: tuple[EqualCost, ...]) -> tuple[str, tuple[Message, ...]]:
     """The key of the headline, and a reason, about hardware that cannot skip zeros."""
-    if evidence.inputs.study.spec.law.cost == "dense_hardware":
-        return "verdict-sparse", ()
-    found = evidence.compared("dense_hardware", "law")
     if not found:
         return "verdict-sparse-free", (message("caution-unknown"),)
     last = found[-1]

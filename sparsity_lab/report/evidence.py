@@ -19,7 +19,7 @@ from sparsity_lab.laws import Law, LawDocument, Runs, form_named
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.messages import Said
+from sparsity_lab.messages import Message, Said, Value
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.results.noise import SeedNoise, seed_noise
@@ -36,7 +36,7 @@ from sparsity_lab.results.places import (
 )
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.choices import CostMultiplier, DataUnit
 from sparsity_lab.specs.hardware import HardwareProfile
 
 SPENT: Mapping[CostMultiplier, QuantityName] = {
@@ -110,6 +110,31 @@ class EqualCost:
     low: float
     high: float
     winner: Winner
+
+    @classmethod
+    def searched(cls, result: SearchResult, budget: BudgetResult) -> EqualCost | None:
+        """The smooth optimum, or the best trial where there is none, against the dense trial of one budget."""
+        if budget.dense_loss is None:
+            return None
+        smooth = budget.optimum is not None and budget.optimum_loss is not None
+        sparsity = budget.optimum if budget.optimum is not None and smooth else budget.best_sparsity
+        loss = budget.optimum_loss if budget.optimum_loss is not None and smooth else budget.best_loss
+        advantage = budget.dense_loss - loss
+        half = CLEAR * math.sqrt(2) * result.noise
+        winner: Winner = "sparse" if advantage > half else "unclear"
+        if sparsity <= NO_SPARSITY:
+            highest = max((trial.sparsity for trial in budget.trials), default=0.0)
+            winner = "dense" if smooth and budget.flat_high <= 0.5 * highest else "unclear"
+        interval = advantage - half, advantage + half
+        return cls(result.cost, budget.nonzero, budget.data_dense, "search", sparsity, advantage, *interval, winner)
+
+    def reason(self, unit: DataUnit) -> Message:
+        """What it says for or against sparsity."""
+        said: dict[str, Value] = {"source": f"source-{self.source}", "nonzero": self.nonzero, "budget": self.budget}
+        said |= {"unit": f"unit-{unit}", "cost": f"equal-{self.cost}"}
+        if self.winner == "sparse":
+            said |= {"sparsity": self.sparsity, "advantage": self.advantage, "low": self.low, "high": self.high}
+        return Message(f"reason-{self.winner}", said)
 
 
 @dataclass(frozen=True)
@@ -201,8 +226,12 @@ def gather(inputs: ReportInputs) -> Evidence:
     sizes = asked_sizes(inputs.study)
     places = by_place(inputs.grid, sizes)
     of_one_regime = by_place(filter(inputs.about, inputs.grid), sizes)
-    document = next((law for law in inputs.laws.values() if _usable(law)), None)
+    converged = (law for law in inputs.laws.values() if law.fit.converged)
+    forms = ((law, form_named(law.form, law.settings)) for law in converged)
+    document = next((law for law, form in forms if form.sees_sparsity and not form.adapt), None)
     law = Law.from_document(document) if document else None
+    budgets = inputs.search.budgets if inputs.search else ()
+    searched = (EqualCost.searched(inputs.search, budget) for budget in budgets if inputs.search)
     return Evidence(
         inputs=inputs,
         records=tuple(sorted(records, key=lambda record: order[record.fingerprint])),
@@ -211,14 +240,9 @@ def gather(inputs: ReportInputs) -> Evidence:
         differences=differences_and_noise(of_one_regime, inputs.study.spec.grid.data_unit).differences,
         law=law,
         document=document,
-        comparisons=(*_by_law(inputs, law, of_one_regime), *_by_search(inputs)),
+        comparisons=(*_by_law(inputs, law, of_one_regime), *(one for one in searched if one)),
         totals=totals_of(inputs.grid, sizes, lambda record: regime_name(record, inputs.study)),
     )
-
-
-def _usable(law: LawDocument) -> bool:
-    form = form_named(law.form, law.settings)
-    return law.fit.converged and form.sees_sparsity and not form.adapt
 
 
 def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) -> list[EqualCost]:
@@ -244,40 +268,3 @@ def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) 
             value, low, high = map(float, advantage)
             found.append(EqualCost(cost, N, D, "law", best, value, low, high, winner))
     return found
-
-
-def _by_search(inputs: ReportInputs) -> list[EqualCost]:
-    result = inputs.search
-    if result is None:
-        return []
-    return [one for budget in result.budgets if (one := _searched(result, budget)) is not None]
-
-
-def _searched(result: SearchResult, budget: BudgetResult) -> EqualCost | None:
-    """The smooth optimum, or the best trial where there is none, against the dense trial of one budget."""
-    if budget.dense_loss is None:
-        return None
-    smooth = budget.optimum is not None and budget.optimum_loss is not None
-    sparsity = budget.optimum if budget.optimum is not None and smooth else budget.best_sparsity
-    loss = budget.optimum_loss if budget.optimum_loss is not None and smooth else budget.best_loss
-    advantage = budget.dense_loss - loss
-    half = CLEAR * math.sqrt(2) * result.noise
-    if sparsity <= NO_SPARSITY:
-        winner: Winner = "dense" if smooth and budget.flat_high <= 0.5 * _highest(budget) else "unclear"
-    else:
-        winner = "sparse" if advantage > half else "unclear"
-    return EqualCost(
-        result.cost,
-        budget.nonzero,
-        budget.data_dense,
-        "search",
-        sparsity,
-        advantage,
-        advantage - half,
-        advantage + half,
-        winner,
-    )
-
-
-def _highest(budget: BudgetResult) -> float:
-    return max((trial.sparsity for trial in budget.trials), default=0.0)

@@ -46,9 +46,7 @@ def trend_finding(evidence: Evidence) -> Finding:
     answer, settled = verdict_of(read)
     numbers: dict[str, float | str | None] = {}
     for one in read:
-        numbers |= {f"{one.source}_direction": one.direction, f"{one.source}_slope_per_doubling": one.slope}
-        numbers |= {f"{one.source}_slope_low": one.low, f"{one.source}_slope_high": one.high}
-        numbers[f"{one.source}_probability_rising"] = one.probability
+        numbers |= one.numbers
     sentences = (answer, *(one.sentence for one in read))
     return Finding("trend", message("trend-title"), sentences, "clear" if settled else "doubtful", numbers)
 
@@ -78,20 +76,23 @@ def gain_finding(evidence: Evidence) -> Finding:
     """How large a dense model must be to match a sparse one of equal non-zero count and data."""
     title = message("worth-title")
     if evidence.law is None:
-        return Finding("gain", title, (_no_law(evidence),), "doubtful")
+        status = tuple(
+            message("form-status", form=name, status=law.fit.status) for name, law in evidence.inputs.laws.items()
+        )
+        unknown = message("worth-no-usable-law", status=status) if status else message("worth-no-law")
+        return Finding("gain", title, (unknown,), "doubtful")
     trained = max((place.sparsity for place in evidence.places), default=0.0)
-    gains = [_gain(evidence.law, sparsity, evidence.confidence, trained) for sparsity in GAINS_AT]
+    gains = [_Gain.by(evidence.law, sparsity, evidence.confidence, trained) for sparsity in GAINS_AT]
     sentences = [message("worth", gains=tuple(one.said for one in gains), confidence=evidence.confidence)]
     if not all(one.low > WORTH_SOMETHING for one in gains):
         sentences.append(message("worth-not-shown"))
     if any(one.high > VAGUE * one.value for one in gains):
         sentences.append(message("worth-bounded-below"))
     settled = all(one.low > WORTH_SOMETHING and one.high <= VAGUE * one.value for one in gains)
-    numbers: dict[str, float | str | None] = {}
-    for one in gains:
-        numbers |= {
-            f"gain_{one.sparsity:g}{end}": value for end, value in zip(("", "_low", "_high"), one[1:4], strict=True)
-        }
+    ends = ("", "_low", "_high")
+    numbers: dict[str, float | str | None] = {
+        f"gain_{one.sparsity:g}{end}": value for one in gains for end, value in zip(ends, one[1:4], strict=True)
+    }
     return Finding("gain", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
@@ -126,34 +127,27 @@ def _score(wins: Counter[Winner], source: Literal["law", "search"]) -> Message:
 
 
 class _Gain(NamedTuple):
+    """By how many times a dense model must be larger, with its interval, and the same for people."""
+
     sparsity: float
     value: float
     low: float
     high: float
     said: Message
 
-
-def _gain(law: Law, sparsity: float, confidence: float, trained: float) -> _Gain:
-    value, low, high = float(gain(law, sparsity)), math.nan, math.nan
-    if law.draws is not None:
-        _, low, high = (float(part) for part in law.interval(lambda each: gain(each, sparsity), confidence))
-    known = (
-        message("worth-unknown")
-        if math.isnan(low)
-        else message("worth-between", low=low, high=high)
-        if high <= VAGUE * value
-        else message("worth-above", low=low)
-    )
-    if sparsity > trained + 1e-9:
-        known = message("worth-beyond", known=known)
-    return _Gain(sparsity, value, low, high, message("worth-of", S=sparsity, value=value, known=known))
-
-
-def _no_law(evidence: Evidence) -> Message:
-    if not evidence.inputs.laws:
-        return message("worth-no-law")
-    laws = evidence.inputs.laws.items()
-    return message(
-        "worth-no-usable-law",
-        status=tuple(message("form-status", form=name, status=law.fit.status) for name, law in laws),
-    )
+    @classmethod
+    def by(cls, law: Law, sparsity: float, confidence: float, trained: float) -> _Gain:
+        """The gain at one sparsity by a law fitted to runs of up to the sparsity `trained`."""
+        value, low, high = float(gain(law, sparsity)), math.nan, math.nan
+        if law.draws is not None:
+            _, low, high = (float(part) for part in law.interval(lambda each: gain(each, sparsity), confidence))
+        known = (
+            message("worth-unknown")
+            if math.isnan(low)
+            else message("worth-between", low=low, high=high)
+            if high <= VAGUE * value
+            else message("worth-above", low=low)
+        )
+        if sparsity > trained + 1e-9:
+            known = message("worth-beyond", known=known)
+        return cls(sparsity, value, low, high, message("worth-of", S=sparsity, value=value, known=known))

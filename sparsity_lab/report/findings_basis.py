@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,7 +63,14 @@ def fit_finding(evidence: Evidence) -> Finding:
     sentences = [_fit_sentence(law) for law in laws.values()]
     errors = {name: law.heldout.mean_relative_error for name, law in laws.items() if law.heldout}
     if len(errors) > 1:
-        sentences.append(_ranked(errors))
+        order = sorted(errors, key=lambda name: errors[name])
+        best, worst = (max(errors[name], 1e-12) for name in (order[0], order[-1]))
+        others = [message("fit-times-off", name=name, times=errors[name] / best) for name in order[1:]]
+        sentences.append(
+            message("fit-alike", names=linked("pair-and", sorted(errors)))
+            if worst < ALIKE * best
+            else message("fit-best", best=order[0], others=linked("pair-comma", others))
+        )
     sentences += [text for law in laws.values() if (text := _unidentified(law))]
     numbers: dict[str, float | str | None] = {f"{name}_r2": law.fit.r2 for name, law in laws.items()}
     numbers |= {f"{name}_held_out_error": error for name, error in errors.items()}
@@ -92,7 +99,10 @@ def runs_finding(evidence: Evidence) -> Finding:
         sparse=sparse,
         seconds=seconds,
     )
-    sentences = (first, _diverged_sentence(diverged), message("runs-machines", machines=_machines(records)))
+    counted = sorted(Counter(record.reason for record in diverged).items(), key=lambda item: words_in()(item[0]))
+    reasons = tuple(message("run-reason-times", reason=reason, times=times) for reason, times in counted)
+    lost = message("runs-diverged", runs=len(diverged), reasons=reasons) if diverged else message("runs-none-diverged")
+    sentences = (first, lost, message("runs-machines", machines=_machines(records)))
     numbers: dict[str, float | str | None] = {
         "runs": float(len(records)),
         "diverged": float(len(diverged)),
@@ -117,15 +127,6 @@ def _fit_sentence(law: LawDocument) -> Message:
     return message("sentences", one=fitted, other=message("fit-status", status=law.fit.status))
 
 
-def _ranked(errors: Mapping[str, float]) -> Message:
-    order = sorted(errors, key=lambda name: errors[name])
-    best, worst = (max(errors[name], 1e-12) for name in (order[0], order[-1]))
-    if worst < ALIKE * best:
-        return message("fit-alike", names=linked("pair-and", sorted(errors)))
-    others = [message("fit-times-off", name=name, times=errors[name] / best) for name in order[1:]]
-    return message("fit-best", best=order[0], others=linked("pair-comma", others))
-
-
 def _unidentified(law: LawDocument) -> Message | None:
     if not law.fit.converged:
         return message("fit-not-converged", form=law.form)
@@ -133,14 +134,6 @@ def _unidentified(law: LawDocument) -> Message | None:
         return message("fit-no-bootstrap", form=law.form)
     loose = [name for name, interval in law.bootstrap.intervals.items() if not interval.identified]
     return message("fit-loose", names=", ".join(loose), form=law.form) if loose else None
-
-
-def _diverged_sentence(diverged: Sequence[RunRecord]) -> Message:
-    if not diverged:
-        return message("runs-none-diverged")
-    counted = sorted(Counter(record.reason for record in diverged).items(), key=lambda item: words_in()(item[0]))
-    reasons = tuple(message("run-reason-times", reason=reason, times=times) for reason, times in counted)
-    return message("runs-diverged", runs=len(diverged), reasons=reasons)
 
 
 def _machines(records: Sequence[RunRecord]) -> tuple[Message, ...]:

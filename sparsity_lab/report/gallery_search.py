@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sparsity_lab.messages import Message, Said, linked, message
+from sparsity_lab.messages import Said, linked, message
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots import figures, info_search
 from sparsity_lab.plots.picture import Picture
@@ -41,9 +41,16 @@ def _optimum(evidence: Evidence) -> Iterator[Picture]:
         cost=f"where-{cost_name}",
         confidence=evidence.confidence,
     )
-    alt = (message("figure-optimum-alt"), *(said for info in infos for said in _optimum_alt(info)))
+    alt = [message("figure-optimum-alt")]
+    for info in infos:
+        if info.law:
+            low, high = float(info.law.value[0]), float(info.law.value[-1])
+            alt.append(message("figure-optimum-alt-law", low=low, high=high))
+        found = [message("optimum-found", S=optimum, data=data) for data, optimum, _, _ in info.found]
+        if found:
+            alt.append(message("figure-optimum-alt-search", found=linked("pair-comma", found)))
     figure = figures.optimum_against_data_figure(infos)
-    yield Picture("optimum-against-data", message("trend-title"), (caption,), alt, figure)
+    yield Picture("optimum-against-data", message("trend-title"), (caption,), tuple(alt), figure)
 
 
 def _budgets(evidence: Evidence) -> Iterator[Picture]:
@@ -88,12 +95,3 @@ def _search_regime(evidence: Evidence) -> str | None:
 
 def _sizes(sizes: Sequence[int]) -> Said:
     return linked("pair-and", map(count, sizes))
-
-
-def _optimum_alt(info: info_search.OptimumAgainstData) -> Iterator[Message]:
-    if info.law:
-        low, high = float(info.law.value[0]), float(info.law.value[-1])
-        yield message("figure-optimum-alt-law", low=low, high=high)
-    found = [message("optimum-found", S=optimum, data=data) for data, optimum, _, _ in info.found]
-    if found:
-        yield message("figure-optimum-alt-search", found=linked("pair-comma", found))

@@ -1,13 +1,14 @@
-"""What the page holds: messages, tables and figures, in no language yet."""
+"""What the page holds: messages, tables and figures, in no language yet; and the same as JSON."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
-from sparsity_lab.messages import Said
+from sparsity_lab.cost.advice import Advice, plain
+from sparsity_lab.messages import Message, Said, Words, words_in
 from sparsity_lab.report.decision import StudyVerdict
 from sparsity_lab.report.top import Top
 from sparsity_lab.report.whatif import WhatIf
@@ -36,6 +37,12 @@ class Finding:
     tone: Tone
     numbers: Mapping[str, float | str | None] = field(default_factory=dict)
 
+    def json(self, words: Words) -> dict[str, Any]:
+        """As plain values: its texts, and the messages they say, the same in every language."""
+        said = {"title": self.title, "sentences": self.sentences}
+        told = {"key": self.key, "tone": self.tone, **_said(said, words), "messages": plain(said)}
+        return {**told, "numbers": plain(self.numbers)}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -54,6 +61,10 @@ class Table:
     head: TableRow
     rows: tuple[TableRow, ...]
     text_columns: frozenset[int] = frozenset()
+
+    def json(self, words: Words) -> dict[str, Any]:
+        """As plain values."""
+        return {"key": self.key, **_said({"caption": self.caption, "head": self.head, "rows": self.rows}, words)}
 
 
 @dataclass(frozen=True)
@@ -95,3 +106,45 @@ class Page:
     commands: Sequence[str]
     facts: Mapping[Said, Sequence[FactRow]]
     """by heading: versions, data, laws"""
+
+    def json(self, advice: Advice | None, words: Words) -> dict[str, Any]:
+        """Everything on the page as plain values, texts in the page's language; unknown numbers are null."""
+        said = words_in()
+        return {
+            "version": 1,
+            "kind": "report",
+            "language": words.language,
+            "study": self.study,
+            "description": self.description,
+            "recommendation": _said(self.top, words),
+            "advice": advice.json() if advice else None,
+            "verdict": {
+                "choice": self.verdict.choice,
+                "sparsity": self.verdict.sparsity,
+                **_said(self.verdict.spoken, words),
+                "messages": plain(self.verdict.spoken),
+            },
+            "findings": [finding.json(words) for finding in self.findings],
+            "figures": [
+                {"name": one.name, "title": words(one.title), "caption": words(one.caption), "alt": words(one.alt)}
+                for one in self.plates
+            ],
+            "tables": [table.json(words) for table in self.tables],
+            "facts": {
+                said(heading): {said(name): value for name, value in rows} for heading, rows in self.facts.items()
+            },
+            "commands": list(self.commands),
+        }
+
+
+def _said(value: Any, words: Words) -> Any:
+    """Texts in the page's language, also inside lists, values and under names."""
+    if is_dataclass(value) and not isinstance(value, Message):
+        return {one.name: _said(getattr(value, one.name), words) for one in fields(value)}
+    match value:
+        case dict():
+            return {name: _said(one, words) for name, one in value.items()}
+        case tuple() | list():
+            return [_said(one, words) for one in value]
+        case _:
+            return words(value)

@@ -1,15 +1,12 @@
-"""The report's content without a page: as Markdown for people, as JSON for programs."""
+"""The report's content without a page: as Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
-from typing import Any
 
-from sparsity_lab.cost.advice import Advice, plain
-from sparsity_lab.messages import Message, Words, words_in
-from sparsity_lab.report.page import Finding, Page, Table
+from sparsity_lab.messages import Words
+from sparsity_lab.report.page import Page, Table
 from sparsity_lab.report.render import TONES
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~])")
@@ -27,7 +24,12 @@ def render_markdown(page: Page, words: Words, figures: str) -> str:
         f"## {words.say('page-evidence')}",
         f"**{_escaped(words(page.verdict.headline))}**",
         _list(_escaped(words(reason)) for reason in page.verdict.reasons),
-        *(block for finding in page.findings for block in _finding(finding, words)),
+        *(
+            f"### {_escaped(words(finding.title))}{f' ({words.say(tone)})' if tone else ''}\n\n"
+            + words.space.join(_escaped(words(sentence)) for sentence in finding.sentences)
+            for finding in page.findings
+            for tone in [TONES[finding.tone]]
+        ),
         f"## {words.say('page-figures')}",
         *(
             f"### {_escaped(words(plate.title))}\n\n![{_escaped(words(plate.alt))}]({figures}/{plate.name}.svg)\n\n"
@@ -44,55 +46,6 @@ def render_markdown(page: Page, words: Words, figures: str) -> str:
         ),
     )
     return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def page_json(page: Page, advice: Advice | None, words: Words) -> dict[str, Any]:
-    """Everything on the page as plain values, texts in the page's language; unknown numbers are null.
-
-    Beside the texts of the verdict and of findings stand the messages they say, the same in every language.
-    """
-    said = words_in()
-    verdict = {"headline": page.verdict.headline, "reasons": page.verdict.reasons}
-    return {
-        "version": 1,
-        "kind": "report",
-        "language": words.language,
-        "study": page.study,
-        "description": page.description,
-        "recommendation": _said(page.top, words),
-        "advice": advice.json() if advice else None,
-        "verdict": {
-            "choice": page.verdict.choice,
-            "sparsity": page.verdict.sparsity,
-            **_said(verdict, words),
-            "messages": plain(verdict),
-        },
-        "findings": [
-            {
-                "key": finding.key,
-                "tone": finding.tone,
-                **_said({"title": finding.title, "sentences": finding.sentences}, words),
-                "messages": plain({"title": finding.title, "sentences": finding.sentences}),
-                "numbers": {name: _finite(value) for name, value in finding.numbers.items()},
-            }
-            for finding in page.findings
-        ],
-        "figures": [
-            {
-                "name": plate.name,
-                "title": words(plate.title),
-                "caption": words(plate.caption),
-                "alt": words(plate.alt),
-            }
-            for plate in page.plates
-        ],
-        "tables": [
-            {"key": table.key, **_said({"caption": table.caption, "head": table.head, "rows": table.rows}, words)}
-            for table in page.tables
-        ],
-        "facts": {said(heading): {said(name): value for name, value in rows} for heading, rows in page.facts.items()},
-        "commands": list(page.commands),
-    }
 
 
 def _top(page: Page, words: Words) -> Iterator[str]:
@@ -118,12 +71,6 @@ def _top(page: Page, words: Words) -> Iterator[str]:
         yield _facts((words(name), words(value)) for name, value in top.assumptions)
 
 
-def _finding(finding: Finding, words: Words) -> Iterator[str]:
-    tone = f" ({words.say(TONES[finding.tone])})" if TONES[finding.tone] else ""
-    yield f"### {_escaped(words(finding.title))}{tone}"
-    yield words.space.join(_escaped(words(sentence)) for sentence in finding.sentences)
-
-
 def _table(table: Table, words: Words) -> str:
     rule = ["---" if column in table.text_columns else "---:" for column in range(len(table.head))]
     head, *body = ([_escaped(words(cell)) for cell in row] for row in (table.head, *table.rows))
@@ -141,20 +88,3 @@ def _list(items: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", text.replace("\n", " "))
-
-
-def _said(value: Any, words: Words) -> Any:
-    """Texts in the page's language, also inside lists, values and under names."""
-    if is_dataclass(value) and not isinstance(value, Message):
-        return {one.name: _said(getattr(value, one.name), words) for one in fields(value)}
-    match value:
-        case dict():
-            return {name: _said(one, words) for name, one in value.items()}
-        case tuple() | list():
-            return [_said(one, words) for one in value]
-        case _:
-            return words(value)
-
-
-def _finite(value: float | str | None) -> float | str | None:
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -91,7 +91,7 @@ def matches_table(info: RegimeComparison) -> Table:
             percent(match.entry.place.sparsity),
             count(match.entry.place.data),
             _loss(match.entry),
-            _at_equal_data(match),
+            next((f"{found:.4f}" for found in match.losses[match.data == match.entry.place.data]), NOTHING),
             message("multiple-not-reached", most=match.range[1])
             if math.isinf(match.multiple)
             else _multiple(match.multiple, match),
@@ -115,7 +115,18 @@ def regimes_finding(info: RegimeComparison) -> Finding:
     levels = sorted({contrast.entry.place.sparsity for contrast in info.contrasts})
     for level in levels:
         held = [contrast for contrast in info.contrasts if contrast.entry.place.sparsity == level]
-        sentences.append(_sentence(level, held, info.reference))
+        ordered = sorted(held, key=lambda contrast: contrast.difference)
+        listed: dict[str, Said] = {
+            verdict: ", ".join(f"{c.entry.regime} ({c.difference:+.3f})" for c in ordered if c.verdict == verdict)
+            or message("none")
+            for verdict in ("lower", "higher")
+        }
+        repeated = any(contrast.verdict != "unknown" for contrast in held)
+        sentences.append(
+            message("regimes-told", level=level, **listed)
+            if repeated
+            else message("regimes-not-repeated", level=level, reference=info.reference)
+        )
         numbers |= {
             f"{c.entry.regime}_S{level:g}_N{c.entry.place.nonzero}_D{c.entry.place.data}": c.difference for c in held
         }
@@ -131,7 +142,21 @@ def comparison_json(info: RegimeComparison) -> dict[str, Any]:
         "data_unit": info.data_unit,
         "regimes": [_entry_json(entry, info.contrast(entry)) for entry in info.entries],
         "n:m": [{"pattern": _pattern(gap.entry), **_entry_json(gap.entry, gap)} for gap in info.gaps],
-        "matches": [_match_json(match) for match in info.matches],
+        "matches": [
+            {
+                **_entry_json(match.entry, None),
+                "status": match.status,
+                "least": match.range[0],
+                "most": match.range[1],
+                **_known(
+                    multiple=match.multiple or math.nan,
+                    low=match.low or math.nan,
+                    high=match.high or math.nan,
+                    with_pretraining=match.with_pretraining or math.nan,
+                ),
+            }
+            for match in info.matches
+        ],
     }
 
 
@@ -162,26 +187,11 @@ def _pattern(entry: Entry) -> str:
     return f"{pattern.n}:{pattern.m}"
 
 
-def _at_equal_data(match: Match) -> str:
-    found = match.losses[match.data == match.entry.place.data]
-    return f"{found[0]:.4f}" if found.size else NOTHING
-
-
 def _multiple(value: float, match: Match) -> Said:
     least, most = match.range
     if value == 0:
         return message("multiple-under", least=least)
     return message("multiple-over", most=most) if math.isinf(value) else f"{value:.2f}"
-
-
-def _sentence(level: float, held: list[Contrast], reference: str) -> Message:
-    def listed(verdict: str) -> Said:
-        chosen = sorted((c for c in held if c.verdict == verdict), key=lambda c: c.difference)
-        return ", ".join(f"{c.entry.regime} ({c.difference:+.3f})" for c in chosen) or message("none")
-
-    if all(contrast.verdict == "unknown" for contrast in held):
-        return message("regimes-not-repeated", level=level, reference=reference)
-    return message("regimes-told", level=level, lower=listed("lower"), higher=listed("higher"))
 
 
 def _entry_json(entry: Entry, contrast: Contrast | None) -> dict[str, Any]:
@@ -203,23 +213,6 @@ def _entry_json(entry: Entry, contrast: Contrast | None) -> dict[str, Any]:
                 "verdict": contrast.verdict,
                 **_known(difference=contrast.difference, deviation=contrast.deviation, chance=contrast.chance),
             }
-        ),
-    }
-
-
-def _match_json(match: Match) -> dict[str, Any]:
-    least, most = match.range
-    status = "less" if match.multiple == 0 else "not reached" if math.isinf(match.multiple) else "reached"
-    return {
-        **_entry_json(match.entry, None),
-        "status": status,
-        "least": least,
-        "most": most,
-        **_known(
-            multiple=match.multiple or math.nan,
-            low=match.low or math.nan,
-            high=match.high or math.nan,
-            with_pretraining=match.with_pretraining or math.nan,
         ),
     }
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import BudgetResult, TrialRecord
-from sparsity_lab.laws import LawDocument
 from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.evidence import Evidence
-from sparsity_lab.report.page import NOTHING, FactRow, Table, TableRow
+from sparsity_lab.report.page import NOTHING, FactRow, Table
 from sparsity_lab.report.regimes import columns, compare, regime_tables
-from sparsity_lab.results.places import asked_sizes, place_of
+from sparsity_lab.results.places import Place, asked_sizes, place_of
 from sparsity_lab.results.regimes import regime_name
-from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 
 
@@ -54,13 +51,32 @@ def totals_table(evidence: Evidence) -> Table:
 def runs_table(evidence: Evidence) -> Table:
     """Every run of the grid."""
     unit = evidence.inputs.study.spec.grid.data_unit
-    sizes = asked_sizes(evidence.inputs.study)
+    study, sizes = evidence.inputs.study, asked_sizes(evidence.inputs.study)
 
-    def order(record: RunRecord) -> tuple[float, ...]:
-        place = place_of(record, sizes)
+    def order(placed: tuple[RunRecord, Place]) -> tuple[float, ...]:
+        record, place = placed
         return place.nonzero, place.data, place.sparsity, record.spec.seed
 
-    rows = tuple(_run_row(record, evidence.inputs.study) for record in sorted(evidence.inputs.grid, key=order))
+    rows = tuple(
+        (
+            f"{place.nonzero:,}",
+            f"{record.nonzero:,}",
+            f"{record.dense:,}",
+            f"{record.nonzero_total:,}",
+            percent(record.spec.sparsity),
+            percent(record.sparsity, 4),
+            f"{record.data:,}",
+            f"{record.epochs:.3g}",
+            regime_name(record, study),
+            str(record.spec.seed),
+            f"{record.loss:.4f}" if record.finished else message("run-diverged", reason=record.reason),
+            f"{record.cost.flops_dense:.3g}",
+            f"{record.cost.flops_sparse:.3g}",
+            f"{record.cost.seconds:.1f}",
+            record.fingerprint[:12],
+        )
+        for record, place in sorted(((one, place_of(one, sizes)) for one in evidence.inputs.grid), key=order)
+    )
     names = ("epochs", "regime", "seed", "loss-nats", "FLOPs-dense", "FLOPs-sparse", "seconds", "run")
     head = (
         *columns("N-asked", "N-real", "N-dense", "N-total", "S-asked", "S-real"),
@@ -85,9 +101,23 @@ def trials_table(evidence: Evidence) -> Table:
         "loss-less-dense",
         "run",
     )
-    places = [(budget.trials, budget.dense_loss) for budget in result.budgets] if result else []
-    elsewhere = [((trial,), None) for trial in result.explored] if result else []
-    rows = tuple(row for trials, dense in (*places, *elsewhere) for row in _trial_rows(trials, dense))
+    tried = [(trial, budget.dense_loss) for budget in result.budgets for trial in budget.trials] if result else []
+    tried += [(trial, None) for trial in result.explored] if result else []
+    rows = tuple(
+        (
+            f"{trial.nonzero:,}",
+            f"{trial.data_dense:,}",
+            str(trial.number),
+            message(f"trial-{trial.source}"),
+            percent(trial.sparsity),
+            str(trial.seed),
+            f"{trial.data:,}",
+            message(f"trial-{trial.state}") if trial.loss is None else f"{trial.loss:.4f}",
+            NOTHING if trial.loss is None or dense is None else f"{trial.loss - dense:+.4f}",
+            trial.fingerprint[:12],
+        )
+        for trial, dense in tried
+    )
     return Table("trials", message("table-trials"), columns(*names), rows, frozenset({3, 9}))
 
 
@@ -103,7 +133,25 @@ def optima_table(evidence: Evidence) -> Table:
         Message("column-flat", said),
         message("column-verdict"),
     )
-    rows = tuple(_optimum_row(budget) for budget in result.budgets) if result else ()
+    rows = tuple(
+        (
+            f"{budget.nonzero:,}",
+            f"{budget.data_dense:,}",
+            f"{budget.compute:.3g}",
+            NOTHING if budget.optimum is None else percent(budget.optimum),
+            NOTHING
+            if budget.optimum_low is None or budget.optimum_high is None
+            else message("span-of", low=percent(budget.optimum_low), high=percent(budget.optimum_high)),
+            NOTHING if budget.optimum_loss is None else f"{budget.optimum_loss:.4f}",
+            NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
+            NOTHING
+            if budget.gained is None or budget.gained_low is None or budget.gained_high is None
+            else message("gained", value=budget.gained, low=budget.gained_low, high=budget.gained_high),
+            message("span-of", low=percent(budget.flat_low), high=percent(budget.flat_high)),
+            budget.verdict,
+        )
+        for budget in (result.budgets if result else ())
+    )
     return Table("optima", message("table-optima"), head, rows, frozenset({9}))
 
 
@@ -111,7 +159,24 @@ def laws_table(evidence: Evidence) -> Table:
     """Every parameter of every fitted law."""
     ends = (message(f"column-{end}", confidence=evidence.confidence) for end in ("low", "high"))
     head = (*columns("law", "parameter", "value"), *ends, *columns("unit", "identified"))
-    rows = tuple(row for law in evidence.inputs.laws.values() for row in _parameter_rows(law))
+    rows = tuple(
+        (
+            law.form,
+            name,
+            f"{value:.5g}",
+            f"{interval.low:.4g}" if interval else NOTHING,
+            f"{interval.high:.4g}" if interval else NOTHING,
+            _unit(law.units.get(name, "")),
+            NOTHING
+            if interval is None
+            else message("identified")
+            if interval.identified
+            else message("identified-not", reason=interval.reason),
+        )
+        for law in evidence.inputs.laws.values()
+        for name, value in law.params.items()
+        for interval in [law.bootstrap.intervals.get(name) if law.bootstrap else None]
+    )
     return Table("laws", message("table-laws"), head, rows, frozenset({0, 1, 5, 6}))
 
 
@@ -146,81 +211,6 @@ def facts(mapping: Mapping[Said, object], prefix: str = "") -> Iterator[FactRow]
                 yield f"{prefix}{name}", f"{len(value)} entries"
             case _:
                 yield f"{prefix}{name}" if isinstance(name, str) else name, str(value)
-
-
-def _run_row(record: RunRecord, study: Study) -> TableRow:
-    place = place_of(record, asked_sizes(study))
-    return (
-        f"{place.nonzero:,}",
-        f"{record.nonzero:,}",
-        f"{record.dense:,}",
-        f"{record.nonzero_total:,}",
-        percent(record.spec.sparsity),
-        percent(record.sparsity, 4),
-        f"{record.data:,}",
-        f"{record.epochs:.3g}",
-        regime_name(record, study),
-        str(record.spec.seed),
-        f"{record.loss:.4f}" if record.finished else message("run-diverged", reason=record.reason),
-        f"{record.cost.flops_dense:.3g}",
-        f"{record.cost.flops_sparse:.3g}",
-        f"{record.cost.seconds:.1f}",
-        record.fingerprint[:12],
-    )
-
-
-def _trial_rows(trials: Sequence[TrialRecord], dense: float | None) -> Iterator[TableRow]:
-    for trial in trials:
-        known = trial.loss is not None and dense is not None
-        yield (
-            f"{trial.nonzero:,}",
-            f"{trial.data_dense:,}",
-            str(trial.number),
-            message(f"trial-{trial.source}"),
-            percent(trial.sparsity),
-            str(trial.seed),
-            f"{trial.data:,}",
-            message(f"trial-{trial.state}") if trial.loss is None else f"{trial.loss:.4f}",
-            f"{(trial.loss or 0) - (dense or 0):+.4f}" if known else NOTHING,
-            trial.fingerprint[:12],
-        )
-
-
-def _optimum_row(budget: BudgetResult) -> TableRow:
-    low, high = budget.optimum_low, budget.optimum_high
-    return (
-        f"{budget.nonzero:,}",
-        f"{budget.data_dense:,}",
-        f"{budget.compute:.3g}",
-        NOTHING if budget.optimum is None else percent(budget.optimum),
-        NOTHING if low is None or high is None else message("span-of", low=percent(low), high=percent(high)),
-        NOTHING if budget.optimum_loss is None else f"{budget.optimum_loss:.4f}",
-        NOTHING if budget.dense_loss is None else f"{budget.dense_loss:.4f}",
-        NOTHING
-        if budget.gained is None or budget.gained_low is None or budget.gained_high is None
-        else message("gained", value=budget.gained, low=budget.gained_low, high=budget.gained_high),
-        message("span-of", low=percent(budget.flat_low), high=percent(budget.flat_high)),
-        budget.verdict,
-    )
-
-
-def _parameter_rows(law: LawDocument) -> Iterator[TableRow]:
-    intervals = law.bootstrap.intervals if law.bootstrap else {}
-    for name, value in law.params.items():
-        interval = intervals.get(name)
-        yield (
-            law.form,
-            name,
-            f"{value:.5g}",
-            f"{interval.low:.4g}" if interval else NOTHING,
-            f"{interval.high:.4g}" if interval else NOTHING,
-            _unit(law.units.get(name, "")),
-            NOTHING
-            if interval is None
-            else message("identified")
-            if interval.identified
-            else message("identified-not", reason=interval.reason),
-        )
 
 
 def _unit(unit: str) -> str | Message:

@@ -57,40 +57,37 @@ class Top:
     steps: Sequence[Said] = ()
     assumptions: Sequence[Assumption] = ()
 
+    @classmethod
+    def without_prices(cls, verdict: StudyVerdict) -> Top:
+        """The top of a study from which nothing can be said of money: its statistical verdict."""
+        style: Style = "unsettled" if verdict.choice == "cannot-tell" else verdict.choice
+        return cls(style, verdict.headline, verdict.reasons)
 
-def without_prices(verdict: StudyVerdict) -> Top:
-    """The top of a study from which nothing can be said of money: its statistical verdict."""
-    style: Style = "unsettled" if verdict.choice == "cannot-tell" else verdict.choice
-    return Top(style, verdict.headline, verdict.reasons)
-
-
-def advised(advice: Advice) -> Top:
-    """The top of a study with an advice."""
-    chosen = advice.recommendation
-    return Top(
-        style=chosen.choice if chosen.firm else "unsettled",
-        headline=chosen.headline,
-        reasons=chosen.until,
-        numbers=tuple(_numbers(advice)),
-        answers=tuple(
-            Answered(one.colour, message(f"question-{one.question}"), one.finding, one.change)
-            for one in advice.criteria
-        ),
-        steps=advice.checklist,
-        assumptions=(*_assumptions(advice), *((message("assumed-unknown"), caveat) for caveat in advice.caveats)),
-    )
-
-
-def _numbers(advice: Advice) -> Iterator[KeyNumber]:
-    dense, best = advice.options[0], advice.options[advice.focus]
-    years = message("number-over-years", years=advice.horizon_years)
-    yield KeyNumber(message("number-dense"), _money(advice, dense.total), years)
-    yield KeyNumber(message("number-sparse"), _money(advice, best.total), _option(best))
-    interval = message("number-interval", confidence=advice.confidence, low=best.npv_low, high=best.npv_high)
-    yield KeyNumber(message("number-saved"), _money(advice, best.npv), interval if isfinite(best.npv_low) else "")
-    share = advice.recommendation.confidence
-    agreed = message("number-draws", draws=advice.draws)
-    yield KeyNumber(message("number-confidence"), percent(share), agreed)
+    @classmethod
+    def advised(cls, advice: Advice) -> Top:
+        """The top of a study with an advice."""
+        chosen, dense, best = advice.recommendation, advice.options[0], advice.options[advice.focus]
+        years = message("number-over-years", years=advice.horizon_years)
+        interval = message("number-interval", confidence=advice.confidence, low=best.npv_low, high=best.npv_high)
+        saved = _money(advice, best.npv), interval if isfinite(best.npv_low) else ""
+        agreed = message("number-draws", draws=advice.draws)
+        return cls(
+            style=chosen.choice if chosen.firm else "unsettled",
+            headline=chosen.headline,
+            reasons=chosen.until,
+            numbers=(
+                KeyNumber(message("number-dense"), _money(advice, dense.total), years),
+                KeyNumber(message("number-sparse"), _money(advice, best.total), _option(best)),
+                KeyNumber(message("number-saved"), *saved),
+                KeyNumber(message("number-confidence"), percent(chosen.confidence), agreed),
+            ),
+            answers=tuple(
+                Answered(one.colour, message(f"question-{one.question}"), one.finding, one.change)
+                for one in advice.criteria
+            ),
+            steps=advice.checklist,
+            assumptions=(*_assumptions(advice), *((message("assumed-unknown"), caveat) for caveat in advice.caveats)),
+        )
 
 
 def _assumptions(advice: Advice) -> Iterator[Assumption]:

@@ -11,7 +11,6 @@ from sparsity_lab.artifacts.searches import SearchResult, Trend
 from sparsity_lab.cost.comparison import NO_SPARSITY
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
@@ -44,6 +43,13 @@ class Reading:
     probability: float | None
     sentence: Message
 
+    @property
+    def numbers(self) -> dict[str, float | str | None]:
+        """What the sentence rests on, by names that tell the source."""
+        said = {"direction": self.direction, "slope_per_doubling": self.slope, "slope_low": self.low}
+        said |= {"slope_high": self.high, "probability_rising": self.probability}
+        return {f"{self.source}_{name}": value for name, value in said.items()}
+
 
 class TrendPlace(NamedTuple):
     """Where the law is asked for its trend: N, the least and most data budget, m(S) and its name, the confidence."""
@@ -54,6 +60,41 @@ class TrendPlace(NamedTuple):
     cost: Multiplier
     confidence: float
     charged: CostMultiplier
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> TrendPlace | None:
+        """That of a search, or of the grid where there is none; None where only one data budget was measured."""
+        study, result = evidence.inputs.study, evidence.inputs.search
+        sizes = asked_sizes(study)
+        budgets = [one.data_dense for one in result.budgets] if result else [place.data for place in evidence.places]
+        if len(set(budgets)) < 2:
+            return None
+        nonzero = result.nonzero[-1] if result else sizes[len(sizes) // 2]
+        regime = study.spec.search.regimes[0] if study.spec.search else None
+        charged = result.cost if result else study.spec.law.cost
+        cost = evidence.cost(charged, regime)
+        return cls(nonzero, min(budgets), max(budgets), cost, evidence.confidence, charged)
+
+    def read(self, law: Law, unit: str) -> Reading:
+        """The law's trend between the least and the most data budget that was measured."""
+        ends = np.array([self.least, self.most], dtype=np.float64)
+        low, high = (float(S) for S in optimal_sparsity(law, self.nonzero, ends, self.cost))
+        slope = (high - low) / float(np.log2(ends[1] / ends[0]))
+        said: dict[str, Value] = {"form": law.form.name, "low": low, "high": high, "nonzero": self.nonzero}
+        said |= {"least": float(ends[0]), "most": float(ends[1]), "unit": f"unit-{unit}"}
+        said["cost"] = f"equal-{self.charged}"
+        if law.draws is None:
+            return Reading("law", "unclear", slope, None, None, None, Message("trend-law-unsure", said))
+        optima = law.drawn(lambda each: optimal_sparsity(each, self.nonzero, ends, self.cost))
+        slopes = (optima[:, 1] - optima[:, 0]) / np.log2(ends[1] / ends[0])
+        tails = [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
+        bottom, top = (float(edge) for edge in np.quantile(slopes, tails))
+        rising = float((slopes > 1e-4).mean())
+        direction = direction_of(bottom, top)
+        if max(low, high) <= NO_SPARSITY:
+            return Reading("law", direction, slope, bottom, top, rising, Message("trend-law-dense", said))
+        said |= {"slope": _slope(slope, bottom, top, self.confidence), "rising": 100 * rising}
+        return Reading("law", direction, slope, bottom, top, rising, Message("trend-law", said))
 
 
 def read_search(result: SearchResult, trend: Trend) -> Reading:
@@ -76,34 +117,13 @@ def read_search(result: SearchResult, trend: Trend) -> Reading:
     )
 
 
-def read_law(law: Law, question: TrendPlace, unit: str) -> Reading:
-    """The law's trend between the least and the most data budget that was measured."""
-    ends = np.array([question.least, question.most], dtype=np.float64)
-    low, high = (float(S) for S in optimal_sparsity(law, question.nonzero, ends, question.cost))
-    slopes = _law_slopes(law, question, ends)
-    slope = (high - low) / float(np.log2(ends[1] / ends[0]))
-    said: dict[str, Value] = {"form": law.form.name, "low": low, "high": high, "nonzero": question.nonzero}
-    said |= {"least": float(ends[0]), "most": float(ends[1]), "unit": f"unit-{unit}"}
-    said["cost"] = f"equal-{question.charged}"
-    if slopes is None:
-        return Reading("law", "unclear", slope, None, None, None, Message("trend-law-unsure", said))
-    tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
-    bottom, top = (float(edge) for edge in np.quantile(slopes, tails))
-    rising = float((slopes > 1e-4).mean())
-    direction = direction_of(bottom, top)
-    if max(low, high) <= NO_SPARSITY:
-        return Reading("law", direction, slope, bottom, top, rising, Message("trend-law-dense", said))
-    said |= {"slope": _slope(slope, bottom, top, question.confidence), "rising": 100 * rising}
-    return Reading("law", direction, slope, bottom, top, rising, Message("trend-law", said))
-
-
 def readings(evidence: Evidence) -> tuple[Reading, ...]:
     """What each source there is says: the search first."""
     result, law = evidence.inputs.search, evidence.law
     found = [read_search(result, trend) for trend in result.trends] if result else []
-    question = _question(evidence)
+    question = TrendPlace.of(evidence)
     if law is not None and question is not None:
-        found.append(read_law(law, question, evidence.inputs.study.spec.grid.data_unit))
+        found.append(question.read(law, evidence.inputs.study.spec.grid.data_unit))
     return tuple(found)
 
 
@@ -130,26 +150,6 @@ def direction_of(low: float, high: float) -> Direction:
     if low > 0:
         return "rises"
     return "falls" if high < 0 else "unclear"
-
-
-def _question(evidence: Evidence) -> TrendPlace | None:
-    study, result = evidence.inputs.study, evidence.inputs.search
-    sizes = asked_sizes(study)
-    budgets = [budget.data_dense for budget in result.budgets] if result else [place.data for place in evidence.places]
-    if len(set(budgets)) < 2:
-        return None
-    nonzero = result.nonzero[-1] if result else sizes[len(sizes) // 2]
-    regime = study.spec.search.regimes[0] if study.spec.search else None
-    charged = result.cost if result else study.spec.law.cost
-    cost = evidence.cost(charged, regime)
-    return TrendPlace(nonzero, min(budgets), max(budgets), cost, evidence.confidence, charged)
-
-
-def _law_slopes(law: Law, question: TrendPlace, ends: FloatArray) -> FloatArray | None:
-    if law.draws is None:
-        return None
-    optima = law.drawn(lambda each: optimal_sparsity(each, question.nonzero, ends, question.cost))
-    return np.asarray((optima[:, 1] - optima[:, 0]) / np.log2(ends[1] / ends[0]))
 
 
 def _slope(slope: float, low: float, high: float, confidence: float) -> Message:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.assumptions import Setting, Speeds
 from sparsity_lab.cost.economics import Existing, annuity
@@ -87,40 +86,44 @@ class WhatIf:
     sliders: Sequence[str] = SLIDERS
     rows: Sequence[str] = ROWS
 
-
-def what_if(inputs: WhatIfInputs, words: Words) -> WhatIf | None:
-    """Everything the script needs; None for a form of a user's own whose features the script does not know."""
-    terms = law_terms(inputs.setting.law)
-    if terms is None:
-        return None
-    setting = inputs.setting
-    case, unit = setting.case(), setting.law.data_unit
-    numbers = {name: float(value) for name, value in vars(case.given).items()}
-    start = {
-        "nonzero": numbers.pop("nonzero"),
-        "data": numbers.pop("data"),
-        "sparsity": inputs.start,
-        "items": numbers.pop("items_per_year"),
-        "hardware": 0,
-    }
-    said = {name: words.catalogue[f"script-{name}"] for name in SCRIPT_WORDS}
-    payload = {
-        **numbers,
-        "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
-        "terms": terms,
-        "size_alone": acts_on_size_alone(setting.law),
-        "known": {name: list(span) for name, span in inputs.known.items()},
-        "sparsities": list(setting.scenario.sparsities),
-        "existing": _existing(case.existing),
-        "available": _limit(case.available),
-        "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
-        "currency": setting.scenario.currency,
-        "start": start,
-        "ranges": {name: _range(start[name]) for name in ("nonzero", "data", "items")}
-        | {"sparsity": [0.0, MOST_SPARSE]},
-        "words": said | {"unit": words.say(f"unit-{unit}"), "unit_a_year": words.say(f"{unit}-a-year")},
-    }
-    return WhatIf(payload)
+    @classmethod
+    def of(cls, inputs: WhatIfInputs, words: Words) -> WhatIf | None:
+        """Everything the script needs; None for a form of a user's own whose features the script does not know."""
+        terms = law_terms(inputs.setting.law)
+        if terms is None:
+            return None
+        setting = inputs.setting
+        case, unit = setting.case(), setting.law.data_unit
+        numbers = {name: float(value) for name, value in vars(case.given).items()}
+        start = {
+            "nonzero": numbers.pop("nonzero"),
+            "data": numbers.pop("data"),
+            "sparsity": inputs.start,
+            "items": numbers.pop("items_per_year"),
+            "hardware": 0,
+        }
+        ranges = {
+            name: [start[name] / REACH, start[name] * REACH] if start[name] > 0 else [1.0, 1e12]
+            for name in ("nonzero", "data", "items")
+        }
+        limit = float(np.asarray(case.available))
+        said = {name: words.catalogue[f"script-{name}"] for name in SCRIPT_WORDS}
+        payload = {
+            **numbers,
+            "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
+            "terms": terms,
+            "size_alone": acts_on_size_alone(setting.law),
+            "known": {name: list(span) for name, span in inputs.known.items()},
+            "sparsities": list(setting.scenario.sparsities),
+            "existing": _existing(case.existing),
+            "available": limit if np.isfinite(limit) else None,
+            "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
+            "currency": setting.scenario.currency,
+            "start": start,
+            "ranges": ranges | {"sparsity": [0.0, MOST_SPARSE]},
+            "words": said | {"unit": words.say(f"unit-{unit}"), "unit_a_year": words.say(f"{unit}-a-year")},
+        }
+        return cls(payload)
 
 
 def law_terms(law: Law) -> list[dict[str, Any]] | None:
@@ -163,12 +166,6 @@ def _existing(existing: Existing | None) -> dict[str, Any] | None:
     return {**asdict(existing), "pretraining": existing.pretraining}
 
 
-def _limit(available: ArrayLike) -> float | None:
-    """Items that a run may use; None where nobody limits them."""
-    limit = float(np.asarray(available))
-    return limit if np.isfinite(limit) else None
-
-
 def _machine(name: str, speeds: Speeds) -> dict[str, Any]:
     r = speeds.inference
     return {
@@ -190,7 +187,3 @@ def _training(m: Multiplier) -> dict[str, Any]:
 
 def _table(sparsity: FloatArray, value: FloatArray) -> dict[str, list[float]]:
     return {"sparsity": sparsity.tolist(), "value": value.tolist()}
-
-
-def _range(value: float) -> list[float]:
-    return [value / REACH, value * REACH] if value > 0 else [1.0, 1e12]

@@ -58,6 +58,11 @@ class Match:
         return float(self.data[0] / self.entry.place.data), float(self.data[-1] / self.entry.place.data)
 
     @property
+    def status(self) -> str:
+        """Whether the level was reached with the data that the reference saw."""
+        return "less" if self.multiple == 0 else "not reached" if math.isinf(self.multiple) else "reached"
+
+    @property
     def with_pretraining(self) -> float:
         """Data needed / all data that the entry's weights saw; 0 and infinite as in `multiple`."""
         return self.multiple * self.entry.place.data / (self.entry.place.data + self.entry.pretraining)

@@ -23,7 +23,7 @@ from sparsity_lab.report.build import build_report
 from sparsity_lab.report.decision import StudyVerdict
 from sparsity_lab.report.page import Page, Plate
 from sparsity_lab.report.render import render_html
-from sparsity_lab.report.whatif import what_if
+from sparsity_lab.report.whatif import WhatIf
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_hostile_texts_stay_inside_their_attributes_and_the_script_s_data():
     inputs = replace(what_if_inputs(held), machines={HOSTILE: held.speeds})
     verdict = StudyVerdict("cannot-tell", HOSTILE, (HOSTILE,), None, ())
     for words in (words_in("en"), words_in("ja")):
-        whatif = what_if(inputs, words)
+        whatif = WhatIf.of(inputs, words)
         page = Page("s", "", made_up_top(HOSTILE), whatif, verdict, (), (plate,), (), (), {})
         document = Document(render_html(page, words))
         (image,) = [attributes for tag, attributes in document.elements if tag == "img"]

@@ -17,7 +17,7 @@ from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
 from sparsity_lab.messages import words_in
-from sparsity_lab.report.whatif import law_terms, what_if
+from sparsity_lab.report.whatif import WhatIf, law_terms
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_a_form_with_features_of_its_own_has_no_what_if():
     held = setting()
     assert law_terms(law) is None
     inputs = what_if_inputs(Setting(held.scenario, law, None, held.speeds))
-    assert what_if(inputs, words_in("en")) is None
+    assert WhatIf.of(inputs, words_in("en")) is None
 
 
 def value_of(browser: Browser, name: str) -> float:

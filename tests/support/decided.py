@@ -17,7 +17,7 @@ from sparsity_lab.report.decision import StudyVerdict
 from sparsity_lab.report.page import Finding, Page
 from sparsity_lab.report.render import render_html
 from sparsity_lab.report.top import Answered, KeyNumber, Top
-from sparsity_lab.report.whatif import WhatIfInputs, what_if
+from sparsity_lab.report.whatif import WhatIf, WhatIfInputs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
 
@@ -133,7 +133,7 @@ def made_up_top(text: str = "Stay dense: no sparsity pays.") -> Top:
 def page_of(held: Setting, words: Words, *, top: Top | None = None) -> str:
     """A page with nothing but its top and what-if."""
     verdict = StudyVerdict("cannot-tell", message("verdict-unsettled", doubt="doubt-contradiction"), (), None, ())
-    whatif = what_if(what_if_inputs(held), words)
+    whatif = WhatIf.of(what_if_inputs(held), words)
     return render_html(Page("study", "", top or made_up_top(), whatif, verdict, (), (), (), (), {}), words)
 
 
