@@ -26,11 +26,20 @@ def activation_bytes(dims: Dims, objective: Objective, batch: int) -> int:
     match dims, objective:
         case T5Dims(), SpanCorruption():
             inputs, (_, targets) = objective.input_length, span_corruption_lengths(objective)
-            each = VALUE * _t5(dims, inputs, targets) + INDEX * (inputs + targets)
+            width, heads = dims.width, dims.heads
+            encoder = _normed(inputs, width) + 4 * inputs * width + heads * inputs**2 + _gated(dims, inputs)
+            own = _normed(targets, width) + 4 * targets * width + heads * targets**2
+            cross = _normed(targets, width) + 2 * targets * width + 2 * inputs * width + heads * targets
+            decoder, ends = own + cross + _gated(dims, targets), _normed(inputs, width) + _normed(targets, width)
+            stacks = dims.encoder_layers * encoder + dims.decoder_layers * decoder + ends
+            each = VALUE * stacks + INDEX * (inputs + targets)
             positions = INDEX * (inputs**2 + targets**2) + targets**2  # buckets, and where a stack must not look
             return batch * each + positions + VALUE * dims.vocabulary * dims.width
         case DecoderDims(), NextToken():
-            each = VALUE * _decoder(dims, objective.length - 1) + INDEX * objective.length
+            read = objective.length - 1
+            attention = 4 * read * dims.width + dims.heads * read
+            block = _normed(read, dims.width) + attention + _gated(dims, read)
+            each = VALUE * (dims.layers * block + _normed(read, dims.width)) + INDEX * objective.length
             return batch * each + VALUE * dims.vocabulary * dims.width
         case ViTDims(), _:
             return VALUE * (batch * _vit(dims) + dims.classes * (dims.width + 1))
@@ -46,21 +55,6 @@ def _normed(positions: int, width: int) -> int:
 def _gated(dims: T5Dims | DecoderDims, positions: int) -> int:
     """The norm; both inner projections, the activation, and the product of the two."""
     return _normed(positions, dims.width) + 4 * positions * dims.ff
-
-
-def _t5(dims: T5Dims, inputs: int, targets: int) -> int:
-    width, heads = dims.width, dims.heads
-    encoder = _normed(inputs, width) + 4 * inputs * width + heads * inputs**2 + _gated(dims, inputs)
-    own = _normed(targets, width) + 4 * targets * width + heads * targets**2
-    cross = _normed(targets, width) + 2 * targets * width + 2 * inputs * width + heads * targets
-    ends = _normed(inputs, width) + _normed(targets, width)
-    return dims.encoder_layers * encoder + dims.decoder_layers * (own + cross + _gated(dims, targets)) + ends
-
-
-def _decoder(dims: DecoderDims, positions: int) -> int:
-    attention = 4 * positions * dims.width + dims.heads * positions
-    block = _normed(positions, dims.width) + attention + _gated(dims, positions)
-    return dims.layers * block + _normed(positions, dims.width)
 
 
 def _vit(dims: ViTDims) -> int:

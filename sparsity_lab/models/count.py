@@ -190,7 +190,12 @@ def step_flops(dims: Dims, objective: Objective, batch: int) -> StepFlops:
             one = _t5_forward(dims, objective.input_length, targets)
             unneeded = 0
         case DecoderDims(), NextToken():
-            one = _decoder_forward(dims, objective.length - 1)
+            read = objective.length - 1
+            one = Flops(
+                projections=2 * read * prunable_count(dims),
+                attention=4 * dims.layers * read**2 * dims.width,
+                embeddings_and_head=2 * read * dims.width * dims.vocabulary,
+            )
             unneeded = 0
         case ViTDims(), _:
             one = _vit_forward(dims)
@@ -218,14 +223,6 @@ def _t5_forward(dims: T5Dims, inputs: int, targets: int) -> Flops:
         projections=2 * (dims.encoder_layers * encoder + dims.decoder_layers * decoder),
         attention=4 * scores * dims.width,
         embeddings_and_head=2 * targets * dims.width * dims.vocabulary,
-    )
-
-
-def _decoder_forward(dims: DecoderDims, tokens: int) -> Flops:
-    return Flops(
-        projections=2 * tokens * prunable_count(dims),
-        attention=4 * dims.layers * tokens**2 * dims.width,
-        embeddings_and_head=2 * tokens * dims.width * dims.vocabulary,
     )
 
 

@@ -46,6 +46,18 @@ class _Candidate:
     count: int
     bend: float
 
+    def error(self, target: float) -> float:
+        """Relative difference to a target of weights."""
+        return abs(self.count / target - 1)
+
+    def rank(self, target: float, *, exact: bool) -> tuple[float, int, float]:
+        """What the least of is taken."""
+        error = self.error(target)
+        if exact:
+            return error, self.layers, 0.0
+        strain = max(error / GOOD_ERROR, self.bend)
+        return max(strain, 1.0), self.layers, strain
+
 
 @dataclass(frozen=True)
 class _Wish:
@@ -55,6 +67,74 @@ class _Wish:
     target: float
     shape: DataShape
     objective: Objective
+
+    def at_depth(self, layers: int) -> Iterator[_Candidate]:
+        """Shapes of one depth around the target: the widths next to the ideal one."""
+        rule = self.model.scaling
+        fixed, per_ff = _coefficients(self.model)
+        stacks = 2 if isinstance(self.model, T5Spec) else 1
+        per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * stacks
+        ideal = math.sqrt(self.target / (layers * per_square)) / rule.width_multiple
+        first, last = min(int(ideal) - 1, int(ideal / WIDEST_STEP)), max(int(ideal) + 2, int(ideal * WIDEST_STEP))
+        for multiple in range(max(first, 1), max(last, 3) + 1):
+            yield from self._at_width(layers, multiple * rule.width_multiple)
+
+    def _at_width(self, layers: int, width: int) -> Iterator[_Candidate]:
+        """The shape of this depth and width whose feed-forward width fits best; none where no head count fits."""
+        rule = self.model.scaling
+        wished = wanted = rule.ff_ratio * width
+        if rule.size == "tensors":
+            fixed, per_ff = _coefficients(self.model)
+            wanted = (self.target / layers - fixed * width**2) / (per_ff * width)
+            wanted = min(max(wanted, wished / LARGEST_BEND), wished * LARGEST_BEND)
+        ff = max(round(wanted / rule.ff_multiple), 1) * rule.ff_multiple
+        heads = _heads(width, rule, even=isinstance(self.model, DecoderSpec))
+        if heads is None:
+            return
+        dims = self._dims(layers, width, heads, ff)
+        count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
+        head_width = width / max(width / rule.head_width, rule.minimum_heads)
+        of_heads = abs(math.log(width / heads / head_width)) / GOOD_HEADS
+        yield _Candidate(dims, layers, count, max(abs(math.log(ff / wished)) / GOOD_BEND, of_heads))
+
+    def _dims(self, layers: int, width: int, heads: int, ff: int) -> Dims:
+        shape = self.shape
+        match self.model, self.objective:
+            case T5Spec() as model, SpanCorruption():
+                return T5Dims(
+                    encoder_layers=layers,
+                    decoder_layers=layers,
+                    width=width,
+                    heads=heads,
+                    ff=ff,
+                    vocabulary=shape.vocabulary,
+                    relative_buckets=model.relative_buckets,
+                    relative_distance=model.relative_distance,
+                )
+            case ViTSpec() as model, Classification():
+                return ViTDims(
+                    layers=layers,
+                    width=width,
+                    heads=heads,
+                    ff=ff,
+                    image=shape.image,
+                    channels=shape.channels,
+                    patch=model.patch,
+                    classes=shape.classes,
+                    pooling=model.pooling,
+                )
+            case DecoderSpec() as model, NextToken() as objective:
+                return DecoderDims(
+                    layers=layers,
+                    width=width,
+                    heads=heads,
+                    ff=ff,
+                    vocabulary=shape.vocabulary,
+                    context=objective.length,
+                    tied_head=model.tied_head,
+                )
+            case _:
+                raise ValueError(f"{self.objective.kind} does not suit {self.model.family}")
 
 
 def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, objective: Objective) -> Dims:
@@ -78,55 +158,12 @@ def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, object
     """
     _check_fit(model, shape, objective)
     wish = _Wish(model, dense_target, shape, objective)
-    candidates = [found for layers in model.scaling.layers for found in _at_depth(wish, layers)]
-    reached = [found for found in candidates if _error(found, dense_target) <= TOLERANCE]
+    candidates = [found for layers in model.scaling.layers for found in wish.at_depth(layers)]
+    reached = [found for found in candidates if found.error(dense_target) <= TOLERANCE]
     if not reached:
         raise _unreachable(wish, candidates)
     exact = model.scaling.size == "twelve_d_squared"
-    return min(reached, key=lambda found: _rank(found, dense_target, exact=exact)).dims
-
-
-def _rank(found: _Candidate, target: float, *, exact: bool) -> tuple[float, int, float]:
-    error = _error(found, target)
-    if exact:
-        return error, found.layers, 0.0
-    strain = max(error / GOOD_ERROR, found.bend)
-    return max(strain, 1.0), found.layers, strain
-
-
-def _error(found: _Candidate, target: float) -> float:
-    return abs(found.count / target - 1)
-
-
-def _at_depth(wish: _Wish, layers: int) -> Iterator[_Candidate]:
-    """Shapes of one depth around the target: the widths next to the ideal one."""
-    rule = wish.model.scaling
-    fixed, per_ff = _coefficients(wish.model)
-    stacks = 2 if isinstance(wish.model, T5Spec) else 1
-    per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * stacks
-    ideal = math.sqrt(wish.target / (layers * per_square)) / rule.width_multiple
-    first, last = min(int(ideal) - 1, int(ideal / WIDEST_STEP)), max(int(ideal) + 2, int(ideal * WIDEST_STEP))
-    for multiple in range(max(first, 1), max(last, 3) + 1):
-        yield from _at_width(wish, layers, multiple * rule.width_multiple)
-
-
-def _at_width(wish: _Wish, layers: int, width: int) -> Iterator[_Candidate]:
-    """The shape of this depth and width whose feed-forward width fits best; none where no head count fits."""
-    rule = wish.model.scaling
-    wished = wanted = rule.ff_ratio * width
-    if rule.size == "tensors":
-        fixed, per_ff = _coefficients(wish.model)
-        wanted = (wish.target / layers - fixed * width**2) / (per_ff * width)
-        wanted = min(max(wanted, wished / LARGEST_BEND), wished * LARGEST_BEND)
-    ff = max(round(wanted / rule.ff_multiple), 1) * rule.ff_multiple
-    heads = _heads(width, rule, even=isinstance(wish.model, DecoderSpec))
-    if heads is None:
-        return
-    dims = _dims(wish, layers, width, heads, ff)
-    count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
-    head_width = width / max(width / rule.head_width, rule.minimum_heads)
-    of_heads = abs(math.log(width / heads / head_width)) / GOOD_HEADS
-    yield _Candidate(dims, layers, count, max(abs(math.log(ff / wished)) / GOOD_BEND, of_heads))
+    return min(reached, key=lambda found: found.rank(dense_target, exact=exact)).dims
 
 
 def _coefficients(model: ModelSpec) -> tuple[int, int]:
@@ -145,46 +182,6 @@ def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     counts = range(rule.minimum_heads, width + 1)
     allowed = [h for h in counts if width % h == 0 and not (even and (width // h) % 2)]
     return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
-
-
-def _dims(wish: _Wish, layers: int, width: int, heads: int, ff: int) -> Dims:
-    shape = wish.shape
-    match wish.model, wish.objective:
-        case T5Spec() as model, SpanCorruption():
-            return T5Dims(
-                encoder_layers=layers,
-                decoder_layers=layers,
-                width=width,
-                heads=heads,
-                ff=ff,
-                vocabulary=shape.vocabulary,
-                relative_buckets=model.relative_buckets,
-                relative_distance=model.relative_distance,
-            )
-        case ViTSpec() as model, Classification():
-            return ViTDims(
-                layers=layers,
-                width=width,
-                heads=heads,
-                ff=ff,
-                image=shape.image,
-                channels=shape.channels,
-                patch=model.patch,
-                classes=shape.classes,
-                pooling=model.pooling,
-            )
-        case DecoderSpec() as model, NextToken() as objective:
-            return DecoderDims(
-                layers=layers,
-                width=width,
-                heads=heads,
-                ff=ff,
-                vocabulary=shape.vocabulary,
-                context=objective.length,
-                tied_head=model.tied_head,
-            )
-        case _:
-            raise ValueError(f"{wish.objective.kind} does not suit {wish.model.family}")
 
 
 def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None:

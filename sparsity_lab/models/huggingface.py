@@ -37,7 +37,8 @@ def to_huggingface(weights: Mapping[str, Tensor], dims: Dims) -> tuple[Config, d
     Raises:
         KeyError: a parameter is missing.
     """
-    tensors = {theirs: _to_theirs(ours, weights[ours], dims) for ours, theirs in _names(dims).items()}
+    names = their_names(dims, parameter_shapes(dims))
+    tensors = {theirs: _to_theirs(ours, weights[ours], dims) for ours, theirs in names.items()}
     return config_of(dims), tensors
 
 
@@ -53,11 +54,15 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
             was found and what was expected.
     """
     _check_config(path / CONFIG, dims)
-    shapes, names = parameter_shapes(dims), _names(dims)
+    shapes = parameter_shapes(dims)
+    names = their_names(dims, shapes)
     with ExitStack() as stack:
         files = [(file, stack.enter_context(opened(file))) for file in weight_files(path)]
         place = {name: (where, file) for where, file in files for name in file.keys()}  # noqa: SIM118 - no mapping
-        _check_names(set(place), set(names.values()), path)
+        if missing := sorted(set(names.values()) - set(place)):
+            raise CheckpointError("tensor is missing", where=path, field=missing[0])
+        if surplus := sorted(set(place) - set(names.values()) - IGNORED):
+            raise CheckpointError("tensor has no place in the architecture", where=path, field=surplus[0])
         weights = {}
         for ours, theirs in names.items():
             where, file = place[theirs]
@@ -71,11 +76,6 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
                 weight = weight.permute(0, 2, 3, 1)
             weights[ours] = weight.reshape(shapes[ours])
     return weights
-
-
-def _names(dims: Dims) -> dict[str, str]:
-    """Their name of each of our parameters."""
-    return their_names(dims, parameter_shapes(dims))
 
 
 def _their_shape(ours: str, shape: tuple[int, ...], dims: Dims) -> tuple[int, ...]:
@@ -96,14 +96,6 @@ def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
     if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
         weight = weight.view(dims.width, dims.patch, dims.patch, dims.channels).permute(0, 3, 1, 2)
     return weight.reshape(shape).contiguous()
-
-
-def _check_names(found: set[str], expected: set[str], where: Path) -> None:
-    missing, surplus = sorted(expected - found), sorted(found - expected - IGNORED)
-    if missing:
-        raise CheckpointError("tensor is missing", where=where, field=missing[0])
-    if surplus:
-        raise CheckpointError("tensor has no place in the architecture", where=where, field=surplus[0])
 
 
 def _check_config(path: Path, dims: Dims) -> None:

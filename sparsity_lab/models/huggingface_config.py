@@ -43,7 +43,14 @@ _SAID_BY_ABSENCE: Mapping[str, Config] = {
 
 def config_of(dims: Dims) -> Config:
     """The whole configuration of a network; no dropout, float32."""
-    return {**_nested(_decisive(dims)), **_informative(dims), "dtype": "float32"}
+    tree: Config = {}
+    for field, value in _decisive(dims).items():
+        section, dot, inner = field.partition(".")
+        if dot:
+            tree.setdefault(section, {})[inner] = value
+        else:
+            tree[field] = value
+    return {**tree, **_informative(dims), "dtype": "float32"}
 
 
 def misfits(config: Config, dims: Dims) -> Iterator[tuple[str, Any, Any]]:
@@ -163,17 +170,6 @@ def _implied(config: Config) -> Config:
         **rope,
         **({"rope_parameters.rope_type": kind} if kind else {}),
     }
-
-
-def _nested(flat: Config) -> Config:
-    tree: Config = {}
-    for field, value in flat.items():
-        section, dot, inner = field.partition(".")
-        if dot:
-            tree.setdefault(section, {})[inner] = value
-        else:
-            tree[field] = value
-    return tree
 
 
 def _flat(tree: Config) -> Config:

@@ -43,22 +43,18 @@ class _Naming:
 
 def their_names(dims: Dims, ours: Iterable[str]) -> dict[str, str]:
     """Their name of each parameter; a head tied to the embedding has none."""
-    naming = _naming(dims)
-    return {name: naming.translate(name) for name in ours}
-
-
-def _naming(dims: Dims) -> _Naming:
     match dims:
         case T5Dims():
-            return _T5
+            naming = _T5
         case ViTDims(pooling="cls"):
-            return _VIT
+            naming = _VIT
         case ViTDims():
-            return _SIGLIP
+            naming = _SIGLIP
         case DecoderDims():
-            return _LLAMA
+            naming = _LLAMA
         case _:
             assert_never(dims)
+    return {name: naming.translate(name) for name in ours}
 
 
 def _each(ours: str, theirs: str, modules: str) -> dict[str, str]:

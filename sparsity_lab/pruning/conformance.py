@@ -52,7 +52,10 @@ def check_score(score: ScoreRule | Score, shapes: Iterable[MatrixShape] = SHAPES
         given = [value for value in (seen.weight, seen.gradient, seen.fisher, seen.inputs) if value is not None]
         before, state = [value.clone() for value in given], torch.get_rng_state()
         found, again = rule.score(seen), rule.score(seen)
-        _check_values(found, shape)
+        assert tuple(found.shape) == shape, f"scores must have shape {shape}, found {tuple(found.shape)}"
+        assert found.dtype == torch.float32, f"scores must be float32, found {found.dtype}"
+        assert bool(found.isfinite().all()), "scores of finite weights must be finite"
+        assert bool((found >= 0).all()), f"scores must not be negative, found {float(found.min()):g}"
         assert torch.equal(found, again), "two calls with the same observation must give the same scores"
         assert torch.equal(state, torch.get_rng_state()), "a score must not use torch's global generator: see draw()"
         assert all(map(torch.equal, given, before)), "a score must not change what it is given"
@@ -143,13 +146,6 @@ def _check_version(rule: ScoreRule | PatternRule | ScheduleRule) -> None:
     version = getattr(rule, "version", None)
     assert isinstance(version, int), f"version must be a whole number, found {version!r}"
     assert version >= 1, f"version must be at least 1, found {version}"
-
-
-def _check_values(found: Tensor, shape: MatrixShape) -> None:
-    assert tuple(found.shape) == shape, f"scores must have shape {shape}, found {tuple(found.shape)}"
-    assert found.dtype == torch.float32, f"scores must be float32, found {found.dtype}"
-    assert bool(found.isfinite().all()), "scores of finite weights must be finite"
-    assert bool((found >= 0).all()), f"scores must not be negative, found {float(found.min()):g}"
 
 
 def _check_counts(rule: PatternRule, shape: MatrixShape) -> None:

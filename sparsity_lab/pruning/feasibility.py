@@ -55,7 +55,19 @@ def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, M
     """
     resolved = resolve_regime(regime, sparsity)
     _check_combination(resolved)
-    _check_weights(resolved, sparsity, shapes)
+    shares = share_out(resolved, sparsity, shapes)
+    pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
+    match resolved.pattern:
+        case NofM() as pattern:
+            _check_groups(pattern, sparsity * max(shares.rates.values()), sparsity, pruned)
+        case Block() | Channel() as pattern:
+            _check_units(pattern, shares, pruned)
+        case Plugin() as pattern:
+            for name, nearest in shares.nearest.items():
+                try:
+                    nearest(shares.sizes[name])
+                except ValueError as error:
+                    raise SpecError(f"{pattern.name} does not fit {name}: {error}", field="pattern") from error
 
 
 def _resolved_pattern(pattern: Pattern, sparsity: float) -> Pattern:
@@ -107,18 +119,6 @@ def _check_dynamic(regime: Dynamic) -> None:
         _refuse("masks settle before the first are chosen", "refresh.until", regime.refresh.until, f"over {begins:g}")
 
 
-def _check_weights(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
-    shares = share_out(regime, sparsity, shapes)
-    pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
-    match regime.pattern:
-        case NofM() as pattern:
-            _check_groups(pattern, sparsity * max(shares.rates.values()), sparsity, pruned)
-        case Plugin() as pattern:
-            _check_outside(pattern, shares)
-        case Block() | Channel() as pattern:
-            _check_units(pattern, shares, pruned)
-
-
 def _check_groups(pattern: NofM, level: float, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
     assert pattern.n is not None
     own = 1 - pattern.n / pattern.m
@@ -144,14 +144,6 @@ def _check_units(pattern: Block | Channel, shares: Shares, shapes: Mapping[str, 
     for name in shapes:
         if zeros[name] == shares.sizes[name]:
             _refuse(f"rounding to whole units empties {name}", "sparsity", shares.sparsity, "less, or smaller units")
-
-
-def _check_outside(pattern: Plugin, shares: Shares) -> None:
-    for name, nearest in shares.nearest.items():
-        try:
-            nearest(shares.sizes[name])
-        except ValueError as error:
-            raise SpecError(f"{pattern.name} does not fit {name}: {error}", field="pattern") from error
 
 
 def _refuse(reason: str, field: str, found: object, expected: str) -> None:

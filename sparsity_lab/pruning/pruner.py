@@ -20,7 +20,6 @@ from sparsity_lab.pruning.scores import (
     WeightStatistics,
     keyed_uniform,
     mark_pruned_,
-    observe,
     rule_of,
 )
 from sparsity_lab.specs.regimes.allocations import Global
@@ -37,6 +36,10 @@ class RankGroup:
     names: tuple[str, ...]
     pattern: Pattern
     zeros: int
+
+    def unit(self, mask: Tensor) -> int:
+        """Weights of one unit of a mask, (out, in)."""
+        return unit_size(self.pattern, (mask.shape[0], mask.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Pruner:
         outside = self.outside.issuperset(names)
         if outside and "inputs" in rule.needs:  # a table has no input features
             rule = rule_of(Magnitude())
-        seen = (observe(weights[name], statistics, (self.seed, step, name)) for name in names)
+        seen = (statistics.observation(weights[name], (self.seed, step, name)) for name in names)
         score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
         if outside and not score.any():  # ViT's head starts at zero: ties would take every weight of its last classes
             score = keyed_uniform("ties", self.seed, step, names[0], shape=tuple(score.shape), device=score.device)
@@ -98,14 +101,14 @@ class Pruner:
             kept = self._move(contest, score, growth, step)
         else:
             kept = self._choose(contest, score)
-        sizes = [self.masks[name].numel() // self._unit(contest, name) for name in names]
+        sizes = [self.masks[name].numel() // contest.unit(self.masks[name]) for name in names]
         parts = (kept,) if len(names) == 1 else torch.split(kept.flatten(), sizes)
         for name, part in zip(names, parts, strict=True):
             patterns.spread_(pattern, part, self.masks[name])
 
     def _choose(self, contest: RankGroup, score: Tensor) -> Tensor:
         """Units kept for the contest's level; of masks that only shrink, those pruned already come last."""
-        units = [self._unit(contest, name) for name in contest.names]
+        units = [contest.unit(self.masks[name]) for name in contest.names]
         shrinks = not isinstance(self.regime, StraightThrough)
         if shrinks:
             before = self._kept(contest)
@@ -121,7 +124,7 @@ class Pruner:
         """Units kept once the lowest scores are dropped and as many others grown."""
         grids = (score, growth, self._kept(contest))
         score, growth, before = (patterns.table(contest.pattern, grid) for grid in grids)
-        zeros = contest.zeros // self._unit(contest, contest.names[0])
+        zeros = contest.zeros // contest.unit(self.masks[contest.names[0]])
         return patterns.drop_and_grow(score, growth, before, zeros, self._fraction(step))
 
     def _kept(self, contest: RankGroup) -> Tensor:
@@ -151,10 +154,6 @@ class Pruner:
         assert isinstance(self.regime, Dynamic)
         progress = step / (self.regime.refresh.until * self.ramp.steps)
         return self.regime.drop_fraction / 2 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    def _unit(self, contest: RankGroup, name: str) -> int:
-        rows, columns = self.masks[name].shape
-        return unit_size(contest.pattern, (rows, columns))
 
     def _rule(self, step: int) -> ScoreRule:
         if isinstance(self.regime, Dynamic) and isinstance(self.regime.schedule, Static) and step == 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal, Protocol, assert_never, cast
+from typing import Literal, Protocol, assert_never, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,11 @@ class WeightStatistics:
     """(out, in): mean of the squared gradients of single batches, not masked"""
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """(in,): root mean square of each input feature"""
+
+    def observation(self, weight: Tensor, key: tuple[int, int, str]) -> Observation:
+        """What there is to see of the tensor that the key names."""
+        name = key[-1]
+        return Observation(weight, self.gradient.get(name), self.fisher.get(name), self.inputs.get(name), key)
 
 
 def keyed_uniform(*key: object, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -153,13 +158,6 @@ def wanda(seen: Observation) -> Tensor:
     """
     assert seen.inputs is not None
     return seen.weight.abs().mul_(seen.inputs)
-
-
-def observe(weight: Tensor, statistics: WeightStatistics, key: tuple[int, int, str]) -> Observation:
-    """What there is to see of the tensor that the key names."""
-    name = key[-1]
-    found: dict[str, Any] = {need: getattr(statistics, need).get(name) for need in ("gradient", "fisher", "inputs")}
-    return Observation(weight, **found, key=key)
 
 
 def mark_pruned_(score: Tensor, kept: Tensor) -> Tensor:

@@ -30,8 +30,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     with replacing(path) as temporary:
         try:
             save_file(copies, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
+        except SafetensorError as error:  # wraps the system's error in text; a full disk must be told from a bug
+            text = str(error)
+            code = next((number for number in (28, 122, 13, 30) if f"os error {number}" in text), 5)
+            raise OSError(code, text) from error
 
 
 def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -64,13 +66,6 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
     """The error of a checkpoint that cannot be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return CheckpointError(f"is damaged ({reason}); delete it to train from the start", where=path)
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """Safetensors wraps the system's error in text; a full disk must be told from a bug."""
-    text = str(error)
-    code = next((number for number in (28, 122, 13, 30) if f"os error {number}" in text), 5)
-    return OSError(code, text)
 
 
 def copy_into(targets: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:

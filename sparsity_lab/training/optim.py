@@ -47,7 +47,10 @@ class AdamWStepper:
         self.second = torch.zeros_like(parameters.weights)
         self.count = torch.zeros((), dtype=torch.int64)
         self._scratch = torch.empty_like(parameters.weights)
-        self._decay = _decay_mask(parameters) if spec.weight_decay else None
+        self._decay = torch.zeros_like(parameters.weights) if spec.weight_decay else None
+        for slot in parameters.slots:
+            if self._decay is not None and slot.decays:
+                slot.view(self._decay).fill_(1)
 
     def state(self) -> dict[str, Tensor]:
         """First and second moment and the number of steps."""
@@ -120,14 +123,6 @@ class AdaFactorStepper:
                 kept[index] = mask.sum().clamp(min=1)
             self._kept_of = (version, kept)
         return self._kept_of[1]
-
-
-def _decay_mask(parameters: FlatParameters) -> Tensor:
-    decay = torch.zeros_like(parameters.weights)
-    for slot in parameters.slots:
-        if slot.decays:
-            slot.view(decay).fill_(1)
-    return decay
 
 
 def relative_rate(schedule: RateSchedule, step: int, steps: int) -> float:

@@ -100,7 +100,10 @@ class _Training:
         loop = self.loop
         self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
         if loop.step == 0:
-            self._begin()
+            loop.first_loss = self._loss(self.run.evaluation.curve_examples)
+            if self.run.origin is not None:
+                assert self.context.start is not None, "a run with an origin is given its weights"
+                begin_with(loop.model, self.run.origin, self.context.start, self.data_hash)
         if stopped := self._given_up():
             return stopped
         while loop.step < self.run.steps and not self.reason:
@@ -118,14 +121,10 @@ class _Training:
             loss = self._loss(self.run.evaluation.examples)
             self._judge(loss, highest=math.inf)
         record = self._record(loss)
-        self._keep_weights()
+        if self.context.weights is not None and not self.reason and self.ranks.writes:
+            weights = loop.parameters.named(loop.parameters.weights)
+            save_tensors(self.context.weights, weights, {"fingerprint": self.fingerprint})
         return record
-
-    def _begin(self) -> None:
-        self.loop.first_loss = self._loss(self.run.evaluation.curve_examples)
-        if self.run.origin is not None:
-            assert self.context.start is not None, "a run with an origin is given its weights"
-            begin_with(self.loop.model, self.run.origin, self.context.start, self.data_hash)
 
     def _note_point(self) -> None:
         loop = self.loop
@@ -188,12 +187,6 @@ class _Training:
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.context.checkpoint, error) from None
         self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
-
-    def _keep_weights(self) -> None:
-        if self.context.weights is None or self.reason or not self.ranks.writes:
-            return
-        weights = self.loop.parameters.named(self.loop.parameters.weights)
-        save_tensors(self.context.weights, weights, {"fingerprint": self.fingerprint})
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model

@@ -40,7 +40,9 @@ def begin_with(model: Model, origin: Origin, path: Path, data_hash: str) -> None
 def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:
     match origin:
         case RunOrigin():
-            _check_same("fingerprint", _written_by(path), origin_fingerprint(origin, data_hash), path)
+            with opened(path) as file:
+                written_by = (file.metadata() or {}).get("fingerprint")
+            _check_same("fingerprint", written_by, origin_fingerprint(origin, data_hash), path)
             return checkpoints.read_weights(path)
         case FileOrigin():
             _check_same("sha256", content_sha256(path, origin.format), origin.sha256, path)
@@ -54,9 +56,3 @@ def _check_same(field: str, found: str | None, expected: str | None, path: Path)
     if found != expected:
         message = "holds other weights than the run begins with"
         raise CheckpointError(message, where=path, field=field, found=found, expected=expected)
-
-
-def _written_by(path: Path) -> str | None:
-    """The run whose final weights a file holds."""
-    with opened(path) as file:
-        return (file.metadata() or {}).get("fingerprint")

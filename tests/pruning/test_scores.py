@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from regime_cases import scores
 from torch import Tensor
 
-from sparsity_lab.pruning.scores import PRUNED, WeightStatistics, keyed_uniform, mark_pruned_, observe, rule_of
+from sparsity_lab.pruning.scores import PRUNED, WeightStatistics, keyed_uniform, mark_pruned_, rule_of
 from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Wanda
 
 W = torch.tensor([[1.0, -2.0, 0.0], [0.5, 3.0, -4.0]])
@@ -32,15 +32,15 @@ def test_scores_are_what_their_papers_say(
     rule = rule_of(spec)
     assert rule.needs == needs
     assert rule.batches == getattr(spec, "batches", 1)
-    assert torch.equal(rule.score(observe(W, EVIDENCE, KEY)), torch.tensor(expected))
+    assert torch.equal(rule.score(EVIDENCE.observation(W, KEY)), torch.tensor(expected))
 
 
 def test_random_scores_depend_on_seed_step_and_name_and_nothing_else() -> None:
     rule = rule_of(Random(kind="random"))
-    first = rule.score(observe(W, WeightStatistics(), KEY))
-    assert torch.equal(first, rule.score(observe(W + 1, EVIDENCE, KEY)))
+    first = rule.score(WeightStatistics().observation(W, KEY))
+    assert torch.equal(first, rule.score(EVIDENCE.observation(W + 1, KEY)))
     others = [(1, 100, "w"), (0, 101, "w"), (0, 100, "v")]
-    assert not any(torch.equal(first, rule.score(observe(W, WeightStatistics(), key))) for key in others)
+    assert not any(torch.equal(first, rule.score(WeightStatistics().observation(W, key))) for key in others)
 
 
 def test_keyed_numbers_are_uniform_and_leave_the_global_generator_alone() -> None:
