@@ -51,7 +51,11 @@ def read_status(spec: SearchSpec, context: SearchContext, storage: str | Path) -
     state = Search(spec, context, _train_nothing)
     with TrialStore(storage) as store:
         known = store.read([name for study in state.studies for name in _names(state, study)])
-    trials = _sorted_in(state, {name: list(own.real.values()) for name, own in known.items()})
+    for study in state.studies:  # what is over becomes the search's own
+        own, *repeats = ([one for one in known[name].real.values() if one.outcome] for name in _names(state, study))
+        study.finished_rounds.append(own)
+        state.repeats[study.name] += [trial for trials in repeats for trial in trials]
+    trials = [trial for own in known.values() for trial in own.real.values()]
     return SearchStatus(
         result=state.conclude(),
         planned=sum(len(slots) for study in state.studies for slots in study.rounds),
@@ -69,15 +73,6 @@ def _train_nothing(requests: Sequence[RunRequest], _: Sequence[StopRule | None])
 def _names(state: Search, study: OptunaStudy) -> list[str]:
     """The names of an Optuna study and of the one of its repeats."""
     return [study.name] + ([] if state.spec.repeats is None else [state.repeats_of(study.name)])
-
-
-def _sorted_in(state: Search, known: Mapping[str, list[StoredTrial]]) -> list[StoredTrial]:
-    """All trials; those that are over become the search's own."""
-    for study in state.studies:
-        own, *repeats = ([trial for trial in known[name] if trial.outcome] for name in _names(state, study))
-        study.finished_rounds.append(own)
-        state.repeats[study.name] += [trial for trials in repeats for trial in trials]
-    return [trial for trials in known.values() for trial in trials]
 
 
 def _counts(trials: Sequence[StoredTrial]) -> dict[tuple[int, int], Counter[str]]:

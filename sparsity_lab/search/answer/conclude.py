@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, Trend, TrialRecord
+from sparsity_lab.artifacts.searches import BudgetResult, Params, SearchResult, TrialRecord
 from sparsity_lab.messages import Message, message
 from sparsity_lab.search.answer.curve import LossCurve, LossPoints, NoiseEstimate, different, fit_curve, noise_of
 from sparsity_lab.search.answer.optimum import Optimum, optimum_by_law, optimum_on, verdict_beside
@@ -58,15 +58,10 @@ def conclude(
     alone = {a: _alone(runs[a], curve, level, confidence).among(points[a].sparsity) for a, curve in curves.items()}
     pooled = {a: optimum_by_law(law, curves[a], confidence) for a, law in by_law.items() if a in curves}
     lawful = {a: optimum.among(points[a].sparsity) for a, optimum in pooled.items()}
-    order = sorted(trials)
+    order, ends = sorted(trials), spec.space.sparsity.ends
     every = [trial for target in order for trial in trials[target]] + list(explored)
-
-    def trend_at(nonzero: int) -> Trend:
-        here = [target for target in order if target.nonzero == nonzero]
-        seen = [target for target in here if target in alone and alone[target].gap is None]
-        optima = {target.data_dense: curves[target].optima for target in seen}
-        return trend_of(nonzero, optima, len(here), spec.space.sparsity.ends, confidence)
-
+    sizes = {nonzero: [a for a in order if a.nonzero == nonzero] for nonzero in dict.fromkeys(a.nonzero for a in order)}
+    optima = {a: curves[a].optima for a, optimum in alone.items() if optimum.gap is None}
     return SearchResult(
         study=study,
         regimes=spec.regimes,
@@ -80,7 +75,10 @@ def conclude(
         confidence=confidence,
         budgets=tuple(_budget(spec, target, trials[target], alone.get(target), lawful.get(target)) for target in order),
         explored=tuple(explored),
-        trends=tuple(trend_at(nonzero) for nonzero in dict.fromkeys(target.nonzero for target in order)),
+        trends=tuple(
+            trend_of(nonzero, {a.data_dense: optima[a] for a in here if a in optima}, len(here), ends, confidence)
+            for nonzero, here in sizes.items()
+        ),
         front=front(every) if len(spec.objectives) > 1 else (),
         flops=math.fsum({trial.fingerprint: trial.flops for trial in every}.values()),
     )

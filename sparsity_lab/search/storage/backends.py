@@ -88,18 +88,14 @@ def place_of(location: str | Path) -> StoragePlace:
     Raises:
         RecordError: it looks like a URL and is none.
     """
-    if isinstance(location, str) and "://" in location:
-        return _database(location)
-    path = Path(location)
-    return JournalFile(path) if path.suffix in JOURNALS else SqliteFile(path)
-
-
-def _database(text: str) -> SqliteFile | Database:
+    if not isinstance(location, str) or "://" not in location:
+        path = Path(location)
+        return JournalFile(path) if path.suffix in JOURNALS else SqliteFile(path)
     try:
-        url = make_url(text)
+        url = make_url(location)
     except (ArgumentError, ValueError) as error:
         raise RecordError(
-            "is no URL of a database", where="storage", found=text, expected="postgresql://user:password@host/name"
+            "is no URL of a database", where="storage", found=location, expected="postgresql://user:password@host/name"
         ) from error
     if url.get_backend_name() == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
@@ -130,11 +126,11 @@ def open_reader(place: StoragePlace) -> Opened | None:
     """
     match place:
         case SqliteFile(path):
-            return _with_tables(_sqlite(path, "ro")) if _has_content(path) else None
+            return _sqlite(path, "ro").reader() if _has_content(path) else None
         case JournalFile(path):
             return _journal(path) if _has_content(path) else None
         case Database(url):
-            return _with_tables(_engine(url))
+            return _engine(url).reader()
         case _:
             assert_never(place)
 
@@ -144,14 +140,14 @@ def open_writer(place: StoragePlace) -> Opened:
     match place:
         case SqliteFile(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            opened = _patiently(lambda: _rdb(_sqlite(path, "rwc"), create=True))
+            opened = _patiently(lambda: _sqlite(path, "rwc").opened(create=True))
             _lock_at_the_beginning(opened)
             return opened
         case JournalFile(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             return _journal(path)
         case Database(url):
-            return _patiently(lambda: _rdb(_engine(url), create=True))
+            return _patiently(lambda: _engine(url).opened(create=True))
         case _:
             assert_never(place)
 
@@ -180,6 +176,26 @@ class _Address:
     url: str
     options: dict[str, Any]
 
+    def opened(self, *, create: bool) -> Opened:
+        """The storage, its tables made where they are missing and may be."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        options = dict(self.options)
+        storage = _driven(lambda: RDBStorage(self.url, engine_kwargs=options, skip_table_creation=not create))
+        return Opened(storage, storage.engine)
+
+    def reader(self) -> Opened | None:
+        """A reader, or None before the tables are there; their version is what Optuna writes last."""
+        engine = _driven(lambda: sqlalchemy.create_engine(self.url, **self.options))
+        try:
+            with engine.connect() as connection:
+                if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+                    return None
+                if not connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first():
+                    return None
+        finally:
+            engine.dispose()
+        return self.opened(create=False)
+
 
 def _sqlite(path: Path, mode: Literal["ro", "rwc"]) -> _Address:
     url = URL.create("sqlite", database=f"file:{quote(str(path.absolute()))}", query={"mode": mode, "uri": "true"})
@@ -188,27 +204,6 @@ def _sqlite(path: Path, mode: Literal["ro", "rwc"]) -> _Address:
 
 def _engine(url: URL) -> _Address:
     return _Address(url.render_as_string(hide_password=False), {"pool_pre_ping": True})
-
-
-def _with_tables(address: _Address) -> Opened | None:
-    """A reader, or None before the tables are there; their version is what Optuna writes last."""
-    engine = _driven(lambda: sqlalchemy.create_engine(address.url, **address.options))
-    try:
-        with engine.connect() as connection:
-            if not sqlalchemy.inspect(connection).has_table("alembic_version"):
-                return None
-            if not connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first():
-                return None
-    finally:
-        engine.dispose()
-    return _rdb(address, create=False)
-
-
-def _rdb(address: _Address, *, create: bool) -> Opened:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = dict(address.options)
-    storage = _driven(lambda: RDBStorage(address.url, engine_kwargs=options, skip_table_creation=not create))
-    return Opened(storage, storage.engine)
 
 
 def _driven(connect: Callable[[], T]) -> T:

@@ -116,11 +116,11 @@ class RoundWorker:
     def _write_down(self, missing: Mapping[str, set[int]], propose: Propose) -> bool:
         """Add the missing trials; False as soon as another process turns out to be doing it too."""
         for study, wanted in missing.items():
-            for proposal in propose(study) if wanted else ():
-                if proposal.slot in wanted:
-                    identity = self.store.enqueue(study, proposal, self.objectives)
-                    if self.store.read([study])[study].real[proposal.slot].identity != identity:
-                        return False
+            proposals = propose(study) if wanted else ()
+            for proposal in (each for each in proposals if each.slot in wanted):
+                identity = self.store.enqueue(study, proposal, self.objectives)
+                if self.store.read([study])[study].real[proposal.slot].identity != identity:
+                    return False
         return True
 
     def _claimed(self, trials: Sequence[StoredTrial]) -> list[StoredTrial]:
