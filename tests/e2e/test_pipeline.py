@@ -31,7 +31,7 @@ def piped(shared: Path, finished: Path) -> Path:
         shutil.copytree(finished, root)
         checkout(root, "tiny")
         pipeline = root / "dvc.yaml"
-        pipeline.write_text(pipeline.read_text(encoding="utf-8").replace("--seconds 30", "--seconds 2"))
+        pipeline.write_text(pipeline.read_text(encoding="utf-8").replace("--seconds 15", "--seconds 2"))
         said = dvc(root, "repro")
         for stage in STAGES:
             assert f"Running stage '{stage}@tiny'" in said
