@@ -39,9 +39,9 @@ class StudyVerdict:
 def decide(evidence: Evidence) -> StudyVerdict:
     """The verdict under the study's own cost, at the largest size and budget of the search and of the law.
 
-    Sparse needs one source that shows it winning, none that shows dense winning, and both the differences between
-    sparsities and its own advantage above the noise of seeds; dense needs one source for it and none against, since
-    it is what one does without evidence. Everything else leaves the question open.
+    Sparse needs one source that shows it winning with an interval above zero, none that shows dense winning, and an
+    advantage above the noise of seeds; dense needs one source for it and none against, since it is what one does
+    without evidence. Everything else leaves the question open.
     """
     spec = evidence.inputs.study.spec
     cost = spec.law.cost
@@ -69,7 +69,7 @@ def _doubt(evidence: Evidence, compared: tuple[EqualCost, ...]) -> str | None:
     ahead = [one for one in compared if one.winner == "sparse"]
     if ahead and any(one.winner == "dense" for one in compared):
         return "doubt-contradiction"
-    if ratio is not None and ratio < CLEAR:
+    if not ahead and ratio is not None and ratio < CLEAR:
         return "doubt-noise"
     if not compared:
         return "doubt-nothing"

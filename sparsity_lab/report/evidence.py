@@ -99,6 +99,7 @@ class EqualCost:
         low: of the interval; NaN where nothing is known of it.
         high: of the interval.
         winner: who is better beyond doubt, if anyone.
+        confidence: of the interval; None where it is two standard deviations of the noise.
     """
 
     cost: CostMultiplier
@@ -110,23 +111,32 @@ class EqualCost:
     low: float
     high: float
     winner: Winner
+    confidence: float | None
 
     @classmethod
     def searched(cls, result: SearchResult, budget: BudgetResult) -> EqualCost | None:
-        """The smooth optimum, or the best trial where there is none, against the dense trial of one budget."""
+        """The smooth optimum, or the best trial where there is none, against the dense trial of one budget.
+
+        What an identified optimum gains has an interval of its own: noise is often larger at small budgets.
+        """
         if budget.dense_loss is None:
             return None
+        half, confidence = CLEAR * math.sqrt(2) * result.noise, None
+        sparsity, advantage = budget.best_sparsity, budget.dense_loss - budget.best_loss
+        low, high = advantage - half, advantage + half
         smooth = budget.optimum is not None and budget.optimum_loss is not None
-        sparsity = budget.optimum if budget.optimum is not None and smooth else budget.best_sparsity
-        loss = budget.optimum_loss if budget.optimum_loss is not None and smooth else budget.best_loss
-        advantage = budget.dense_loss - loss
-        half = CLEAR * math.sqrt(2) * result.noise
-        winner: Winner = "sparse" if advantage > half else "unclear"
+        if budget.optimum is not None and budget.optimum_loss is not None:
+            sparsity, advantage = budget.optimum, budget.dense_loss - budget.optimum_loss
+            low, high = advantage - half, advantage + half
+            if budget.gained is not None and budget.gained_low is not None and budget.gained_high is not None:
+                advantage, low, high = budget.gained, budget.gained_low, budget.gained_high
+                confidence = result.confidence
+        winner: Winner = "sparse" if low > 0 else "unclear"
         if sparsity <= NO_SPARSITY:
             highest = max((trial.sparsity for trial in budget.trials), default=0.0)
             winner = "dense" if smooth and budget.flat_high <= 0.5 * highest else "unclear"
-        interval = advantage - half, advantage + half
-        return cls(result.cost, budget.nonzero, budget.data_dense, "search", sparsity, advantage, *interval, winner)
+        place = result.cost, budget.nonzero, budget.data_dense, "search"
+        return cls(*place, sparsity, advantage, low, high, winner, confidence)
 
     def reason(self, unit: DataUnit) -> Message:
         """What it says for or against sparsity."""
@@ -266,5 +276,5 @@ def _by_law(inputs: ReportInputs, law: Law | None, places: Mapping[Place, Any]) 
             if law.draws is None and winner == "sparse":
                 winner = "unclear"  # the page claims nothing that has no interval
             value, low, high = map(float, advantage)
-            found.append(EqualCost(cost, N, D, "law", best, value, low, high, winner))
+            found.append(EqualCost(cost, N, D, "law", best, value, low, high, winner, spec.confidence))
     return found

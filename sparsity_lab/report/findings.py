@@ -57,10 +57,9 @@ def equal_cost_finding(evidence: Evidence, cost: CostMultiplier) -> Finding:
     by_search, by_law = evidence.compared(cost, "search"), evidence.compared(cost, "law")
     sentences = []
     if by_search:
-        sentences.append(_cost_sentence("cost-in-search", by_search, unit, message("two-deviations")))
+        sentences.append(_cost_sentence("cost-in-search", by_search, unit))
     if by_law:
-        interval = message("interval-of", confidence=evidence.confidence)
-        sentences.append(_cost_sentence("cost-by-law", by_law, unit, interval))
+        sentences.append(_cost_sentence("cost-by-law", by_law, unit))
     every = (*by_search, *by_law)
     if not every:
         sentences.append(message("cost-unknown"))
@@ -96,9 +95,11 @@ def gain_finding(evidence: Evidence) -> Finding:
     return Finding("gain", title, tuple(sentences), "clear" if settled else "doubtful", numbers)
 
 
-def _cost_sentence(key: str, compared: Sequence[EqualCost], unit: DataUnit, interval: Message) -> Message:
+def _cost_sentence(key: str, compared: Sequence[EqualCost], unit: DataUnit) -> Message:
     """Who wins how often, and the best sparsity at the largest size and budget."""
     last = compared[-1]
+    sure = last.confidence
+    interval = message("two-deviations") if sure is None else message("interval-of", confidence=sure)
     score = message(key, score=_score(Counter(one.winner for one in compared), last.source))
     place: dict[str, Value] = {"nonzero": last.nonzero, "budget": last.budget, "unit": f"unit-{unit}"}
     if last.sparsity <= NO_SPARSITY:
