@@ -135,8 +135,8 @@ class EqualCost:
         if sparsity <= NO_SPARSITY:
             highest = max((trial.sparsity for trial in budget.trials), default=0.0)
             winner = "dense" if smooth and budget.flat_high <= 0.5 * highest else "unclear"
-        place = result.cost, budget.nonzero, budget.data_dense, "search"
-        return cls(*place, sparsity, advantage, low, high, winner, confidence)
+        N, D = budget.nonzero, budget.data_dense
+        return cls(result.cost, N, D, "search", sparsity, advantage, low, high, winner, confidence)
 
     def reason(self, unit: DataUnit) -> Message:
         """What it says for or against sparsity."""
