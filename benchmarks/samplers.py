@@ -43,7 +43,7 @@ from optuna.trial import create_trial
 from sparsity_lab.laws import Law, Runs, SparseSchedule, fit, form_named, optimal_sparsity, training_flops
 from sparsity_lab.search.answer.curve import LossPoints, fit_curve, scatter
 from sparsity_lab.search.propose.design import anchors
-from sparsity_lab.search.propose.law_sampler import LawSampler
+from sparsity_lab.search.propose.law_sampler import LawSampler, Prior
 from sparsity_lab.search.propose.targets import Targets
 
 LAWS = Path(__file__).parent.parent / "specs" / "laws"
@@ -211,7 +211,7 @@ def seconds_a_proposal(trials: int = 10, earlier: int = 40, proposals: int = 10)
         "nonzero": FloatDistribution(N[0], N[-1], log=True),
         "data_dense": FloatDistribution(D[0] / 8, D[-1], log=True),
     }
-    known = [(*row, surface.measure(*row, rng)) for row in surface.grid[:earlier].tolist()]
+    known = [(S, n, d, surface.measure(S, n, d, rng)) for S, n, d in surface.grid[:earlier].tolist()]
     told = []
     for budget, S in product(targets.data_dense.tolist(), np.linspace(0, HIGHEST, trials).tolist()):
         params = {"sparsity": S, "nonzero": N[-1], "data_dense": budget}
@@ -219,7 +219,7 @@ def seconds_a_proposal(trials: int = 10, earlier: int = 40, proposals: int = 10)
         told.append(create_trial(params=params, distributions=space, value=loss))
     runs = Runs(*np.array(known).T)
     samplers: dict[str, Callable[[], BaseSampler]] = {
-        "law": lambda: LawSampler(targets, budget="data_dense", size="nonzero", earlier=runs),
+        "law": lambda: LawSampler(targets, budget="data_dense", size="nonzero", prior=Prior(runs)),
         "tpe": lambda: TPESampler(n_startup_trials=2, seed=0),
     }
     for name, make in samplers.items():

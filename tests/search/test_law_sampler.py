@@ -17,7 +17,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from sparsity_lab.laws import FRANTAR, Law, Runs, SparseSchedule, optimal_sparsity
 from sparsity_lab.search.propose import law_sampler
-from sparsity_lab.search.propose.law_sampler import START, LawSampler
+from sparsity_lab.search.propose.law_sampler import START, LawSampler, Prior
 from sparsity_lab.search.propose.targets import Targets
 
 pytestmark = pytest.mark.slow
@@ -120,7 +120,7 @@ def test_earlier_runs_spare_the_start() -> None:
     S, size = rng.choice([0.0, 0.5, 0.75], 24), N / 4.0 ** rng.integers(0, 4, 24)
     D = BUDGETS[1] / 2.0 ** rng.integers(0, 4, 24)
     earlier = Runs(S, size, D, T5.predict(S, size, D) * np.exp(0.003 * rng.normal(size=24)))
-    sampler = LawSampler(TARGETS, budget=BUDGETS[0], earlier=earlier)
+    sampler = LawSampler(TARGETS, budget=BUDGETS[0], prior=Prior(earlier))
     study = optuna.create_study(sampler=sampler)
     surface = sampler.surface(study)
     assert surface is not None
@@ -183,7 +183,7 @@ def test_tpe_learns_from_trials_that_the_law_has_been_told_of_elsewhere() -> Non
         trial = told.ask(space)
         told.tell(trial, measured(trial.params) * (1.03 if trial.params["regime"] == "poor" else 1.0))
     earlier = told.sampler.runs(told)  # type: ignore[attr-defined]
-    again = optuna.create_study(sampler=make(earlier=earlier, loss=lambda _: None))
+    again = optuna.create_study(sampler=make(prior=Prior(earlier), loss=lambda _: None))
     again.add_trials(told.trials)
     assert len(again.sampler.runs(again)) == len(earlier)  # type: ignore[attr-defined]
     asked = [again.ask(space).params["regime"] for _ in range(8)]

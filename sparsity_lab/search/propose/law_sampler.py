@@ -80,6 +80,20 @@ def first_value(trial: FrozenTrial) -> float | None:
     return trial.values[0] if trial.values else None
 
 
+class Prior(NamedTuple):
+    """What a law sampler knows before its first trial."""
+
+    runs: Runs | None = None
+    """made elsewhere, to learn from"""
+    noise: float | None = None
+    """standard deviation of ln L between seeds, where it is known"""
+    form: str | Form = "frantar"
+    """of the law"""
+
+
+NOTHING_KNOWN = Prior()
+
+
 class LawSampler(BaseSampler):
     """Proposes the run that narrows the targets' optimal sparsities most for its training FLOPs.
 
@@ -89,10 +103,8 @@ class LawSampler(BaseSampler):
         budget: name of the parameter that is a trial's data budget D_dense, or the one budget of all trials; the
             targets' when None, if they have just one.
         size: name of the parameter that is N, or the one size of all trials; the targets' when None, if they have one.
-        earlier: runs made elsewhere, to learn from.
+        prior: what is known before the first trial.
         seed: of everything random.
-        noise: standard deviation of ln L between seeds, where it is known.
-        form: of the law.
         start: different points from which the law is asked, and trials from which TPE is; before, the space is filled.
         loss: reads a finished trial.
     """
@@ -104,10 +116,8 @@ class LawSampler(BaseSampler):
         sparsity: str = "sparsity",
         budget: str | float | None = None,
         size: str | float | None = None,
-        earlier: Runs | None = None,
+        prior: Prior = NOTHING_KNOWN,
         seed: int = 0,
-        noise: float | None = None,
-        form: str | Form = "frantar",
         start: int = START,
         loss: Loss = first_value,
     ) -> None:
@@ -117,8 +127,8 @@ class LawSampler(BaseSampler):
             _only("sizes", targets.nonzero) if size is None else size,
             _only("budgets", targets.data_dense) if budget is None else budget,
         )
-        self._earlier, self._seed, self._noise, self._form = earlier, seed, noise, form_named(form)
-        self._start, self._loss = start, loss
+        self._earlier, self._noise, self._form = prior.runs, prior.noise, form_named(prior.form)
+        self._seed, self._start, self._loss = seed, start, loss
         self._kept: tuple[str, Surface] | None = None
 
     def runs(self, study: Study) -> Runs | None:

@@ -37,7 +37,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from sparsity_lab.artifacts.searches import Params
 from sparsity_lab.errors import MachineError
 from sparsity_lab.laws import Runs
-from sparsity_lab.search.propose.law_sampler import LawSampler, first_value
+from sparsity_lab.search.propose.law_sampler import LawSampler, Prior, first_value
 from sparsity_lab.search.propose.space import DATA_DENSE, NONZERO, Space, TrialChoice
 from sparsity_lab.search.propose.targets import Targets
 from sparsity_lab.search.requests import SPARSITY
@@ -171,9 +171,8 @@ def _law(seed: int, space: Space, law: LawKnowledge) -> LawSampler:
         law.targets,
         budget=DATA_DENSE if len(space.data) > 1 else float(space.data[0]),
         size=NONZERO if len(space.sizes) > 1 else float(space.sizes[0]),
-        earlier=law.runs,
+        prior=Prior(law.runs, law.noise),
         seed=seed,
-        noise=law.noise,
         loss=first_value if law.trials_too else _untold,
     )
 
