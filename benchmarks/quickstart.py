@@ -91,7 +91,8 @@ def repetition(study: str, number: int, folder: Path, workers: str) -> bool:
         place = project / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         spec = YAML(typ="safe").load(path)
-        YAML(typ="safe").dump(moved(spec, number * STRIDE) if path.stem == study else spec, place)
+        asked = path.stem == study and path.parent.name == "studies"  # a scenario may have the same name
+        YAML(typ="safe").dump(moved(spec, number * STRIDE) if asked else spec, place)
     tool = [sys.executable, "-m", "sparsity_lab.cli"]
     for step in ("prepare", "train", "search"):
         flags = [] if step == "prepare" else ["--workers", workers]
