@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from sparsity_lab.laws import Interval
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_fits import Gains, OptimumCurves, Residuals
@@ -50,10 +53,7 @@ def draw_residuals(axes: Axes, info: Residuals, against: Literal["sparsity", "no
 def draw_gains(axes: Axes, info: Gains) -> None:
     """Gain against sparsity, a colour and a dash for each law."""
     for number, curve in enumerate(info.curves):
-        colour, dash = law_look(number)
-        if (curve.gain.high > curve.gain.low).any():
-            axes.fill_between(curve.sparsity, curve.gain.low, curve.gain.high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.sparsity, curve.gain.value, color=colour, linestyle=dash)
+        _draw_law(axes, number, curve.sparsity, curve.gain)
     if info.trained is not None:
         axes.axvline(info.trained, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlim(0, max(float(curve.sparsity[-1]) for curve in info.curves))
@@ -65,13 +65,7 @@ def draw_gains(axes: Axes, info: Gains) -> None:
 
 def gain_handles(info: Gains) -> list[Line2D]:
     """Legend entries: the laws, the band where there is one, and where the runs end."""
-    handles = []
-    for number, curve in enumerate(info.curves):
-        colour, dash = law_look(number)
-        handles.append(legend_entry(curve.name, colour, linestyle=dash))
-    if any((curve.gain.high > curve.gain.low).any() for curve in info.curves):
-        said = label("label-interval", confidence=info.confidence)
-        handles.append(legend_entry(said, GREY, alpha=0.3, linewidth=8))
+    handles = _law_handles([(curve.name, curve.gain) for curve in info.curves], info.confidence)
     if info.trained is not None:
         said = label("label-sparsest-fitted")
         handles.append(legend_entry(said, GREY, linewidth=0.8, linestyle=(0, (4, 3))))
@@ -79,15 +73,12 @@ def gain_handles(info: Gains) -> list[Line2D]:
 
 
 def draw_optima(axes: Axes, info: OptimumCurves) -> None:
-    """S_opt against C / C_chin, a colour and a dash for each law; thin where no dense run stands behind it."""
+    """S_opt against C / C_chin, a colour and a dash for each law; bold where dense runs stand behind it."""
     for number, curve in enumerate(info.curves):
-        colour, dash = law_look(number)
-        if (curve.sparsity.high > curve.sparsity.low).any():
-            low, high = curve.sparsity.low, curve.sparsity.high
-            axes.fill_between(curve.ratio, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.ratio, curve.sparsity.value, color=colour, linestyle=dash, linewidth=1.0)
+        _draw_law(axes, number, curve.ratio, curve.sparsity, linewidth=1.0)
         if curve.measured is not None:
             inside = (curve.ratio >= curve.measured[0]) & (curve.ratio <= curve.measured[1])
+            colour, dash = law_look(number)
             axes.plot(curve.ratio[inside], curve.sparsity.value[inside], color=colour, linestyle=dash, linewidth=2.4)
     log_counts(axes, "x", [1, 3, 10, 30, 100, 300])
     axes.set_xlim(float(info.curves[0].ratio[0]), float(info.curves[0].ratio[-1]))
@@ -98,15 +89,26 @@ def draw_optima(axes: Axes, info: OptimumCurves) -> None:
 
 
 def optima_handles(info: OptimumCurves) -> list[Line2D]:
-    """Legend entries: the laws, and the band where there is one."""
-    handles = []
-    for number, curve in enumerate(info.curves):
-        colour, dash = law_look(number)
-        handles.append(legend_entry(curve.name, colour, linestyle=dash))
-    if any((curve.sparsity.high > curve.sparsity.low).any() for curve in info.curves):
-        handles.append(legend_entry(label("label-interval", confidence=info.confidence), GREY, alpha=0.3, linewidth=8))
+    """Legend entries: the laws, the band where there is one, and where runs were made."""
+    handles = _law_handles([(curve.name, curve.sparsity) for curve in info.curves], info.confidence)
     if any(curve.measured is not None for curve in info.curves):
         handles.append(legend_entry(label("label-where-measured"), GREY, linewidth=2.4))
+    return handles
+
+
+def _draw_law(axes: Axes, number: int, x: FloatArray, y: Interval, linewidth: float | None = None) -> None:
+    """One law's curve among several, on its band where it has one."""
+    colour, dash = law_look(number)
+    if (y.high > y.low).any():
+        axes.fill_between(x, y.low, y.high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, y.value, color=colour, linestyle=dash, linewidth=linewidth)
+
+
+def _law_handles(curves: Sequence[tuple[str, Interval]], confidence: float) -> list[Line2D]:
+    looks = [(name, *law_look(number)) for number, (name, _) in enumerate(curves)]
+    handles = [legend_entry(name, colour, linestyle=dash) for name, colour, dash in looks]
+    if any((y.high > y.low).any() for _, y in curves):
+        handles.append(legend_entry(label("label-interval", confidence=confidence), GREY, alpha=0.3, linewidth=8))
     return handles
 
 

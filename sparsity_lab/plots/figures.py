@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -101,21 +102,19 @@ def residuals_figure(info: Residuals, levels: Sequence[float]) -> Figure:
 
 def gains_figure(info: Gains) -> Figure:
     """Dense-equivalent size against sparsity, several laws."""
-    with styled():
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        draw_fits.draw_gains(axes, info)
-        outside_legend(figure, draw_fits.gain_handles(info))
-    return figure
+    return _one_panel(partial(draw_fits.draw_gains, info=info), partial(draw_fits.gain_handles, info))
 
 
 def optima_figure(info: OptimumCurves) -> Figure:
     """Optimal sparsity against compute in units of the dense-optimal one, several laws."""
+    return _one_panel(partial(draw_fits.draw_optima, info=info), partial(draw_fits.optima_handles, info))
+
+
+def _one_panel(draw: Callable[[Axes], None], handles: Callable[[], list[Line2D]]) -> Figure:
     with styled():
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        draw_fits.draw_optima(axes, info)
-        outside_legend(figure, draw_fits.optima_handles(info))
+        draw(figure.subplots())
+        outside_legend(figure, handles())
     return figure
 
 

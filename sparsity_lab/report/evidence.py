@@ -121,20 +121,19 @@ class EqualCost:
         """
         if budget.dense_loss is None:
             return None
-        half, confidence = CLEAR * math.sqrt(2) * result.noise, None
-        sparsity, advantage = budget.best_sparsity, budget.dense_loss - budget.best_loss
-        low, high = advantage - half, advantage + half
-        smooth = budget.optimum is not None and budget.optimum_loss is not None
+        sparsity, loss, confidence = budget.best_sparsity, budget.best_loss, None
+        identified = budget.optimum is not None and budget.optimum_loss is not None
         if budget.optimum is not None and budget.optimum_loss is not None:
-            sparsity, advantage = budget.optimum, budget.dense_loss - budget.optimum_loss
-            low, high = advantage - half, advantage + half
-            if budget.gained is not None and budget.gained_low is not None and budget.gained_high is not None:
-                advantage, low, high = budget.gained, budget.gained_low, budget.gained_high
-                confidence = result.confidence
+            sparsity, loss = budget.optimum, budget.optimum_loss
+        advantage, half = budget.dense_loss - loss, CLEAR * math.sqrt(2) * result.noise
+        low, high = advantage - half, advantage + half
+        if budget.gained is not None and budget.gained_low is not None and budget.gained_high is not None:
+            advantage, low, high = budget.gained, budget.gained_low, budget.gained_high
+            confidence = result.confidence
         winner: Winner = "sparse" if low > 0 else "unclear"
         if sparsity <= NO_SPARSITY:
             highest = max((trial.sparsity for trial in budget.trials), default=0.0)
-            winner = "dense" if smooth and budget.flat_high <= 0.5 * highest else "unclear"
+            winner = "dense" if identified and budget.flat_high <= 0.5 * highest else "unclear"
         N, D = budget.nonzero, budget.data_dense
         return cls(result.cost, N, D, "search", sparsity, advantage, low, high, winner, confidence)
 

@@ -27,8 +27,7 @@ that ended without a loss, which are not asked for again.
 Parameters of which the law knows nothing are left to TPE (Bergstra 2011). With one objective it is told ln L less what
 the law expects of the trial's sparsity, size and budget: else it would blame them for a small size.
 
-A proposal depends on the seed, the trial's number and the other trials alone: a sampler made anew goes on as the old
-one would have.
+A proposal depends on the seed, the trial's number and the other trials alone: a sampler made anew goes on as before.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sparsity_lab.laws import Form, Points, Runs, form_named, training_flops
-from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Targets
 
@@ -81,17 +80,11 @@ def first_value(trial: FrozenTrial) -> float | None:
 
 
 class Prior(NamedTuple):
-    """What a law sampler knows before its first trial."""
+    """What is known before the first trial: runs made elsewhere, the noise of ln L between seeds, the law's form."""
 
     runs: Runs | None = None
-    """made elsewhere, to learn from"""
     noise: float | None = None
-    """standard deviation of ln L between seeds, where it is known"""
     form: str | Form = "frantar"
-    """of the law"""
-
-
-NOTHING_KNOWN = Prior()
 
 
 class LawSampler(BaseSampler):
@@ -116,7 +109,7 @@ class LawSampler(BaseSampler):
         sparsity: str = "sparsity",
         budget: str | float | None = None,
         size: str | float | None = None,
-        prior: Prior = NOTHING_KNOWN,
+        prior: Prior | None = None,
         seed: int = 0,
         start: int = START,
         loss: Loss = first_value,
@@ -127,7 +120,8 @@ class LawSampler(BaseSampler):
             _only("sizes", targets.nonzero) if size is None else size,
             _only("budgets", targets.data_dense) if budget is None else budget,
         )
-        self._earlier, self._noise, self._form = prior.runs, prior.noise, form_named(prior.form)
+        self._earlier, self._noise, form = prior or Prior()
+        self._form = form_named(form)
         self._seed, self._start, self._loss = seed, start, loss
         self._kept: tuple[str, Surface] | None = None
 
@@ -138,8 +132,7 @@ class LawSampler(BaseSampler):
         own, old = Runs(at.sparsity, at.nonzero, at.data, losses) if rows else None, self._earlier
         if own is None or old is None:
             return own or old or None
-        columns = ("sparsity", "nonzero", "data", "loss")
-        S, N, D, losses = (np.append(getattr(old, name), getattr(own, name)) for name in columns)
+        S, N, D, losses = (np.append(old.column(name), own.column(name)) for name in COLUMNS)
         return Runs(S, N, D, losses)
 
     def surface(self, study: Study) -> Surface | None:
@@ -180,7 +173,10 @@ class LawSampler(BaseSampler):
         choices = [dict(zip(levels, values, strict=True)) for values in product(*levels.values())]
         places = [self._place({**choice, **known}) for choice in choices]
         runs = self.runs(study)
-        if runs is None or _distinct(runs) < self._start or None in places:
+        if runs is None or None in places:
+            return self._filling(trial, levels)
+        points = np.stack([runs.sparsity, np.log(runs.nonzero), np.log(runs.data)]).round(3)
+        if np.unique(points, axis=1).shape[1] < self._start:
             return self._filling(trial, levels)
         candidates = self._points([place for place in places if place])
         return choices[self._best(runs, candidates, self._pending(study, trial), rng)]
@@ -274,12 +270,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _distinct(runs: Runs) -> int:
-    """Number of different points."""
-    points = np.stack([runs.sparsity, np.log(runs.nonzero), np.log(runs.data)])
-    return int(np.unique(points.round(3), axis=1).shape[1])
 
 
 def _levels(distribution: BaseDistribution, rng: np.random.Generator, *, sparsity: bool) -> list[Any]:
