@@ -26,8 +26,9 @@ TOLERANCE = 0.03
 GOOD_ERROR, GOOD_BEND, GOOD_HEADS = 0.01, 0.25, 0.5
 """a shape this close to the target (relative), to ff_ratio and to the heads' wished width (in log) is as good as any
 other depth's: the shallowest is taken"""
-WIDEST_STEP = 1.3
-"""widths are tried up to this factor from the ideal one"""
+NEAREST = 6
+"""widths on either side of the ideal one that are tried: further ones bend the feed-forward width too much, or are so
+close together that nearer ones meet the target as well"""
 LARGEST_BEND = 3.0
 """the feed-forward width is never bent further from ff_ratio than by this factor"""
 OBJECTIVES = {"t5": "span-corruption", "vit": "classification", "decoder": "next-token"}
@@ -74,9 +75,8 @@ class _Wish:
         fixed, per_ff = _coefficients(self.model)
         stacks = 2 if isinstance(self.model, T5Spec) else 1
         per_square = fixed + per_ff * rule.ff_ratio if rule.size == "tensors" else 12 * stacks
-        ideal = math.sqrt(self.target / (layers * per_square)) / rule.width_multiple
-        first, last = min(int(ideal) - 1, int(ideal / WIDEST_STEP)), max(int(ideal) + 2, int(ideal * WIDEST_STEP))
-        for multiple in range(max(first, 1), max(last, 3) + 1):
+        ideal = int(math.sqrt(self.target / (layers * per_square)) / rule.width_multiple)
+        for multiple in range(max(ideal - NEAREST, 1), ideal + NEAREST + 1):
             yield from self._at_width(layers, multiple * rule.width_multiple)
 
     def _at_width(self, layers: int, width: int) -> Iterator[_Candidate]:
