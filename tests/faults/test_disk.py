@@ -21,7 +21,10 @@ from sparsity_lab.sweep.jobs import Event, Progressed, Workplace
 from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.study import job_of
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a tmpfs"),
+    pytest.mark.slow,
+]
 
 NO_SPACE = "no space left on the disk; nothing half-written was kept"
 

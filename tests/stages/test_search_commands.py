@@ -26,6 +26,8 @@ from sparsity_lab.stages.search_looks import search_status
 from sparsity_lab.stages.search_setup import changed, claimed_at_a_time
 from sparsity_lab.stages.workspace import storage_of
 
+pytestmark = pytest.mark.slow
+
 BUDGETS = STUDY["search"]["budgets"]
 
 
