@@ -272,10 +272,23 @@ def lowest_sparsity(
 
 
 def _golden(loss: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
-    """Golden-section search between `low` and `high`, all elements at once, to 1e-8."""
+    """Golden-section search between `low` and `high`, all elements at once, and the vertex of a parabola there.
+
+    Losses that differ by rounding alone stop the search at about sqrt(eps); a parabola of 1e-4 of the density looks
+    over that, to about eps^(3/4). It is left aside where the loss is higher there, as at a kink.
+    """
     ratio = (np.sqrt(5.0) - 1) / 2
+    first, last = low, high
     for _ in range(30):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         lower_left = loss(left) < loss(right)
         low, high = np.where(lower_left, low, left), np.where(lower_left, right, high)
-    return np.asarray((low + high) / 2)
+    found = (low + high) / 2
+    step = 1e-4 * (1 - found)
+    before, here, after = (loss(np.clip(found + shift * step, first, last)) for shift in (-1, 0, 1))
+    bend = before - 2 * here + after
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex = found + step * (before - after) / (2 * bend)
+    inside = (bend > 0) & (np.abs(vertex - found) < step) & (found - step >= first) & (found + step <= last)
+    vertex = np.where(inside, vertex, found)
+    return np.where(loss(vertex) <= here * (1 + 4 * np.finfo(np.float64).eps), vertex, found)
