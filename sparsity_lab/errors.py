@@ -14,6 +14,21 @@ A `ValueError` or `AssertionError` that escapes is a bug of ours and keeps its t
 
 from __future__ import annotations
 
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """Text from outside as it is safe to print: what could move a terminal's cursor or turn its text around is escaped.
+
+    Line feeds and tabs stay; so do letters of every script.
+    """
+    return "".join(one if one in "\n\t" or not _steers(one) else repr(one)[1:-1] for one in text)
+
+
+def _steers(one: str) -> bool:
+    """Control characters, marks that turn the direction of text (Unicode's Cf), and halves of broken file names."""
+    return unicodedata.category(one) in {"Cc", "Cf", "Cs"}
+
 
 class SparsityLabError(Exception):
     """Base of every error that a user can mend."""
@@ -39,7 +54,7 @@ class InputError(SparsityLabError):
             text += f" (found {found!r}" + (f", expected {expected})" if expected else ")")
         elif expected:
             text += f" (expected {expected})"
-        super().__init__(text)
+        super().__init__(printable(text))
         self.where, self.field, self.found, self.expected = where, field, found, expected
 
 

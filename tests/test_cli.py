@@ -61,7 +61,7 @@ def test_help_dvc_and_run_name_the_same_steps_in_the_same_order(trained: Path) -
     assert {name: stage["do"]["desc"] for name, stage in stages.items()} == dict(STEPS)
     assert list(stages) == list(STEPS)
     seconds = {"measure": " --seconds 15"}
-    commands = [f"sparsity-lab {step} ${{key}}{seconds.get(step, '')}" for step in STEPS]
+    commands = [f'sparsity-lab {step} "$DVC_STAGE"{seconds.get(step, "")}' for step in STEPS]
     assert [stage["do"]["cmd"] for stage in stages.values()] == commands
     cli(trained, "run", "tiny", "--seconds", "1")
     told = json.loads((trained / "reports/tiny/report.json").read_bytes())

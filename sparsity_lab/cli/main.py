@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line: bad input ends with one clear error and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     try:
         app()
     except SparsityLabError as error:

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from sparsity_lab.errors import printable
+
 WIDTH = 80
 """columns of a terminal: of running text, and of tables as far as their cells allow"""
 WIDE = r"\u3000-\u9fff\uff00-\uffef"
@@ -36,6 +38,7 @@ def wrapped(text: str, lead: str = "", hang: str | None = None, width: int = WID
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0) -> str:
     """Columns under a head, two spaces apart: the first `left` of them left-aligned, the others right-aligned."""
+    head, *rows = [[printable(cell) for cell in line] for line in (head, *rows)]
     widths = [max(columns(line[i]) for line in (head, *rows)) for i in range(len(head))]
 
     def aligned(line: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sparsity_lab.checkpoints.survey import Survey, TensorSurvey
 from sparsity_lab.console.tables import text_table
+from sparsity_lab.errors import printable
 from sparsity_lab.messages.numbers import storage
 from sparsity_lab.stages.weights import HUGGING_FACE, Export
 
@@ -46,9 +47,9 @@ def weights_text(found: Survey, width: int | None = None) -> str:
     lines = (line.rstrip() for line in table.splitlines())
     stored, dense = (sum(sizes) for sizes in zip(*((t.bytes, t.dense_bytes) for t in found.tensors), strict=True))
     share = f", {stored / dense:.1%} of {storage(dense)} dense" if stored != dense else ""
-    title = [f"{found.path}: {found.encoding}, {storage(stored)} of tensors{share}"]
+    title = [f"{printable(str(found.path))}: {found.encoding}, {storage(stored)} of tensors{share}"]
     if found.run:
-        title.append(f"run {found.run}")
+        title.append(f"run {printable(found.run)}")
     totals = (
         f"{what:<9} {counts['tensors']} tensors, {counts['size']:,} weights, {counts['zeros']:,} zeros, "
         f"S = {counts['sparsity']:.6g}"

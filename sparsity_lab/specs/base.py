@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic_core import PydanticCustomError
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
+ENDINGS = (".json", ".parquet", ".yaml", ".yml")
+"""of files that lie beside the folders of studies"""
 
 
 def misfit(message: str, *at: str) -> PydanticCustomError:
@@ -44,6 +46,17 @@ class FrozenMapping(Mapping[str, float]):
         return repr(self._values)
 
 
+def _without_ending(name: str) -> str:
+    """A study `a.json` would put its folder where study `a` has a file.
+
+    Raises:
+        ValueError: the name ends like a file of ours.
+    """
+    if name.lower().endswith(ENDINGS):
+        raise ValueError(f"must not end like a file ({', '.join(ENDINGS)})")
+    return name
+
+
 FrozenNumbers = Annotated[
     Mapping[str, float], AfterValidator(FrozenMapping), PlainSerializer(dict, return_type=dict[str, float])
 ]
@@ -54,8 +67,11 @@ Sparsity = Annotated[
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""of a spec file, without its ending"""
+SpecName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), AfterValidator(_without_ending)
+]
+"""of a spec file, without its ending: also what folders, stages and searches are called"""
+NAME_RULE = "up to 100 of A-Z, a-z, 0-9, dot, underscore and dash, a letter or digit first, no ending such as .json"
 Distinct = AfterValidator(_distinct)
 """for tuples whose values must differ from one another"""
 

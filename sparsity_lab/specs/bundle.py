@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.datasets import Classification, DatasetSpec, ImageDataset, NextToken, SpanCorruption
-from sparsity_lab.specs.files import file_of
+from sparsity_lab.specs.files import FOLDERS, check_name, file_of
 from sparsity_lab.specs.loading import load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, ModelSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
@@ -55,6 +55,7 @@ def load_study(path: Path) -> Study:
     Raises:
         SpecError: a file is missing or wrong, or the parts do not fit together.
     """
+    check_name("study", path.stem, path)
     spec = load_spec(path, "study")
     assert isinstance(spec, StudySpec)
     root = path.resolve().parent.parent
@@ -103,6 +104,8 @@ def check_specs(files: Sequence[Path] | None, root: Path) -> Iterator[tuple[Path
     problems = []
     for path in paths:
         try:
+            if path.parent.name in FOLDERS.values():
+                check_name(path.parent.name, path.stem, path)
             spec = load_spec(path)
             if isinstance(spec, StudySpec):
                 yield path, f"study: {load_study(path).model.family} on {spec.dataset}"

@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import Node
 
 from sparsity_lab.errors import SpecError
+from sparsity_lab.specs.base import NAME_RULE, SpecName
 from sparsity_lab.specs.problems import invalid, line_of, not_yaml
 
 SHIPPED = Path(__file__).parents[2] / "specs"
@@ -25,6 +26,7 @@ FOLDERS: Mapping[str, str] = {
     "hardware": "hardware",
     "scenario": "scenarios",
 }
+NAMES = TypeAdapter(SpecName)
 
 
 def find_named(kind: str, name: str, root: Path) -> Path:
@@ -36,15 +38,33 @@ def find_named(kind: str, name: str, root: Path) -> Path:
         root: the project folder.
 
     Raises:
-        SpecError: there is none, with the names that there are.
+        SpecError: it is no name, or there is none, with the names that there are.
     """
     if name.endswith((".yaml", ".yml")):
         return Path(name)
+    check_name(kind, name)
     for specs in (root / "specs", SHIPPED):
         if name in names_in(specs, kind):
             return file_of(specs, kind, name)
     known = ", ".join(known_names(kind, root)) or "none here"
     raise SpecError(f"no such {kind}", found=name, expected=f"a file, or one of: {known}")
+
+
+def check_name(kind: str, name: str, where: object | None = None) -> None:
+    """Hold a name against the one rule of names.
+
+    Args:
+        kind: of the spec that is called so.
+        name: of the spec's file, without its ending.
+        where: the file, where there is one.
+
+    Raises:
+        SpecError: it breaks the rule: folders, stages and searches could not be called so everywhere.
+    """
+    try:
+        NAMES.validate_python(name)
+    except ValidationError:
+        raise SpecError(f"no {kind} can be called so", where=where, found=name, expected=NAME_RULE) from None
 
 
 def known_names(kind: str, root: Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.datasets import DataShape
-from sparsity_lab.specs.files import find_named
+from sparsity_lab.specs.files import check_name, find_named
 from sparsity_lab.specs.fingerprint import NamedRuns, name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
@@ -93,11 +94,16 @@ class Workspace:
 
 
 def open_workspace(study: str, root: Path = Path()) -> Workspace:
-    """A study by its name, or by the path of its file.
+    """A study by its name, by the path of its file, or as DVC calls the stage of it that it is running.
+
+    The pipeline passes "$DVC_STAGE" (`train@NAME`), so that no name is ever part of a shell's command.
 
     Raises:
         SpecError: there is no such study, with those that are, or a spec is wrong.
     """
+    if study == os.environ.get("DVC_STAGE"):
+        study = study.rpartition(".yaml:")[2].partition("@")[2]
+        check_name("study", study, "params.yaml: studies")
     return Workspace(Layout(root), load_study(find_named("study", study, root)))
 
 

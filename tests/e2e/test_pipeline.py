@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from checkouts import checkout, commit, dvc, run
 from projects import GRID_RUNS, contents, edit, once, results
+from ruamel.yaml import YAML
 
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.studies import StudySpec
@@ -142,3 +143,24 @@ def test_a_study_that_is_added_leaves_the_others_alone(copy: Path) -> None:
     assert "Stage 'train@tiny' didn't change" in said
     assert trained_now(said) == [0], "the twin adopts every run"
     assert results(copy, "runs/tiny") == results(copy, "runs/twin")
+
+
+HOSTILE = (
+    "x; touch OOPS",
+    "$(touch OOPS)",
+    "`touch OOPS`",
+    "' ; touch OOPS '",
+    '"; touch OOPS; "',
+    "x\ntouch OOPS",
+    "a b",
+)
+
+
+def test_no_name_in_params_reaches_a_shell(copy: Path) -> None:
+    studies = dict.fromkeys(HOSTILE, "specs/studies/tiny.yaml")
+    with (copy / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump({"studies": studies}, file)
+    said = " ".join(dvc(copy, "repro", "--force", "--keep-going", "prepare", code=255).split())
+    assert not list(copy.rglob("OOPS*"))
+    assert said.count("params.yaml: studies: no study can be called so") >= len(HOSTILE) - 1, said
+    assert "Traceback" not in said

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import re
+import shlex
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.bundle import load_study
+from sparsity_lab.errors import SpecError, printable
+from sparsity_lab.specs.bundle import check_specs, load_study
+from sparsity_lab.specs.files import check_name
 
 STUDY = "studies/small.yaml"
 FILES = {
@@ -133,3 +139,43 @@ def test_the_dataset_must_suit_the_objective(specs: Path) -> None:
     message = problem(specs, "dataset: words", "dataset: shapes")
     expected = "dataset: the dataset does not fit the objective (found 'shapes (images)', expected text)"
     assert message == f"{STUDY}:{line_of(specs, 'dataset: shapes')}: {expected}"
+
+
+@given(st.text(max_size=120) | st.text(alphabet="aZ9._-", max_size=120))
+@example("x; touch OOPS")
+@example("$(touch OOPS)")
+@example("a.JSON")
+@example("a\n")
+@example("..")
+def test_a_name_is_safe_wherever_it_goes_or_is_no_name(name: str) -> None:
+    try:
+        check_name("study", name)
+    except SpecError:
+        return
+    assert shlex.quote(name) == name
+    assert re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII)
+    assert Path(name).name == name
+    assert len(name) <= 100
+    assert Path(name).suffix.lower() not in {".json", ".parquet", ".yaml"}
+
+
+@pytest.mark.parametrize("name", ["my study", "a@b", "größe", "it's", "a.json", "x; touch OOPS", "-x", "n" * 101])
+@pytest.mark.parametrize("kind", ["studies", "models", "laws"])
+def test_a_file_that_no_spec_can_name_is_refused(specs: Path, name: str, kind: str) -> None:
+    source = specs / (STUDY if kind == "studies" else "models/tiny-t5.yaml")
+    path = specs / kind / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(SpecError, match="can be called so") as refused:
+        list(check_specs([path], specs.parent))
+    assert str(path) in str(refused.value)
+
+
+@given(st.text())
+def test_what_is_printed_moves_no_cursor(text: str) -> None:
+    shown = printable(text)
+    assert not {unicodedata.category(one) for one in shown if one not in "\n\t"} & {"Cc", "Cf", "Cs"}
+    told = str(SpecError(text, where=text, field=text, found=text))
+    assert printable(told) == told
+    plain = "".join(one for one in text if one.isprintable())
+    assert printable(plain) == plain
