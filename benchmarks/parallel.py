@@ -14,12 +14,13 @@ from pathlib import Path
 from rich.console import Console
 
 from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
+from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Workplace
-from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.resolve import RunPoint, plan_point
 from sparsity_lab.sweep.study import job_of
 
@@ -54,7 +55,7 @@ def throughput(space: Workspace, runs: Sequence[RunSpec], data_hash: str, worker
         layout = Layout(Path(folder))
         place = Workplace(layout, space.layout.data(space.name), layout.runs("bench"))
         jobs = [job_of(name, run) for name, run in name_runs(runs, data_hash).runs.items()]
-        run_jobs(jobs, place, workers, note)
+        run_jobs(jobs, place, here(workers), note)
     return len(runs) / (stamps[-1] - stamps[0])
 
 

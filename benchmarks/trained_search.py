@@ -40,6 +40,7 @@ from sparsity_lab.search.answer.curve import LossCurve, LossPoints, fit_curve
 from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
@@ -90,7 +91,7 @@ class Trained:
         place = self.space.workplace(self.space.layout.root / "runs" / f"{self.space.name}-samplers")
         named = name_runs(map(self.requests.run, requests), self.requests.data_hash)
         quiet = Console(stderr=True, quiet=True)
-        done = complete(named, place, title="benchmark", workers=self.workers, console=quiet).records
+        done = complete(named, place, title="benchmark", compute=here(self.workers), console=quiet).records
         return [done[self.requests.fingerprint(request)] for request in requests]
 
 

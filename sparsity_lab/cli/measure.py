@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 import typer
 
 from sparsity_lab.cli import numbers
-from sparsity_lab.cli.options import JsonOption, RootOption, open_study
+from sparsity_lab.cli.options import ComputeOption, JsonOption, RootOption, open_compute, open_study
 
 if TYPE_CHECKING:
     from sparsity_lab.specs.hardware import ProductFormat
@@ -57,6 +57,7 @@ def measure(
     seconds: SecondsOption = 45.0,
     out: ProfileOption = None,
     again: AgainOption = False,
+    compute: ComputeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Step 2: time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
@@ -78,7 +79,9 @@ def measure(
     if study is None:
         measured = measure_shapes(root, request, again=again, out=out)
     else:
-        measured = measure_study(open_study(study, root), request, again=again, out=out)
+        measured = measure_study(
+            open_study(study, root), request, compute=open_compute(root, compute), again=again, out=out
+        )
     if not measured.kept:
         draw_profile(measured.profile, measured.path)
     if as_json:

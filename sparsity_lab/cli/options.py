@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from sparsity_lab.specs.compute import Compute
     from sparsity_lab.stages.workspace import Workspace
 
 StudyArgument = Annotated[str, typer.Argument(help="A study's name (specs/studies/NAME.yaml) or the path of its file.")]
@@ -17,6 +18,15 @@ RootOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
+]
+ComputeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compute",
+        envvar="SPARSITY_LAB_COMPUTE",
+        help="Where to compute: a file in specs/compute by its name (local, ray, slurm), or its path.",
+        show_default="what params.yaml says, else this machine",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")]
@@ -33,3 +43,10 @@ def open_study(study: str, root: Path) -> Workspace:
 
     die_with_dvc()
     return open_workspace(study, root)
+
+
+def open_compute(root: Path, asked: str | None, workers: int | None = None) -> Compute:
+    """Where a command computes: --compute or its variable, else --workers of this machine, else params.yaml."""
+    from sparsity_lab.specs.compute import chosen_compute, default_compute
+
+    return chosen_compute(root, asked or (default_compute(root) if workers is None else None), workers)

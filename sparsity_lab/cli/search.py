@@ -13,7 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from sparsity_lab.cli.numbers import given_sizes
-from sparsity_lab.cli.options import JsonOption, RootOption, StudyArgument, WorkersOption, open_study
+from sparsity_lab.cli.options import (
+    ComputeOption,
+    JsonOption,
+    RootOption,
+    StudyArgument,
+    WorkersOption,
+    open_compute,
+    open_study,
+)
 
 
 class _RunsByDefault(TyperGroup):
@@ -59,6 +67,7 @@ def run(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     *,
+    compute: ComputeOption = None,
     storage: StorageOption = None,
     budget: BudgetOption = None,
     trials: TrialsOption = None,
@@ -88,7 +97,8 @@ def run(
     from sparsity_lab.stages.search_setup import changed
 
     space = changed(open_study(study, root), given_sizes(budget), trials)
-    typer.echo(answer_text(search_study(space, workers=workers, storage=storage, share=share)))
+    where = open_compute(root, compute, workers)
+    typer.echo(answer_text(search_study(space, compute=where, storage=storage, share=share)))
 
 
 @app.command()

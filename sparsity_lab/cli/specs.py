@@ -38,7 +38,7 @@ def show(file: Annotated[Path, typer.Argument(help="A spec file.")]) -> None:
 @app.command("schema")
 def schema(
     kind: Annotated[
-        Literal["model", "dataset", "regime", "study", "law", "hardware", "scenario"],
+        Literal["model", "dataset", "regime", "study", "law", "hardware", "scenario", "compute"],
         typer.Argument(help="A kind of spec."),
     ],
 ) -> None:

@@ -15,11 +15,13 @@ from sparsity_lab.cli.measure import measure
 from sparsity_lab.cli.options import (
     LOOK,
     OF_STEPS,
+    ComputeOption,
     JsonOption,
     LanguageOption,
     RootOption,
     StudyArgument,
     WorkersOption,
+    open_compute,
     open_study,
 )
 
@@ -46,18 +48,20 @@ def plan(
     typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 
-def prepare(study: StudyArgument, root: RootOption = Path()) -> None:
+def prepare(study: StudyArgument, root: RootOption = Path(), *, compute: ComputeOption = None) -> None:
     """Step 1: turn the study's source into shards and a manifest."""
     from sparsity_lab.stages.prepare import prepare_study
 
-    prepare_study(open_study(study, root))
+    prepare_study(open_study(study, root), compute=open_compute(root, compute))
 
 
-def train(study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None) -> None:
+def train(
+    study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None, *, compute: ComputeOption = None
+) -> None:
     """Step 3: train the runs of the grid that no store has."""
     from sparsity_lab.stages.train import train_study
 
-    train_study(open_study(study, root), workers=workers)
+    train_study(open_study(study, root), compute=open_compute(root, compute, workers))
 
 
 def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:
@@ -73,13 +77,15 @@ def run(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="That measuring may take.")] = 30.0,
+    *,
+    compute: ComputeOption = None,
 ) -> None:
     """All steps in order, without DVC."""
     take = {
-        "prepare": lambda: prepare(study, root),
-        "measure": lambda: measure(study, root, seconds=seconds),
-        "train": lambda: train(study, root, workers),
-        "search": lambda: search.run(study, root, workers),
+        "prepare": lambda: prepare(study, root, compute=compute),
+        "measure": lambda: measure(study, root, seconds=seconds, compute=compute),
+        "train": lambda: train(study, root, workers, compute=compute),
+        "search": lambda: search.run(study, root, workers, compute=compute),
         "fit": lambda: fit([study], root=root),
         "report": lambda: report(study, root),
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
+Value = TypeVar("Value", bound=Hashable)
 ENDINGS = (".json", ".parquet", ".yaml", ".yml")
 """of files that lie beside the folders of studies"""
 
@@ -24,13 +25,13 @@ def _distinct(values: Values) -> Values:
     return values
 
 
-class FrozenMapping(Mapping[str, float]):
-    """Numbers by name that never change: equal ones hash equally, whatever their order."""
+class FrozenMapping(Mapping[str, Value], Generic[Value]):
+    """Values by name that never change: equal ones hash equally, whatever their order."""
 
-    def __init__(self, values: Mapping[str, float]) -> None:
+    def __init__(self, values: Mapping[str, Value]) -> None:
         self._values = dict(values)
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> Value:
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -58,7 +59,7 @@ def _without_ending(name: str) -> str:
 
 
 FrozenNumbers = Annotated[
-    Mapping[str, float], AfterValidator(FrozenMapping), PlainSerializer(dict, return_type=dict[str, float])
+    Mapping[str, float], AfterValidator(FrozenMapping[float]), PlainSerializer(dict, return_type=dict[str, float])
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sparsity = Annotated[

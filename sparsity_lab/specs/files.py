@@ -25,6 +25,7 @@ FOLDERS: Mapping[str, str] = {
     "law": "laws",
     "hardware": "hardware",
     "scenario": "scenarios",
+    "compute": "compute",
 }
 NAMES = TypeAdapter(SpecName)
 

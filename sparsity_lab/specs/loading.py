@@ -10,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs import files
+from sparsity_lab.specs.compute import Compute
 from sparsity_lab.specs.datasets import DatasetSpec, ImageDataset, TextDataset
 from sparsity_lab.specs.files import file_of, names_in, parse, read_spec
 from sparsity_lab.specs.hardware import HardwareProfile
@@ -32,6 +33,7 @@ AnySpec = (
     | PublishedLaw
     | HardwareProfile
     | ScenarioSpec
+    | Compute
 )
 
 WHEN_USED = ConfigDict(defer_build=True)
@@ -44,6 +46,7 @@ ADAPTERS: Mapping[str, TypeAdapter[Any]] = {
     "law": TypeAdapter(PublishedLaw),
     "hardware": TypeAdapter(HardwareProfile),
     "scenario": TypeAdapter(ScenarioSpec),
+    "compute": TypeAdapter(Compute),
 }
 
 

@@ -20,6 +20,7 @@ from sparsity_lab.hardware.paired import Clock, TooSlowError
 from sparsity_lab.hardware.products import ProductCase, time_product
 from sparsity_lab.hardware.profile import read_profile, write_profile
 from sparsity_lab.hardware.training_steps import time_training
+from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
 from sparsity_lab.stages.measure_plan import (
     LLM,
@@ -61,6 +62,7 @@ def measure_study(
     space: Workspace,
     request: MeasureRequest | None = None,
     *,
+    compute: Compute | str | None = None,
     again: bool = False,
     out: Path | None = None,
     console: Console | None = None,
@@ -71,6 +73,7 @@ def measure_study(
     Args:
         space: the study, its data prepared.
         request: what to measure, and in which time.
+        compute: a compute file, or its name.
         again: measure even so.
         out: where the profile goes; `hardware/STUDY.json` when None.
         console: for the progress.
@@ -78,10 +81,11 @@ def measure_study(
 
     Raises:
         NotReadyError: the data is not prepared.
-        SpecError: a size is out of reach, or shapes are asked of an unknown study.
+        SpecError: there is no such compute file, a size is out of reach, or shapes are asked of an unknown study.
         MachineError: the disk is full.
     """
     request, device = request or MeasureRequest(), best_device()
+    chosen_compute(space.layout.root, compute)
     space.manifest()
     plan = plan_of_study(space, request, device)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)

@@ -7,17 +7,29 @@ from rich.console import Console
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.data.prepare import prepare
+from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.stages.workspace import Workspace
 
 
-def prepare_study(space: Workspace, console: Console | None = None) -> Manifest:
+def prepare_study(
+    space: Workspace, console: Console | None = None, *, compute: Compute | str | None = None
+) -> Manifest:
     """Make the study's data, or find it made already.
 
+    Data is made on this machine whatever trains the runs: other machines see its folder or are sent it.
+
+    Args:
+        space: the study.
+        console: where progress is shown.
+        compute: a compute file, or its name.
+
     Raises:
+        SpecError: there is no such compute file.
         DataError: the source is missing, empty or damaged.
         MachineError: the disk is full.
     """
     console = console or Console(stderr=True)
+    chosen_compute(space.layout.root, compute)
     folder = space.layout.data(space.name)
     preparing = console.status(f"{space.name}: preparing {space.study.spec.dataset}")
     with locked(space.layout.lock(f"prepare-{space.name}")), preparing as status:

@@ -16,11 +16,13 @@ from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch
 from sparsity_lab.messages.numbers import count, quantity
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
+from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.stages.search_setup import RunRequests, claimed_at_a_time, context_of
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, storage_of
+from sparsity_lab.sweep.executors.factory import side_by_side
 from sparsity_lab.sweep.study import complete
 
 
@@ -28,6 +30,7 @@ def search_study(
     space: Workspace,
     *,
     workers: int | None = None,
+    compute: Compute | str | None = None,
     storage: str | None = None,
     share: bool | None = None,
     console: Console | None = None,
@@ -36,7 +39,8 @@ def search_study(
 
     Args:
         space: the study.
-        workers: parallel runs of this process.
+        workers: parallel runs on this machine.
+        compute: where runs are trained, or its name or file; this machine when None.
         storage: where the trials are kept, as `TrialStore`; None for what the study says.
         share: take no more trials at a time than there are workers, which leaves some to other processes; None to do
             so in a database.
@@ -45,15 +49,17 @@ def search_study(
     Raises:
         NotReadyError: the grid is not trained yet (its seeds measure the noise, its runs are what the search knows
             beforehand), or the search counts in seconds and the hardware was not measured.
+        SpecError: there is no such compute file, or workers are asked of another engine than the local one.
         MachineError: the storage cannot be reached, or the disk is full.
     """
     console = console or Console(stderr=True)
+    where = chosen_compute(space.layout.root, compute, workers)
     home = space.layout.search(space.name)
     home.mkdir(parents=True, exist_ok=True)
     with present(space.layout.lock(f"search-{space.name}")) as alone:
         spec = space.study.spec.search
         place = storage_of(space, storage)
-        result = None if spec is None else _StudySearch(space, spec, place, workers, share, console).run()
+        result = None if spec is None else _StudySearch(space, spec, place, where, share, console).run()
         if alone():  # the last process of the search to leave tidies up
             Store(home).keep_only(_wanted(result, home), space.layout.archive)
             clear_scratch(space.layout, home, _given_up(result))
@@ -70,12 +76,12 @@ class _StudySearch:
         space: Workspace,
         spec: SearchSpec,
         storage: str,
-        workers: int | None,
+        compute: Compute,
         share: bool | None,
         console: Console,
     ) -> None:
-        self.space, self.spec, self.storage, self.workers, self.console = space, spec, storage, workers, console
-        self.claim = claimed_at_a_time(storage, share, workers)
+        self.space, self.spec, self.storage, self.compute, self.console = space, spec, storage, compute, console
+        self.claim = claimed_at_a_time(storage, share, side_by_side(compute))
         self.requests = RunRequests.of(space)
 
     def run(self) -> SearchResult:
@@ -99,10 +105,10 @@ class _StudySearch:
         names = [name_of[run] for run in runs]
         sweep = complete(
             named,
-            self.space.workplace(self.space.layout.search(self.space.name)),
+            self.space.workplace(self.space.layout.search(self.space.name), self.compute),
             title=f"{self.space.name} search",
             rules={name: rule for name, rule in zip(names, rules, strict=True) if rule is not None},
-            workers=self.workers,
+            compute=self.compute,
             console=self.console,
         )
         return [sweep.stopped.get(name) or sweep.records[name] for name in names]

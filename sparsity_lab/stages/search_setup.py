@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import ParameterValue, Params
-from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, training_cost
 from sparsity_lab.laws.questions.multipliers import multiplier
@@ -226,10 +225,10 @@ def search_of(space: Workspace) -> SearchSpec:
     return spec
 
 
-def claimed_at_a_time(storage: str, share: bool | None, workers: int | None) -> int | None:
+def claimed_at_a_time(storage: str, share: bool | None, workers: int) -> int | None:
     """Trials that a process takes at once: as many as it has workers when it shares a search, else None, for all.
 
     Who names a database shares it unless it says otherwise.
     """
     shares = "://" in storage if share is None else share
-    return (workers or usable_cores()) if shares else None
+    return workers if shares else None

@@ -11,26 +11,41 @@ from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, clear_scratch
 from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.stages.workspace import Workspace, named_records
 from sparsity_lab.sweep.study import Sweep, complete
 
 
-def train_study(space: Workspace, *, workers: int | None = None, console: Console | None = None) -> Sweep:
+def train_study(
+    space: Workspace,
+    *,
+    workers: int | None = None,
+    compute: Compute | str | None = None,
+    console: Console | None = None,
+) -> Sweep:
     """Train what is missing of the study's grid.
 
+    Args:
+        space: the study.
+        workers: parallel runs on this machine.
+        compute: where runs are trained, or its name or file; this machine when None.
+        console: where progress is shown.
+
     Raises:
+        SpecError: there is no such compute file, or workers are asked of another engine than the local one.
         NotReadyError: the data is not prepared.
         MachineError: another process trains this study, or the disk is full.
         SparsityLabError: a run cannot be trained; finished runs are kept.
     """
     console = console or Console(stderr=True)
+    where = chosen_compute(space.layout.root, compute, workers)
     runs = space.grid()
     home = space.layout.runs(space.name)
     home.mkdir(parents=True, exist_ok=True)
     with locked(space.layout.lock(f"train-{space.name}"), wait=False) as mine:
         if not mine:
             raise MachineError("another process is training this study; wait for it or stop it", where=home)
-        sweep = complete(runs, space.workplace(home), title=space.name, workers=workers, console=console)
+        sweep = complete(runs, space.workplace(home, where), title=space.name, compute=where, console=console)
         moved = Store(home).keep_only({*runs.runs, *runs.origin_names.values()}, space.layout.archive)
         clear_scratch(space.layout, home)
     space.write_metrics("train", _metrics(sweep.records.values()))

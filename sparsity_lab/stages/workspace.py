@@ -20,6 +20,7 @@ from sparsity_lab.hardware.profile import load_profile, read_profile
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.specs.bundle import Study, load_study
 from sparsity_lab.specs.choices import CostMultiplier
+from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.files import check_name, find_named
 from sparsity_lab.specs.fingerprint import NamedRuns, name_runs
@@ -78,13 +79,16 @@ class Workspace:
         data_hash = self.manifest().content_hash
         return name_runs((one.run for one in grid_runs(self.study, self.shape(), regimes)), data_hash)
 
-    def workplace(self, home: Path) -> Workplace:
-        """Where workers train this study's runs, writing finished ones to `home`."""
+    def workplace(self, home: Path, compute: Compute | None = None) -> Workplace:
+        """Where workers train this study's runs, writing finished ones to `home`; None is this machine."""
+        compute = compute or here()
         return Workplace(
             self.layout,
             self.layout.data(self.name),
             home,
             keep_weights=self.study.spec.keep_weights,
+            threads=compute.run.cores,
+            checkpoint_seconds=compute.checkpoints.seconds,
             start_files=start_files(self.study),
         )
 

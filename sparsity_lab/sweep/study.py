@@ -11,13 +11,13 @@ from rich.console import Console
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
-from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import words_in
+from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
+from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Job, Workplace
-from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.progress import SweepDisplay
 from sparsity_lab.training.accounting import run_flops
 
@@ -74,7 +74,7 @@ def complete(
     *,
     title: str,
     rules: Mapping[str, StopRule] | None = None,
-    workers: int | None = None,
+    compute: Compute | None = None,
     console: Console | None = None,
 ) -> Sweep:
     """Make sure that every run lies in `place.home`, training only what no store of the project has.
@@ -89,7 +89,7 @@ def complete(
         title: heads the display.
         rules: when to give runs up, by fingerprint; a run without one is trained to its end, and so is one that others
             start from.
-        workers: as many as cores when None.
+        compute: what trains them; this machine when None.
         console: for the display.
 
     Raises:
@@ -124,7 +124,7 @@ def complete(
 
             for wave in (first, later):
                 jobs = [started(job, place, store) for job in wave.values()]
-                run_jobs(jobs, place, workers or usable_cores(), hear)
+                run_jobs(jobs, place, compute or here(), hear)
     records = {name: store.get(name) for name in named.runs if name not in stopped}
     return Sweep(records, stopped, len(missing.asked), len(missing.origins.keys() - missing.asked.keys()))
 

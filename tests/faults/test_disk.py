@@ -15,10 +15,11 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import SparsityLabError
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Progressed, Workplace
-from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.study import job_of
 
 pytestmark = [
@@ -154,12 +155,12 @@ def test_checkpoints(disk: Disk, tmp_path: Path, text_data: Path, make_run: Call
             disk.fill()
 
     with pytest.raises(SparsityLabError, match=NO_SPACE):
-        run_jobs([job], small, 1, fill_in_the_middle)
+        run_jobs([job], small, here(1), fill_in_the_middle)
     assert not Store(small.home).records()
     assert not disk.half_written()
     disk.free()
     steps: list[int] = []
-    run_jobs([job], small, 1, lambda event: steps.append(event.step) if isinstance(event, Progressed) else None)
+    run_jobs([job], small, here(1), lambda event: steps.append(event.step) if isinstance(event, Progressed) else None)
     assert steps[0] >= 29, "it goes on from the last whole checkpoint"
     assert losses(small) == losses(quiet)
 

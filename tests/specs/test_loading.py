@@ -118,7 +118,7 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message
             "version: 1\nmethod: dense\n",
             (
                 "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law or hardware or "
-                "scenario)"
+                "scenario or compute)"
             ),
         ),
         ("kind: regim\n", "spec.yaml:1: kind: wrong kind of spec (found 'regim', expected model or dataset or "),

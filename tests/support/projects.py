@@ -25,6 +25,7 @@ from sparsity_lab.cli.main import main
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.uncertainty.profile import Profile, profile
+from sparsity_lab.specs.compute import Compute
 from sparsity_lab.stages.fit import fit_study
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.search import search_study
@@ -139,10 +140,13 @@ class Here:
 
 
 def train_here(
-    jobs: Iterable[Job], place: Workplace, workers: int = 1, on_event: Callable[[Event], None] = lambda _: None
+    jobs: Iterable[Job],
+    place: Workplace,
+    compute: Compute | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
 ) -> None:
     """`run_jobs` with this process as its only worker."""
-    del workers
+    del compute
     with deterministic(place.threads):
         serve(Here(jobs, on_event), place)
 

@@ -12,6 +12,7 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.artifacts.store import Store, clear_scratch
 from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Workplace
@@ -33,17 +34,17 @@ def test_a_worker_answers_stopped_and_finishes_the_run_when_asked_without_a_rule
     runs = [_often(make_run("t5", sparsity, steps=8)) for sparsity in (0.5, 0.0)]
     named = name_runs(runs, read_manifest(text_data).content_hash)
     poor, good = named.runs
-    first = complete(named, place, title="x", rules={poor: HARSH}, workers=1, console=silent())
+    first = complete(named, place, title="x", rules={poor: HARSH}, compute=here(1), console=silent())
     assert (list(first.stopped), list(first.records)) == ([poor], [good])
     stopped = first.stopped[poor]
     assert (stopped.fingerprint, stopped.step, stopped.steps) == (poor, 7, 8)
     assert [record.fingerprint for record in Store(place.home).records()] == [good]
     assert clear_scratch(place.layout, place.home, keep={poor}) == 0
     assert place.layout.checkpoint(poor).is_file()
-    second = complete(named, place, title="x", workers=1, console=silent())
+    second = complete(named, place, title="x", compute=here(1), console=silent())
     assert second.records[poor].status == "finished"
     assert not place.layout.checkpoint(poor).exists()
-    from_store = complete(named, place, title="x", rules={poor: HARSH}, workers=1, console=silent())
+    from_store = complete(named, place, title="x", rules={poor: HARSH}, compute=here(1), console=silent())
     assert from_store.records == second.records, "what a store has is not given up"
     assert from_store.records[good] == first.records[good]
 

@@ -18,11 +18,12 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import RecordError, SparsityLabError
+from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.fingerprint import fingerprint, name_runs
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.sweep import study
+from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
-from sparsity_lab.sweep.local import run_jobs
 from sparsity_lab.sweep.study import Sweep, complete
 from sparsity_lab.sweep.worker import train_into_store
 from sparsity_lab.training.determinism import make_deterministic
@@ -45,11 +46,13 @@ class Waves:
         self.seen: list[list[Job]] = []
         self.on_event: Callable[[Event], None] = lambda _: None
 
-    def __call__(self, jobs: Iterable[Job], place: Workplace, workers: int, on_event: Callable[[Event], None]) -> None:
+    def __call__(
+        self, jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: Callable[[Event], None]
+    ) -> None:
         self.seen.append(list(jobs))
         for job in self.seen[-1]:
             train_into_store(job, place, Inputs(place.data, place.layout.cache), self)
-        del workers, on_event
+        del compute, on_event
 
     def send(self, event: Event) -> None:
         self.on_event(event)
@@ -79,7 +82,7 @@ def name_of(run: RunSpec, place: Workplace) -> str:
 
 def sweep(runs: list[RunSpec], place: Workplace) -> Sweep:
     named = name_runs(runs, read_manifest(place.data).content_hash)
-    return complete(named, place, title="x", workers=1, console=silent())
+    return complete(named, place, title="x", compute=here(1), console=silent())
 
 
 def records_of(runs: list[RunSpec], place: Workplace) -> list[RunRecord]:
@@ -249,14 +252,14 @@ def test_a_worker_that_is_killed_while_the_dense_run_is_trained_is_replaced(
 ) -> None:
     killed: set[int] = set()
 
-    def disturb(jobs: Iterable[Job], place: Workplace, workers: int, on_event: Callable[[Event], None]) -> None:
+    def disturb(jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: Callable[[Event], None]) -> None:
         def kill_once(event: Event) -> None:
             on_event(event)
             if isinstance(event, Progressed) and not killed:
                 killed.add(workers_of(os.getpid())[0])
                 os.kill(min(killed), signal.SIGKILL)
 
-        run_jobs(jobs, place, workers, kill_once)
+        run_jobs(jobs, place, compute, kill_once)
 
     monkeypatch.setattr(study, "run_jobs", disturb)
     (record,) = records_of(pruned[:1], place)

@@ -13,6 +13,7 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.train import train_study
@@ -35,11 +36,11 @@ def test_records_come_in_the_order_asked_for_and_are_not_trained_again(
     place = Workplace(Layout(tmp_path), text_data, tmp_path / "runs" / "study")
     runs = [make_run("t5", steps=steps) for steps in (4, 8, 4, 6)]
     named = name_runs(runs, read_manifest(text_data).content_hash)
-    first = complete(named, place, title="x", workers=1, console=silent())
+    first = complete(named, place, title="x", compute=here(1), console=silent())
     assert [record.spec.steps for record in first.records.values()] == [4, 8, 6]
     assert first.trained == 3
     monkeypatch.setattr("sparsity_lab.sweep.study.run_jobs", no_training)
-    again = complete(named, place, title="x", workers=1, console=silent())
+    again = complete(named, place, title="x", compute=here(1), console=silent())
     assert (again.records, again.trained) == (first.records, 0)
     elsewhere = Workplace(place.layout, text_data, tmp_path / "search" / "study")
     assert complete(named, elsewhere, title="x", console=silent()).records == first.records

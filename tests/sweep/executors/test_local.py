@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +17,13 @@ from projects import alive, train_here, workers_of
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
-from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
+from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
-from sparsity_lab.sweep.local import MAXIMUM_DEATHS, run_jobs
 from sparsity_lab.sweep.study import job_of
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_longest_runs_go_first_and_one_worker_trains_them_all(place: Workplace, 
         events.append(event)
         processes.update(workers_of(os.getpid()))
 
-    run_jobs(jobs, place, 1, on_event)
+    run_jobs(jobs, place, here(1), on_event)
     assert done(events) == [jobs[number].fingerprint for number in (3, 1, 2, 0)]
     assert len(processes) == 1
     assert not any(map(alive, processes))
@@ -76,14 +77,9 @@ def test_two_workers_share_the_queue(place: Workplace, make_run: MakeRun) -> Non
         events.append(event)
         processes.update(workers_of(os.getpid()))
 
-    run_jobs(jobs, place, 2, on_event)
+    run_jobs(jobs, place, here(2), on_event)
     assert sorted(done(events)) == sorted(one.fingerprint for one in jobs)
     assert len(processes) == 2
-
-
-def test_nothing_to_do_starts_nobody(place: Workplace) -> None:
-    run_jobs([], place, 2)
-    assert not place.home.exists()
 
 
 def test_a_killed_worker_is_replaced_and_its_run_goes_on_with_the_same_bits(
@@ -102,7 +98,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_with_the_same_bits(
             if len(processes) == 1 and event.step == 30:
                 os.kill(processes[0], signal.SIGKILL)
 
-    run_jobs([one], place, 1, kill_in_the_middle)
+    run_jobs([one], place, here(1), kill_in_the_middle)
     assert len(processes) == 2
     assert told[processes[1]][0] >= 29, "the second worker went on from a checkpoint"
     assert told[processes[1]][-1] == 60
@@ -123,36 +119,10 @@ def test_a_run_whose_workers_are_always_killed_is_given_up_and_the_others_are_ke
                 os.kill(process, signal.SIGKILL)
 
     with pytest.raises(MachineError, match=f"was killed {MAXIMUM_DEATHS} times.*Finished runs are kept"):
-        run_jobs([bad, good], place, 1, kill_the_bad)
+        run_jobs([bad, good], place, here(1), kill_the_bad)
     assert len(killed) == MAXIMUM_DEATHS
     assert Store(place.home).find(good.fingerprint) is not None
     assert Store(place.home).find(bad.fingerprint) is None
-
-
-def test_bad_data_in_a_worker_is_the_users_error_without_a_traceback(
-    place: Workplace, tmp_path: Path, make_run: MakeRun
-) -> None:
-    broken = Path(shutil.copytree(place.data, tmp_path / "broken"))
-    shard = next(broken.glob("train-*.parquet"))
-    shard.write_bytes(shard.read_bytes()[:-100])
-    events: list[Event] = []
-    there = Workplace(place.layout, broken, place.home)
-    with pytest.raises(SparsityLabError, match="the shard's size is wrong") as caught:
-        run_jobs([job(place, make_run("t5"))], there, 2, events.append)
-    assert "Traceback" not in str(caught.value)
-    assert not list(place.home.glob("*"))
-
-
-def test_a_bug_in_a_worker_keeps_its_traceback_and_stops_every_worker(place: Workplace, make_run: MakeRun) -> None:
-    wrong = job(place, make_run("t5", steps=100))
-    wrong = Job(wrong.fingerprint, wrong.run.model_copy(update={"peak_learning_rate": "fast"}), wrong.cost)
-    long = job(place, make_run("t5", steps=100_000))
-    processes: set[int] = set()
-
-    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*training.*TypeError"):
-        run_jobs([wrong, long], place, 2, lambda _: processes.update(workers_of(os.getpid())))
-    assert not workers_of(os.getpid())
-    assert not any(map(alive, processes))
 
 
 def test_a_run_that_lies_in_another_store_is_copied_not_trained(
@@ -162,7 +132,7 @@ def test_a_run_that_lies_in_another_store_is_copied_not_trained(
     train_here([one], place)
     events: list[Event] = []
     other = Workplace(place.layout, place.data, tmp_path / "runs" / "other")
-    run_jobs([one], other, 1, events.append)
+    run_jobs([one], other, here(1), events.append)
     assert [type(event) for event in events] == [Done]
     name = f"{one.fingerprint}/record.json"
     assert (other.home / name).read_bytes() == (place.home / name).read_bytes()
@@ -175,8 +145,9 @@ def test_a_script_without_a_guard_is_not_run_again_by_its_workers(
     script, work = tmp_path / "script.py", tmp_path / "work"
     work.write_bytes(pickle.dumps(([one], place)))
     script.write_text(
-        "import pickle, sys\nfrom pathlib import Path\nfrom sparsity_lab.sweep.local import run_jobs\nprint('once')\n"
-        "run_jobs(*pickle.loads(Path(sys.argv[1]).read_bytes()), 1)\n"
+        "import pickle, sys\nfrom pathlib import Path\nfrom sparsity_lab.specs.compute import here\n"
+        "from sparsity_lab.sweep.executors.factory import run_jobs\nprint('once')\n"
+        "run_jobs(*pickle.loads(Path(sys.argv[1]).read_bytes()), here(1))\n"
     )
     done = subprocess.run([sys.executable, str(script), str(work)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr

@@ -7,42 +7,17 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
-from sparsity_lab.artifacts.records import Stopped
-from sparsity_lab.errors import MachineError, SparsityLabError
-from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
+from sparsity_lab.errors import MachineError
+from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
+from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.lifeline import die_with_parent
-
-MAXIMUM_DEATHS = 3
-"""a run whose worker is killed this often is given up: it would be killed again"""
-
-OnEvent = Callable[[Event], None]
-
-
-def run_jobs(jobs: Iterable[Job], place: Workplace, workers: int, on_event: OnEvent = lambda _: None) -> None:
-    """Train every job in parallel workers; returns when all lie in the store or were given up by their rules.
-
-    A worker that is killed is replaced, and its run goes on from its checkpoint.
-
-    Raises:
-        SparsityLabError: a run failed for a reason the user can mend; the others' finished work is kept.
-        RuntimeError: a run failed for a reason of ours, with the worker's traceback.
-        MachineError: the workers of one run were killed `MAXIMUM_DEATHS` times.
-    """
-    queue = deque(sorted(jobs, key=lambda job: (-job.cost, job.fingerprint)))
-    if not queue:
-        return
-    pool = _Pool(place, queue, on_event)
-    try:
-        pool.run(min(workers, len(queue)))
-    finally:
-        pool.stop()
 
 
 @dataclass
@@ -52,27 +27,43 @@ class _Worker:
     job: Job | None = None
 
 
-@dataclass
-class _Pool:
-    place: Workplace
-    queue: deque[Job]
-    on_event: OnEvent
-    workers: list[_Worker] = field(default_factory=list)
-    deaths: dict[str, int] = field(default_factory=dict)
+class LocalExecutor:
+    """Workers of this machine; one that is killed is replaced, and its run goes on from its checkpoint."""
 
-    def run(self, count: int) -> None:
-        for _ in range(count):
+    def __init__(self, place: Workplace, workers: int) -> None:
+        self.place, self.count = place, workers
+        self.queue: deque[Job] = deque()
+        self.workers: list[_Worker] = []
+        self.deaths: dict[str, int] = {}
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """See `Executor`."""
+        self.queue.extend(jobs)
+
+    def events(self) -> Iterator[Event]:
+        """See `Executor`."""
+        for _ in range(min(self.count, len(self.queue))):
             self._start()
         while self.workers:
             ready = set(wait([worker.connection for worker in self.workers]))
             for worker in [w for w in self.workers if w.connection in ready]:
-                self._hear(worker)
+                try:
+                    event: Event = worker.connection.recv()
+                except (EOFError, OSError):
+                    self._bury(worker)
+                    continue
+                yield event
+                if not isinstance(event, Progressed):
+                    self._assign(worker)
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
+        """See `Executor`."""
         for worker in self.workers:
             worker.process.kill()
             worker.process.join()
             worker.connection.close()
+        self.workers.clear()
+        self.queue.clear()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -94,21 +85,6 @@ class _Pool:
             return
         if worker.job is None:
             self._dismiss(worker)
-
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            event: Event = worker.connection.recv()
-        except (EOFError, OSError):
-            self._bury(worker)
-            return
-        self.on_event(event)
-        match event:
-            case Progressed():
-                pass
-            case Done() | Stopped():
-                self._assign(worker)
-            case Failed():
-                raise SparsityLabError(event.message) if event.user_error else RuntimeError(event.message)
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.process.join()

@@ -1,0 +1,187 @@
+"""Compute files: where runs are trained, and with what. Nothing in them enters a run's identity.
+
+`threads` is the one thing that they decide and bits depend on: a run computes with as many threads as it has cores, and
+its record says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
+
+from sparsity_lab.errors import SpecError
+from sparsity_lab.specs.base import Count, FrozenMapping, Positive, Spec, SpecFile
+from sparsity_lab.specs.files import find_named, parse, read_spec
+from sparsity_lab.specs.problems import line_of
+
+GIB = 2**30
+
+Options = Annotated[
+    Mapping[str, str | int | bool],
+    AfterValidator(FrozenMapping[str | int | bool]),
+    PlainSerializer(dict, return_type=dict[str, str | int | bool]),
+]
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("a share of one GPU, or a whole number of them")
+    return gpus
+
+
+class LocalEngine(Spec):
+    """Processes of this machine, which live through many runs."""
+
+    kind: Literal["local"] = "local"
+    workers: Count | None = None
+    """runs at once; as many as the cores suffice for when left out"""
+
+
+class RayEngine(Spec):
+    """Tasks of a Ray cluster (extra `ray`)."""
+
+    kind: Literal["ray"] = "ray"
+    address: str | None = None
+    """of the cluster: `auto`, `host:6379`, or `ray://host:10001` from a machine outside it; $RAY_ADDRESS when left out,
+    and without that a cluster of this machine alone, for as long as the command runs"""
+    shared_files: bool = False
+    """every node sees the project's folder under the same path; without it data is sent to each node once, and records
+    and kept weights come back"""
+    retries: Annotated[int, Field(ge=0)] = 3
+    """how often a run is begun anew, from its checkpoint, after its worker or node died"""
+
+
+class SlurmEngine(Spec):
+    """A job array of workers that see the project's folder (extra `slurm`)."""
+
+    kind: Literal["slurm"] = "slurm"
+    workers: Count = 1
+    """tasks of the array, each training one run after another"""
+    options: Options = Field(default_factory=lambda: FrozenMapping({}))
+    """passed to `sbatch` as they stand, by their long names: `partition: gpu`"""
+    setup: tuple[str, ...] = ()
+    """shell lines before a worker starts: modules to load, an environment to enter"""
+
+
+Engine = Annotated[LocalEngine | RayEngine | SlurmEngine, Field(discriminator="kind")]
+
+
+class RunResources(Spec):
+    """What one run is given on each of its devices."""
+
+    cores: Count = 1
+    """threads it computes with: they decide its last bits, and records name them"""
+    gpus: Annotated[float, Field(ge=0), AfterValidator(_whole_above_one)] = 0
+    """a share below 1 lets small runs sit on one GPU side by side"""
+    memory_gib: Positive | None = None
+    """main memory, GiB; not asked for when left out"""
+    wall_minutes: Positive | None = None
+    """longest time of a worker or task, after which it writes its checkpoint and is queued again"""
+
+
+class DevicesBySize(Spec):
+    """As few devices as hold a run's estimated state."""
+
+    memory_gib: Positive
+    """of one device that a run may fill, GiB"""
+    most: Count
+    """devices of one run"""
+
+
+class Checkpoints(Spec):
+    """Where unfinished runs are kept, and how much of them may be lost."""
+
+    uri: str | None = None
+    """a folder or any URI that pyarrow.fs reads (`s3://bucket/prefix`, `gs://…`) and every node reaches; the project's
+    own scratch folder when left out"""
+    seconds: Annotated[float, Field(ge=0)] = 60.0
+    """longest time between two checkpoints of a run"""
+
+
+class Compute(SpecFile):
+    """Where runs are trained: an engine, what it gives a run, and where checkpoints lie."""
+
+    kind: Literal["compute"] = "compute"
+    description: str = ""
+    engine: Engine
+    run: RunResources = RunResources()
+    devices: Count | DevicesBySize = 1
+    """that one run is spread over, or the rule by which its size decides"""
+    checkpoints: Checkpoints = Checkpoints()
+
+    def devices_for(self, state: float) -> int:
+        """Over how many devices a run is spread.
+
+        Args:
+            state: its estimated memory during training, bytes.
+
+        Raises:
+            SpecError: the rule's most do not hold it.
+        """
+        if isinstance(self.devices, int):
+            return self.devices
+        needed = max(1, math.ceil(state / (self.devices.memory_gib * GIB)))
+        if needed > self.devices.most:
+            found = f"a run of {state / GIB:.3g} GiB"
+            expected = f"at most {self.devices.most * self.devices.memory_gib:.3g} GiB"
+            raise SpecError("a run does not fit", field="devices.most", found=found, expected=expected)
+        return needed
+
+
+def here(workers: int | None = None) -> Compute:
+    """This machine, with so many runs at once; as many as it has cores when None."""
+    return Compute(version=1, engine=LocalEngine(workers=workers))
+
+
+def chosen_compute(root: Path, asked: Compute | str | None = None, workers: int | None = None) -> Compute:
+    """Where runs are trained: what is asked for, else this machine; with so many workers where a number is given.
+
+    Args:
+        root: the project folder.
+        asked: a compute file as it was read, or its name or path.
+        workers: runs at once on this machine.
+
+    Raises:
+        SpecError: there is no such file, it is wrong, or workers are asked of another engine than the local one.
+    """
+    compute = load_compute(asked, root) if isinstance(asked, str) else asked or here()
+    if workers is None:
+        return compute
+    if not isinstance(compute.engine, LocalEngine):
+        expected = "a compute file of kind local, or no number of workers"
+        raise SpecError(
+            "workers are those of this machine", field="engine.kind", found=compute.engine.kind, expected=expected
+        )
+    return compute.model_copy(update={"engine": LocalEngine(workers=workers)})
+
+
+def default_compute(root: Path) -> str | None:
+    """What `params.yaml` names under `compute`; None where it names nothing.
+
+    Raises:
+        SpecError: the file cannot be read, or names no text.
+    """
+    path = root / "params.yaml"
+    if not path.is_file():
+        return None
+    tree, node = parse(path)
+    named = tree.get("compute")
+    if named is not None and not isinstance(named, str):
+        raise SpecError(
+            "wrong value", where=f"{path}:{line_of(node, ['compute'])}", field="compute", found=named, expected="a name"
+        )
+    return named
+
+
+def load_compute(name: str, root: Path) -> Compute:
+    """A compute file by its name in `specs/compute`, or by its path.
+
+    Raises:
+        SpecError: there is none, with those that there are, or it is wrong.
+    """
+    compute: Compute = read_spec(find_named("compute", name, root), {"compute": TypeAdapter(Compute)})
+    return compute

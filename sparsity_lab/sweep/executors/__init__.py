@@ -1,0 +1,1 @@
+"""What trains runs, wherever that is: one interface, and a module an engine."""

@@ -1,0 +1,52 @@
+"""From a compute file to the executor that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from sparsity_lab.doctor import usable_cores
+from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.compute import Compute, LocalEngine, RayEngine, SlurmEngine
+from sparsity_lab.sweep.executors.base import Executor, OnEvent, carry_out
+from sparsity_lab.sweep.executors.local import LocalExecutor
+from sparsity_lab.sweep.jobs import Job, Workplace
+
+
+def run_jobs(jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: OnEvent = lambda _: None) -> None:
+    """Train every job where `compute` says; errors as `carry_out`."""
+    carry_out(executor_for(compute, place), jobs, on_event)
+
+
+def executor_for(compute: Compute, place: Workplace) -> Executor:
+    """The executor of a compute file.
+
+    Raises:
+        MachineError: what its engine needs is not there.
+    """
+    match compute.engine:
+        case LocalEngine():
+            return LocalExecutor(place, side_by_side(compute))
+        case RayEngine() | SlurmEngine():
+            raise MachineError(f"{compute.engine.kind} is not built yet", field="engine.kind", expected="local")
+        case _:
+            assert_never(compute.engine)
+
+
+def side_by_side(compute: Compute) -> int:
+    """Runs that are under way at once: what a search takes on at a time, and a plan counts with.
+
+    A Ray cluster has as many as it has room for, which nobody knows before it is asked: 64 stand for it.
+    """
+    match compute.engine:
+        case LocalEngine(workers=workers):
+            return workers or max(1, usable_cores() // compute.run.cores)
+        case SlurmEngine(workers=workers):
+            return workers
+        case RayEngine():
+            return RAY_AT_ONCE
+        case _:
+            assert_never(compute.engine)
+
+
+RAY_AT_ONCE = 64

@@ -1,0 +1,53 @@
+"""Where the executors' tests train: a tiny prepared dataset, and every executor by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from projects import bare, documents, finished, prepared, quick, shared, trained, workers_of
+
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.data.manifest import read_manifest
+from sparsity_lab.specs.compute import Compute, here
+from sparsity_lab.specs.fingerprint import fingerprint
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.jobs import Job, Workplace
+from sparsity_lab.sweep.study import job_of
+
+__all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An executor under test."""
+
+    compute: Callable[[int], Compute]
+    """a compute file for so many runs at once"""
+    training: Callable[[], list[int]]
+    """the processes that train for this one, now"""
+
+
+@pytest.fixture(params=["local"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Every executor."""
+    match request.param:
+        case "local":
+            return Engine(here, lambda: workers_of(os.getpid()))
+    raise AssertionError(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path, text_data: Path) -> Workplace:
+    """An empty store, with a checkpoint at every point of a curve."""
+    return Workplace(Layout(tmp_path), text_data, tmp_path / "runs" / "study", checkpoint_seconds=0.0)
+
+
+@pytest.fixture
+def job(place: Workplace) -> Callable[[RunSpec], Job]:
+    """The job of a run on the tiny dataset."""
+    data_hash = read_manifest(place.data).content_hash
+    return lambda run: job_of(fingerprint(run, data_hash), run)
