@@ -20,7 +20,7 @@ from sparsity_lab.specs.problems import line_of
 
 GIB = 2**30
 
-Options = Annotated[
+SbatchOptions = Annotated[
     Mapping[str, str | int | bool],
     AfterValidator(FrozenMapping[str | int | bool]),
     PlainSerializer(dict, return_type=dict[str, str | int | bool]),
@@ -61,7 +61,7 @@ class SlurmEngine(Spec):
     kind: Literal["slurm"] = "slurm"
     workers: Count = 1
     """tasks of the array, each training one run after another"""
-    options: Options = Field(default_factory=lambda: FrozenMapping({}))
+    options: SbatchOptions = Field(default_factory=lambda: FrozenMapping({}))
     """passed to `sbatch` as they stand, by their long names: `partition: gpu`"""
     setup: tuple[str, ...] = ()
     """shell lines before a worker starts: modules to load, an environment to enter"""
