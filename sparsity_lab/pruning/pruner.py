@@ -28,6 +28,9 @@ from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThr
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Magnitude, Random
 
+NORM_EPSILON = 1e-8
+"""added to the L2 norm of a tensor's scores; jaxpruner's"""
+
 
 @dataclass(frozen=True)
 class RankGroup:
@@ -93,7 +96,10 @@ class Pruner:
         if outside and "inputs" in rule.needs:  # a table has no input features
             rule = rule_of(Magnitude())
         seen = (statistics.observation(weights[name], (self.seed, step, name)) for name in names)
-        score = _join([patterns.pool(pattern, rule.score(each)) for each in seen])
+        scores = [patterns.pool(pattern, rule.score(each)) for each in seen]
+        if isinstance(self.regime.allocation, Global) and self.regime.allocation.normalize == "l2":
+            scores = [score / (torch.linalg.vector_norm(score) + NORM_EPSILON) for score in scores]
+        score = _join(scores)
         if outside and not score.any():  # ViT's head starts at zero: ties would take every weight of its last classes
             score = keyed_uniform("ties", self.seed, step, names[0], shape=tuple(score.shape), device=score.device)
         if step in self._moves:

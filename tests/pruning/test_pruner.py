@@ -189,6 +189,28 @@ def test_globally_the_smallest_of_all_tensors_go() -> None:
     assert weights[~kept].max() < weights[kept].min()
 
 
+@pytest.mark.parametrize("score", ["magnitude", "saliency"])
+def test_scores_by_their_norm_do_not_ask_how_large_a_tensor_is(score: str) -> None:
+    def masks(scale: float, normalize: str) -> dict[str, torch.Tensor]:
+        asked = regime(
+            score={"kind": score},
+            allocation={"kind": "global", "normalize": normalize},
+            schedule={"kind": "one-shot"},
+        )
+        training = Training(asked, 0.6, SHAPES, 10)
+        next(iter(training.weights.values())).mul_(scale)
+        training.update(5)
+        assert sum(int((~mask).sum()) for mask in training.masks.values()) == zeros_for(
+            0.6, sum(mask.numel() for mask in training.masks.values())
+        )
+        return dict(training.masks)
+
+    plain, large = (masks(scale, "l2") for scale in (1.0, 1024.0))
+    assert all(torch.equal(mask, large[name]) for name, mask in plain.items())
+    plain, large = (masks(scale, "none") for scale in (1.0, 1024.0))
+    assert not all(torch.equal(mask, large[name]) for name, mask in plain.items())
+
+
 @given(st.sampled_from(SCORES), st.sampled_from(["masked", "dynamic"]), st.sampled_from(ALLOCATIONS), st.randoms())
 @settings(deadline=None, max_examples=20)
 def test_neither_the_order_of_tensors_nor_another_pruner_changes_a_mask(

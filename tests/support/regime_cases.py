@@ -37,6 +37,7 @@ ALLOCATIONS: list[Fields] = [
     {"kind": "erdos-renyi-kernel"},
     {"kind": "erdos-renyi-kernel", "exclude": ["a"]},
     {"kind": "global"},
+    {"kind": "global", "normalize": "l2"},
     {"kind": "global", "exclude": ["b"]},
     {"kind": "layers", "sparsity": {"b": 0.3}},
 ]

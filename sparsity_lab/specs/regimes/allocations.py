@@ -7,9 +7,16 @@ the others give up. What lies outside the blocks counts in neither; `embeddings_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from sparsity_lab.specs.base import Distinct, Sparsity, Spec
 
@@ -57,6 +64,14 @@ class Global(_AllocationSpec):
     """One ranking of all weights: tensors whose scores are small give up more."""
 
     kind: Literal["global"]
+    normalize: Literal["none", "l2"] = "none"
+    """what a tensor's scores are divided by before they are ranked with the others': nothing, or their L2 norm, which
+    is what jaxpruner's global pruners do (Lee et al. 2023)"""
+
+    @model_serializer(mode="wrap")
+    def _named_as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs from before there was a choice keep their names."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("normalize", "none")}
 
 
 class Layers(_AllocationSpec):
