@@ -87,6 +87,10 @@ class Machine(FrozenModel):
     platform: str
     processes: int = 1
     """processes that shared every batch"""
+    parts: int = 1
+    """parts in which every batch was added up: the bits depend on them, not on the processes; 0 if that changed"""
+    deterministic: bool = True
+    """whether operations without a deterministic implementation were refused"""
 
 
 class TensorCount(FrozenModel):

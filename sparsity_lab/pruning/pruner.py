@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,7 @@ from sparsity_lab.pruning.scores import (
     rule_of,
 )
 from sparsity_lab.specs.regimes.allocations import Global
-from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured, unit_size
+from sparsity_lab.specs.regimes.patterns import MatrixShape, Pattern, Unstructured, unit_size
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Magnitude, Random
@@ -40,16 +40,18 @@ class RankGroup:
     pattern: Pattern
     zeros: int
 
-    def unit(self, mask: Tensor) -> int:
-        """Weights of one unit of a mask, (out, in)."""
-        return unit_size(self.pattern, (mask.shape[0], mask.shape[1]))
+
+def nothing_more(_name: str, _mask: Tensor) -> None:
+    """Masks that are views need no more than to be written to."""
 
 
 @dataclass(frozen=True)
 class Pruner:
     """Keeps the masks of a run and changes them on schedule.
 
-    Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change. What is
+    Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change; where they
+    are gathered from several processes, `written` takes each back. A tensor is asked for when it is its turn, and
+    weights and statistics once. What is
     chosen depends on masks, weights, their statistics and the step alone: there is no other state.
     """
 
@@ -59,6 +61,8 @@ class Pruner:
     seed: int
     outside: frozenset[str] = frozenset()
     """names of the masks outside the blocks: embeddings and head"""
+    written: Callable[[str, Tensor], None] = nothing_more
+    """called with the name of each mask that was written to, and the mask"""
 
     def due(self, step: int) -> bool:
         """Whether masks are chosen once `step` optimiser steps are done."""
@@ -83,8 +87,8 @@ class Pruner:
         """
         level = self.ramp.sparsity_after(step)
         if level == 0:
-            for mask in self.masks.values():
-                mask.fill_(value=True)
+            for name, mask in self.masks.items():
+                self.written(name, mask.fill_(value=True))
             return
         for contest in self._contests(level):
             self._hold(contest, step, weights, statistics)
@@ -92,6 +96,8 @@ class Pruner:
     def _hold(self, contest: RankGroup, step: int, weights: Mapping[str, Tensor], statistics: WeightStatistics) -> None:
         """Choose the masks of one contest."""
         names, pattern, rule = contest.names, contest.pattern, self._rule(step)
+        masks = {name: self.masks[name] for name in names}
+        before = _join([patterns.unit_mask(pattern, mask) for mask in masks.values()])
         outside = self.outside.issuperset(names)
         if outside and "inputs" in rule.needs:  # a table has no input features
             rule = rule_of(Magnitude())
@@ -103,38 +109,43 @@ class Pruner:
         if outside and not score.any():  # ViT's head starts at zero: ties would take every weight of its last classes
             score = keyed_uniform("ties", self.seed, step, names[0], shape=tuple(score.shape), device=score.device)
         if step in self._moves:
-            growth = _join([self._growth(name, step, statistics, pattern) for name in names])
-            kept = self._move(contest, score, growth, step)
+            growth = _join([self._growth(name, step, statistics, pattern, mask) for name, mask in masks.items()])
+            kept = self._move(contest, score, growth, before, step)
         else:
-            kept = self._choose(contest, score)
-        sizes = [self.masks[name].numel() // contest.unit(self.masks[name]) for name in names]
-        parts = (kept,) if len(names) == 1 else torch.split(kept.flatten(), sizes)
-        for name, part in zip(names, parts, strict=True):
-            patterns.spread_(pattern, part, self.masks[name])
+            kept = self._choose(contest, score, before)
+        parts = (kept,) if len(names) == 1 else torch.split(kept.flatten(), self._counts(contest))
+        for (name, mask), part in zip(masks.items(), parts, strict=True):
+            patterns.spread_(pattern, part, mask)
+            self.written(name, mask)
 
-    def _choose(self, contest: RankGroup, score: Tensor) -> Tensor:
+    def _choose(self, contest: RankGroup, score: Tensor, before: Tensor) -> Tensor:
         """Units kept for the contest's level; of masks that only shrink, those pruned already come last."""
-        units = [contest.unit(self.masks[name]) for name in contest.names]
+        units = self._units(contest)
         shrinks = not isinstance(self.regime, StraightThrough)
         if shrinks:
-            before = self._kept(contest)
             mark_pruned_(score, before)
         if len(set(units)) == 1:
             return patterns.choose(contest.pattern, score, contest.zeros // units[0])
-        counts = [self.masks[name].numel() // unit for name, unit in zip(contest.names, units, strict=True)]
+        counts = self._counts(contest)
         sizes = torch.tensor(units).repeat_interleave(torch.tensor(counts)).to(score.device)
         kept = keep_nearest(score.flatten(), sizes, contest.zeros)
         return kept & before.flatten() if shrinks else kept  # the nearest count may be a smaller one than before
 
-    def _move(self, contest: RankGroup, score: Tensor, growth: Tensor, step: int) -> Tensor:
+    def _move(self, contest: RankGroup, score: Tensor, growth: Tensor, before: Tensor, step: int) -> Tensor:
         """Units kept once the lowest scores are dropped and as many others grown."""
-        grids = (score, growth, self._kept(contest))
+        grids = (score, growth, before)
         score, growth, before = (patterns.table(contest.pattern, grid) for grid in grids)
-        zeros = contest.zeros // contest.unit(self.masks[contest.names[0]])
+        zeros = contest.zeros // self._units(contest)[0]
         return patterns.drop_and_grow(score, growth, before, zeros, self._fraction(step))
 
-    def _kept(self, contest: RankGroup) -> Tensor:
-        return _join([patterns.unit_mask(contest.pattern, self.masks[name]) for name in contest.names])
+    def _units(self, contest: RankGroup) -> list[int]:
+        """Weights of one unit of each tensor."""
+        return [unit_size(contest.pattern, self._shapes[name]) for name in contest.names]
+
+    def _counts(self, contest: RankGroup) -> list[int]:
+        """Units of each tensor."""
+        units = zip(contest.names, self._units(contest), strict=True)
+        return [math.prod(self._shapes[name]) // unit for name, unit in units]
 
     def _contests(self, level: float) -> Iterator[RankGroup]:
         """All contests at a level."""
@@ -145,14 +156,14 @@ class Pruner:
             zeros = self._shares.at(level)
             yield from (RankGroup((name,), self.regime.pattern, zeros[name]) for name in names)
         for name in sorted(self.outside):
-            yield RankGroup((name,), Unstructured(), zeros_for(balanced_sparsity(level), self.masks[name].numel()))
+            yield RankGroup((name,), Unstructured(), zeros_for(balanced_sparsity(level), math.prod(self._shapes[name])))
 
-    def _growth(self, name: str, step: int, statistics: WeightStatistics, pattern: Pattern) -> Tensor:
+    def _growth(self, name: str, step: int, statistics: WeightStatistics, pattern: Pattern, mask: Tensor) -> Tensor:
         """What a unit that is grown is chosen by."""
         assert isinstance(self.regime, Dynamic)
         if self.regime.grow == "gradient":
             return patterns.pool(pattern, statistics.gradient[name].abs())
-        units = patterns.unit_mask(pattern, self.masks[name])
+        units = patterns.unit_mask(pattern, mask)
         return keyed_uniform("growth", self.seed, step, name, shape=tuple(units.shape), device=units.device)
 
     def _fraction(self, step: int) -> float:
@@ -171,9 +182,12 @@ class Pruner:
         return rule_of(self.regime.score)
 
     @cached_property
+    def _shapes(self) -> dict[str, MatrixShape]:
+        return {name: (mask.shape[0], mask.shape[1]) for name, mask in self.masks.items()}
+
+    @cached_property
     def _shares(self) -> Shares:
-        shapes = {name: (mask.shape[0], mask.shape[1]) for name, mask in sorted(self.masks.items())}
-        prunable = {name: shape for name, shape in shapes.items() if name not in self.outside}
+        prunable = {name: shape for name, shape in sorted(self._shapes.items()) if name not in self.outside}
         return share_out(self.regime, self.ramp.levels[-1], prunable)
 
     @cached_property

@@ -150,11 +150,7 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> Verification:
 
 
 def _retrain(space: Workspace, record: RunRecord) -> Retrained:
-    from sparsity_lab.training.determinism import (  # noqa: PLC0415 - looks need no torch
-        best_device,
-        make_deterministic,
-        this_machine,
-    )
+    from sparsity_lab.training.determinism import make_deterministic  # noqa: PLC0415 - looks need no torch
     from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
     from sparsity_lab.training.run import RunContext, train  # noqa: PLC0415
 
@@ -168,11 +164,13 @@ def _retrain(space: Workspace, record: RunRecord) -> Retrained:
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
     job = started(job_of(record.fingerprint, record.spec, record.origin), place, store)
     with TemporaryDirectory() as scratch:
-        context = RunContext(Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining)
+        context = RunContext(
+            Path(scratch) / CHECKPOINT, start=job.start, pretraining=job.pretraining, parts=record.machine.parts or None
+        )
         again = train(record.spec, inputs, context)
     if again.losses() == record.losses():
         return Retrained(record, "same bits", again.loss)
-    if same_bits_expected(record.machine, this_machine(best_device())):
+    if same_bits_expected(record.machine, again.machine):
         name = record.fingerprint[:12]
         difference = f"loss {again.loss!r}, recorded {record.loss!r}"
         raise RecordError(f"run {name} trained again on the same kind of machine differs: {difference}")
@@ -192,10 +190,6 @@ def _has_start(record: RunRecord, place: Workplace, store: Store) -> bool:
 
 
 def same_bits_expected(one: Machine, other: Machine) -> bool:
-    """Whether two machines should give the same bits: same torch, device, instruction set and thread count."""
-    return (one.torch, one.device, one.instruction_set, one.threads) == (
-        other.torch,
-        other.device,
-        other.instruction_set,
-        other.threads,
-    )
+    """Whether two machines should give the same bits: same torch, device, instruction set, threads and parts."""
+    facts = [(each.torch, each.device, each.instruction_set, each.threads, each.parts) for each in (one, other)]
+    return facts[0] == facts[1] and one.parts > 0 and one.deterministic and other.deterministic

@@ -51,18 +51,18 @@ def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Te
             found = facts["fingerprint"]
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise damaged(path, error) from None
-    if found != expected_fingerprint:
-        raise CheckpointError(
-            "belongs to another run; delete it to train from the start",
-            where=path,
-            field="fingerprint",
-            found=found,
-            expected=expected_fingerprint,
-        )
+    refuse_others(path, found, expected_fingerprint)
     return tensors, facts
 
 
-def damaged(path: Path, error: Exception) -> CheckpointError:
+def refuse_others(path: Path, found: str | None, expected: str) -> None:
+    """Raise a CheckpointError where a checkpoint names another run than the one expected."""
+    if found != expected:
+        message = "belongs to another run; delete it to train from the start"
+        raise CheckpointError(message, where=path, field="fingerprint", found=found, expected=expected)
+
+
+def damaged(path: Path, error: BaseException) -> CheckpointError:
     """The error of a checkpoint that cannot be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return CheckpointError(f"is damaged ({reason}); delete it to train from the start", where=path)

@@ -7,12 +7,17 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from sparsity_lab.artifacts.records import Machine
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.memory import run_memory
 
 Device = torch.device
+USABLE: Final = 0.9
+"""of a GPU's memory: the rest goes to the driver, workspaces of kernels and fragments"""
 
 
 def make_deterministic(threads: int = 1) -> None:
@@ -47,7 +52,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def this_machine(device: torch.device, processes: int = 1) -> Machine:
+def this_machine(device: torch.device, processes: int = 1, parts: int = 1) -> Machine:
     """What a record says of where it was made."""
     return Machine(
         torch=torch.__version__,
@@ -57,12 +62,21 @@ def this_machine(device: torch.device, processes: int = 1) -> Machine:
         threads=torch.get_num_threads(),
         platform=platform.platform(terse=True),
         processes=processes,
+        parts=parts,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
     )
 
 
 def best_device() -> torch.device:
     """CUDA where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def needs_sharding(run: RunSpec, device: torch.device) -> bool:
+    """Whether what a run holds while it trains does not fit the memory of one GPU; a CPU's is not asked for."""
+    if device.type != "cuda":
+        return False
+    return run_memory(run).training > USABLE * torch.cuda.get_device_properties(device).total_memory
 
 
 def _processor() -> str:

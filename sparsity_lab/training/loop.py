@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,16 +11,17 @@ from torch import Tensor
 
 from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
-from sparsity_lab.pruning.pruner import make_pruner
+from sparsity_lab.pruning.pruner import Pruner, make_pruner
 from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import StraightThrough
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training.distributed import current_ranks
+from sparsity_lab.training.distributed import Ranks, current_ranks
 from sparsity_lab.training.flat_parameters import flatten_parameters
 from sparsity_lab.training.methods import make_method
 from sparsity_lab.training.observe import observe
 from sparsity_lab.training.optim import make_optimizer, relative_rate
 from sparsity_lab.training.passes import BatchAt, Passes
+from sparsity_lab.training.sharded import shard_parameters
 
 
 class Loop:
@@ -28,20 +31,32 @@ class Loop:
     had never stopped. Between steps the model holds masked weights, whatever the method.
     """
 
-    def __init__(self, run: RunSpec, batch_at: BatchAt, device: torch.device) -> None:
+    def __init__(self, run: RunSpec, batch_at: BatchAt, device: torch.device, ranks: Ranks | None = None) -> None:
         torch.manual_seed(run.seed)
         self.run = run
-        self.model = build_model(run.model, run.seed).to(device)
+        self.ranks = ranks or current_ranks(run.batch)
+        self.model = build_model(run.model, run.seed)
+        if not self.ranks.sharded:
+            self.model.to(device)
         prunable = self.model.prunable()
         rule = run.pruning
         outside = self.model.embeddings_and_head() if rule and rule.allocation.prunes_outside else {}
-        self.parameters = flatten_parameters(self.model, prunable | outside)
-        masks = self.parameters.named_masks()
-        self.pruner = make_pruner(rule, run.sparsity, masks, run.steps, run.seed, frozenset(outside)) if rule else None
-        self.optimizer = make_optimizer(run.optimizer, self.parameters, moves_masked=isinstance(rule, StraightThrough))
+        maskable = prunable | outside
+        self.parameters = (
+            shard_parameters(self.model, maskable, self.ranks, device)
+            if self.ranks.sharded
+            else flatten_parameters(self.model, maskable)
+        )
+        self.pruner = self._make_pruner(frozenset(outside))
+        self.optimizer = make_optimizer(
+            run.optimizer,
+            self.parameters,
+            moves_masked=isinstance(rule, StraightThrough),
+            by_row=self.ranks.parts > 1,
+        )
         self.method = make_method(rule, self.parameters, self.optimizer)
         self.passes = Passes(
-            self.model, self.parameters, batch_at, device, current_ranks(), bfloat16=run.precision == "bfloat16"
+            self.model, self.parameters, batch_at, device, self.ranks, bfloat16=run.precision == "bfloat16"
         )
         self.step = 0
         self.first_loss = float("nan")
@@ -49,6 +64,14 @@ class Loop:
         self._prunable = frozenset(prunable)
         self._loss_sum = torch.zeros((), device=device)
         self._losses = 0
+
+    def _make_pruner(self, outside: frozenset[str]) -> Pruner | None:
+        run, parameters = self.run, self.parameters
+        if run.pruning is None:
+            return None
+        masks = parameters.whole(parameters.mask)
+        pruner = make_pruner(run.pruning, run.sparsity, masks, run.steps, run.seed, outside)
+        return replace(pruner, written=partial(parameters.write, parameters.mask))
 
     def advance(self) -> None:
         """One optimiser step, and the choice of masks that is due after it, or before the first."""
@@ -71,7 +94,7 @@ class Loop:
         if request.needs != {"gradient"} or request.batches > 1:
             return None
         gradient = self.parameters.prefix(self.parameters.gradients).clone()
-        return WeightStatistics(gradient=self.parameters.named_prefix(gradient))
+        return WeightStatistics(gradient=self.parameters.whole(gradient))
 
     def _choose_masks(self, observed: WeightStatistics | None = None) -> None:
         """Choose masks where that is due after `step` steps."""
@@ -79,7 +102,7 @@ class Loop:
             return
         statistics = observed or observe(self.passes, self.pruner.request(self.step), self.step)
         with self.method.choosing_masks():
-            self.pruner.update(self.step, self.parameters.named_prefix(self.parameters.weights), statistics)
+            self.pruner.update(self.step, self.parameters.whole(self.parameters.weights), statistics)
 
     def masks_changed_since(self, step: int) -> bool:
         """Whether masks were chosen after `step`, or before the first step where that is 0."""
@@ -89,14 +112,15 @@ class Loop:
     def zeros(self) -> dict[str, int]:
         """Weights that are exactly zero now, in each tensor that pruning may touch."""
         weights = self.parameters.named_prefix(self.parameters.weights)
-        return {name: int((weight == 0).sum()) for name, weight in weights.items()}
+        counts = self.parameters.count(torch.stack([(weight == 0).sum() for weight in weights.values()]))
+        return dict(zip(weights, counts.tolist(), strict=True))
 
     def tensor_counts(self) -> tuple[TensorCount, ...]:
         """Size and zeros of each prunable tensor now."""
         zeros = self.zeros()
         return tuple(
-            TensorCount(name=slot.name, size=slot.size, zeros=zeros[slot.name])
-            for slot in self.parameters.maskable
+            TensorCount(name=slot.name, size=size, zeros=zeros[slot.name])
+            for slot, size in zip(self.parameters.maskable, self.parameters.sizes, strict=False)
             if slot.name in self._prunable
         )
 
@@ -123,6 +147,13 @@ class Loop:
         state = {f"optimizer/{name}": tensor for name, tensor in self.optimizer.state().items()}
         method = {f"method/{name}": tensor for name, tensor in self.method.state().items()}
         return {**weights, **masks, **state, **method, "loss_sum": self._loss_sum}
+
+    def flat_state(self) -> dict[str, Tensor]:
+        """The same tensors, those of all parameters as flat vectors."""
+        state = {f"optimizer/{name}": tensor for name, tensor in self.optimizer.state().items()}
+        method = {f"method/{name}": tensor for name, tensor in self.method.state().items()}
+        flat = {"weights": self.parameters.weights, "masks": self.parameters.mask}
+        return {**flat, **state, **method, "loss_sum": self._loss_sum}
 
     def facts(self) -> dict[str, Any]:
         """What is not a tensor, as JSON."""

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from sparsity_lab.models.base import Model
 from sparsity_lab.pruning.scores import Request, WeightStatistics
+from sparsity_lab.training.distributed import Ranks
 from sparsity_lab.training.passes import Passes
 
 
 def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     """Answer a request by passes over `request.batches` batches from number `first` on; nothing asked, nothing done."""
-    needs, named = request.needs, passes.parameters.named_prefix
+    needs, whole = request.needs, passes.parameters.whole
     if not needs:
         return WeightStatistics()
     moments = InputMoments()
@@ -24,8 +25,8 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     with moments.watching(passes.model, watched):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
     return WeightStatistics(
-        gradient=named(mean) if "gradient" in needs else {},
-        fisher=named(squares) if "fisher" in needs else {},
+        gradient=whole(mean) if "gradient" in needs else {},
+        fisher=whole(squares) if "fisher" in needs else {},
         inputs=moments.root_mean_squares(passes),
     )
 
@@ -40,8 +41,7 @@ def _gradient_moments(passes: Passes, numbers: range, *, backward: bool) -> tupl
             mean.add_(gradient, alpha=1 / len(numbers))
             squares.addcmul_(gradient, gradient, value=1 / len(numbers))
         else:
-            with torch.no_grad():
-                passes.forward(number)
+            passes.forward(number)
     return mean, squares
 
 
@@ -49,8 +49,9 @@ class InputMoments:
     """Squares of what goes into linear layers, summed over every position of every batch while watching."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._positions: dict[str, int] = {}
+        self._squares: dict[str, list[Tensor]] = {}
+        """a layer's inputs: one vector a part of a batch, in the order in which this rank sees them"""
+        self._positions: dict[str, list[int]] = {}
 
     @contextmanager
     def watching(self, model: Model, names: list[str]) -> Iterator[None]:
@@ -65,17 +66,21 @@ class InputMoments:
 
     def root_mean_squares(self, passes: Passes) -> dict[str, Tensor]:
         """(in,) of each layer, over all ranks."""
-        found = {}
-        for name, sums in self._sums.items():
-            positions = passes.ranks.add_up(sums, sums.new_tensor(self._positions[name]))
-            found[name] = (sums / positions).sqrt()
-        return found
+        return {name: self._root_mean_square(name, passes.ranks) for name in self._squares}
+
+    def _root_mean_square(self, name: str, ranks: Ranks) -> Tensor:
+        """A batch's parts are added as a tree, then batch after batch."""
+        squares = torch.stack(self._squares[name])
+        sums = [ranks.sum_parts(each) for each in torch.split(squares, len(ranks.own))]
+        for later in sums[1:]:
+            sums[0].add_(later)
+        positions = ranks.sum_parts(torch.tensor(self._positions[name], device=squares.device).view(len(ranks.own), -1))
+        return (sums[0] / positions.sum().to(squares.dtype)).sqrt()
 
     def _hook(self, name: str) -> Any:
         def note(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             flat = inputs[0].detach().flatten(0, -2).float()
-            squares = flat.square().sum(0)
-            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
-            self._positions[name] = self._positions.get(name, 0) + len(flat)
+            self._squares.setdefault(name, []).append(flat.square().sum(0))
+            self._positions.setdefault(name, []).append(len(flat))
 
         return note

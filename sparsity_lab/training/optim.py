@@ -27,13 +27,56 @@ class Stepper(Protocol):
         """Every tensor that a resumed run needs, by name; written in place to load."""
 
 
-def make_optimizer(spec: Optimizer, parameters: FlatParameters, *, moves_masked: bool = False) -> Stepper:
-    """The optimiser of a spec, with fresh state; `moves_masked` where weights under the mask are trained too."""
+class Norms:
+    """L2 norms of flat vectors, each in one pass over all of them."""
+
+    def __init__(self, parameters: FlatParameters) -> None:
+        self._parameters = parameters
+        self._views: dict[int, list[Tensor]] = {}
+
+    def of_all(self, flat: Tensor) -> Tensor:
+        """Of the whole vector."""
+        norm: Tensor = flat.norm()
+        return norm
+
+    def of_each(self, flat: Tensor) -> Tensor:
+        """Of each tensor, (slots,); `flat` is a vector that stays where it is."""
+        place = flat.data_ptr()
+        if place not in self._views:
+            self._views[place] = [slot.view(flat) for slot in self._parameters.slots]
+        return torch.stack(torch._foreach_norm(self._views[place]))  # noqa: SLF001 - torch has no public name for it
+
+
+class NormsByRow(Norms):
+    """The same, by way of rows in float64: no bit depends on how many processes a tensor is spread over."""
+
+    def of_all(self, flat: Tensor) -> Tensor:
+        """Of the whole vector."""
+        norm: Tensor = torch.cat(self._parameters.row_norms(flat)).norm()
+        return norm.to(flat.dtype)
+
+    def of_each(self, flat: Tensor) -> Tensor:
+        """Of each tensor, (slots,)."""
+        return torch.stack([rows.norm() for rows in self._parameters.row_norms(flat)]).to(flat.dtype)
+
+
+def make_optimizer(
+    spec: Optimizer, parameters: FlatParameters, *, moves_masked: bool = False, by_row: bool = False
+) -> Stepper:
+    """The optimiser of a spec, with fresh state.
+
+    Args:
+        spec: its settings.
+        parameters: what it moves.
+        moves_masked: weights under the mask are trained too.
+        by_row: take norms by way of rows, as runs on several processes do.
+    """
+    norms = NormsByRow(parameters) if by_row else Norms(parameters)
     match spec:
         case AdamW():
-            return AdamWStepper(spec, parameters)
+            return AdamWStepper(spec, parameters, norms)
         case AdaFactor():
-            return AdaFactorStepper(spec, parameters, () if moves_masked else parameters.maskable)
+            return AdaFactorStepper(spec, parameters, norms, () if moves_masked else parameters.maskable)
         case _:
             assert_never(spec)
 
@@ -41,8 +84,8 @@ def make_optimizer(spec: Optimizer, parameters: FlatParameters, *, moves_masked:
 class AdamWStepper:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradient clipping by global norm."""
 
-    def __init__(self, spec: AdamW, parameters: FlatParameters) -> None:
-        self.spec, self.parameters = spec, parameters
+    def __init__(self, spec: AdamW, parameters: FlatParameters, norms: Norms) -> None:
+        self.spec, self.parameters, self.norms = spec, parameters, norms
         self.first = torch.zeros_like(parameters.weights)
         self.second = torch.zeros_like(parameters.weights)
         self.count = torch.zeros((), dtype=torch.int64)
@@ -61,7 +104,7 @@ class AdamWStepper:
         """One update; `rate` is the learning rate of this step."""
         spec, gradient, scratch = self.spec, self.parameters.gradients, self._scratch
         if spec.clip_norm:
-            gradient.mul_(torch.clamp(spec.clip_norm / (gradient.norm() + 1e-12), max=1.0))
+            gradient.mul_(torch.clamp(spec.clip_norm / (self.norms.of_all(gradient) + 1e-12), max=1.0))
         self.count += 1
         t = int(self.count)
         self.first.lerp_(gradient, 1 - spec.beta1)
@@ -81,16 +124,15 @@ class AdaFactorStepper:
     zeros would otherwise make a sparse tensor's steps smaller (Frantar 2024, appendix A).
     """
 
-    def __init__(self, spec: AdaFactor, parameters: FlatParameters, sparse: tuple[Slot, ...]) -> None:
+    def __init__(self, spec: AdaFactor, parameters: FlatParameters, norms: Norms, sparse: tuple[Slot, ...]) -> None:
         """`sparse`: the first slots, in which masked weights do not count."""
-        self.spec, self.parameters = spec, parameters
+        self.spec, self.parameters, self.norms = spec, parameters, norms
         self.second = torch.zeros_like(parameters.weights)
         self.count = torch.zeros((), dtype=torch.int64)
         self._update = torch.zeros_like(parameters.weights)
         self._updates = [slot.view(self._update) for slot in parameters.slots]
-        self._weights = [slot.view(parameters.weights) for slot in parameters.slots]
         self._masks = [slot.view(parameters.mask) for slot in sparse]
-        self._sizes = torch.tensor([float(slot.size) for slot in parameters.slots], device=parameters.weights.device)
+        self._sizes = torch.tensor([float(size) for size in parameters.sizes], device=parameters.weights.device)
         self._kept_of: tuple[int, Tensor] = (-1, self._sizes)
 
     def state(self) -> dict[str, Tensor]:
@@ -108,8 +150,8 @@ class AdaFactorStepper:
         update.add_(spec.epsilon**0.5)
         torch.div(gradient, update, out=update)
         roots = self._kept().sqrt()
-        update_rms = torch.stack(torch._foreach_norm(self._updates)) / roots  # noqa: SLF001 - torch has no public name for it
-        weight_rms = torch.stack(torch._foreach_norm(self._weights)) / roots  # noqa: SLF001
+        update_rms = self.norms.of_each(update) / roots
+        weight_rms = self.norms.of_each(self.parameters.weights) / roots
         scale = weight_rms.clamp(min=spec.minimum_scale) / (update_rms / spec.clip_rms).clamp(min=1.0)
         torch._foreach_mul_(self._updates, list((scale * -rate).unbind()))
         self.parameters.weights.add_(update)
@@ -119,8 +161,9 @@ class AdaFactorStepper:
         version = self.parameters.mask._version  # noqa: SLF001 - counts writes to a tensor
         if self._kept_of[0] != version:
             kept = self._sizes.clone()
-            for index, mask in enumerate(self._masks):
-                kept[index] = mask.sum().clamp(min=1)
+            if self._masks:
+                counts = self.parameters.count(torch.stack([mask.sum() for mask in self._masks]))
+                kept[: len(counts)] = counts.clamp(min=1)
             self._kept_of = (version, kept)
         return self._kept_of[1]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.training.distributed import Ranks
+from sparsity_lab.training.distributed import Ranks, TreeSum, examples_in
 from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.inputs import to_device
 
@@ -18,7 +18,7 @@ BatchAt = Callable[[int], Batch]
 
 @dataclass(frozen=True)
 class Passes:
-    """A model on numbered batches, each rank on its share of them."""
+    """A model on numbered batches, each rank on its parts of them."""
 
     model: Model
     parameters: FlatParameters
@@ -28,19 +28,38 @@ class Passes:
     bfloat16: bool
     """autocast the forward pass"""
 
-    def forward(self, number: int) -> Tensor:
-        """This rank's part of the mean loss of batch `number`, nats; the parts of all ranks add up to it."""
-        batch, share = self.ranks.share(self.batch_at(number))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            loss = self.model.loss(to_device(batch, self.device))
-        return loss if share == 1 else loss * share
-
     def backward(self, number: int) -> Tensor:
         """Put the gradients of the mean loss of batch `number` into the flat vector; the loss itself, nats."""
-        gradients = self.parameters.gradients.zero_()
-        loss = self.forward(number)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return self.ranks.add_up(gradients, loss.detach())
+        gradients, shares = self.parameters.gradients, self._shares(number)
+        sums, losses = TreeSum(len(shares)), []
+        for batch, share in shares:
+            gradients.zero_()
+            loss = self._loss(batch, share)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.parameters.collect()
+            losses.append(loss.detach())
+            if len(shares) > 1:
+                sums.add(gradients)
+        if len(shares) > 1:
+            gradients.copy_(sums.total)
+        if not self.ranks.sharded:
+            self.ranks.add_up_(gradients)
+        return losses[0] if self.ranks.parts == 1 else self.ranks.sum_parts(torch.stack(losses)[:, None])[0]
+
+    @torch.no_grad()
+    def forward(self, number: int) -> None:
+        """Pass this rank's parts of batch `number` through the model, for whoever watches."""
+        for batch, share in self._shares(number):
+            self._loss(batch, share)
+
+    def _shares(self, number: int) -> list[tuple[Batch, float]]:
+        return self.ranks.shares(self.batch_at(number))
+
+    def _loss(self, batch: Batch, share: float) -> Tensor:
+        """What this part of a batch adds to its mean loss, nats."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            loss: Tensor = self.model(to_device(batch, self.device))
+        return loss if share == 1 else loss * share
 
 
 @torch.no_grad()
@@ -49,7 +68,7 @@ def held_out_loss(model: Model, batches: Sequence[Batch], device: torch.device, 
     total, examples = 0.0, 0
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
         for batch in batches:
-            size = len(next(iter(batch.values())))
-            total += float(model.loss(to_device(batch, device))) * size
+            size = examples_in(batch)
+            total += float(model(to_device(batch, device))) * size
             examples += size
     return total / examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.checkpoint import copy_into, damaged, load_checkpoint, save_checkpoint, save_tensors
-from sparsity_lab.training.determinism import best_device, this_machine
-from sparsity_lab.training.distributed import current_ranks
+from sparsity_lab.training.checkpoint import damaged, save_checkpoint, save_tensors
+from sparsity_lab.training.determinism import best_device, needs_sharding, this_machine
+from sparsity_lab.training.distributed import current_ranks, place_in_group
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import run_memory
 from sparsity_lab.training.passes import held_out_loss
+from sparsity_lab.training.sharded_checkpoint import RANDOM, find_checkpoint, folder_of, save_sharded
 from sparsity_lab.training.start import begin_with, origin_fingerprint
 
 OnProgress = Callable[[int, float], None]
@@ -47,6 +49,10 @@ class RunContext:
     """the weights of the run's origin: a safetensors file, or a Hugging Face folder where the origin says so"""
     pretraining: RunCost | None = None
     """what the run of origin cost"""
+    sharded: bool | None = None
+    """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
+    parts: int | None = None
+    """in which a run that begins here takes its batches (`training.distributed`); up to the processes when None"""
 
 
 def train(run: RunSpec, inputs: Inputs, context: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
@@ -87,10 +93,14 @@ class _Training:
         self.run, self.inputs, self.context, self.rule, self.on_progress = run, inputs, context, rule, on_progress
         self.device = context.device or best_device()
         self.stream = inputs.stream(run)
-        self.loop = Loop(run, self.stream.batch_at, self.device)
-        self.ranks = current_ranks()
         self.data_hash = inputs.manifest.content_hash
         self.fingerprint = fingerprint(run, self.data_hash)
+        self.found = find_checkpoint(context.checkpoint, self.fingerprint)
+        self.one_way, parts = self._parts()
+        sharded = context.sharded if context.sharded is not None else needs_sharding(run, self.device)
+        self.ranks = current_ranks(run.batch, parts, sharded=sharded and place_in_group()[1] > 1)
+        self.ranks.wait()  # all have read the checkpoint before one writes the next
+        self.loop = Loop(run, self.stream.batch_at, self.device, self.ranks)
         self.seconds_before = 0.0
         self.began = self.saved = time.monotonic()
         self.reason: Message | str = ""
@@ -100,10 +110,7 @@ class _Training:
         loop = self.loop
         self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
         if loop.step == 0:
-            loop.first_loss = self._loss(self.run.evaluation.curve_examples)
-            if self.run.origin is not None:
-                assert self.context.start is not None, "a run with an origin is given its weights"
-                begin_with(loop.model, self.run.origin, self.context.start, self.data_hash)
+            self._begin()
         if stopped := self._given_up():
             return stopped
         while loop.step < self.run.steps and not self.reason:
@@ -113,17 +120,35 @@ class _Training:
                 if not self.reason and (stopped := self._given_up()):
                     self._save()
                     return stopped
-            if not self.reason and time.monotonic() - self.saved > self.context.checkpoint_seconds:
+            if not self.reason and self._save_is_due():
                 self._save()
+        return self._end()
+
+    def _begin(self) -> None:
+        """Measure fresh weights, and put those of the run's origin in their place."""
+        loop, origin = self.loop, self.run.origin
+        loop.first_loss = self._loss(self.run.evaluation.curve_examples)
+        if origin is None:
+            return
+        assert self.context.start is not None, "a run with an origin is given its weights"
+        whole = dict(loop.parameters.whole(loop.parameters.weights))
+        begin_with(loop.model, whole, origin, self.context.start, self.data_hash)
+        for name, tensor in whole.items():
+            loop.parameters.write(loop.parameters.weights, name, tensor)
+
+    def _end(self) -> RunRecord:
+        """The record, and the weights where they are kept."""
+        loop = self.loop
         if self.reason:
-            loss = loop.curve[-1].loss
-        else:
-            loss = self._loss(self.run.evaluation.examples)
-            self._judge(loss, highest=math.inf)
+            return self._record(loop.curve[-1].loss)
+        loss = self._loss(self.run.evaluation.examples)
+        self._judge(loss, highest=math.inf)
         record = self._record(loss)
-        if self.context.weights is not None and not self.reason and self.ranks.writes:
-            weights = loop.parameters.named(loop.parameters.weights)
-            save_tensors(self.context.weights, weights, {"fingerprint": self.fingerprint})
+        if self.context.weights is not None and not self.reason:
+            whole = loop.parameters.whole(loop.parameters.weights).items()
+            kept = {name: tensor.cpu() for name, tensor in whole if self.ranks.writes}
+            if self.ranks.writes:
+                save_tensors(self.context.weights, kept, {"fingerprint": self.fingerprint})
         return record
 
     def _note_point(self) -> None:
@@ -165,22 +190,37 @@ class _Training:
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
 
+    def _save_is_due(self) -> bool:
+        due = time.monotonic() - self.saved > self.context.checkpoint_seconds
+        return self.ranks.agree(due) if self.ranks.sharded else due
+
     def _save(self) -> None:
-        if not self.ranks.writes:
-            return
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
-        save_checkpoint(self.context.checkpoint, {**self.loop.tensors(), "rng": torch.get_rng_state()}, facts)
+        facts |= {"parts": self.ranks.parts, "one_way": self.one_way}
+        if self.ranks.sharded:
+            save_sharded(self.context.checkpoint, self.loop, facts)
+        elif self.ranks.writes:
+            save_checkpoint(self.context.checkpoint, {**self.loop.tensors(), RANDOM: torch.get_rng_state()}, facts)
+            shutil.rmtree(folder_of(self.context.checkpoint), ignore_errors=True)
         self.saved = time.monotonic()
 
+    def _parts(self) -> tuple[bool, int | None]:
+        """Whether the run took its batches in one number of parts from its beginning on, and that number if it is set.
+
+        What one process began in one part, several go on with in more: the masks stay exact, but no number of
+        processes would give the same bits again.
+        """
+        facts = self.found.facts if self.found else {}
+        parts, one_way = facts.get("parts", 1 if facts else self.context.parts), facts.get("one_way", True)
+        if facts and parts == 1 and place_in_group()[1] > 1:
+            return False, None
+        return one_way, parts
+
     def _restore(self) -> None:
-        found = load_checkpoint(self.context.checkpoint, self.fingerprint)
-        self.ranks.wait()  # all have read it before one writes the next
-        if found is None:
+        if self.found is None:
             return
-        tensors, facts = found
-        rng = torch.get_rng_state()
-        copy_into({**self.loop.tensors(), "rng": rng}, tensors, self.context.checkpoint)
-        torch.set_rng_state(rng)
+        self.found.restore(self.loop)
+        facts, self.found = self.found.facts, None
         try:
             self.loop.restore_facts(facts)
             self.seconds_before = facts["seconds"]
@@ -224,5 +264,5 @@ class _Training:
             ),
             pretraining=self.context.pretraining,
             memory=run_memory(run, None if self.reason else loop.zeros()),
-            machine=this_machine(self.device, self.ranks.size),
+            machine=this_machine(self.device, self.ranks.size, self.ranks.parts if self.one_way else 0),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
@@ -23,8 +24,8 @@ def origin_fingerprint(origin: Origin | None, data_hash: str) -> str | None:
     return fingerprint(origin.run, data_hash) if isinstance(origin, RunOrigin) else None
 
 
-def begin_with(model: Model, origin: Origin, path: Path, data_hash: str) -> None:
-    """Copy the weights of an origin, which lie at `path` on this machine, into a model, in place.
+def begin_with(model: Model, weights: Mapping[str, Tensor], origin: Origin, path: Path, data_hash: str) -> None:
+    """Copy the weights of an origin, which lie at `path` on this machine, into whole ones of a model, in place.
 
     Raises:
         CheckpointError: the file is missing, damaged or other than the origin says, or a tensor does not fit.
@@ -34,7 +35,7 @@ def begin_with(model: Model, origin: Origin, path: Path, data_hash: str) -> None
     for name in sorted(set(tensors) - ours):
         shape = tuple(tensors[name].shape)
         raise CheckpointError("tensor has no place in the architecture", where=path, field=name, found=shape)
-    copy_into({name: parameter.data for name, parameter in model.named_parameters()}, tensors, path)
+    copy_into(dict(weights), tensors, path)
 
 
 def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Processes that train one run together hold the same masks and weights, and train what one process would."""
+"""Runs on 1, 2 and 4 processes, whole or sharded, make the same bits; and nearly what one process makes alone."""
 
 from __future__ import annotations
 
@@ -7,87 +7,154 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from method_cases import regime
+from rank_of_several import whole_state
 from safetensors.torch import load_file
+from torch import Tensor
 
-from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import MachineError
 from sparsity_lab.models.build import build_model
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training.distributed import Ranks
+from sparsity_lab.training import distributed as distributed_module
+from sparsity_lab.training.distributed import Ranks, TreeSum, current_ranks, parts_for, sizes_for, tree_sum
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
+from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
-MakeLoop = Callable[[RunSpec], Loop]
 InputsOf = Callable[[str], Inputs]
-NAMES = ("saliency", "set", "wanda", "sr-ste")
-WORKER = Path(__file__).parents[1] / "support" / "rank_of_two.py"
+WORKER = Path(__file__).parents[1] / "support" / "rank_of_several.py"
+CPU = torch.device("cpu")
+MODES = ("whole", "sharded")
+SIZES = (2, 4)
+CASES = {
+    "saliency": ("t5", "adamw"),
+    "fisher": ("decoder", "adafactor"),
+    "wanda": ("vit", "adamw"),
+    "rigl": ("decoder", "adamw"),
+    "set": ("t5", "adafactor"),
+    "sr-ste": ("vit", "adafactor"),
+    "ac/dc": ("t5", "adamw"),
+    "2:4": ("decoder", "adafactor"),
+}
 
 
-needs_two = pytest.mark.slow
-"""starts two processes"""
+def run_of(make_run: MakeRun, name: str, **changes: object) -> RunSpec:
+    family, optimizer = CASES[name]
+    return make_run(family, 0.5, optimizer, regime=regime(name), **{"steps": 8, "batch": 8, **changes})
 
 
-def runs(make_run: MakeRun) -> dict[str, RunSpec]:
-    return {name: make_run("t5", 0.5, regime=regime(name), steps=8) for name in NAMES}
+def start(size: int, folder: Path, asked: dict[str, Any]) -> None:
+    """Train what is asked on so many processes, to the end."""
+    file = f"asked-{len(list(folder.glob('asked-*')))}.json"
+    (folder / file).write_text(json.dumps(asked))
+    ranks = [subprocess.Popen([sys.executable, WORKER, str(rank), str(size), folder, file]) for rank in range(size)]
+    assert [rank.wait(timeout=600) for rank in ranks] == [0] * size
 
 
 @pytest.fixture(scope="module")
-def trained_by_two(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun, inputs_of: InputsOf) -> Path:
-    folder, inputs = tmp_path_factory.mktemp("ranks"), inputs_of("t5")
-    texts = {name: run.model_dump_json() for name, run in runs(make_run).items()}
-    asked = {"data": str(inputs.folder), "cache": str(inputs.cache), "runs": texts, "trained": NAMES[0]}
-    (folder / "asked.json").write_text(json.dumps(asked))
-    workers = [subprocess.Popen([sys.executable, WORKER, str(rank), "2", folder]) for rank in (0, 1)]
-    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+def trained(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun, inputs_of: InputsOf) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    asked = {**asked_for(make_run, inputs_of, *CASES), "modes": MODES}
+    for size in SIZES:
+        start(size, folder, asked)
     return folder
 
 
-@needs_two
-@pytest.mark.parametrize("name", NAMES)
-def test_all_state_is_the_same_on_every_rank(trained_by_two: Path, name: str) -> None:
-    one, other = (load_file(trained_by_two / rank / name) for rank in ("rank0", "rank1"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(tensor, other[part]) for part, tensor in one.items())
+def asked_for(make_run: MakeRun, inputs_of: InputsOf, *names: str) -> dict[str, Any]:
+    runs = {name: run_of(make_run, name) for name in names}
+    texts = {
+        name.replace("/", ""): (run.model_dump_json(), str(inputs_of(run.model.family).folder))
+        for name, run in runs.items()
+    }
+    return {"cache": str(inputs_of("t5").cache), "runs": texts}
 
 
-@needs_two
-@pytest.mark.parametrize("name", NAMES)
-def test_two_processes_train_what_one_does(
-    trained_by_two: Path, make_run: MakeRun, make_loop: MakeLoop, name: str
+@pytest.fixture(scope="module")
+def by_one(make_run: MakeRun, inputs_of: InputsOf) -> Callable[[str, int], dict[str, Tensor]]:
+    """All state of a run that one process trained in so many parts."""
+    known: dict[tuple[str, int], dict[str, Tensor]] = {}
+
+    def train(name: str, parts: int) -> dict[str, Tensor]:
+        if (name, parts) not in known:
+            run = run_of(make_run, name)
+            stream = inputs_of(run.model.family).stream(run)
+            loop = Loop(run, stream.batch_at, CPU, current_ranks(run.batch, parts))
+            while loop.step < run.steps:
+                loop.advance()
+            known[name, parts] = whole_state(loop)
+        return known[name, parts]
+
+    return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", SIZES)
+def test_any_number_of_processes_makes_the_same_bits_on_every_rank(
+    trained: Path, by_one: Callable[[str, int], dict[str, Tensor]], size: int, mode: str, name: str
 ) -> None:
-    loop = make_loop(runs(make_run)[name])
-    while loop.step < loop.run.steps:
-        loop.advance()
-    found = load_file(trained_by_two / "rank0" / name)
-    assert float(found["loss_sum"]) == pytest.approx(float(loop.tensors()["loss_sum"]), rel=1e-4)
-    masks = {part: mask for part, mask in loop.tensors().items() if part.startswith("masks/")}
-    moved = sum(int((found[part] != mask).sum()) for part, mask in masks.items())
-    assert moved <= 0.01 * sum(mask.numel() for mask in masks.values()), "rounding may swap a few close scores"
+    expected = by_one(name, 8)
+    for rank in range(size):
+        found = load_file(trained / f"{name.replace('/', '')}-{size}-{mode}" / f"rank{rank}")
+        assert found.keys() == expected.keys()
+        assert [part for part, tensor in expected.items() if not torch.equal(found[part], tensor)] == []
 
 
-@needs_two
-def test_rank_0_alone_writes_and_both_tell_the_same(trained_by_two: Path) -> None:
-    one, other = (
-        RunRecord.model_validate_json((trained_by_two / rank / "record.json").read_text())
-        for rank in ("rank0", "rank1")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_parts_change_no_more_than_the_last_bits(by_one: Callable[[str, int], dict[str, Tensor]], name: str) -> None:
+    whole, parts = by_one(name, 1), by_one(name, 8)
+    assert float(parts["loss_sum"]) == pytest.approx(float(whole["loss_sum"]), rel=1e-5)
+    masks = [part for part in whole if part.startswith("masks/")]
+    assert sum(int(mask.sum()) for part in masks for mask in [whole[part]]) == sum(
+        int(parts[part].sum()) for part in masks
     )
-    assert one.losses() == other.losses()
-    assert one.tensors == other.tensors
-    assert one.machine.processes == 2
-    for file in ("weights", "checkpoint"):
-        assert (trained_by_two / "rank0" / file).is_file()
-        assert not (trained_by_two / "rank1" / file).exists()
+    moved = sum(int((whole[part] != parts[part]).sum()) for part in masks)
+    assert moved <= 0.01 * sum(whole[part].numel() for part in masks), "rounding may swap a few close scores"
 
 
-@pytest.mark.parametrize(("size", "examples"), [(1, 5), (2, 5), (3, 7), (4, 4)])
-def test_shares_are_a_partition_weighted_by_their_size(make_run: MakeRun, size: int, examples: int) -> None:
+@pytest.mark.slow
+def test_a_run_goes_on_on_other_numbers_of_processes_sharded_or_not(
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf
+) -> None:
+    names = ("rigl", "sr-ste", "wanda")
+    asked = asked_for(make_run, inputs_of, *names)
+    ways, done = ((2, "whole", 2), (4, "sharded", 3), (2, "sharded", 5), (4, "whole", 6), (2, "sharded", 7)), 0
+    for size, mode, until in ways:
+        start(size, tmp_path, {**asked, "modes": [mode], "break_off": [done, until]})
+        done = until
+    for name in names:
+        run = run_of(make_run, name)
+        inputs, kinds = inputs_of(run.model.family), {}
+        for kind, folder in (("broken", tmp_path / name), ("whole", tmp_path / name / "at-once")):
+            context = RunContext(folder / "checkpoint.safetensors", folder / "weights", 1e9, CPU, parts=8)
+            kinds[kind] = train(run, inputs, context), (folder / "weights").read_bytes()
+        (broken, weights), (whole, expected) = kinds["broken"], kinds["whole"]
+        assert weights == expected
+        assert (broken.losses(), broken.tensors) == (whole.losses(), whole.tensors)
+        assert broken.machine == whole.machine
+        assert broken.machine.parts == 8
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1, 1), (1, 4), (2, 2), (2, 8), (3, 6), (4, 4), (4, 8)])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_parts_are_a_partition_weighted_by_their_size(make_run: MakeRun, size: int, parts: int, sharded: bool) -> None:
+    examples = 9
     tokens = torch.arange(examples * 16).view(examples, 16)
-    shares = [Ranks(rank, size).share({"tokens": tokens}) for rank in range(size)]
+    ranks = [Ranks(rank, size, parts, sharded) for rank in range(size)]
+    found = {
+        part: share for each in ranks for part, share in zip(each.own, each.shares({"tokens": tokens}), strict=True)
+    }
+    assert sorted(found) == list(range(parts))
+    shares = [found[part] for part in range(parts)]
     assert torch.equal(torch.cat([batch["tokens"] for batch, _ in shares]), tokens)
     assert sum(weight for _, weight in shares) == pytest.approx(1)
     model = build_model(make_run("decoder").model, 0)
@@ -95,6 +162,47 @@ def test_shares_are_a_partition_weighted_by_their_size(make_run: MakeRun, size: 
     assert sum(model.loss(batch).item() * weight for batch, weight in shares) == pytest.approx(whole, rel=1e-5)
 
 
-def test_more_processes_than_examples_are_told() -> None:
+@given(st.integers(0, 3), st.sampled_from([1, 3, 5]), st.integers(0, 3), st.integers(0, 2**32))
+def test_sums_are_the_same_tree_however_the_terms_are_grouped(halvings: int, odd: int, local: int, seed: int) -> None:
+    count, each = odd << halvings, 1 << min(local, halvings)
+    terms = list(torch.randn((count, 7), generator=torch.Generator().manual_seed(seed)))
+    groups = []
+    for first in range(0, count, each):
+        summed = TreeSum(each)
+        for term in terms[first : first + each]:
+            summed.add(term)
+        groups.append(summed.total)
+    at_once, one_by_one = tree_sum([term.clone() for term in terms]), TreeSum(count)
+    for term in terms:
+        one_by_one.add(term)
+    assert torch.equal(tree_sum(groups), at_once)
+    assert torch.equal(one_by_one.total, at_once)
+
+
+@given(st.integers(1, 64), st.integers(1, 512))
+def test_parts_fit_the_processes_that_begin(size: int, batch: int) -> None:
+    parts = parts_for(size, max(size, batch))
+    assert size in sizes_for(parts)
+    assert parts <= max(size, batch)
+    assert (parts == 1) == (size == 1)
+
+
+@pytest.fixture
+def as_one_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda size: monkeypatch.setattr(distributed_module, "place_in_group", lambda: (0, size))
+
+
+def test_more_processes_than_examples_are_told(as_one_of: Callable[[int], None]) -> None:
+    as_one_of(3)
     with pytest.raises(MachineError, match=r"more processes than examples in a batch .found 3, expected up to 2"):
-        Ranks(0, 3).share({"labels": torch.zeros(2)})
+        current_ranks(2)
+
+
+def test_processes_that_cannot_share_the_parts_are_told(as_one_of: Callable[[int], None]) -> None:
+    as_one_of(3)
+    assert current_ranks(32) == Ranks(0, 3, 12)
+    with pytest.raises(MachineError, match=r"in 8 parts.* .found 3, expected 1 or 2 or 4 or 8"):
+        current_ranks(32, 8)
+    as_one_of(6)
+    with pytest.raises(MachineError, match=r"in 12 parts"):
+        current_ranks(32, sharded=True)
