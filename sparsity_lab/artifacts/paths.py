@@ -122,3 +122,11 @@ class Layout:
     def lock(self, name: str) -> Path:
         """A lock file: one trainer a run, one sweep a study."""
         return self.local / "locks" / f"{name}.lock"
+
+
+def index_of(home: Path) -> Path | None:
+    """The index of the runs in a folder: one of a grid, a search, or the archive; None for any other folder."""
+    if home.parent.name in {"runs", "search"}:
+        return Layout(home.parent.parent).local / "index" / f"{home.parent.name}-{home.name}.index"
+    layout = Layout(home.parent.parent)
+    return layout.local / "index" / "archive.index" if home == layout.archive else None

@@ -8,7 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.paths import RECORD
 from sparsity_lab.artifacts.reading import read_json
+from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.runs import RunSpec
@@ -168,9 +170,17 @@ class RunRecord(FrozenModel):
         """Whether the run may enter a fit."""
         return self.status == "finished"
 
+    def whole(self) -> RunRecord:
+        """This record with nothing left in its file, where it was read by way of an index."""
+        return self
+
     def losses(self) -> str:
         """Every loss, to the last bit, in a form in which NaN equals NaN."""
         return self.model_dump_json(include={"first_loss", "loss", "curve"})
+
+
+LONG = ("tensors", "curve", "memory")
+"""the parts of a record that no table holds: most of its bytes"""
 
 
 def _renamed(spec: object) -> object:
@@ -209,3 +219,15 @@ def read_record(path: Path) -> RunRecord:
         RecordError: the file is missing, damaged, or of another version.
     """
     return read_json(path, RunRecord, "a run record")
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record in a run's folder; errors as `read_record`.
+
+    Raises:
+        RecordError: it lies under a name that is not its own.
+    """
+    record = read_record(folder / RECORD)
+    if record.fingerprint != folder.name:
+        raise RecordError("lies under another run's name", where=folder, field="fingerprint", found=record.fingerprint)
+    return record

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsity_lab.artifacts.atomic import locked, replacing, write_text
+from sparsity_lab.artifacts.index import LEAST, Index
 from sparsity_lab.artifacts.paths import CLAIM, RECORD, WEIGHTS, Layout
-from sparsity_lab.artifacts.records import RunRecord, read_record, write_record
-from sparsity_lab.errors import RecordError
+from sparsity_lab.artifacts.records import RunRecord, read_run, write_record
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Store:
             RecordError: a record is damaged, or lies under a name that is not its own.
         """
         folder = self.folder(fingerprint)
-        return None if folder is None else _checked(folder)
+        return None if folder is None else read_run(folder)
 
     def get(self, fingerprint: str) -> RunRecord:
         """The record of a run that is known to be there."""
@@ -75,9 +75,24 @@ class Store:
             leftover.unlink(missing_ok=True)
         return len(surplus)
 
+    def find_all(self, fingerprints: Iterable[str]) -> list[RunRecord | None]:
+        """As `find`, of many runs; their long parts stay in their files (`IndexedRecord`)."""
+        names = list(fingerprints)
+        if len(names) < LEAST:
+            return [self.find(name) for name in names]
+        found: dict[str, RunRecord] = {}
+        for place in (self.home, *self.others):
+            left = [name for name in names if name not in found]
+            if left:
+                index = Index.of(place)
+                there = [name for name in left if name in index.stamps]
+                found.update(zip(there, index.records(there), strict=True))
+        return [found.get(name) for name in names]
+
     def records(self) -> list[RunRecord]:
-        """Every record at home, in order of fingerprint."""
-        return [_checked(folder) for folder in _runs(self.home) if (folder / RECORD).is_file()]
+        """Every record at home, in order of fingerprint; the long parts of many stay in their files."""
+        index = Index.of(self.home)
+        return index.records(list(index.stamps))
 
 
 def all_homes(layout: Layout) -> tuple[Path, ...]:
@@ -106,14 +121,7 @@ def _runs(home: Path) -> Iterator[Path]:
 def _complete(folder: Path, *, with_weights: bool) -> bool:
     if not (folder / RECORD).is_file():
         return False
-    return not with_weights or (folder / WEIGHTS).is_file() or not _checked(folder).finished
-
-
-def _checked(folder: Path) -> RunRecord:
-    record = read_record(folder / RECORD)
-    if record.fingerprint != folder.name:
-        raise RecordError("lies under another run's name", where=folder, field="fingerprint", found=record.fingerprint)
-    return record
+    return not with_weights or (folder / WEIGHTS).is_file() or not read_run(folder).finished
 
 
 def claim(layout: Layout, fingerprint: str, home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import paper_count, prunable_count
@@ -137,6 +138,7 @@ class _Wish:
                 raise ValueError(f"{self.objective.kind} does not suit {self.model.family}")
 
 
+@lru_cache(maxsize=1024)
 def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, objective: Objective) -> Dims:
     """Turn a target of dense prunable weights into dimensions.
 

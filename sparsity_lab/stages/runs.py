@@ -93,7 +93,7 @@ def compare_study(space: Workspace) -> ComparedRegimes:
         RecordError: a record is damaged.
     """
     store = Store(space.layout.runs(space.name))
-    found = [store.find(name) for name in space.grid().runs]
+    found = store.find_all(space.grid().runs)
     records = [record for record in found if record is not None]
     if not records:
         raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.name}")
@@ -140,7 +140,7 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> Verification:
             machine, the torch version and the thread count are the same.
     """
     records = list_runs(space)
-    for record in records:
+    for record in (one.whole() for one in records):
         expected = fingerprint(record.spec, record.data_hash, record.engine)
         if expected != record.fingerprint:
             raise RecordError("spec and data do not have this fingerprint", found=record.fingerprint, expected=expected)

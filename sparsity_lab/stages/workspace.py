@@ -149,7 +149,7 @@ def named_records(store: Store, names: Iterable[str], make_it: str) -> list[RunR
     Raises:
         NotReadyError: a run is missing.
     """
-    found = [store.find(name) for name in names]
+    found = store.find_all(names)
     missing = sum(record is None for record in found)
     if missing:
         raise NotReadyError(f"{missing} of {len(found)} runs in {store.home}", make_it=make_it)

@@ -5,9 +5,9 @@ A file of weights that runs start from is named by a path in a regime's spec, an
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Literal, assert_never
@@ -103,13 +103,25 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
     """
     points = (p for p in _points(study) if regimes is None or p.sparsity == 0 or p.regime in regimes)
     planned: dict[RunSpec, PlannedRun] = {}
-    for run in (plan_point(study, shape, point) for point in points):
+    settle = cache(_settled)
+    for run in (plan_point(study, shape, point, settle) for point in points):
         planned.setdefault(run.run, run)
     return tuple(planned.values())
 
 
-def plan_point(study: Study, shape: DataShape, point: RunPoint) -> PlannedRun:
-    """The run of one point; errors as `grid_runs`."""
+def _settled(regime: SparseRegime, sparsity: float, dims: Dims) -> SparseRegime:
+    """The regime of a run of these dimensions; errors as `check_feasible`."""
+    check_feasible(regime, sparsity, prunable_shapes(dims))
+    return resolve_regime(regime, sparsity)
+
+
+def plan_point(
+    study: Study,
+    shape: DataShape,
+    point: RunPoint,
+    settle: Callable[[SparseRegime, float, Dims], SparseRegime] = _settled,
+) -> PlannedRun:
+    """The run of one point; errors as `grid_runs`. Of many points, `settle` may remember what it has said."""
     target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
         dims = resolve_dims(study.model, target, shape, study.spec.objective)
@@ -120,8 +132,7 @@ def plan_point(study: Study, shape: DataShape, point: RunPoint) -> PlannedRun:
     if point.sparsity > 0:
         regime = regime_of(study, point)
         try:
-            check_feasible(regime, point.sparsity, prunable_shapes(dims))
-            resolved = resolve_regime(regime, point.sparsity)
+            resolved = settle(regime, point.sparsity, dims)
         except SpecError as error:
             raise _refused(study, point, error) from None
         origin = _origin(study, dims, regime, point)

@@ -125,7 +125,9 @@ def complete(
             for wave in (first, later):
                 jobs = [started(job, place, store) for job in wave.values()]
                 run_jobs(jobs, place, compute or here(), hear)
-    records = {name: store.get(name) for name in named.runs if name not in stopped}
+    made = [name for name in named.runs if name not in stopped]
+    records = {name: record for name, record in zip(made, store.find_all(made), strict=True) if record is not None}
+    assert len(records) == len(made), f"a run is not in {store.home}"
     return Sweep(records, stopped, len(missing.asked), len(missing.origins.keys() - missing.asked.keys()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from spec_strategies import runs
 
-from sparsity_lab.specs.fingerprint import canonical_json, fingerprint
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION, canonical_json, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,12 @@ def test_equal_runs_have_one_name_however_they_are_written(run: RunSpec, order: 
     assert again == run
     assert hash(again) == hash(run)
     assert fingerprint(again, DATA) == fingerprint(run, DATA)
+
+
+@given(runs)
+def test_the_quick_way_to_a_name_is_the_canonical_one(run: RunSpec) -> None:
+    identity = {"run": run.model_dump(mode="json"), "data": DATA, "engine": ENGINE_VERSION}
+    assert fingerprint(run, DATA) == hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 
 @given(runs, st.data())

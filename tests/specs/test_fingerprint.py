@@ -71,3 +71,11 @@ def test_the_name_does_not_depend_on_the_order_of_hashes(make_run: MakeRun) -> N
         environment = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == fingerprint(run, DATA)
+
+
+def test_a_zero_has_one_name_whatever_its_sign(make_run: MakeRun) -> None:
+    run = make_run("t5")
+    named = {fingerprint(run.model_copy(update={"sparsity": zero}), DATA) for zero in (0.0, -0.0)}
+    assert len(named) == 1
+    with pytest.raises(ValueError, match="has no canonical form"):
+        fingerprint(run.model_copy(update={"sparsity": float("nan")}), DATA)
