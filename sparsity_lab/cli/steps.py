@@ -38,13 +38,18 @@ def plan(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     *,
+    compute: ComputeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every run of a study before anything is trained: dimensions, counts, FLOPs, time, disk."""
+    """Show every run of a study before anything is trained: dimensions, counts, FLOPs, time, disk.
+
+    With --compute: how runs are split over devices there, device-hours, days and money.
+    """
     from sparsity_lab.console.plan import plan_json, plan_text
     from sparsity_lab.stages.plan import plan_study
 
-    planned = plan_study(open_study(study, root), workers)
+    there = open_compute(root, compute, workers) if compute else None
+    planned = plan_study(open_study(study, root), workers, there)
     typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 

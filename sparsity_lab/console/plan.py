@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import count, duration, quantity, storage
 from sparsity_lab.results.places import MATCHED, ratios_to_dense
 from sparsity_lab.specs.models import Dims, T5Dims
-from sparsity_lab.stages.plan import PlannedRow, StudyPlan
+from sparsity_lab.stages.plan import ClusterPlan, PlannedRow, StudyPlan
 
 HEAD = (
     "regime",
@@ -38,7 +39,6 @@ def plan_text(plan: StudyPlan) -> str:
     for row, ratio in zip(plan.rows, ratios, strict=True):
         groups.setdefault(_cells(row, ratio), []).append(row)
     lines = [(*cells, _state(rows)) for cells, rows in groups.items()]
-    time = duration(plan.seconds)
     return "\n".join(
         (
             f"{plan.study}: {len(plan.rows)} runs, D in {plan.data_unit}",
@@ -49,7 +49,7 @@ def plan_text(plan: StudyPlan) -> str:
             f"memory    {_memory(plan.rows)}",
             *_pretraining(plan),
             *_unmatched(plan, ratios),
-            f"to train  {_to_train(plan)}, about {time} with {plan.workers} workers ({plan.speed.source})",
+            *(_on_cluster(plan, plan.cluster) if plan.cluster else [_here(plan)]),
             f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
             f"disk      {storage(plan.disk)} for results, up to {storage(plan.checkpoints)} for checkpoints under way",
         )
@@ -100,6 +100,48 @@ def _unmatched(plan: StudyPlan, ratios: Sequence[float | None]) -> Iterator[str]
             yield "          their embeddings and head stay dense: see `embeddings_and_head` of the regime's allocation"
 
 
+def _here(plan: StudyPlan) -> str:
+    time = f"about {duration(plan.seconds)} with {plan.workers} workers"
+    return f"to train  {_to_train(plan)}, {time} ({plan.speed.source})"
+
+
+def _on_cluster(plan: StudyPlan, cluster: ClusterPlan) -> Iterator[str]:
+    """What the study takes on the devices of a compute file."""
+    compute = cluster.compute
+    unit = "GPU" if compute.run.gpus else "core"
+    there = f"{cluster.devices} {unit}s" if cluster.devices else f"{unit}s of a cluster of unknown size"
+    yield f"to train  {_to_train(plan)}, by {compute.engine.kind} on {there}"
+    yield f"speed     {plan.speed.source}"
+    if compute.hardware and any(row.planned.run.precision == "float32" for row, _ in cluster.runs):
+        yield "          its peak is that of 16-bit types: runs in float32 take several times as long"
+    splits = Counter((one.devices, one.split) for _, one in cluster.allotted)
+    fitting = (
+        f"{runs} on {devices}" + (f" ({split})" if devices > 1 else "")
+        for (devices, split), runs in sorted(splits.items())
+    )
+    yield f"split     {', '.join(fitting) or 'no run fits'}"
+    for row, one in cluster.runs:
+        if one.split == "too large":
+            held = f"{storage(row.memory.training)} while it trains"
+            yield f"warning   does not fit: {_name(row)}, {held}; it is not in the sums below"
+    hours = cluster.device_hours
+    time = f"{hours:,.0f} {unit}-hours" if hours >= 100 else f"{hours:.3g} {unit}-hours"
+    if cluster.seconds is not None:
+        time += f", {duration(cluster.seconds)} from beginning to end"
+    yield f"time      {time}"
+    if cluster.allotted:
+        row, last = max(cluster.allotted, key=lambda pair: pair[1].seconds)
+        ends = "" if last.ends is None else f", and ends after {duration(last.ends)}"
+        yield f"longest   {_name(row)}: {duration(last.seconds)} on {last.devices}{ends}"
+    if cluster.money is not None:
+        yield f"money     {cluster.money:,.0f}, at {compute.price_per_device_hour:g} a {unit}-hour"
+
+
+def _name(row: PlannedRow) -> str:
+    run = row.planned.run
+    return f"N {count(row.planned.point.nonzero)}, S {run.sparsity:g}, D {count(run.data)}, seed {run.seed}"
+
+
 def _to_train(plan: StudyPlan) -> str:
     before = len(plan.missing_pretraining)
     return f"{len(plan.missing)} runs" + (f" and {before} before them" if before else "")
@@ -116,8 +158,19 @@ def plan_json(plan: StudyPlan) -> dict[str, Any]:
         "disk_bytes": plan.disk,
         "checkpoint_bytes": plan.checkpoints,
         "search_trials": plan.search_trials,
+        "cluster": _cluster_json(plan.cluster) if plan.cluster else None,
         "pretraining": [_row_json(row, None) for row in plan.pretraining],
         "runs": [_row_json(row, ratio) for row, ratio in zip(plan.rows, _ratios(plan), strict=True)],
+    }
+
+
+def _cluster_json(cluster: ClusterPlan) -> dict[str, Any]:
+    return {
+        "devices": cluster.devices,
+        "device_hours": cluster.device_hours,
+        "seconds": cluster.seconds,
+        "money": cluster.money,
+        "runs": [{"asked": _asked(row), **vars(one)} for row, one in cluster.runs],
     }
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.base import Count, FrozenMapping, Positive, Spec, SpecFile
+from sparsity_lab.specs.base import Count, FrozenMapping, Positive, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
 from sparsity_lab.specs.problems import line_of
 
@@ -112,6 +112,12 @@ class Compute(SpecFile):
     devices: Count | DevicesBySize = 1
     """that one run is spread over, or the rule by which its size decides"""
     checkpoints: Checkpoints = Checkpoints()
+    available: Count | None = None
+    """devices that runs share at any time, for planning; of this machine and of a job array known without it"""
+    hardware: SpecName | None = None
+    """the hardware profile that planning takes speed and memory from; finished runs tell it when left out"""
+    price_per_device_hour: Annotated[float, Field(ge=0)] | None = None
+    """of one device, or of one core where runs have no GPU"""
 
     def devices_for(self, state: float) -> int:
         """Over how many devices a run is spread.

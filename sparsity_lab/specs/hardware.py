@@ -99,6 +99,17 @@ class MeasuredOn(Spec):
         return tuple(f"{name} {mine}, not {yours}" for name, mine, yours in pairs if mine != yours)
 
 
+class DeviceSpeed(Spec):
+    """What one device of the machine has and does, where runs too large to be tried are planned."""
+
+    peak_flops_per_second: Positive
+    """dense, in the type that training multiplies in"""
+    utilisation: Annotated[float, Field(gt=0, le=1)]
+    """sustained / peak over a whole training step (MFU); small models reach less"""
+    memory_gib: Positive
+    """of one device, GiB"""
+
+
 class HardwareProfile(SpecFile):
     """Speeds of one machine. Published ones hold what their sources say and no more."""
 
@@ -113,6 +124,8 @@ class HardwareProfile(SpecFile):
     """of a measured profile"""
     request: str = ""
     """SHA-256 of what was asked to be measured: shapes, models, formats"""
+    accelerator: DeviceSpeed | None = None
+    """of one device, as published; what was measured speaks for itself"""
     products: tuple[Product, ...] = ()
     training: tuple[TrainingStep, ...] = ()
     inference: tuple[InferenceStep, ...] = ()

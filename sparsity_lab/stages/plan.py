@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import NotReadyError
+from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import final_zeros
+from sparsity_lab.specs.compute import GIB, Compute, DevicesBySize, RayEngine
 from sparsity_lab.specs.fingerprint import name_runs
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.estimate import TrainingSpeed, checkpoint_bytes, disk_bytes, makespan, measured_speed
+from sparsity_lab.sweep.estimate import (
+    Allotment,
+    TrainingSpeed,
+    allot,
+    checkpoint_bytes,
+    disk_bytes,
+    makespan,
+    measured_speed,
+    profile_speed,
+)
+from sparsity_lab.sweep.executors.factory import side_by_side
 from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
 from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
@@ -51,6 +65,39 @@ class PlannedRow:
 
 
 @dataclass(frozen=True)
+class ClusterPlan:
+    """What a study takes on the machines that a compute file describes."""
+
+    compute: Compute
+    devices: int | None
+    """that runs share; None where the file does not say, and the cluster decides"""
+    runs: tuple[tuple[PlannedRow, Allotment], ...]
+    """every run that has to be trained"""
+
+    @property
+    def allotted(self) -> tuple[tuple[PlannedRow, Allotment], ...]:
+        """Of these, the runs that fit."""
+        return tuple((row, one) for row, one in self.runs if one.split != "too large")
+
+    @property
+    def device_hours(self) -> float:
+        """Of all runs that fit."""
+        return sum(one.devices * one.seconds for _, one in self.allotted) / 3600
+
+    @property
+    def seconds(self) -> float | None:
+        """Until the last run has ended; None where the number of devices is unknown."""
+        ends = [one.ends for _, one in self.allotted if one.ends is not None]
+        return max(ends, default=0.0) if self.devices is not None else None
+
+    @property
+    def money(self) -> float | None:
+        """At the file's price; None where it names none."""
+        price = self.compute.price_per_device_hour
+        return None if price is None else price * self.device_hours
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """What a study will do."""
 
@@ -66,6 +113,8 @@ class StudyPlan:
     """bytes that stay"""
     checkpoints: int
     """bytes of checkpoints at the same time, at most"""
+    cluster: ClusterPlan | None = None
+    """where a compute file was named"""
 
     @property
     def missing(self) -> tuple[PlannedRow, ...]:
@@ -86,17 +135,23 @@ class StudyPlan:
         return sum(makespan(wave, self.workers) for wave in waves.values())
 
 
-def plan_study(space: Workspace, workers: int | None = None) -> StudyPlan:
+def plan_study(space: Workspace, workers: int | None = None, compute: Compute | None = None) -> StudyPlan:
     """Lay out a study's grid without training anything; needs no data.
 
+    Args:
+        space: the study.
+        workers: runs at once on this machine; as many as cores when None.
+        compute: where else it is to be trained: how runs are split over devices there, what they take, until when.
+
     Raises:
-        SpecError: a run cannot be laid out.
+        SpecError: a run cannot be laid out, or the compute file names no hardware profile that there is.
+        RecordError: that profile is damaged.
     """
     planned = grid_runs(space.study, space.shape())
     first = pretraining(planned)
-    count = workers or usable_cores()
+    count = workers or (side_by_side(compute) if compute else usable_cores())
     known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
-    speed = measured_speed(known.values())
+    speed = _speed(space, compute) or measured_speed(known.values())
     to_do = _to_do(space, [run.run for run in planned])
     rows, before = (
         tuple(_row(run, speed, None if to_do is None else run.run not in to_do) for run in runs)
@@ -114,7 +169,35 @@ def plan_study(space: Workspace, workers: int | None = None) -> StudyPlan:
         speed=speed,
         disk=_disk(planned, first, keep_weights=space.study.spec.keep_weights),
         checkpoints=sum(largest),
+        cluster=_cluster(space, compute, rows, before) if compute else None,
     )
+
+
+def _profile(space: Workspace, compute: Compute | None) -> HardwareProfile | None:
+    return load_profile(space.layout.root, compute.hardware) if compute and compute.hardware else None
+
+
+def _speed(space: Workspace, compute: Compute | None) -> TrainingSpeed | None:
+    profile = _profile(space, compute)
+    return profile_speed(profile) if profile else None
+
+
+def _cluster(
+    space: Workspace, compute: Compute, rows: tuple[PlannedRow, ...], before: tuple[PlannedRow, ...]
+) -> ClusterPlan:
+    """How the runs that have to be trained are spread over the devices of a compute file."""
+    profile = _profile(space, compute)
+    held = profile.accelerator.memory_gib if profile and profile.accelerator else compute.run.memory_gib
+    most = compute.devices.most if isinstance(compute.devices, DevicesBySize) else compute.devices
+    unknown = isinstance(compute.engine, RayEngine)
+    devices = compute.available or (None if unknown else side_by_side(compute) * most)
+    waves: tuple[list[PlannedRow], list[PlannedRow]] = ([], [])
+    for row in (row for row in (*rows, *before) if not row.done):
+        waves[isinstance(row.planned.run.origin, RunOrigin)].append(row)
+    memory = None if held is None else held * GIB
+    allotted = allot([[(row.memory, row.seconds) for row in wave] for wave in waves], compute, memory, devices)
+    pairs = (zip(wave, them, strict=True) for wave, them in zip(waves, allotted, strict=True))
+    return ClusterPlan(compute, devices, tuple(chain.from_iterable(pairs)))
 
 
 def _row(planned: PlannedRun, speed: TrainingSpeed, done: bool | None) -> PlannedRow:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from projects import GRID_RUNS, dataset, edit, records, space_of, write_spec
+from pydantic import TypeAdapter
 
+from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.console.plan import plan_json, plan_text
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.results.places import MATCHED
-from sparsity_lab.stages.plan import plan_study
+from sparsity_lab.specs.compute import GIB, Compute, chosen_compute
+from sparsity_lab.stages.plan import StudyPlan, plan_study
+from sparsity_lab.stages.workspace import open_workspace
+from sparsity_lab.sweep.estimate import allot, makespan
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_before_anything_is_prepared_every_run_is_counted_exactly(bare: Path, finished: Path) -> None:
@@ -55,6 +65,111 @@ def test_an_edit_shows_what_there_is_to_do(trained: Path) -> None:
     assert "to train  9 runs" in text
     assert text.count("to do") == 9
     assert "x2 done" in text
+
+
+CLUSTER = {"version": 1, "kind": "compute", "engine": {"kind": "ray"}, "run": {"gpus": 1}, "hardware": "fast"}
+FAST = {
+    "version": 1,
+    "kind": "hardware",
+    "origin": "published",
+    "sources": ["nobody"],
+    "device": "cuda",
+    "accelerator": {"peak_flops_per_second": 2e9, "utilisation": 0.5, "memory_gib": 1},
+}
+
+
+def clustered(root: Path, **fields: Any) -> StudyPlan:
+    write_spec(root, "hardware/fast", FAST)
+    compute = TypeAdapter(Compute).validate_python({**CLUSTER, **fields})
+    return plan_study(space_of(root), compute=compute)
+
+
+def test_a_cluster_takes_as_long_as_its_devices_need(bare: Path) -> None:
+    plan = clustered(bare, available=3, price_per_device_hour=7.0)
+    assert plan.cluster is not None
+    flops = [row.flops.dense for row in plan.rows]
+    assert [(row, one.devices, one.split) for row, one in plan.cluster.runs] == [(r, 1, "whole") for r in plan.rows]
+    assert [one.seconds for _, one in plan.cluster.runs] == pytest.approx([each / 1e9 for each in flops])
+    assert plan.cluster.device_hours == pytest.approx(sum(flops) / 1e9 / 3600)
+    assert plan.cluster.money == pytest.approx(7 * plan.cluster.device_hours)
+    assert plan.cluster.seconds == pytest.approx(makespan([each / 1e9 for each in flops], 3))
+    text = plan_text(plan)
+    assert f"to train  {GRID_RUNS} runs, by ray on 3 GPUs" in text
+    assert "at 7 a GPU-hour" in text
+    assert "runs in float32 take several times as long" in text
+    told = plan_json(plan)["cluster"]
+    assert (len(told["runs"]), told["devices"]) == (GRID_RUNS, 3)
+
+
+def test_nothing_is_said_of_time_where_nobody_knows_how_many_devices_there_are(bare: Path) -> None:
+    plan = clustered(bare)
+    assert plan.cluster is not None
+    assert (plan.cluster.devices, plan.cluster.seconds, plan.cluster.money) == (None, None, None)
+    assert plan.cluster.device_hours > 0
+    assert "from beginning to end" not in plan_text(plan)
+
+
+def held(weights: int, activations: int) -> RunMemory:
+    """What a run holds, in GiB."""
+    rest = dict.fromkeys(("gradients", "optimizer", "scratch", "masks", "remainder"), 0)
+    return RunMemory.model_construct(weights=weights * GIB, activations=activations * GIB, **rest)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "devices", "split"),
+    [
+        (1, 4, 1, "whole"),
+        (1, 8, 2, "data-parallel"),
+        (4, 3, 2, "sharded"),  # its weights and a half of its activations do not fit
+        (8, 1, 2, "sharded"),
+        (1, 15, 4, "data-parallel"),
+        (20, 1, 1, "too large"),
+    ],
+)
+def test_runs_are_split_as_their_memory_needs(weights: int, activations: int, devices: int, split: str) -> None:
+    compute = TypeAdapter(Compute).validate_python({**CLUSTER, "devices": {"memory_gib": 5, "most": 4}})
+    ((one,),) = allot([[(held(weights, activations), 60.0)]], compute, None, 4)
+    assert (one.devices, one.split) == (devices, split)
+    assert one.ends == (None if split == "too large" else 60 / devices)
+
+
+def test_runs_that_fit_nowhere_are_named_and_not_counted(bare: Path) -> None:
+    plan = clustered(bare, devices={"memory_gib": 1e-6, "most": 4}, available=4)
+    assert plan.cluster is not None
+    assert (plan.cluster.allotted, plan.cluster.device_hours) == ((), 0)
+    assert plan_text(plan).count("does not fit: N 1.54k, S 0, D") > 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.floats(0.1, 100)), min_size=1, max_size=12), st.integers(1, 4))
+def test_no_device_does_two_things_at_once(runs: list[tuple[int, float]], total: int) -> None:
+    memory = held(0, 1)
+    made = []
+    for devices, seconds in runs:
+        compute = TypeAdapter(Compute).validate_python({**CLUSTER, "devices": devices})
+        made.append(allot([[(memory, seconds)]], compute, None, total)[0][0])
+        assert (made[-1].split == "too large") == (devices > total)
+    compute = TypeAdapter(Compute).validate_python({**CLUSTER, "devices": 1})
+    together = allot([[(memory, seconds) for _, seconds in runs]], compute, None, total)[0]
+    begins = [(one.ends or 0) - one.seconds for one in together]
+    for begin in begins:
+        under_way = sum(
+            start <= begin + 1e-9 < (one.ends or 0) - 1e-9 for start, one in zip(begins, together, strict=True)
+        )
+        assert under_way <= total
+    longest = max(seconds for _, seconds in runs)
+    least = max(longest, sum(seconds for _, seconds in runs) / total)
+    assert least - 1e-6 <= max(one.ends or 0 for one in together) <= sum(s for _, s in runs) / total + longest + 1e-6
+
+
+@pytest.mark.parametrize("study", ["paper-t5-c4", "paper-vit-jft"])
+def test_the_papers_grids_fit_on_eight_large_devices(study: str) -> None:
+    space = open_workspace(study, ROOT)
+    plan = plan_study(space, compute=chosen_compute(ROOT, "h100x8"))
+    assert plan.cluster is not None
+    assert len(plan.cluster.allotted) == len(plan.rows)
+    assert {one.split for _, one in plan.cluster.runs} <= {"whole", "data-parallel", "sharded"}
+    days = (plan.cluster.seconds or 0) / 86400
+    assert days == pytest.approx(plan.cluster.device_hours / 8 / 24, rel=0.2)
 
 
 def test_the_plan_as_text(bare: Path) -> None:
