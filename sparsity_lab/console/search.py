@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sparsity_lab.artifacts.leases import Timeouts
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, Trend
 from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.messages import Message, words_in
 from sparsity_lab.messages.numbers import count, duration, quantity
 from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.status import SearchStatus
-from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search_looks import BestRun, BestRuns
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparsity_lab.artifacts.leases import Timeouts
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
 from sparsity_lab.artifacts.stopping import StopRule
@@ -23,7 +24,6 @@ from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.propose.space import TrialChoice
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.search.requests import SPARSITY, RunRequest
-from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome

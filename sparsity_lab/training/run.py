@@ -53,6 +53,12 @@ class RunContext:
     """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
     parts: int | None = None
     """in which a run that begins here takes its batches (`training.distributed`); up to the processes when None"""
+    leave: Callable[[], bool] | None = None
+    """asked after every step whether to write the checkpoint and leave: a machine's time ends, or it is taken away"""
+
+
+class Left(Exception):  # noqa: N818 - nothing went wrong
+    """A run was told to leave and did: its checkpoint is written, and whoever asks for it again goes on from there."""
 
 
 def train(run: RunSpec, inputs: Inputs, context: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
@@ -63,6 +69,7 @@ def train(run: RunSpec, inputs: Inputs, context: RunContext, on_progress: OnProg
             damaged, or do not fit.
         DataError: the data is damaged or too small for the evaluation.
         MachineError: the disk is full, or more processes train together than a batch has examples.
+        Left: the context said so.
     """
     made = train_or_stop(run, inputs, context, None, on_progress)
     assert isinstance(made, RunRecord), "nothing gives up a run without a rule"
@@ -120,8 +127,8 @@ class _Training:
                 if not self.reason and (stopped := self._given_up()):
                     self._save()
                     return stopped
-            if not self.reason and self._save_is_due():
-                self._save()
+            if not self.reason:
+                self._save_where_due()
         return self._end()
 
     def _begin(self) -> None:
@@ -190,9 +197,14 @@ class _Training:
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
 
-    def _save_is_due(self) -> bool:
-        due = time.monotonic() - self.saved > self.context.checkpoint_seconds
-        return self.ranks.agree(due) if self.ranks.sharded else due
+    def _save_where_due(self) -> None:
+        """Write the checkpoint when it is time to, or when told to leave; on several processes rank 0 decides."""
+        leave = self.context.leave is not None and self.ranks.agree(self.context.leave())
+        due = leave or time.monotonic() - self.saved > self.context.checkpoint_seconds
+        if self.ranks.agree(due) if self.ranks.sharded else due:
+            self._save()
+        if leave:
+            raise Left
 
     def _save(self) -> None:
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}

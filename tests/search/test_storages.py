@@ -17,9 +17,9 @@ from postgresql import missing
 from postgresql import server as start_server
 from simulated import HASTE, ONE, Runs, run, spec, told
 
+from sparsity_lab.artifacts.leases import Lease, Owner
 from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.search.storage.backends import Database, JournalFile, SqliteFile, place_of
-from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, TrialOutcome
 

@@ -15,10 +15,10 @@ from projects import STUDY, cli, command, edit, environment, one_error, records,
 from typer.testing import CliRunner
 
 import sparsity_lab.sweep.study
+from sparsity_lab.artifacts.leases import Lease, Owner
 from sparsity_lab.cli.main import app
 from sparsity_lab.console.search import status_json, status_text
 from sparsity_lab.errors import SpecError
-from sparsity_lab.search.storage.leases import Lease, Owner
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.search import search_study

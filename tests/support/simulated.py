@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
+from sparsity_lab.artifacts.leases import Timeouts
 from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord
 from sparsity_lab.artifacts.searches import Params, SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.backends import open_reader, place_of
-from sparsity_lab.search.storage.leases import Timeouts
 from sparsity_lab.search.study import search
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.searches import SearchSpec

@@ -13,10 +13,10 @@ from typing import Any
 from optuna.storages import JournalStorage, RDBStorage
 from simulated import Runs, run, spec
 
+from sparsity_lab.artifacts.leases import Timeouts
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.search.requests import RunRequest
-from sparsity_lab.search.storage.leases import Timeouts
 
 NURSERY = multiprocessing.get_context("forkserver")
 NURSERY.set_forkserver_preload(["pytest", "sparsity_lab.search.study"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sparsity_lab.messages import words_in
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train, train_or_stop
+from sparsity_lab.training.run import Left, RunContext, train, train_or_stop
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -78,6 +79,20 @@ def test_it_stops_at_the_first_evaluation_after_the_mask_has_settled(
     assert words_in()(found.reason) == f"loss {found.loss:.4g} at 88% of the schedule is above 0"
     assert (tmp_path / "checkpoint").is_file()
     assert not (tmp_path / "weights").exists()
+
+
+def test_told_to_leave_it_writes_its_checkpoint_at_once_and_goes_on_to_the_same_bits(
+    tmp_path: Path, run: RunSpec, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(run, inputs, context_in(tmp_path / "whole"))
+    steps, broken = counted(monkeypatch), context_in(tmp_path / "broken")
+    with pytest.raises(Left):
+        train(run, inputs, replace(broken, leave=lambda: len(steps) == 5))
+    with pytest.raises(Left):
+        train(run, inputs, replace(broken, leave=lambda: len(steps) == 16))
+    assert told(train(run, inputs, broken)) == told(whole)
+    assert steps == list(range(16)), "no step was lost or taken twice, and the end needs none"
+    assert (tmp_path / "broken" / "weights").read_bytes() == (tmp_path / "whole" / "weights").read_bytes()
 
 
 @pytest.mark.parametrize("again", [None, MILD], ids=["without a rule", "with one that lets it pass"])

@@ -7,15 +7,13 @@ finished.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from secrets import SystemRandom
 
-from sparsity_lab.errors import InputError
-from sparsity_lab.search.storage.leases import Lease, Owner, Timeouts, Watch, heartbeat
+from sparsity_lab.artifacts.leases import Holder, Lease, Owner, Timeouts, Watch
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
 
@@ -53,6 +51,7 @@ class RoundWorker:
 
     def __post_init__(self) -> None:
         self._watch = Watch(self.timeouts.grace)
+        self._holder = Holder(self.store, self.timeouts, self.owner)
         self._pause = self.timeouts.poll
         self._leads = True
         """whether it is up to this process to write the round down"""
@@ -132,45 +131,14 @@ class RoundWorker:
         running = [trial for trial in trials if trial.state == "running"]
         stale = [trial for trial in running if self._watch.is_stale((trial.study, trial.number), trial.lease)]
         left = None if self.most is None else self.most - len(mine)
-        return mine + self._taken_over(stale[:left])
-
-    def _taken_over(self, stale: Sequence[StoredTrial]) -> list[StoredTrial]:
-        """Those of the stale trials that no other process has taken over meanwhile."""
-        unclaimed = (trial for trial in stale if self.store.lease(trial) == trial.lease)
-        taken = [trial for trial in unclaimed if self.store.renew(trial, Lease(self.owner))]
-        if taken:
-            time.sleep(self.timeouts.settle)
-        return [trial for trial in taken if self._holds(trial)]
-
-    def _holds(self, trial: StoredTrial) -> bool:
-        lease = self.store.lease(trial)
-        return lease is not None and lease.owner == self.owner
+        return mine + self._holder.taken_over([(trial, trial.lease) for trial in stale[:left]])
 
     def _work(self, mine: Sequence[StoredTrial]) -> None:
         """Run claimed trials and tell their outcomes; whatever goes wrong, others may claim them at once."""
-        try:
-            with heartbeat(self._heart(mine), self.timeouts.beat):
-                for trial, outcome in zip(mine, self.run_trials(mine), strict=True):
-                    self.store.finish(trial, outcome)
-        except BaseException:
-            with contextlib.suppress(InputError):
-                for trial in filter(self._holds, mine):
-                    self.store.release(trial)
-            raise
+        with self._holder.holding(mine):
+            for trial, outcome in zip(mine, self.run_trials(mine), strict=True):
+                self.store.finish(trial, outcome)
         self._pause = self.timeouts.poll
-
-    def _heart(self, mine: Sequence[StoredTrial]) -> Callable[[], None]:
-        """What renews the leases of trials, as far as they are still this process's."""
-        leases = [Lease(self.owner)] * len(mine)
-
-        def beat() -> None:
-            for index, trial in enumerate(mine):
-                leases[index] = leases[index].renewed()
-                with contextlib.suppress(InputError):  # a storage out of reach may be back at the next beat
-                    if self._holds(trial):
-                        self.store.renew(trial, leases[index])
-
-        return beat
 
     def _wait(self) -> None:
         """Pause, for longer each time until there is work again."""

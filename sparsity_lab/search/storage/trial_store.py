@@ -19,6 +19,7 @@ from optuna.study import Study, StudyDirection, load_study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
+from sparsity_lab.artifacts.leases import Lease
 from sparsity_lab.errors import InputError, MachineError, RecordError
 from sparsity_lab.search.storage.backends import (
     TROUBLE,
@@ -32,7 +33,6 @@ from sparsity_lab.search.storage.backends import (
     place_of,
     roll_back,
 )
-from sparsity_lab.search.storage.leases import Lease
 from sparsity_lab.search.storage.trials import LEASE, RECORD, RUN, Proposal, StoredTrial, StudyTrials, TrialOutcome
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sparsity_lab.artifacts.leases import Lease
 from sparsity_lab.artifacts.searches import Source
-from sparsity_lab.search.storage.leases import Lease
 
 SLOT, SOURCE, ASKED, LEASE, RUN = "slot", "source", "asked", "lease", "run"
 """user attributes of a trial of ours"""

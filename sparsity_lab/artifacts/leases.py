@@ -1,13 +1,14 @@
-"""Who works on a trial, and whether they still do.
+"""Who works on a thing that many could work on, and whether they still do.
 
-A process that claims a trial writes its lease into the trial's attributes and renews it from a thread, while it trains.
-A lease is stale when it has not changed for a while on the reader's own clock, so that machines need no common time, or
-at once when its holder was a process of this machine and is no more.
+A process that claims something (a search's trial, a run of a sweep on several nodes) writes its lease where all can
+read it, the *book*, and renews it from a thread while it works. A lease is stale when it has not changed for a while on
+the reader's own clock, so that machines need no common time, or at once when its holder was a process of this machine
+and is no more.
 
-Optuna's storages have no compare-and-swap for attributes. A stale lease is therefore taken over as in Fischer's mutual
-exclusion: write one's own, wait for longer than a write takes, and go on if it is still there. Should two processes
-nevertheless train one run (a holder that slept through its lease wakes up), they find the same result, and only the
-first can tell it: a finished trial cannot be changed.
+Neither Optuna's storages nor files have a compare-and-swap. A stale lease is therefore taken over as in Fischer's
+mutual exclusion: write one's own, wait for longer than a write takes, and go on if it is still there. Should two
+processes nevertheless train one run (a holder that slept through its lease wakes up), they find the same result, and
+only the first can tell it: a finished trial, or a run with its record, is not changed.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
+
+from sparsity_lab.errors import InputError
+
+T = TypeVar("T")
+Thing_contra = TypeVar("Thing_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long processes of one search wait for each other, all in seconds.
+    """How long processes that share work wait for each other, all in seconds.
 
     Attributes:
         beat: between two renewals of a lease.
@@ -112,18 +118,74 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     _seen: dict[Hashable, tuple[Lease | None, float]] = field(default_factory=dict)
 
-    def is_stale(self, trial: Hashable, lease: Lease | None) -> bool:
-        """Whether the holder of a trial that is being worked on has given no sign of life for too long.
+    def is_stale(self, thing: Hashable, lease: Lease | None) -> bool:
+        """Whether the holder of what is being worked on has given no sign of life for too long.
 
         Args:
-            trial: which.
+            thing: which.
             lease: as it stands; None where a claim was never followed by a lease.
         """
         now = self.clock()
-        last, since = self._seen.get(trial, (None, now))
-        if last != lease or trial not in self._seen:
-            self._seen[trial], since = (lease, now), now
+        last, since = self._seen.get(thing, (None, now))
+        if last != lease or thing not in self._seen:
+            self._seen[thing], since = (lease, now), now
         return now - since >= self.grace or (lease is not None and lease.owner.gone)
+
+
+class Book(Protocol[Thing_contra]):
+    """Where the leases of things stand; each method raises an InputError where it is out of reach."""
+
+    def renew(self, thing: Thing_contra, lease: Lease, /) -> bool:
+        """Write a lease; False when there is nothing left to hold."""
+
+    def lease(self, thing: Thing_contra, /) -> Lease | None:
+        """The lease as it stands."""
+
+    def release(self, thing: Thing_contra, /) -> bool:
+        """Let others claim what is held; False when there is nothing left to hold."""
+
+
+@dataclass(eq=False)
+class Holder(Generic[T]):
+    """One process among those that read a book."""
+
+    book: Book[T]
+    timeouts: Timeouts
+    owner: Owner
+
+    def holds(self, thing: T) -> bool:
+        """Whether it is this process's."""
+        lease = self.book.lease(thing)
+        return lease is not None and lease.owner == self.owner
+
+    def taken_over(self, stale: Sequence[tuple[T, Lease | None]]) -> list[T]:
+        """Those of the things with stale leases that no other process has taken over meanwhile."""
+        unclaimed = (thing for thing, lease in stale if self.book.lease(thing) == lease)
+        taken = [thing for thing in unclaimed if self.book.renew(thing, Lease(self.owner))]
+        if taken:
+            time.sleep(self.timeouts.settle)
+        return [thing for thing in taken if self.holds(thing)]
+
+    @contextlib.contextmanager
+    def holding(self, mine: Sequence[T]) -> Iterator[None]:
+        """Renew the leases of what was claimed, as long as the context lasts; on any error others may claim it."""
+        leases = [Lease(self.owner)] * len(mine)
+
+        def beat() -> None:
+            for index, thing in enumerate(mine):
+                leases[index] = leases[index].renewed()
+                with contextlib.suppress(InputError):  # a book out of reach may be back at the next beat
+                    if self.holds(thing):
+                        self.book.renew(thing, leases[index])
+
+        try:
+            with heartbeat(beat, self.timeouts.beat):
+                yield
+        except BaseException:
+            with contextlib.suppress(InputError):
+                for thing in filter(self.holds, mine):
+                    self.book.release(thing)
+            raise
 
 
 @contextlib.contextmanager
