@@ -9,12 +9,22 @@
     │   └── MachineError       the machine: no space, a missing program or package
     └── NotReadyError           an artifact that an earlier step has yet to make
 
-A `ValueError` or `AssertionError` that escapes is a bug of ours and keeps its traceback.
+A `ValueError` or `AssertionError` that escapes is a bug of ours and keeps its traceback. What a library throws while
+it reads what a user gave is no bug: `refusing` is the border at which it becomes an error of this tree.
 """
 
 from __future__ import annotations
 
+import contextlib
+import reprlib
 import unicodedata
+from collections.abc import Iterator
+
+LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
+"""characters of a message that quote what was found; that name where, and the field; that say the rest"""
+PRINTABLE_DIGITS = 60
+OF_RUST = "PanicException"
+"""what libraries written in Rust raise where they give up; no `Exception`"""
 
 
 def printable(text: str) -> str:
@@ -22,12 +32,45 @@ def printable(text: str) -> str:
 
     Line feeds and tabs stay; so do letters of every script.
     """
-    return "".join(one if one in "\n\t" or not _steers(one) else repr(one)[1:-1] for one in text)
+    return "".join(one if one in "\n\t" or not _steers(one) else ascii(one)[1:-1] for one in text)
 
 
 def _steers(one: str) -> bool:
-    """Control characters, marks that turn the direction of text (Unicode's Cf), and halves of broken file names."""
-    return unicodedata.category(one) in {"Cc", "Cf", "Cs"}
+    """Control characters, ends of lines, marks that turn the direction of text (Cf), halves of broken file names (Cs)."""
+    return unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+class _Short(reprlib.Repr):
+    """Values in a bounded number of characters, whatever they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 40
+        self.maxstring = self.maxother = LONGEST_FOUND // 2
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 - reprlib's signature
+        if x.bit_length() > 4 * PRINTABLE_DIGITS:
+            return f"a number of {int(x.bit_length() * 0.30103) + 1} digits"
+        return repr(x)
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """A value as messages quote it: at most `LONGEST_FOUND` characters."""
+    return _cut(_SHORT.repr(value), LONGEST_FOUND)
+
+
+def said(error: BaseException) -> str:
+    """What an exception of a library says, on one line; its name where it says nothing."""
+    text = " ".join(str(error).split())
+    return _cut(text, LONGEST_FOUND) if text else type(error).__name__
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 class SparsityLabError(Exception):
@@ -48,10 +91,13 @@ class InputError(SparsityLabError):
         found: object | None = None,
         expected: str | None = None,
     ) -> None:
-        place = ": ".join(str(part) for part in (where, field) if part is not None)
-        text = f"{place}: {message}" if place else message
+        place = ": ".join(_cut(str(part), LONGEST_PLACE) for part in (where, field) if part is not None)
+        text = _cut(message, LONGEST_TEXT)
+        if place:
+            text = f"{place}: {text}"
+        expected = expected and _cut(expected, LONGEST_TEXT)
         if found is not None:
-            text += f" (found {found!r}" + (f", expected {expected})" if expected else ")")
+            text += f" (found {shown(found)}" + (f", expected {expected})" if expected else ")")
         elif expected:
             text += f" (expected {expected})"
         super().__init__(printable(text))
@@ -83,3 +129,37 @@ class NotReadyError(SparsityLabError):
 
     def __init__(self, what: object, *, make_it: str) -> None:
         super().__init__(f"{what} does not exist yet; make it with: {make_it}")
+
+
+@contextlib.contextmanager
+def refusing(
+    where: object, error: type[InputError], message: str = "cannot be read", *, field: str | None = None
+) -> Iterator[None]:
+    """The border to what a user gave: whatever is thrown inside becomes one error that says where, and what was said.
+
+    There is no list of exceptions inside, for no library keeps to one. Hold it tight around the library's call, since
+    a mistake of ours inside would be told as the user's.
+
+    Args:
+        where: file, and line or row where they are known.
+        error: what is raised.
+        message: what failed.
+        field: column, or field of a document.
+
+    Raises:
+        InputError: of the kind `error`, for any exception but our own; interruptions pass.
+    """
+    try:
+        yield
+    except SparsityLabError:
+        raise
+    except FileNotFoundError as thrown:
+        raise error("no such file", where=where, field=field) from thrown
+    except OSError as thrown:
+        raise error(f"{message}: {thrown.strerror or said(thrown)}", where=where, field=field) from thrown
+    except Exception as thrown:
+        raise error(f"{message}: {said(thrown)}", where=where, field=field) from thrown
+    except BaseException as thrown:
+        if type(thrown).__name__ != OF_RUST:
+            raise
+        raise error(f"{message}: {said(thrown)}", where=where, field=field) from thrown

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import json
 import os
 import sysconfig
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +13,10 @@ from typing import Any, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sparsity_lab.artifacts.reading import file_sha256
+from sparsity_lab.artifacts.reading import file_sha256, json_lines, parquet_rows
 from sparsity_lab.data.fonts import font_files
 from sparsity_lab.data.glyphs import GlyphPainter
 from sparsity_lab.errors import DataError
@@ -37,8 +33,6 @@ from sparsity_lab.specs.datasets import (
 
 NOT_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 LARGEST_LABEL = 1_000_000
-ROWS = 256
-"""rows of a Parquet file decoded at once"""
 
 
 @dataclass(frozen=True)
@@ -181,19 +175,10 @@ def _utf8(path: Path) -> bytes:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            lines = ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
-            yield from (_json_text(line, field, f"{path}:{number}") for number, line in lines)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"damaged gzip file: {error}", where=path) from None
+    return (_json_text(row, field, f"{path}:{number}") for number, row in json_lines(path, DataError))
 
 
-def _json_text(line: bytes, field: str, where: str) -> bytes:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"is not JSON: {error}", where=where, field=field) from None
+def _json_text(row: Any, field: str, where: str) -> bytes:
     text = row.get(field) if isinstance(row, dict) else None
     if not isinstance(text, str):
         found = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
@@ -205,8 +190,9 @@ def _json_text(line: bytes, field: str, where: str) -> bytes:
 
 
 def _parquet_text(path: Path, column: str) -> Iterator[bytes]:
-    for start, (values,) in _parquet(path, column):
-        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    for start, columns in parquet_rows(path, DataError, [column]):
+        values = columns[column]
+        if not pa.types.is_large_string(values.type):
             raise DataError("no text", where=path, field=column, found=str(values.type), expected="a column of strings")
         for row, text in enumerate(values.to_pylist(), start):
             if text is None:
@@ -215,11 +201,10 @@ def _parquet_text(path: Path, column: str) -> Iterator[bytes]:
 
 
 def _parquet_images(path: Path, source: ParquetImages) -> Iterator[Images]:
-    for start, (encoded, labels) in _parquet(path, source.image_column, source.label_column):
-        pixels = [
-            _decode_image(value, source, f"{path}: row {row}") for row, value in enumerate(encoded.to_pylist(), start)
-        ]
-        yield Images(np.stack(pixels), _labels(labels, path, source.label_column))
+    for start, columns in parquet_rows(path, DataError, [source.image_column, source.label_column]):
+        encoded = columns[source.image_column].to_pylist()
+        pixels = [_decode_image(value, source, f"{path}: row {row}") for row, value in enumerate(encoded, start)]
+        yield Images(np.stack(pixels), _labels(columns[source.label_column], path, source.label_column))
 
 
 def _decode_image(value: Any, source: ParquetImages, where: str) -> NDArray[np.uint8]:
@@ -245,19 +230,3 @@ def _labels(labels: pa.Array, path: Path, column: str) -> NDArray[np.int32]:
         expected = f"0 <= label < {LARGEST_LABEL}"
         raise DataError("label out of range", where=path, field=column, found=int(wrong[0]), expected=expected)
     return values.astype(np.int32)
-
-
-def _parquet(path: Path, *columns: str) -> Iterator[tuple[int, list[pa.Array]]]:
-    """Blocks of rows: (number of the first, one array for each column)."""
-    try:
-        with pq.ParquetFile(path) as file:
-            missing = next((column for column in columns if column not in file.schema_arrow.names), None)
-            if missing is not None:
-                names = ", ".join(file.schema_arrow.names)
-                raise DataError("no such column", where=path, field=missing, found=names, expected=missing)
-            start = 0
-            for batch in file.iter_batches(batch_size=ROWS, columns=list(columns)):
-                yield start, [batch.column(column) for column in columns]
-                start += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"damaged Parquet file: {error}", where=path) from None

@@ -76,12 +76,12 @@ def test_json_lines_plain_and_zipped_are_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "cut', r"rows\.json:3: text: is not JSON"),
+        ('{"text": "cut', r"rows\.json:3: cannot be read as JSON: Unterminated string starting at, column 10"),
         ('{"body": "x"}', r"rows\.json:3: text: no text \(found 'the fields body', expected text under 'text'\)"),
         ('{"text": 7}', r"rows\.json:3: text: no text"),
         ("[1, 2]", r"rows\.json:3: text: no text \(found 'list'"),
         (r'{"text": "\ud800"}', r"rows\.json:3: text: text that has no UTF-8 form"),
-        (b"\xff{}", r"rows\.json:3: text: is not JSON"),
+        (b"\xff{}", r"rows\.json:3: cannot be read as JSON"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) -> None:
@@ -137,7 +137,7 @@ def test_parquet_without_text_is_named(tmp_path: Path, columns: dict[str, Any], 
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"text": ["x"]})
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataError, match=r"a\.parquet: damaged Parquet file"):
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be read as Parquet"):
         list(documents(ParquetText(kind="parquet-text", path=str(tmp_path))))
 
 

@@ -150,8 +150,10 @@ class _Reader:
         if name not in self.table.columns:
             known = ", ".join(self.table.columns) or "none"
             raise RecordError("no such column", where=self.table.path, field=self.field, found=name, expected=known)
-        if self.table.holds_text(name):
+        if self.table.holds(name, str):
             return np.array(self._texts(name), dtype=object)
+        if self.table.holds(name, bool):  # to be compared with True or 1; nothing to calculate with
+            return np.array([np.nan if cell is None else float(cell) for cell in self.table.cells(name)])
         return self.table.numbers(name)
 
     def _texts(self, name: str) -> list[str | None]:
