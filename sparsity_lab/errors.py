@@ -133,7 +133,12 @@ class NotReadyError(SparsityLabError):
 
 @contextlib.contextmanager
 def refusing(
-    where: object, error: type[InputError], message: str = "cannot be read", *, field: str | None = None
+    where: object,
+    error: type[InputError],
+    message: str = "cannot be read",
+    *,
+    field: str | None = None,
+    found: object | None = None,
 ) -> Iterator[None]:
     """The border to what a user gave: whatever is thrown inside becomes one error that says where, and what was said.
 
@@ -144,7 +149,8 @@ def refusing(
         where: file, and line or row where they are known.
         error: what is raised.
         message: what failed.
-        field: column, or field of a document.
+        field: column, field of a document, or option.
+        found: what was given.
 
     Raises:
         InputError: of the kind `error`, for any exception but our own; interruptions pass.
@@ -154,12 +160,13 @@ def refusing(
     except SparsityLabError:
         raise
     except FileNotFoundError as thrown:
-        raise error("no such file", where=where, field=field) from thrown
+        raise error("no such file", where=where, field=field, found=found) from thrown
     except OSError as thrown:
-        raise error(f"{message}: {thrown.strerror or said(thrown)}", where=where, field=field) from thrown
+        text = f"{message}: {thrown.strerror or said(thrown)}"
+        raise error(text, where=where, field=field, found=found) from thrown
     except Exception as thrown:
-        raise error(f"{message}: {said(thrown)}", where=where, field=field) from thrown
+        raise error(f"{message}: {said(thrown)}", where=where, field=field, found=found) from thrown
     except BaseException as thrown:
         if type(thrown).__name__ != OF_RUST:
             raise
-        raise error(f"{message}: {said(thrown)}", where=where, field=field) from thrown
+        raise error(f"{message}: {said(thrown)}", where=where, field=field, found=found) from thrown

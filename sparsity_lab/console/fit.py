@@ -45,12 +45,13 @@ def comparison_text(compared: ComparisonDocument) -> str:
 
 
 def _notes(compared: ComparisonDocument) -> Iterator[str]:
-    yield f"{WON} lowest of its column; {UNSOUND} wins nothing, because that fit has not converged or is degenerate"
+    unsound = "that fit has not converged, is contradicted by the rows or is degenerate"
+    yield f"{WON} lowest of its column; {UNSOUND} wins nothing, because {unsound}"
     yield "columns answer different questions: there is no blended score"
     if set(compared.criteria) - {IN_SAMPLE, AICC}:
         yield "max D, max N, max S, files: mean |predicted / measured - 1| on those runs, by a refit without them"
     for form, one in compared.forms.items():
-        if not one.converged or one.degenerate:
+        if not one.converged or one.refuted or one.degenerate:
             yield f"{form}: {words_in()(one.status)}"
         yield from (f"{form}, {name}: {reason}" for name, reason in one.missing.items())
     yield from (f"{form} left out: {reason}" for form, reason in compared.skipped.items())

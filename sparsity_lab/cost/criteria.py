@@ -68,6 +68,8 @@ def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
         return
     if not document.fit.converged:
         yield Message("doubt-fit")
+    elif document.fit.refuted:
+        yield Message("doubt-refuted")
     known = facts(setting, best)
     spans = document.provenance.ranges
     for name, value in (("nonzero", setting.scenario.model.nonzero), ("data", setting.scenario.model.data)):

@@ -235,7 +235,7 @@ def gather(inputs: ReportInputs) -> Evidence:
     sizes = asked_sizes(inputs.study)
     places = by_place(inputs.grid, sizes)
     of_one_regime = by_place(filter(inputs.about, inputs.grid), sizes)
-    converged = (law for law in inputs.laws.values() if law.fit.converged)
+    converged = (law for law in inputs.laws.values() if law.fit.sound)
     forms = ((law, form_named(law.form, law.settings)) for law in converged)
     document = next((law for law, form in forms if form.sees_sparsity and not form.adapt), None)
     law = Law.from_document(document) if document else None

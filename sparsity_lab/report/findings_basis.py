@@ -130,6 +130,8 @@ def _fit_sentence(law: LawDocument) -> Message:
 def _unidentified(law: LawDocument) -> Message | None:
     if not law.fit.converged:
         return message("fit-not-converged", form=law.form)
+    if law.fit.refuted:
+        return message("fit-refuted", form=law.form)
     if law.bootstrap is None:
         return message("fit-no-bootstrap", form=law.form)
     loose = [name for name, interval in law.bootstrap.intervals.items() if not interval.identified]

@@ -206,6 +206,7 @@ def _metrics(space: Workspace, fitted: LawDocument) -> dict[str, Any]:
         "r2": fitted.fit.r2,
         "objective": fitted.fit.objective,
         "converged": fitted.fit.converged,
+        "refuted": fitted.fit.refuted,
         "runs": fitted.provenance.runs,
         "excluded": sum(fitted.provenance.excluded.values()),
         "heldout_error": fitted.heldout and fitted.heldout.mean_relative_error,

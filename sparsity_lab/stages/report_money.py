@@ -64,7 +64,7 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
         return _money(space, spec, document, scenario_profile(space, spec))
     profile = known_profile(space)
     timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
-    if profile is None or not timed or not document.fit.converged:
+    if profile is None or not timed or not document.fit.sound:
         return None
     try:
         return _money(space, neutral(space.study, profile), document, profile)

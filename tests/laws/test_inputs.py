@@ -153,7 +153,7 @@ def test_a_quantity_that_is_none(tmp_path):
         ("a.csv", "x,x\n1,2\n", r"a.csv:1: x: names a column twice"),
         ("a.csv", "x,y\n1,2,3\n", r"a.csv:2: holds more cells"),
         ("a.csv", 'x,y\n1,"2\n', r"a.csv:\d: cannot be read as CSV"),
-        ("a.json", "{", r"a.json: cannot be read as JSON"),
+        ("a.json", "{", r"a.json:1: cannot be read as JSON"),
         ("a.json", "3", r"a.json: holds no table"),
         ("a.json", '{"a": [1], "b": [1, 2]}', r"a.json: columns differ in length"),
         ("a.json", "[1]", r"a.json: row 1: is no row"),

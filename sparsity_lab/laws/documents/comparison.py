@@ -22,6 +22,7 @@ class ComparedForm(Spec):
     """how many were fitted"""
     converged: bool
     degenerate: bool
+    refuted: bool = False
     status: Message
     """of the fit to all rows"""
     heldout: dict[str, HeldOutRecord]
@@ -37,6 +38,7 @@ class ComparedForm(Spec):
             parameters=len(one.fit.form.names),
             converged=one.fit.converged,
             degenerate=one.fit.degenerate,
+            refuted=one.fit.refuted,
             status=one.fit.status,
             heldout={name: HeldOutRecord.of(heldout) for name, heldout in one.heldout.items()},
             missing=dict(one.missing),
@@ -65,7 +67,7 @@ class ComparisonDocument(Spec):
         """Whether a form's value under a criterion is that of a sound fit; one of a failed refit wins no holdout."""
         one = self.forms[form]
         if criterion in {IN_SAMPLE, AICC}:
-            return one.converged
+            return one.converged and not one.refuted
         return criterion in one.heldout and one.heldout[criterion].sound
 
 

@@ -48,11 +48,19 @@ class FitRecord(Spec):
     converged: bool
     degenerate: bool
     """the objective has more than one lowest point"""
+    refuted: bool = False
+    """the rows contradict the form: it explains less than a constant does, or rows of one place differ by more than
+    noise"""
     status: Message
-    """both, with what else weakens the fit"""
+    """all of them, with what else weakens the fit"""
     r2: Annotated[float | None, BeforeValidator(lambda r2: None if r2 is None or math.isnan(r2) else r2)]
     """share of the losses' variance explained; null when all losses are equal"""
     seed: int
+
+    @property
+    def sound(self) -> bool:
+        """A minimum was found, and the rows do not contradict the law at it."""
+        return self.converged and not self.refuted
 
     @property
     def threshold(self) -> float:

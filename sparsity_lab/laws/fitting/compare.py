@@ -128,10 +128,10 @@ class Comparison:
     def columns(self) -> tuple[Column, ...]:
         """In-sample objective, AICc, and the mean relative error on each holdout.
 
-        A fit that has not converged wins nothing. One that is degenerate has an objective but no one prediction of
-        runs it did not see, so it wins no holdout.
+        A fit that has not converged, or that the rows contradict, wins nothing. One that is degenerate has an objective
+        but no one prediction of runs it did not see, so it wins no holdout.
         """
-        sound = {one.fit.form.name: one.fit.converged for one in self.forms}
+        sound = {one.fit.form.name: one.fit.sound for one in self.forms}
 
         def heldout(name: str) -> Column:
             there = {one.fit.form.name: one.heldout.get(name) for one in self.forms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,10 @@ SAMPLE, FOLLOWED = 1000, 4
 """with more rows than the first, walks go over as many of them, and as many ends as the second go on over all"""
 MET = 1e-6
 """walks whose coordinates differ by less, relative or absolute, have met"""
+EQUAL = 1e-12
+"""losses that differ by less, relative to the largest, are equal"""
+ONCE = 1.02
+"""epochs up to which data counts as seen once: real step counts miss their target by a little"""
 MOST_MINIMA = 4
 """kept as warm starts for refits"""
 
@@ -91,19 +95,46 @@ class Fit:
         return self.condition > DEGENERATE or self.rivals > 0
 
     @property
+    def refuted(self) -> bool:
+        """The rows contradict that the form describes them, whatever its minimum: see `contradictions`."""
+        return bool(self.contradictions)
+
+    @property
+    def sound(self) -> bool:
+        """A minimum was found, and the rows do not contradict the law at it."""
+        return self.converged and not self.refuted
+
+    @property
     def failed(self) -> bool:
-        """Not to be relied on: no minimum was found, or the runs do not say which parameters it has."""
-        return not self.converged or self.degenerate
+        """Not to be relied on: not sound, or the runs do not say which parameters it has."""
+        return not self.sound or self.degenerate
+
+    @cached_property
+    def contradictions(self) -> tuple[Message, ...]:
+        """What the rows say against the form: a constant explains more, or rows of one place differ too much."""
+        found, repeats = [], self.runs.repeats
+        if self.r2 < 0:
+            found.append(message("fit-explains-nothing", r2=self.r2))
+        if repeats.beyond_noise:
+            rows = " / ".join(self.runs.labels[end] for end in repeats.ends) if self.runs.labels else ""
+            key = "fit-repeats-apart" if rows else "fit-repeats-apart-unnamed"
+            found.append(message(key, factor=repeats.factor, rows=rows))
+        return tuple(found)
 
     @property
     def status(self) -> Message:
-        """What to think of the fit: convergence first, then what weakens it."""
+        """What to think of the fit: convergence first, then what contradicts or weakens it."""
         if not self.gradient_is_zero:
             parts = [message("fit-gradient", size=self.gradient_norm)]
         elif not self.converged:
             parts = [message("fit-lone-start", starts=self.starts)]
         else:
             parts = [message("fit-converged", agreeing=self.agreeing, starts=self.starts)]
+        parts += self.contradictions
+        epochs = self.runs.epochs
+        if epochs is not None and (again := epochs > ONCE).any():
+            most = float(epochs[again].max())
+            parts.append(message("fit-data-again", rows=int(again.sum()), of=len(epochs), most=most))
         names = ", ".join(self.undetermined)
         if self.rivals:
             parts.append(message("fit-rivals", names=names, rivals=self.rivals))
@@ -125,9 +156,11 @@ class Fit:
 
     @property
     def r2(self) -> float:
-        """Share of the losses' variance that the law explains; NaN when all losses are equal."""
-        spread = float(((self.runs.loss - self.runs.loss.mean()) ** 2).sum())
-        return 1 - float(((self.predicted - self.runs.loss) ** 2).sum()) / spread if spread else float("nan")
+        """Share of the losses' variance that the law explains; NaN when all losses are equal, to rounding."""
+        loss = self.runs.loss
+        if np.ptp(loss) <= EQUAL * loss.max():
+            return float("nan")
+        return 1 - float(((self.predicted - loss) ** 2).sum() / ((loss - loss.mean()) ** 2).sum())
 
 
 def fit(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, refusing
 from sparsity_lab.laws.rows.tables import InputTable
 
 LONGEST = 2000
@@ -54,7 +56,7 @@ def numbers(text: str, table: InputTable, field: str) -> NDArray[np.float64]:
     """
     if text in table.columns:
         return table.numbers(text)
-    found = _Reader(text, table, field).read()
+    found = _Reader(text, table, field).read(quantity=True)
     if found.dtype != np.float64:
         raise RecordError(f"gives no numbers: {text}", where=table.path, field=field)
     return np.broadcast_to(found, len(table))
@@ -78,7 +80,8 @@ class _Reader:
     table: InputTable
     field: str
 
-    def read(self) -> NDArray[Any]:
+    def read(self, *, quantity: bool = False) -> NDArray[Any]:
+        """What the text says; of a `quantity`, which is calculated with, true is no number."""
         quoted: list[str] = []
 
         def name(match: re.Match[str]) -> str:
@@ -87,19 +90,24 @@ class _Reader:
 
         if len(self.text) > LONGEST:
             raise RecordError("is too long", field=self.field, expected=f"at most {LONGEST} characters")
-        try:
+        with (
+            refusing(None, RecordError, field=self.field, found=self.text),
+            warnings.catch_warnings(action="ignore"),  # of Python's parser, on what it finds odd
+            np.errstate(all="ignore"),  # what is not finite is refused where it is used, with its row
+        ):
             tree = ast.parse(re.sub(r"`([^`]*)`", name, self.text).strip(), mode="eval")
             names = {f"quoted_{number}_": column for number, column in enumerate(quoted)}
-            with np.errstate(all="ignore"):  # what is not finite is refused where it is used, with its row
-                return np.asarray(self._value(tree.body, names))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise RecordError(f"cannot be read: {error}", field=self.field, found=self.text) from None
+            match tree.body:
+                case ast.Name(id=whole) if quantity and names.get(whole, whole) in self.table.columns:
+                    return self.table.numbers(names.get(whole, whole))  # which names the cell that is no number
+                case body:
+                    return np.asarray(self._value(body, names))
 
     def _value(self, node: ast.expr, names: Mapping[str, str]) -> Any:
         found: Any
         match node:
             case ast.Constant(value=bool() | int() | float() as value):
-                found = np.float64(value)
+                found = np.float64(value if value <= sys.float_info.max else np.inf)
             case ast.Constant(value=str(text)):
                 found = np.array(text, dtype=object)
             case ast.Name(id=name):

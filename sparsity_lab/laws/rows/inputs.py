@@ -29,6 +29,8 @@ from sparsity_lab.specs.choices import DataUnit
 
 Exclusion = Literal["filtered", "no-loss", "given-twice", "diverged", "other-regime"]
 """why a row is left out; the last two are a study's own"""
+EPOCHS, UNIQUE = ("epochs", "epoch"), ("unique_data", "unique_tokens", "unique_images", "unique")
+"""names under which tables tell how often a run saw its data, or how much of it was distinct"""
 PLAIN: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,8 +50,7 @@ class Input:
     @property
     def repeats(self) -> int:
         """Rows whose sparsity, size and data another row has too: the noise of seeds."""
-        runs = self.runs
-        return len(runs) - len(np.unique(np.stack([runs.sparsity, runs.nonzero, runs.data]), axis=1).T)
+        return self.runs.repeats.rows
 
 
 def read_runs(
@@ -106,7 +107,7 @@ def select_runs(
         raise RecordError("holds no run", where=", ".join(str(part.path) for part in parts), found=found)
     labels = tuple(place for place, used in zip(places, use, strict=True) if used)
     S, N, D, loss = rows[use].T
-    return Input(Runs(S, N, D, loss, data_unit, labels), excluded)
+    return Input(Runs(S, N, D, loss, data_unit, labels, _epochs(parts, rows[:, COLUMNS.index("data")], use)), excluded)
 
 
 def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
@@ -135,6 +136,21 @@ def _first_of_equals(parts: Sequence[InputTable]) -> NDArray[np.bool_]:
             first.append(row not in seen)
             seen.add(row)
     return np.array(first, dtype=bool)
+
+
+def _epochs(parts: Sequence[InputTable], data: FloatArray, use: NDArray[np.bool_]) -> FloatArray | None:
+    """(used rows,) how often each run saw its data, where every table has a column that tells it."""
+    told = np.empty(0)
+    for part in parts:
+        named = {name.lower(): name for name in part.columns if not (part.holds(name, str) or part.holds(name, bool))}
+        known = next((name for name in (*EPOCHS, *UNIQUE) if name in named), None)
+        if known is None:
+            return None
+        column = part.numbers(named[known])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            epochs = column if known in EPOCHS else data[len(told) : len(told) + len(part)] / column
+        told = np.append(told, epochs)
+    return told[use]
 
 
 def _check(rows: FloatArray, use: NDArray[np.bool_], places: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,12 @@ from sparsity_lab.specs.choices import DataUnit
 
 FloatArray = NDArray[np.float64]
 COLUMNS = ("sparsity", "nonzero", "data", "loss")
+NOISE, FAR_FROM_NOISE = 0.05, 0.25
+"""relative differences of losses at one place: seeds alone may explain the first; they do not explain the second"""
+LARGEST_SHARE = 0.25
+"""of the variance of ln loss, what differences at one place may make up"""
+OUTSTANDING, FEWEST_PLACES = 10, 3
+"""times the typical difference of a place, told from so many places with repeats"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +36,7 @@ class Runs:
         loss: (rows,) held-out loss in nats, > 0.
         data_unit: what `data` counts.
         labels: (rows,) names of the runs, or empty.
+        epochs: (rows,) how often each run saw its data, or None where nobody knows.
 
     Raises:
         RecordError: a column is empty, of another length or holds a value outside its range.
@@ -40,6 +48,7 @@ class Runs:
     loss: FloatArray
     data_unit: DataUnit = "tokens"
     labels: tuple[str, ...] = ()
+    epochs: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
@@ -64,6 +73,8 @@ class Runs:
                 _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
             else:
                 _refuse(name, column, column <= 0, f"{name} > 0")
+        if self.epochs is not None and len(self.epochs) != len(self):
+            raise RecordError("columns differ in length", field="epochs", found=len(self.epochs))
         if self.labels and len(self.labels) != len(self):
             raise RecordError("one label a row", field="labels", found=len(self.labels), expected=f"{len(self)} labels")
 
@@ -99,13 +110,68 @@ class Runs:
         keep = np.asarray(mask, dtype=bool)
         labels = tuple(label for label, kept in zip(self.labels, keep, strict=True) if kept) if self.labels else ()
         S, N, D, loss = (self.column(name)[keep] for name in COLUMNS)
-        return Runs(S, N, D, loss, self.data_unit, labels)
+        return Runs(S, N, D, loss, self.data_unit, labels, None if self.epochs is None else self.epochs[keep])
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """What rows that share sparsity, size and data say of the noise."""
+        return Repeats.of(self)
 
     @property
     def sha256(self) -> str:
         """Hash of the rows, whatever their order, and of the unit of their data."""
         rows = sorted(zip(*(self.column(name).tolist() for name in COLUMNS), strict=True))
         return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Rows that share sparsity, size and data: what a law gives one loss for.
+
+    Attributes:
+        rows: beyond the first of each place.
+        factor: largest loss over smallest at one place, at the place where that is most.
+        ends: the rows, counted from 0, of those two.
+        share: of the variance of ln loss, what is between rows of one place; no law can explain it.
+        outstanding: at some place rows are spread out far more than at the typical one.
+    """
+
+    rows: int
+    factor: float
+    ends: tuple[int, int]
+    share: float
+    outstanding: bool
+
+    @classmethod
+    def of(cls, runs: Runs) -> Repeats:
+        """Group the rows."""
+        places = np.unique(np.stack([runs.sparsity, runs.nonzero, runs.data]), axis=1, return_inverse=True)[1].ravel()
+        order = np.lexsort((runs.loss, places))
+        first = np.flatnonzero(np.diff(places[order], prepend=-1))
+        last = np.append(first[1:], len(order)) - 1
+        logs = np.log(runs.loss[order])
+        ranges = logs[last] - logs[first]
+        widest, several = int(ranges.argmax()), last > first
+        typical = float(np.median(ranges[several])) if several.sum() >= FEWEST_PLACES else np.inf
+        means = np.add.reduceat(logs, first) / (last - first + 1)
+        within = ((logs - np.repeat(means, last - first + 1)) ** 2).sum() / max(len(logs) - len(first), 1)
+        return cls(
+            rows=len(logs) - len(first),
+            factor=float(np.exp(ranges[widest])),
+            ends=(int(order[first[widest]]), int(order[last[widest]])),
+            share=float(min(within / max(logs.var(), np.finfo(float).tiny), 1)),
+            outstanding=bool(ranges[widest] > OUTSTANDING * typical),
+        )
+
+    @property
+    def beyond_noise(self) -> bool:
+        """They differ by far more than the seeds of one setting do: other things were varied, too.
+
+        Seeds of small models differ by some per cent, those of large ones by some per mille.
+        """
+        if self.factor > 1 + FAR_FROM_NOISE:
+            return True
+        return self.factor > 1 + NOISE and (self.share > LARGEST_SHARE or self.outstanding)
 
 
 def _complete(table: InputTable, name: str) -> FloatArray:
