@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 def _steers(one: str) -> bool:
-    """Control characters, ends of lines, marks that turn the direction of text (Cf), halves of broken file names (Cs)."""
+    """Control characters, ends of lines, marks that turn the direction of text, halves of broken file names."""
     return unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
