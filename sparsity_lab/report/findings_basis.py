@@ -83,12 +83,8 @@ def runs_finding(evidence: Evidence) -> Finding:
     records, grid = evidence.records, evidence.inputs.grid
     trials = sum(len(budget.trials) for budget in evidence.inputs.search.budgets) if evidence.inputs.search else 0
     diverged = [record for record in records if not record.finished]
-    dense, sparse, seconds = (
-        sum(values)
-        for values in zip(
-            *((r.cost.flops_dense, r.cost.flops_sparse, r.cost.seconds * r.machine.threads) for r in records),
-            strict=True,
-        )
+    dense, sparse = (
+        sum(each) for each in zip(*((r.cost.flops_dense, r.cost.flops_sparse) for r in records), strict=True)
     )
     first = message(
         "runs-of-grid-and-search" if trials else "runs-of-grid",
@@ -97,7 +93,6 @@ def runs_finding(evidence: Evidence) -> Finding:
         all=len(records),
         dense=dense,
         sparse=sparse,
-        seconds=seconds,
     )
     counted = sorted(Counter(record.reason for record in diverged).items(), key=lambda item: words_in()(item[0]))
     reasons = tuple(message("run-reason-times", reason=reason, times=times) for reason, times in counted)
@@ -108,7 +103,6 @@ def runs_finding(evidence: Evidence) -> Finding:
         "diverged": float(len(diverged)),
         "flops_dense": dense,
         "flops_sparse": sparse,
-        "core_seconds": seconds,
     }
     return Finding("runs", message("runs-title"), sentences, "neutral", numbers)
 

@@ -132,6 +132,41 @@ def test_same_inputs_same_bytes(built, inputs, tmp_path):
     assert again.verdict == built.verdict
 
 
+def test_measured_time_stands_apart_and_all_else_is_the_same_when_runs_are_made_again(built, inputs, tmp_path):
+    def slower(record):
+        return record.model_copy(
+            update={"cost": record.cost.model_copy(update={"seconds": record.cost.seconds * 3 + 1})}
+        )
+
+    again = replace(
+        inputs, grid=[slower(record) for record in inputs.grid], trials=[slower(record) for record in inputs.trials]
+    )
+    folder = build_report(again, tmp_path).index.parent
+    for path in sorted(folder.rglob("*")):
+        before = built.index.parent / path.relative_to(folder)
+        if path.name == "report.json":
+            old, new = (json.loads(each.read_bytes()) for each in (before, path))
+            times = [next(one for one in report["tables"] if one["key"] == "measured-time") for report in (old, new)]
+            assert times[0] != times[1]
+            for report, table in zip((old, new), times, strict=True):
+                report["tables"].remove(table)
+            assert old == new
+        elif path.suffix == ".html":
+            old, new = (_without_times(each.read_text(encoding="utf-8")) for each in (before, path))
+            assert old == new
+        elif path.suffix == ".md":
+            old, new = (each.read_text(encoding="utf-8").partition("**Measured time")[0] for each in (before, path))
+            assert old == new
+        elif path.is_file():
+            assert path.read_bytes() == before.read_bytes(), path
+
+
+def _without_times(page: str) -> str:
+    left, count = re.subn(r'<caption id="table-measured-time">.*?</table>', "", page, flags=re.DOTALL)
+    assert count == 1
+    return left
+
+
 def test_hostile_text_is_escaped(inputs, tmp_path):
     study = replace(
         make_study(description=HOSTILE, search=False, replicates=False, sizes=SIZES[:1]), name=f"x{HOSTILE}"
