@@ -38,8 +38,8 @@ LOOK = "Look"
 
 def open_study(study: str, root: Path) -> Workspace:
     """The study that a command is about; the process ends with the DVC that started it."""
+    from sparsity_lab.artifacts.lifeline import die_with_dvc
     from sparsity_lab.stages.workspace import open_workspace
-    from sparsity_lab.sweep.lifeline import die_with_dvc
 
     die_with_dvc()
     return open_workspace(study, root)

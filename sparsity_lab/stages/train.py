@@ -10,9 +10,11 @@ from rich.console import Console
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, clear_scratch
-from sparsity_lab.errors import MachineError
+from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.specs.compute import Compute, chosen_compute
+from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.stages.workspace import Workspace, named_records
+from sparsity_lab.sweep.executors.base import Executor
 from sparsity_lab.sweep.study import Sweep, complete
 
 
@@ -51,6 +53,24 @@ def train_study(
     space.write_metrics("train", _metrics(sweep.records.values()))
     console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)
     return sweep
+
+
+def train_runs(space: Workspace, prefixes: Collection[str], compute: Compute, executor: Executor) -> Sweep:
+    """Train what is missing of some runs of the grid, or of all, by an executor that is there; nothing is cleared away.
+
+    Raises:
+        RecordError: a prefix names no run of the grid.
+        NotReadyError: the data is not prepared.
+        SparsityLabError: a run cannot be trained; finished runs are kept.
+    """
+    runs, home = space.grid(), space.layout.runs(space.name)
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in runs.runs):
+            raise RecordError("no run of the grid has this name", where=space.name, field="run", found=prefix)
+    asked = {name: run for name, run in runs.runs.items() if not prefixes or name.startswith(tuple(prefixes))}
+    home.mkdir(parents=True, exist_ok=True)
+    named = NamedRuns(asked, runs.origin_names)
+    return complete(named, space.workplace(home, compute), title=space.name, compute=compute, executor=executor)
 
 
 def grid_records(space: Workspace, regimes: Container[str] | None = None) -> list[RunRecord]:

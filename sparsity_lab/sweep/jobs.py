@@ -45,6 +45,10 @@ class Job:
     """what the run that it begins with has cost"""
     rule: StopRule | None = None
     """when to give the run up; never when None"""
+    devices: int = 1
+    """that the run is spread over"""
+    sharded: bool | None = None
+    """whether their memory is needed together; where one device's does not suffice when None"""
 
     @property
     def words(self) -> str:

@@ -13,13 +13,15 @@ from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import words_in
-from sparsity_lab.specs.compute import Compute, here
+from sparsity_lab.specs.compute import Compute, DevicesBySize, here
 from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
+from sparsity_lab.sweep.executors.base import Executor, carry_out
 from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Job, Workplace
 from sparsity_lab.sweep.progress import SweepDisplay
 from sparsity_lab.training.accounting import run_flops
+from sparsity_lab.training.memory import run_memory
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def complete(
     title: str,
     rules: Mapping[str, StopRule] | None = None,
     compute: Compute | None = None,
+    executor: Executor | None = None,
     console: Console | None = None,
 ) -> Sweep:
     """Make sure that every run lies in `place.home`, training only what no store of the project has.
@@ -90,6 +93,7 @@ def complete(
         rules: when to give runs up, by fingerprint; a run without one is trained to its end, and so is one that others
             start from.
         compute: what trains them; this machine when None.
+        executor: trains them instead of the one that `compute` asks for.
         console: for the display.
 
     Raises:
@@ -123,8 +127,11 @@ def complete(
                     stopped[event.fingerprint] = event
 
             for wave in (first, later):
-                jobs = [started(job, place, store) for job in wave.values()]
-                run_jobs(jobs, place, compute or here(), hear)
+                jobs = [spread(started(job, place, store), compute or here()) for job in wave.values()]
+                if executor is None:
+                    run_jobs(jobs, place, compute or here(), hear)
+                else:
+                    carry_out(executor, jobs, hear)
     made = [name for name in named.runs if name not in stopped]
     records = {name: record for name, record in zip(made, store.find_all(made), strict=True) if record is not None}
     assert len(records) == len(made), f"a run is not in {store.home}"
@@ -141,6 +148,17 @@ def job_of(
 ) -> Job:
     """The job that trains a run, at its cost."""
     return Job(name, run, run_flops(run).dense, keep_weights=keep_weights, origin=origin, rule=rule)
+
+
+def spread(job: Job, compute: Compute) -> Job:
+    """The job on as many devices as a compute file gives a run of its size.
+
+    Raises:
+        SpecError: its rule's most do not hold the run.
+    """
+    devices = compute.devices_for(run_memory(job.run).training)
+    by_size = isinstance(compute.devices, DevicesBySize)
+    return replace(job, devices=devices, sharded=devices > 1 if by_size else None)
 
 
 def started(job: Job, place: Workplace, store: Store) -> Job:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import shutil
 import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
+from typing import cast
 
 from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS
@@ -12,7 +17,9 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.store import Store, all_homes, claim
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
-from sparsity_lab.training.determinism import make_deterministic
+from sparsity_lab.training.determinism import Device, make_deterministic
+from sparsity_lab.training.distributed import Ranks, place_in_group
+from sparsity_lab.training.group import train_together
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.run import RunContext, train_or_stop
 
@@ -22,37 +29,57 @@ def serve(connection: Connection, place: Workplace) -> None:
     make_deterministic(place.threads)
     inputs = Inputs(place.data, place.layout.cache)
     while (job := _next(connection)) is not None:
-        connection.send(_attempt(job, place, inputs, connection))
+        connection.send(attempt(job, place, inputs, connection.send))
 
 
-def train_into_store(job: Job, place: Workplace, inputs: Inputs, connection: Connection) -> RunRecord | Stopped:
+Send = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Together:
+    """How the processes that train a run together do so; what is None follows from the run and the machine."""
+
+    device: Device | None = None
+    sharded: bool | None = None
+    parts: int | None = None
+
+
+def train_into_store(
+    job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()
+) -> RunRecord | Stopped:
     """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock.
 
-    Where the job's rule gives the run up, its checkpoint stays and nothing enters the store.
+    Where the job's rule gives the run up, its checkpoint stays and nothing enters the store. In a group of processes,
+    all of which call this, rank 0 looks after lock and store.
     """
-    with locked(place.layout.lock(job.fingerprint)):
+    ranks = Ranks(*place_in_group())
+    with locked(place.layout.lock(job.fingerprint)) if ranks.writes else nullcontext():
         store = Store(place.home, all_homes(place.layout))
         checkpoint = place.layout.checkpoint(job.fingerprint)
         keep_weights = place.keep_weights or job.keep_weights
-        if store.adopt(job.fingerprint, with_weights=keep_weights):
+        there = ranks.writes and store.adopt(job.fingerprint, with_weights=keep_weights)
+        if there:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
-            return store.get(job.fingerprint)
-        claim(place.layout, job.fingerprint, place.home)
+        if found := ranks.tell(store.get(job.fingerprint) if there else None):
+            return cast("RunRecord", found)
+        if ranks.writes:
+            claim(place.layout, job.fingerprint, place.home)
         context = RunContext(
             checkpoint,
             place.home / job.fingerprint / WEIGHTS if keep_weights else None,
             place.checkpoint_seconds,
             start=job.start,
+            device=together.device,
             pretraining=job.pretraining,
+            sharded=job.sharded if together.sharded is None else together.sharded,
+            parts=together.parts,
         )
-        made = train_or_stop(
-            job.run,
-            inputs,
-            context,
-            job.rule,
-            lambda step, loss: connection.send(Progressed(job.fingerprint, step, loss)),
+        alone = job.devices == 1 or ranks.size > 1
+        train = train_or_stop if alone else partial(train_together, job.devices)
+        made = train(
+            job.run, inputs, context, job.rule, lambda step, loss: send(Progressed(job.fingerprint, step, loss))
         )
-        if isinstance(made, Stopped):
+        if isinstance(made, Stopped) or not ranks.writes:
             return made
         known = store.find(job.fingerprint)  # trained again for its weights; the same bits keep their record
         record = made if known is None or known.losses() != made.losses() else known
@@ -69,9 +96,10 @@ def _next(connection: Connection) -> Job | None:
     return job
 
 
-def _attempt(job: Job, place: Workplace, inputs: Inputs, connection: Connection) -> Event:
+def attempt(job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()) -> Event:
+    """As `train_into_store`, telling how it ended, errors included."""
     try:
-        made = train_into_store(job, place, inputs, connection)
+        made = train_into_store(job, place, inputs, send, together)
     except SparsityLabError as error:
         return Failed(job.fingerprint, str(error), user_error=True)
     except Exception as error:

@@ -59,7 +59,7 @@ def test_workers_that_never_saw_their_parent_alive_die_too(endless: Path) -> Non
 def test_a_worker_that_finds_another_parent_dies_at_once() -> None:
     code = """
         import time
-        from sparsity_lab.sweep.lifeline import die_with_parent
+        from sparsity_lab.artifacts.lifeline import die_with_parent
         die_with_parent(1 << 22)
         time.sleep(120)
     """
@@ -68,7 +68,7 @@ def test_a_worker_that_finds_another_parent_dies_at_once() -> None:
 
 
 STAGE = (
-    "from sparsity_lab.sweep.lifeline import die_with_dvc; import time; "
+    "from sparsity_lab.artifacts.lifeline import die_with_dvc; import time; "
     "die_with_dvc(); print('up', flush=True); time.sleep(300)"
 )
 DVC = """

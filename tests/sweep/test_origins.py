@@ -51,7 +51,7 @@ class Waves:
     ) -> None:
         self.seen.append(list(jobs))
         for job in self.seen[-1]:
-            train_into_store(job, place, Inputs(place.data, place.layout.cache), self)
+            train_into_store(job, place, Inputs(place.data, place.layout.cache), self.send)
         del compute, on_event
 
     def send(self, event: Event) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from projects import documents, finished, prepared, shared, trained
 
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
+
+__all__ = ["documents", "finished", "prepared", "shared", "trained"]
 
 CPU = torch.device("cpu")
 

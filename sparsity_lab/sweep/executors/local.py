@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 
+from sparsity_lab.artifacts.lifeline import die_with_parent
 from sparsity_lab.errors import MachineError
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
 from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
-from sparsity_lab.sweep.lifeline import die_with_parent
 
 
 @dataclass

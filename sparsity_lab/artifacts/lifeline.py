@@ -21,9 +21,14 @@ SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox"})
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the process `parent` ends, or at once when it is no longer the parent."""
+    die_with_ancestors((os.getpid(), parent))
+
+
+def die_with_ancestors(*links: tuple[int, int]) -> None:
+    """Be killed when one of these (process, parent) is no longer so, this process's own parent first."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    _watch([(os.getpid(), parent)])
+    _watch(list(links))
 
 
 def die_with_dvc() -> None:

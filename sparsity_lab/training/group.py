@@ -1,0 +1,207 @@
+"""The processes that train one run together: how they find each other, and how one error ends them all.
+
+`torchrun` starts them. A run of a sweep is given to them by `train_together`, which starts `torchrun` itself; a study
+by `torchrun -m sparsity_lab.training STUDY` (`cli.torchrun`).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from sparsity_lab.artifacts.lifeline import die_with_ancestors
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.stopping import StopRule
+from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.determinism import best_device, make_deterministic
+from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.run import OnProgress, RunContext, train_or_stop
+
+PATIENCE = timedelta(minutes=10)
+"""how long a process waits for the others before it gives up: longer than a checkpoint or an evaluation takes"""
+HEADING = "sparsity-lab progress"
+"""begins the lines by which rank 0 tells how far it is"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a group."""
+
+    text: str
+    """one line for bad input, a traceback for a bug"""
+    user_error: bool
+    code: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that `torchrun` started."""
+
+    store: Store
+    rank: int
+    size: int
+    device: torch.device
+
+    def run(self, work: Callable[[], None], tell: Callable[[Failure], None]) -> int:
+        """Do this process's work; its exit code.
+
+        The first process that fails tells why, and its end is the end of the others: those wait for it in vain and
+        are killed by `torchrun`, or see that it is gone.
+        """
+        try:
+            work()
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            failure = _failure(error, self.rank)
+            if self.store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode():
+                tell(failure)
+            return failure.code
+        distributed.barrier()
+        distributed.destroy_process_group()
+        return 0
+
+
+def join_group() -> Group:
+    """Meet the other processes, as the variables say that `torchrun` sets.
+
+    Raises:
+        MachineError: they are not there, or a machine has fewer GPUs than processes.
+    """
+    if missing := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        expected = "to be started by torchrun --nproc-per-node N -m sparsity_lab.training …"
+        raise MachineError("no other processes to train with", field=missing[0], found="not set", expected=expected)
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    device, local = best_device(), int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            there = torch.cuda.device_count()
+            raise MachineError(
+                "more processes than GPUs", field="--nproc-per-node", found=local + 1, expected=str(there)
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    return Group(PrefixStore("sparsity-lab", store), rank, size, device)
+
+
+def _failure(error: Exception, rank: int) -> Failure:
+    if isinstance(error, SparsityLabError):
+        return Failure(str(error), user_error=True, code=error.exit_code)
+    if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "nccl", "connection")):
+        gone = MachineError(f"process {rank} waited for the others in vain: one was killed, or its machine is gone")
+        return Failure(str(gone), user_error=True, code=gone.exit_code)
+    return Failure("".join(traceback.format_exception(error)), user_error=False, code=1)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A run for a group, as its parent writes it down."""
+
+    run: RunSpec
+    data: Path
+    cache: Path
+    context: RunContext
+    rule: StopRule | None
+    threads: int
+    parent: int
+
+
+def train_together(  # noqa: PLR0917 - those of `train_or_stop`
+    devices: int,
+    run: RunSpec,
+    inputs: Inputs,
+    context: RunContext,
+    rule: StopRule | None = None,
+    on_progress: OnProgress = lambda *_: None,
+) -> RunRecord | Stopped:
+    """As `train_or_stop`, on several devices of this machine, by a `torchrun` of its own.
+
+    Raises:
+        SparsityLabError: as `train_or_stop`; a MachineError too when a process was killed.
+        RuntimeError: a process failed for a reason of ours, with its traceback.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "task"
+        task = _Task(run, inputs.folder, inputs.cache, context, rule, torch.get_num_threads(), os.getpid())
+        place.write_bytes(pickle.dumps(task))
+        command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
+        log = place.with_name("log")
+        with log.open("wb") as errors:
+            child = subprocess.Popen(  # noqa: S603
+                [*command, "-m", "sparsity_lab.training", "--task", str(place)],
+                env={**os.environ, "OMP_NUM_THREADS": str(task.threads)},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line.startswith(HEADING):
+                    step, loss = line.removeprefix(HEADING).split()
+                    on_progress(int(step), float(loss))
+        finally:
+            child.terminate()  # it ends its processes; should it be killed, they end by themselves
+            child.wait()
+        return _outcome(place, log)
+
+
+def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
+    try:
+        found = pickle.loads(place.with_name("result").read_bytes())  # noqa: S301 - our own processes wrote it
+    except FileNotFoundError:
+        tail = log.read_text(errors="replace")[-2000:]
+        raise MachineError(
+            f"the processes of a run were killed; is there enough memory? They said last: {tail}"
+        ) from None
+    if isinstance(found, Failure):
+        raise SparsityLabError(found.text) if found.user_error else RuntimeError(found.text)
+    return cast("RunRecord | Stopped", found)
+
+
+def serve_task(place: Path) -> int:
+    """One process of `train_together`; its exit code."""
+    task: _Task = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
+    die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parent))
+    make_deterministic(task.threads)
+
+    def leave(result: object) -> None:
+        half = place.with_name(f"result.{os.getpid()}")
+        half.write_bytes(pickle.dumps(result))
+        half.rename(place.with_name("result"))
+
+    try:
+        group = join_group()
+    except SparsityLabError as error:
+        leave(_failure(error, 0))
+        return error.exit_code
+
+    def progress(step: int, loss: float) -> None:
+        if group.rank == 0:
+            sys.stdout.write(f"{HEADING} {step} {loss!r}\n")
+            sys.stdout.flush()
+
+    def work() -> None:
+        context = replace(task.context, device=group.device)
+        made = train_or_stop(task.run, Inputs(task.data, task.cache), context, task.rule, progress)
+        if group.rank == 0:
+            leave(made)
+
+    return group.run(work, leave)
