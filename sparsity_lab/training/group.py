@@ -111,7 +111,7 @@ def _failure(error: Exception, rank: int) -> Failure:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _GroupTask:
     """A run for a group, as its parent writes it down."""
 
     run: RunSpec
@@ -139,7 +139,7 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "task"
-        task = _Task(run, inputs.folder, inputs.cache, context, rule, torch.get_num_threads(), os.getpid())
+        task = _GroupTask(run, inputs.folder, inputs.cache, context, rule, torch.get_num_threads(), os.getpid())
         place.write_bytes(pickle.dumps(task))
         command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
         log = place.with_name("log")
@@ -178,7 +178,7 @@ def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
 
 def serve_task(place: Path) -> int:
     """One process of `train_together`; its exit code."""
-    task: _Task = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
+    task: _GroupTask = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
     die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parent))
     make_deterministic(task.threads)
 
