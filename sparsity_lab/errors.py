@@ -16,6 +16,7 @@ it reads what a user gave is no bug: `refusing` is the border at which it become
 from __future__ import annotations
 
 import contextlib
+import re
 import reprlib
 import unicodedata
 from collections.abc import Iterator
@@ -23,16 +24,20 @@ from collections.abc import Iterator
 LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
 """characters of a message that quote what was found; that name where, and the field; that say the rest"""
 PRINTABLE_DIGITS = 60
+PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+"""of a URL's user, after its scheme and name"""
 OF_RUST = "PanicException"
 """what libraries written in Rust raise where they give up; no `Exception`"""
 
 
 def printable(text: str) -> str:
-    """Text from outside as it is safe to print: what could move a terminal's cursor or turn its text around is escaped.
+    """Text from outside as it is safe to print.
 
-    Line feeds and tabs stay; so do letters of every script.
+    What could move a terminal's cursor or turn its text around is escaped, and the passwords of URLs are left out. Line
+    feeds and tabs stay; so do letters of every script.
     """
-    return "".join(one if one in "\n\t" or not _steers(one) else ascii(one)[1:-1] for one in text)
+    escaped = "".join(one if one in "\n\t" or not _steers(one) else ascii(one)[1:-1] for one in text)
+    return PASSWORD.sub(r"\1***@", escaped)
 
 
 def _steers(one: str) -> bool:
@@ -60,7 +65,7 @@ _SHORT = _Short()
 
 def shown(value: object) -> str:
     """A value as messages quote it: at most `LONGEST_FOUND` characters."""
-    return _cut(_SHORT.repr(value), LONGEST_FOUND)
+    return _cut(_SHORT.repr(PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value), LONGEST_FOUND)
 
 
 def said(error: BaseException) -> str:

@@ -46,7 +46,9 @@ StorageOption = Annotated[
     str | None,
     typer.Option(
         "--storage",
-        help="Where trials are kept: a file (SQLite; a journal if it ends in .journal or .log) or a database's URL.",
+        envvar="SPARSITY_LAB_STORAGE",
+        help="Where trials are kept: a file (SQLite; a journal if it ends in .journal or .log) or a database's URL. "
+        "The variable keeps a password out of the list of processes.",
         show_default="what the study says, else search/STUDY/optuna.db",
     ),
 ]

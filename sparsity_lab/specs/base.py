@@ -8,6 +8,8 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from sparsity_lab.errors import PASSWORD
+
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
 ENDINGS = (".json", ".parquet", ".yaml", ".yml")
@@ -58,6 +60,19 @@ def _without_ending(name: str) -> str:
     return name
 
 
+def _without_password(location: str) -> str:
+    """Specs are shared and kept for ever.
+
+    Raises:
+        ValueError: the location is a URL with a password.
+    """
+    if PASSWORD.search(location):
+        raise ValueError("holds a password, which belongs in no spec: see docs/security.md")
+    return location
+
+
+PathOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
+"""a path or a URL, without a password"""
 FrozenNumbers = Annotated[
     Mapping[str, float], AfterValidator(FrozenMapping[float]), PlainSerializer(dict, return_type=dict[str, float])
 ]

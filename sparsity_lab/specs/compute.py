@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.base import Count, FrozenMapping, Positive, Spec, SpecFile, SpecName
+from sparsity_lab.specs.base import Count, FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
 from sparsity_lab.specs.problems import line_of
 
@@ -45,7 +45,7 @@ class RayEngine(Spec):
     """Tasks of a Ray cluster (extra `ray`)."""
 
     kind: Literal["ray"] = "ray"
-    address: str | None = None
+    address: PathOrUrl | None = None
     """of the cluster: `auto`, `host:6379`, or `ray://host:10001` from a machine outside it; $RAY_ADDRESS when left out,
     and without that a cluster of this machine alone, for as long as the command runs"""
     shared_files: bool = False
@@ -95,7 +95,7 @@ class DevicesBySize(Spec):
 class Checkpoints(Spec):
     """Where unfinished runs are kept, and how much of them may be lost."""
 
-    uri: str | None = None
+    uri: PathOrUrl | None = None
     """a folder or any URI that pyarrow.fs reads (`s3://bucket/prefix`, `gs://…`) and every node reaches; the project's
     own scratch folder when left out"""
     seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -6,7 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecName, misfit
+from sparsity_lab.specs.base import (
+    Count,
+    Distinct,
+    Fraction,
+    PathOrUrl,
+    Positive,
+    Seed,
+    Sparsity,
+    Spec,
+    SpecName,
+    misfit,
+)
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, SearchObjective
 from sparsity_lab.specs.regimes.allocations import Allocation
 from sparsity_lab.specs.regimes.patterns import Pattern
@@ -166,7 +177,7 @@ class SearchSpec(Spec):
     seed: Seed = 0
     repeats: RepeatSpec | None = None
     stopping: StoppingSpec | None = None
-    storage: str | None = None
+    storage: PathOrUrl | None = None
     """a file below the project (.journal or .log: a journal; else SQLite) or a database's URL"""
 
     @model_validator(mode="after")

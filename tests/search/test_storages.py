@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from postgresql import missing
 from postgresql import server as start_server
+from pydantic import TypeAdapter, ValidationError
 from simulated import HASTE, ONE, Runs, run, spec, told
 
 from sparsity_lab.artifacts.leases import Lease, Owner
@@ -22,10 +25,13 @@ from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.search.storage.backends import Database, JournalFile, SqliteFile, place_of
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, TrialOutcome
+from sparsity_lab.specs.compute import Checkpoints
+from sparsity_lab.specs.searches import SearchSpec
 
 pytestmark = pytest.mark.slow
 
 STUDY = "a study"
+PASSWORDS = st.characters(codec="ascii", categories=["L", "N", "P"], exclude_characters="/@")
 SMALL = {"budgets": ONE, "trials": 6}
 
 
@@ -66,6 +72,19 @@ def test_postgresql_is_reached_through_psycopg_and_passwords_stay_secret() -> No
     assert place.url.drivername == "postgresql+psycopg"
     assert "secret" not in str(place)
     assert str(place).endswith("@host:5433/name")
+
+
+@given(name=st.text(st.characters(codec="ascii", categories=["L", "N"])), secret=st.text(PASSWORDS, min_size=8))
+def test_no_error_tells_a_password(name: str, secret: str) -> None:
+    secret = f"~{secret}"  # unlike anything else in the message
+    url = f"postgresql://{name}:{secret}@host/name"
+    told = RecordError(f"cannot reach {url}", where=url, field=url, found=url * 3, expected=url)
+    assert secret not in str(told)
+    assert "@host/name" in str(told)
+    with pytest.raises(ValidationError, match="holds a password"):
+        TypeAdapter(SearchSpec).validate_python({"nonzero": 1, "budgets": [1], "regimes": ["a"], "storage": url})
+    with pytest.raises(ValidationError, match="holds a password"):
+        TypeAdapter(Checkpoints).validate_python({"uri": url})
 
 
 def test_a_url_that_is_none_is_named() -> None:

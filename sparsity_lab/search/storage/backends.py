@@ -95,7 +95,7 @@ def place_of(location: str | Path) -> StoragePlace:
         url = make_url(location)
     except (ArgumentError, ValueError) as error:
         raise RecordError(
-            "is no URL of a database", where="storage", found=location, expected="postgresql://user:password@host/name"
+            "is no URL of a database", where="storage", found=location, expected="postgresql://user@host/name"
         ) from error
     if url.get_backend_name() == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
