@@ -119,6 +119,15 @@ class Layout:
         """Names the store that an unfinished run was last trained for."""
         return self.scratch / fingerprint / CLAIM
 
+    def lease(self, fingerprint: str) -> Path:
+        """Which worker of a cluster trains a run, and its last sign of life."""
+        return self.local / "leases" / f"{fingerprint}.json"
+
+    @property
+    def sweeps(self) -> Path:
+        """A folder for each set of runs that was given to a cluster with a shared file system."""
+        return self.local / "sweeps"
+
     def lock(self, name: str) -> Path:
         """A lock file: one trainer a run, one sweep a study."""
         return self.local / "locks" / f"{name}.lock"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import Layout
@@ -25,6 +25,12 @@ class Workplace:
     checkpoint_seconds: float = 60.0
     start_files: Mapping[str, Path] = field(default_factory=dict)
     """where the files lie that runs start from, by the SHA-256 of their content"""
+
+    def absolute(self) -> Workplace:
+        """The same place, whatever folder a process works in."""
+        starts = {name: path.resolve() for name, path in self.start_files.items()}
+        layout, data, home = Layout(self.layout.root.resolve()), self.data.resolve(), self.home.resolve()
+        return replace(self, layout=layout, data=data, home=home, start_files=starts)
 
 
 @dataclass(frozen=True)
@@ -85,5 +91,14 @@ class Failed:
     user_error: bool
 
 
-Event = Progressed | Done | Stopped | Failed
-"""a run is under way, lies in the store, was given up and left its checkpoint, or could not be trained"""
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing is being trained, for a reason that only the engine knows."""
+
+    reason: str
+    fingerprint: str = ""
+
+
+Event = Progressed | Done | Stopped | Failed | Waiting
+"""a run is under way, lies in the store, was given up and left its checkpoint, or could not be trained; or no run is
+under way"""

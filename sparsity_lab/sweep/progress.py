@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration
-from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed
+from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Waiting
 
 
 class SweepDisplay:
@@ -68,6 +68,10 @@ class SweepDisplay:
                 self._ended(event.fingerprint, f"given up: {words_in()(event.reason)}")
             case Failed():
                 self.bars.stop()
+            case Waiting():
+                self.bars.update(self.overall, note=event.reason)
+                if not self.console.is_terminal:
+                    self.console.print(f"{self.title}: {event.reason}", highlight=False, soft_wrap=True)
 
     def seconds_left(self) -> float:
         """Time left at the speed so far, in FLOPs; NaN before anything is known."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -21,15 +21,16 @@ from sparsity_lab.training.determinism import Device, make_deterministic
 from sparsity_lab.training.distributed import Ranks, place_in_group
 from sparsity_lab.training.group import train_together
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import RunContext, train_or_stop
+from sparsity_lab.training.run import Leave, Left, RunContext, train_or_stop
 
 
-def serve(connection: Connection, place: Workplace) -> None:
-    """Train the jobs that come through `connection` until it gives None or closes."""
+def serve(connection: Connection, place: Workplace, leave: Leave | None = None) -> None:
+    """Train the jobs that come through `connection` until it gives None or closes, or until told to leave."""
     make_deterministic(place.threads)
     inputs = Inputs(place.data, place.layout.cache)
-    while (job := _next(connection)) is not None:
-        connection.send(attempt(job, place, inputs, connection.send))
+    with contextlib.suppress(Left):
+        while (job := _next(connection)) is not None:
+            connection.send(attempt(job, place, inputs, connection.send, Together(leave=leave)))
 
 
 Send = Callable[[Event], None]
@@ -37,11 +38,12 @@ Send = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Together:
-    """How the processes that train a run together do so; what is None follows from the run and the machine."""
+    """How this process, alone or with others, trains a run; what is None follows from the run and the machine."""
 
     device: Device | None = None
     sharded: bool | None = None
     parts: int | None = None
+    leave: Leave | None = None
 
 
 def train_into_store(
@@ -51,9 +53,12 @@ def train_into_store(
 
     Where the job's rule gives the run up, its checkpoint stays and nothing enters the store. In a group of processes,
     all of which call this, rank 0 looks after lock and store.
+
+    Raises:
+        Left: it was told to leave; the checkpoint is written.
     """
     ranks = Ranks(*place_in_group())
-    with locked(place.layout.lock(job.fingerprint)) if ranks.writes else nullcontext():
+    with locked(place.layout.lock(job.fingerprint)) if ranks.writes else contextlib.nullcontext():
         store = Store(place.home, all_homes(place.layout))
         checkpoint = place.layout.checkpoint(job.fingerprint)
         keep_weights = place.keep_weights or job.keep_weights
@@ -73,6 +78,7 @@ def train_into_store(
             pretraining=job.pretraining,
             sharded=job.sharded if together.sharded is None else together.sharded,
             parts=together.parts,
+            leave=together.leave,
         )
         alone = job.devices == 1 or ranks.size > 1
         train = train_or_stop if alone else partial(train_together, job.devices)
@@ -97,9 +103,11 @@ def _next(connection: Connection) -> Job | None:
 
 
 def attempt(job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()) -> Event:
-    """As `train_into_store`, telling how it ended, errors included."""
+    """As `train_into_store`, telling how it ended, errors included but `Left`."""
     try:
         made = train_into_store(job, place, inputs, send, together)
+    except Left:
+        raise
     except SparsityLabError as error:
         return Failed(job.fingerprint, str(error), user_error=True)
     except Exception as error:

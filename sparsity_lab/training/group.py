@@ -6,13 +6,15 @@ by `torchrun -m sparsity_lab.training STUDY` (`cli.torchrun`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,10 +32,12 @@ from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.determinism import best_device, make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import OnProgress, RunContext, train_or_stop
+from sparsity_lab.training.run import Leave, Left, OnProgress, RunContext, train_or_stop
 
 PATIENCE = timedelta(minutes=10)
 """how long a process waits for the others before it gives up: longer than a checkpoint or an evaluation takes"""
+LOOK = 0.2
+"""seconds between two questions whether to leave"""
 HEADING = "sparsity-lab progress"
 """begins the lines by which rank 0 tells how far it is"""
 
@@ -136,10 +140,12 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
     Raises:
         SparsityLabError: as `train_or_stop`; a MachineError too when a process was killed.
         RuntimeError: a process failed for a reason of ours, with its traceback.
+        Left: the context said so.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "task"
-        task = _GroupTask(run, inputs.folder, inputs.cache, context, rule, torch.get_num_threads(), os.getpid())
+        written = replace(context, leave=None)
+        task = _GroupTask(run, inputs.folder, inputs.cache, written, rule, torch.get_num_threads(), os.getpid())
         place.write_bytes(pickle.dumps(task))
         command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
         log = place.with_name("log")
@@ -150,17 +156,39 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                start_new_session=True,  # signals are for the process that waits: torchrun would kill its own
             )
         try:
             assert child.stdout is not None
-            for line in child.stdout:
-                if line.startswith(HEADING):
-                    step, loss = line.removeprefix(HEADING).split()
-                    on_progress(int(step), float(loss))
+            with _passed_on(context.leave, place.with_name("leave")):
+                for line in child.stdout:
+                    if line.startswith(HEADING):
+                        step, loss = line.removeprefix(HEADING).split()
+                        on_progress(int(step), float(loss))
         finally:
             child.terminate()  # it ends its processes; should it be killed, they end by themselves
             child.wait()
         return _outcome(place, log)
+
+
+@contextlib.contextmanager
+def _passed_on(leave: Leave | None, note: Path) -> Iterator[None]:
+    """Let the processes of a group find `note` once they are to leave, as long as the context lasts."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK):
+            if leave is not None and leave():
+                note.touch()
+                return
+
+    thread = threading.Thread(target=look, name="leave", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
@@ -171,6 +199,8 @@ def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
         raise MachineError(
             f"the processes of a run were killed; is there enough memory? They said last: {tail}"
         ) from None
+    if isinstance(found, Left):
+        raise found
     if isinstance(found, Failure):
         raise SparsityLabError(found.text) if found.user_error else RuntimeError(found.text)
     return cast("RunRecord | Stopped", found)
@@ -199,8 +229,12 @@ def serve_task(place: Path) -> int:
             sys.stdout.flush()
 
     def work() -> None:
-        context = replace(task.context, device=group.device)
-        made = train_or_stop(task.run, Inputs(task.data, task.cache), context, task.rule, progress)
+        context = replace(task.context, device=group.device, leave=place.with_name("leave").exists)
+        made: RunRecord | Stopped | Left
+        try:
+            made = train_or_stop(task.run, Inputs(task.data, task.cache), context, task.rule, progress)
+        except Left as left:
+            made = left
         if group.rank == 0:
             leave(made)
 

@@ -31,6 +31,8 @@ from sparsity_lab.training.start import begin_with, origin_fingerprint
 
 OnProgress = Callable[[int, float], None]
 """called with (steps done, latest held-out loss)"""
+Leave = Callable[[], bool]
+"""asked after every step whether to write the checkpoint and leave: a machine's time ends, or it is taken away"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class RunContext:
     """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
     parts: int | None = None
     """in which a run that begins here takes its batches (`training.distributed`); up to the processes when None"""
-    leave: Callable[[], bool] | None = None
-    """asked after every step whether to write the checkpoint and leave: a machine's time ends, or it is taken away"""
+    leave: Leave | None = None
 
 
 class Left(Exception):  # noqa: N818 - nothing went wrong

@@ -19,7 +19,7 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.group import train_together
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import Left, RunContext, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 
@@ -144,3 +144,22 @@ def test_a_group_reports_progress_and_makes_the_bits_of_one_process(
     assert seen == [(point.step, point.loss) for point in made.curve]
     alone = train(run, inputs, RunContext(tmp_path / "alone", None, 1e9, CPU, parts=8))
     assert made.losses() == alone.losses()
+
+
+def test_a_group_told_to_leave_writes_its_checkpoint_and_goes_on_from_there(
+    tmp_path: Path, make_run: Callable[..., RunSpec], inputs_of: Callable[[str], Inputs]
+) -> None:
+    run, inputs, seen = make_run("t5", 0.5, steps=1000, batch=8), inputs_of("t5"), list[int]()
+
+    def train_some(leave: Callable[[], bool] | None) -> object:
+        context = RunContext(tmp_path / "checkpoint.safetensors", None, 1e9, leave=leave)
+        return train_together(2, run, inputs, context, None, lambda step, _: seen.append(step))
+
+    with pytest.raises(Left):
+        train_some(lambda: bool(seen))
+    before = list(seen)
+    assert before[-1] < run.steps
+    made = train_some(None)
+    assert isinstance(made, RunRecord)
+    assert seen[len(before)] >= before[-1], "it went on from its checkpoint"
+    assert made.losses() == train(run, inputs, RunContext(tmp_path / "alone", None, 1e9, CPU, parts=8)).losses()
