@@ -45,6 +45,8 @@ class RunCost(FrozenModel):
     """scores, ranking and masking"""
     seconds: float
     """wall-clock seconds of training, evaluations included, over all interruptions"""
+    peak_memory: int | None = None
+    """most bytes that were allocated on one GPU since the run was last taken up; None on a CPU"""
 
 
 class RunMemory(FrozenModel):
@@ -93,6 +95,8 @@ class Machine(FrozenModel):
     """parts in which every batch was added up: the bits depend on them, not on the processes; 0 if that changed"""
     deterministic: bool = True
     """whether operations without a deterministic implementation were refused"""
+    peak_flops: float | None = None
+    """dense FLOPs a second of one device in the run's type, as published; None where that is not known"""
 
 
 class TensorCount(FrozenModel):
@@ -151,6 +155,19 @@ class RunRecord(FrozenModel):
     memory: RunMemory | None = None
     """weights of a diverged run as they were planned; None in records made by hand"""
     machine: Machine
+
+    @property
+    def data_per_second(self) -> float:
+        """Training tokens or images a second, evaluations included."""
+        return self.data / self.cost.seconds if self.cost.seconds else 0.0
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation (Chowdhery 2022, appendix B): dense FLOPs a second over the devices' peak."""
+        peak = self.machine.peak_flops
+        if peak is None or not self.cost.seconds:
+            return None
+        return self.cost.flops_dense / (self.cost.seconds * peak * self.machine.processes)
 
     @model_validator(mode="before")
     @classmethod

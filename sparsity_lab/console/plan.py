@@ -112,7 +112,7 @@ def _on_cluster(plan: StudyPlan, cluster: ClusterPlan) -> Iterator[str]:
     there = f"{cluster.devices} {unit}s" if cluster.devices else f"{unit}s of a cluster of unknown size"
     yield f"to train  {_to_train(plan)}, by {compute.engine.kind} on {there}"
     yield f"speed     {plan.speed.source}"
-    if compute.hardware and any(row.planned.run.precision == "float32" for row, _ in cluster.runs):
+    if compute.hardware and any(not row.planned.run.bfloat16 for row, _ in cluster.runs):
         yield "          its peak is that of 16-bit types: runs in float32 take several times as long"
     splits = Counter((one.devices, one.split) for _, one in cluster.allotted)
     fitting = (

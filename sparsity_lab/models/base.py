@@ -50,6 +50,10 @@ class Model(nn.Module, ABC):
         """The loss, so that wrappers (DDP, torch.compile) see the whole step."""
         return self.loss(batch)
 
+    def blocks_of_stacks(self) -> list[nn.Module]:
+        """The blocks, stack after stack: what is compiled or sharded one by one."""
+        return [block for stack in self.children() if isinstance(stack, nn.ModuleList) for block in stack]
+
     def prunable(self) -> dict[str, nn.Parameter]:
         """The 2-D weights of attention and MLP projections inside blocks, in order of definition."""
         parameters = dict(self.named_parameters())

@@ -79,6 +79,8 @@ class RunResources(Spec):
     """a share below 1 lets small runs sit on one GPU side by side"""
     memory_gib: Positive | None = None
     """main memory, GiB; not asked for when left out"""
+    deterministic: bool = True
+    """refuse operations of a GPU whose bits do not repeat; records say which way a run was made"""
     wall_minutes: Positive | None = None
     """longest time of a worker or task, after which it writes its checkpoint and is queued again"""
 

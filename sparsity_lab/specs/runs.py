@@ -11,7 +11,7 @@ from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
-from sparsity_lab.specs.training import Evaluation, Optimizer, RateSchedule
+from sparsity_lab.specs.training import Evaluation, Optimizer, Precision, RateSchedule
 
 
 class RunOrigin(Spec):
@@ -49,7 +49,7 @@ class RunSpec(Spec):
     optimizer: Optimizer
     peak_learning_rate: Positive
     schedule: RateSchedule
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     evaluation: Evaluation
     seed: Seed
     """decides initial weights and the order of examples"""
@@ -58,6 +58,16 @@ class RunSpec(Spec):
     def pruning(self) -> SparseRegime | None:
         """How the run's weights become zero; None where none do."""
         return sparse(self.regime) if self.sparsity > 0 else None
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products are taken in bfloat16."""
+        return self.precision.startswith("bfloat16")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the model's blocks are compiled."""
+        return self.precision.endswith("-compiled")
 
     @property
     def data_unit(self) -> DataUnit:

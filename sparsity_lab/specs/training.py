@@ -88,6 +88,11 @@ class Evaluation(Spec):
     """optimiser steps between two points of the curve"""
 
 
+Precision = Literal["float32", "bfloat16", "float32-compiled", "bfloat16-compiled"]
+"""bfloat16 is autocast: weights, gradients and optimiser state stay float32; compiled blocks (`torch.compile`) sum in
+another order, so they are runs of their own"""
+
+
 class TrainingSpec(Spec):
     """Everything about training that a study fixes for all its runs."""
 
@@ -96,6 +101,6 @@ class TrainingSpec(Spec):
     optimizer: Optimizer
     learning_rate: LearningRate
     schedule: RateSchedule
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 is autocast: master weights and optimiser state stay float32"""
+    precision: Precision = "float32"
+    """bfloat16 is autocast: master weights and optimiser state stay float32; -compiled runs blocks by torch.compile"""
     evaluation: Evaluation = Evaluation()

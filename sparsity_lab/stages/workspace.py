@@ -88,6 +88,7 @@ class Workspace:
             home,
             keep_weights=self.study.spec.keep_weights,
             threads=compute.run.cores,
+            fast=not compute.run.deterministic,
             checkpoint_seconds=compute.checkpoints.seconds,
             start_files=start_files(self.study),
         )

@@ -14,7 +14,7 @@ from sparsity_lab.specs.runs import RunSpec
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where runs are trained: nothing in it changes their numbers but the thread count, which records name."""
+    """Where runs are trained: nothing in it changes their numbers but threads and `fast`, which records name."""
 
     layout: Layout
     data: Path
@@ -22,6 +22,8 @@ class Workplace:
     """the store that finished runs are written to"""
     keep_weights: bool = False
     threads: int = 1
+    fast: bool = False
+    """operations of a GPU may be such whose bits do not repeat; records say so"""
     checkpoint_seconds: float = 60.0
     start_files: Mapping[str, Path] = field(default_factory=dict)
     """where the files lie that runs start from, by the SHA-256 of their content"""

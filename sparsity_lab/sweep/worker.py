@@ -26,7 +26,7 @@ from sparsity_lab.training.run import Leave, Left, RunContext, train_or_stop
 
 def serve(connection: Connection, place: Workplace, leave: Leave | None = None) -> None:
     """Train the jobs that come through `connection` until it gives None or closes, or until told to leave."""
-    make_deterministic(place.threads)
+    make_deterministic(place.threads, fast=place.fast)
     inputs = Inputs(place.data, place.layout.cache)
     with contextlib.suppress(Left):
         while (job := _next(connection)) is not None:

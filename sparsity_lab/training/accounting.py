@@ -26,6 +26,31 @@ MASK_FLOPS = 1
 """one multiplication a weight to apply a mask"""
 
 
+PEAKS = (
+    ("H100 PCIe", 756e12, 51e12),
+    ("H100 NVL", 835e12, 60e12),
+    ("H100", 989e12, 67e12),
+    ("H200 NVL", 836e12, 60e12),
+    ("H200", 989e12, 67e12),
+    ("A100", 312e12, 19.5e12),
+    ("L40S", 362e12, 91.6e12),
+    ("L4", 121e12, 30.3e12),
+    ("A10G", 70e12, 35e12),
+    ("RTX 4090", 165e12, 82.6e12),
+)
+"""dense FLOPs a second of GPUs in bfloat16 and in float32 without TF32, by NVIDIA's data sheets (without sparsity), the
+more special name first"""
+
+
+def peak_flops(device: str, bfloat16: bool) -> float | None:
+    """Dense FLOPs a second of a GPU by its name, as published; None where it is not known."""
+    words = device.replace("-", " ").split()
+    for name, half, single in PEAKS:
+        if set(name.split()) <= set(words):
+            return half if bfloat16 else single
+    return None
+
+
 @dataclass(frozen=True)
 class RunFlops:
     """Training FLOPs of a whole run."""

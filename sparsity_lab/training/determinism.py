@@ -13,6 +13,7 @@ import torch
 
 from sparsity_lab.artifacts.records import Machine
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.accounting import peak_flops
 from sparsity_lab.training.memory import run_memory
 
 Device = torch.device
@@ -20,12 +21,18 @@ USABLE: Final = 0.9
 """of a GPU's memory: the rest goes to the driver, workspaces of kernels and fragments"""
 
 
-def make_deterministic(threads: int = 1) -> None:
-    """Fix the thread count and refuse operations without a deterministic implementation."""
+def make_deterministic(threads: int = 1, *, fast: bool = False) -> None:
+    """Fix the thread count and refuse operations without a deterministic implementation.
+
+    Args:
+        threads: of arithmetic.
+        fast: leave it to the GPU's libraries which implementation they take, deterministic or not: bits do not repeat,
+            and records say so. The types of numbers stay the same.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=True)
-    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(mode=not fast)
+    torch.backends.cudnn.benchmark = fast
 
 
 @contextlib.contextmanager
@@ -52,8 +59,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def this_machine(device: torch.device, processes: int = 1, parts: int = 1) -> Machine:
-    """What a record says of where it was made."""
+def this_machine(device: torch.device, processes: int = 1, parts: int = 1, *, bfloat16: bool = False) -> Machine:
+    """What a record says of where it was made; `bfloat16`: in which type products were taken."""
     return Machine(
         torch=torch.__version__,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -64,7 +71,13 @@ def this_machine(device: torch.device, processes: int = 1, parts: int = 1) -> Ma
         processes=processes,
         parts=parts,
         deterministic=torch.are_deterministic_algorithms_enabled(),
+        peak_flops=peak_flops(torch.cuda.get_device_name(device), bfloat16) if device.type == "cuda" else None,
     )
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes that were allocated on a GPU since the process began or this was reset; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def best_device() -> torch.device:

@@ -124,6 +124,7 @@ class _GroupTask:
     context: RunContext
     rule: StopRule | None
     threads: int
+    fast: bool
     parent: int
 
 
@@ -144,8 +145,9 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "task"
-        written = replace(context, leave=None)
-        task = _GroupTask(run, inputs.folder, inputs.cache, written, rule, torch.get_num_threads(), os.getpid())
+        written, threads = replace(context, leave=None), torch.get_num_threads()
+        fast = not torch.are_deterministic_algorithms_enabled()
+        task = _GroupTask(run, inputs.folder, inputs.cache, written, rule, threads, fast, os.getpid())
         place.write_bytes(pickle.dumps(task))
         command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
         log = place.with_name("log")
@@ -210,7 +212,7 @@ def serve_task(place: Path) -> int:
     """One process of `train_together`; its exit code."""
     task: _GroupTask = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
     die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parent))
-    make_deterministic(task.threads)
+    make_deterministic(task.threads, fast=task.fast)
 
     def leave(result: object) -> None:
         half = place.with_name(f"result.{os.getpid()}")

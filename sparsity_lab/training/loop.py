@@ -31,11 +31,16 @@ class Loop:
     had never stopped. Between steps the model holds masked weights, whatever the method.
     """
 
-    def __init__(self, run: RunSpec, batch_at: BatchAt, device: torch.device, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self, run: RunSpec, batch_at: BatchAt, device: torch.device, ranks: Ranks | None = None, *, ahead: int = 0
+    ) -> None:
         torch.manual_seed(run.seed)
         self.run = run
         self.ranks = ranks or current_ranks(run.batch)
         self.model = build_model(run.model, run.seed)
+        if run.compiled:
+            for block in self.model.blocks_of_stacks():
+                block.compile(dynamic=False)
         if not self.ranks.sharded:
             self.model.to(device)
         prunable = self.model.prunable()
@@ -56,7 +61,14 @@ class Loop:
         )
         self.method = make_method(rule, self.parameters, self.optimizer)
         self.passes = Passes(
-            self.model, self.parameters, batch_at, device, self.ranks, bfloat16=run.precision == "bfloat16"
+            self.model,
+            self.parameters,
+            batch_at,
+            device,
+            self.ranks,
+            bfloat16=run.bfloat16,
+            compiled=run.compiled,
+            ahead=ahead,
         )
         self.step = 0
         self.first_loss = float("nan")
@@ -72,6 +84,10 @@ class Loop:
         masks = parameters.whole(parameters.mask)
         pruner = make_pruner(run.pruning, run.sparsity, masks, run.steps, run.seed, outside)
         return replace(pruner, written=partial(parameters.write, parameters.mask))
+
+    def close(self) -> None:
+        """End what runs beside this process's own thread."""
+        self.passes.shares.close()
 
     def advance(self) -> None:
         """One optimiser step, and the choice of masks that is due after it, or before the first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,13 +22,18 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
         return WeightStatistics()
     moments = InputMoments()
     watched = list(passes.model.prunable()) if "inputs" in needs else []
-    with moments.watching(passes.model, watched):
+    with moments.watching(passes.model, watched), _layer_by_layer(passes.compiled and bool(watched)):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
     return WeightStatistics(
         gradient=whole(mean) if "gradient" in needs else {},
         fisher=whole(squares) if "fisher" in needs else {},
         inputs=moments.root_mean_squares(passes),
     )
+
+
+def _layer_by_layer(due: bool) -> AbstractContextManager[object]:
+    """Compiled blocks may call no hooks: where inputs are watched, their layers are called one by one."""
+    return torch.compiler.set_stance("force_eager") if due else nullcontext()
 
 
 def _gradient_moments(passes: Passes, numbers: range, *, backward: bool) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.training.distributed import Ranks, TreeSum, examples_in
 from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.inputs import to_device
+from sparsity_lab.training.prefetch import Prefetch
 
 BatchAt = Callable[[int], Batch]
 
@@ -27,10 +29,19 @@ class Passes:
     ranks: Ranks
     bfloat16: bool
     """autocast the forward pass"""
+    compiled: bool = False
+    """the model's blocks are"""
+    ahead: int = 0
+    """batches that a thread makes ahead of time"""
+
+    @cached_property
+    def shares(self) -> Prefetch:
+        """This rank's parts of numbered batches, on the device."""
+        return Prefetch(lambda number: self.ranks.shares(self.batch_at(number)), self.ahead, self.device)
 
     def backward(self, number: int) -> Tensor:
         """Put the gradients of the mean loss of batch `number` into the flat vector; the loss itself, nats."""
-        gradients, shares = self.parameters.gradients, self._shares(number)
+        gradients, shares = self.parameters.gradients, self.shares(number)
         sums, losses = TreeSum(len(shares)), []
         for batch, share in shares:
             gradients.zero_()
@@ -49,16 +60,13 @@ class Passes:
     @torch.no_grad()
     def forward(self, number: int) -> None:
         """Pass this rank's parts of batch `number` through the model, for whoever watches."""
-        for batch, share in self._shares(number):
+        for batch, share in self.shares(number):
             self._loss(batch, share)
-
-    def _shares(self, number: int) -> list[tuple[Batch, float]]:
-        return self.ranks.shares(self.batch_at(number))
 
     def _loss(self, batch: Batch, share: float) -> Tensor:
         """What this part of a batch adds to its mean loss, nats."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            loss: Tensor = self.model(to_device(batch, self.device))
+            loss: Tensor = self.model(batch)
         return loss if share == 1 else loss * share
 
 

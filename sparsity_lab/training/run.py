@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.checkpoint import damaged, save_checkpoint, save_tensors
-from sparsity_lab.training.determinism import best_device, needs_sharding, this_machine
+from sparsity_lab.training.determinism import best_device, needs_sharding, peak_memory, this_machine
 from sparsity_lab.training.distributed import current_ranks, place_in_group
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
@@ -29,6 +30,8 @@ from sparsity_lab.training.passes import held_out_loss
 from sparsity_lab.training.sharded_checkpoint import RANDOM, find_checkpoint, folder_of, save_sharded
 from sparsity_lab.training.start import begin_with, origin_fingerprint
 
+AHEAD = 2
+"""batches made beyond the one that a GPU works on"""
 OnProgress = Callable[[int, float], None]
 """called with (steps done, latest held-out loss)"""
 Leave = Callable[[], bool]
@@ -53,6 +56,8 @@ class RunContext:
     """what the run of origin cost"""
     sharded: bool | None = None
     """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
+    ahead: int | None = None
+    """batches that a thread makes ahead of time; `AHEAD` for a GPU and none for a CPU when None"""
     parts: int | None = None
     """in which a run that begins here takes its batches (`training.distributed`); up to the processes when None"""
     leave: Leave | None = None
@@ -89,7 +94,9 @@ def train_or_stop(
     A run that is given up leaves its checkpoint: asked again without a rule, or with one that lets it pass, it goes on
     from there to the same bits. Where it is given up follows from its curve, however often it is interrupted.
     """
-    return _Training(run, inputs, context, rule, on_progress).finish()
+    training = _Training(run, inputs, context, rule, on_progress)
+    with closing(training.loop):
+        return training.finish()
 
 
 class _Training:
@@ -108,7 +115,8 @@ class _Training:
         sharded = context.sharded if context.sharded is not None else needs_sharding(run, self.device)
         self.ranks = current_ranks(run.batch, parts, sharded=sharded and place_in_group()[1] > 1)
         self.ranks.wait()  # all have read the checkpoint before one writes the next
-        self.loop = Loop(run, self.stream.batch_at, self.device, self.ranks)
+        ahead = context.ahead if context.ahead is not None else AHEAD * (self.device.type == "cuda")
+        self.loop = Loop(run, self.stream.batch_at, self.device, self.ranks, ahead=ahead)
         self.seconds_before = 0.0
         self.began = self.saved = time.monotonic()
         self.reason: Message | str = ""
@@ -193,7 +201,7 @@ class _Training:
 
     def _loss(self, examples: int) -> float:
         batches = self.inputs.evaluation(self.run, examples)
-        return held_out_loss(self.loop.model, batches, self.device, bfloat16=self.run.precision == "bfloat16")
+        return held_out_loss(self.loop.model, batches, self.device, bfloat16=self.run.bfloat16)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -274,8 +282,11 @@ class _Training:
                 flops_sparse=flops.sparse * share,
                 flops_mask_updates=flops.mask_updates * share,
                 seconds=self._seconds(),
+                peak_memory=peak_memory(self.device),
             ),
             pretraining=self.context.pretraining,
             memory=run_memory(run, None if self.reason else loop.zeros()),
-            machine=this_machine(self.device, self.ranks.size, self.ranks.parts if self.one_way else 0),
+            machine=this_machine(
+                self.device, self.ranks.size, self.ranks.parts if self.one_way else 0, bfloat16=run.bfloat16
+            ),
         )

@@ -175,8 +175,7 @@ def shard_parameters(
     names = tuple(maskable)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     mesh = init_device_mesh(device.type, (ranks.size,))
-    blocks = [block for stack in model.children() if isinstance(stack, nn.ModuleList) for block in stack]
-    for part in (*blocks, model):
+    for part in (*model.blocks_of_stacks(), model):
         sharded = fully_shard(part, mesh=mesh)
         sharded.set_custom_reduce_scatter(cast("Any", _TreeReduceScatter(ranks)))
         sharded.set_force_sum_reduction_for_comms(enable=True)

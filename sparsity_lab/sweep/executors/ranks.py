@@ -70,7 +70,7 @@ def _take_part(asked: Any, together: Together, send: Send) -> None:
 
 def _train(asked: Any, together: Together, send: Send) -> None:
     job, place = asked
-    make_deterministic(place.threads)
+    make_deterministic(place.threads, fast=place.fast)
     send(attempt(job, place, _inputs(place.data, place.layout.cache), send, together))
 
 
