@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparsity_lab.models.base import Batch
 
-Shares = list[tuple[Batch, float]]
+BatchParts = list[tuple[Batch, float]]
 """parts of a batch, and the fraction of it that each is"""
 
 
@@ -21,7 +21,7 @@ class Prefetch:
     error in the thread is raised where its number is asked for.
     """
 
-    def __init__(self, make: Callable[[int], Shares], ahead: int, device: torch.device) -> None:
+    def __init__(self, make: Callable[[int], BatchParts], ahead: int, device: torch.device) -> None:
         """Start nothing yet.
 
         Args:
@@ -32,9 +32,9 @@ class Prefetch:
         self._make, self._ahead = make, ahead
         self._mover = _Mover(device) if device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(1, "batches") if ahead else None
-        self._made: dict[int, Future[Shares]] = {}
+        self._made: dict[int, Future[BatchParts]] = {}
 
-    def __call__(self, number: int) -> Shares:
+    def __call__(self, number: int) -> BatchParts:
         """What `make` gives for this number, on the device."""
         if self._pool is None:
             shares = self._ready(number)
@@ -54,7 +54,7 @@ class Prefetch:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _ready(self, number: int) -> Shares:
+    def _ready(self, number: int) -> BatchParts:
         shares = self._make(number)
         return shares if self._mover is None else self._mover.move(shares)
 
@@ -66,12 +66,12 @@ class _Mover:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def move(self, shares: Shares) -> Shares:
+    def move(self, shares: BatchParts) -> BatchParts:
         """Begin to copy."""
         with torch.cuda.stream(self._stream):
             return [({name: self._copy(tensor) for name, tensor in batch.items()}, share) for batch, share in shares]
 
-    def hand_over(self, shares: Shares) -> None:
+    def hand_over(self, shares: BatchParts) -> None:
         """Let the stream that computes wait for the copies, and keep their memory until it is done with them."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._stream)

@@ -18,7 +18,7 @@ from sparsity_lab.errors import DataError
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.prefetch import Prefetch, Shares
+from sparsity_lab.training.prefetch import BatchParts, Prefetch
 from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
@@ -26,11 +26,11 @@ InputsOf = Callable[[str], Inputs]
 CPU = torch.device("cpu")
 
 
-def numbered(number: int) -> Shares:
+def numbered(number: int) -> BatchParts:
     return [({"tokens": torch.tensor([[number]])}, 1.0)]
 
 
-def number_of(shares: Shares) -> int:
+def number_of(shares: BatchParts) -> int:
     return int(shares[0][0]["tokens"])
 
 
@@ -42,7 +42,7 @@ def threads() -> list[threading.Thread]:
 def test_any_number_may_be_asked_for_in_any_order(ahead: int) -> None:
     made: Counter[int] = Counter()
 
-    def make(number: int) -> Shares:
+    def make(number: int) -> BatchParts:
         made[number] += 1
         return numbered(number)
 
@@ -58,7 +58,7 @@ def test_batches_in_order_are_made_once_each() -> None:
     made: Counter[int] = Counter()
     lock = threading.Lock()
 
-    def make(number: int) -> Shares:
+    def make(number: int) -> BatchParts:
         with lock:
             made[number] += 1
         return numbered(number)
@@ -71,7 +71,7 @@ def test_batches_in_order_are_made_once_each() -> None:
 
 
 def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for() -> None:
-    def make(number: int) -> Shares:
+    def make(number: int) -> BatchParts:
         if number == 2:
             raise DataError("the shard is missing", where="shard-2")
         return numbered(number)
