@@ -57,6 +57,13 @@ class Store:
         write_record(record, path)
         return path
 
+    def settle(self, made: RunRecord) -> RunRecord:
+        """Put the record of a run; of one that was trained again, for its weights, to equal bits, the first stays."""
+        known = self.find(made.fingerprint)
+        record = made if known is None or known.losses() != made.losses() else known
+        self.put(record)
+        return record
+
     def adopt(self, fingerprint: str, *, with_weights: bool = False) -> bool:
         """Make sure that a run lies at home, copying it from elsewhere; False when nobody has it, as `folder`."""
         folder = self.folder(fingerprint, with_weights=with_weights)

@@ -51,6 +51,11 @@ class RayEngine(Spec):
     shared_files: bool = False
     """every node sees the project's folder under the same path; without it data is sent to each node once, and records
     and kept weights come back"""
+    send_package: bool = True
+    """send this very version of sparsity_lab to nodes that are not this machine's own; they need its dependencies"""
+    node_folder: str | None = None
+    """on each node, for data and unfinished runs where files are not shared; `~` and `$VARIABLES` are the node's; a
+    folder among its temporary ones when left out"""
     retries: Annotated[int, Field(ge=0)] = 3
     """how often a run is begun anew, from its checkpoint, after its worker or node died"""
 

@@ -82,6 +82,7 @@ class Workspace:
     def workplace(self, home: Path, compute: Compute | None = None) -> Workplace:
         """Where workers train this study's runs, writing finished ones to `home`; None is this machine."""
         compute = compute or here()
+        uri = compute.checkpoints.uri
         return Workplace(
             self.layout,
             self.layout.data(self.name),
@@ -90,6 +91,7 @@ class Workspace:
             threads=compute.run.cores,
             fast=not compute.run.deterministic,
             checkpoint_seconds=compute.checkpoints.seconds,
+            checkpoints=uri if uri is None or "://" in uri else str(self.layout.root.resolve() / uri),
             start_files=start_files(self.study),
         )
 

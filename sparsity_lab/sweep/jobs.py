@@ -25,6 +25,8 @@ class Workplace:
     fast: bool = False
     """operations of a GPU may be such whose bits do not repeat; records say so"""
     checkpoint_seconds: float = 60.0
+    checkpoints: str | None = None
+    """where copies of checkpoints go that other machines reach: a folder, or a URI of pyarrow.fs"""
     start_files: Mapping[str, Path] = field(default_factory=dict)
     """where the files lie that runs start from, by the SHA-256 of their content"""
 

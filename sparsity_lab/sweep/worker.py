@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import cast
 
 from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.remote import RemoteCheckpoints
 from sparsity_lab.artifacts.store import Store, all_homes, claim
-from sparsity_lab.errors import SparsityLabError
+from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.training.determinism import Device, make_deterministic
 from sparsity_lab.training.distributed import Ranks, place_in_group
@@ -33,7 +36,7 @@ def serve(connection: Connection, place: Workplace, leave: Leave | None = None) 
             connection.send(attempt(job, place, inputs, connection.send, Together(leave=leave)))
 
 
-Send = Callable[[Event], None]
+Send = Callable[[Event], object]
 
 
 @dataclass(frozen=True)
@@ -60,38 +63,80 @@ def train_into_store(
     ranks = Ranks(*place_in_group())
     with locked(place.layout.lock(job.fingerprint)) if ranks.writes else contextlib.nullcontext():
         store = Store(place.home, all_homes(place.layout))
-        checkpoint = place.layout.checkpoint(job.fingerprint)
         keep_weights = place.keep_weights or job.keep_weights
         there = ranks.writes and store.adopt(job.fingerprint, with_weights=keep_weights)
         if there:
-            shutil.rmtree(checkpoint.parent, ignore_errors=True)  # left by a worker that was killed after its run
+            forget(job.fingerprint, place)  # left by a worker that was killed after its run
         if found := ranks.tell(store.get(job.fingerprint) if there else None):
             return cast("RunRecord", found)
         if ranks.writes:
             claim(place.layout, job.fingerprint, place.home)
-        context = RunContext(
-            checkpoint,
-            place.home / job.fingerprint / WEIGHTS if keep_weights else None,
-            place.checkpoint_seconds,
-            start=job.start,
-            device=together.device,
-            pretraining=job.pretraining,
-            sharded=job.sharded if together.sharded is None else together.sharded,
-            parts=together.parts,
-            leave=together.leave,
-        )
-        alone = job.devices == 1 or ranks.size > 1
-        train = train_or_stop if alone else partial(train_together, job.devices)
-        made = train(
-            job.run, inputs, context, job.rule, lambda step, loss: send(Progressed(job.fingerprint, step, loss))
-        )
+        weights = place.home / job.fingerprint / WEIGHTS if keep_weights else None
+        made = train(job, place, inputs, weights, send, together)
         if isinstance(made, Stopped) or not ranks.writes:
             return made
-        known = store.find(job.fingerprint)  # trained again for its weights; the same bits keep their record
-        record = made if known is None or known.losses() != made.losses() else known
-        store.put(record)
-        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        record = store.settle(made)
+        forget(job.fingerprint, place)
         return record
+
+
+def train(  # noqa: PLR0917 - a run and all that surrounds it
+    job: Job, place: Workplace, inputs: Inputs, weights: Path | None, send: Send, together: Together = Together()
+) -> RunRecord | Stopped:
+    """Train a run from its latest checkpoint, which may have been written by another machine; no store is asked.
+
+    Args:
+        job: the run.
+        place: where its checkpoint lies, here and for others.
+        inputs: the data.
+        weights: where the final weights go; nowhere when None.
+        send: hears how far it has come.
+        together: how this process trains with others.
+
+    Raises:
+        MachineError: the place of checkpoints cannot be reached.
+        SparsityLabError: as `training.run.train`.
+    """
+    ranks, checkpoint = Ranks(*place_in_group()), place.layout.checkpoint(job.fingerprint)
+    copies = RemoteCheckpoints(place.checkpoints) if place.checkpoints else None
+    if copies is not None:
+        if ranks.writes:
+            copies.fetch(job.fingerprint, checkpoint)
+        ranks.wait()
+    context = RunContext(
+        checkpoint,
+        weights,
+        place.checkpoint_seconds,
+        start=job.start,
+        device=together.device,
+        pretraining=job.pretraining,
+        sharded=job.sharded if together.sharded is None else together.sharded,
+        parts=together.parts,
+        leave=together.leave,
+        on_saved=None if copies is None else partial(_send_copy, copies, job.fingerprint),
+    )
+    alone = job.devices == 1 or ranks.size > 1
+    how = train_or_stop if alone else partial(train_together, job.devices)
+
+    def progressed(step: int, loss: float) -> None:
+        send(Progressed(job.fingerprint, step, loss))
+
+    return how(job.run, inputs, context, job.rule, progressed)
+
+
+def _send_copy(copies: RemoteCheckpoints, fingerprint: str, file: Path) -> None:
+    """The place was reached when the run began: more is lost by ending it than by going on."""
+    try:
+        copies.put(fingerprint, file)
+    except MachineError as error:
+        logging.getLogger(__name__).warning("%s: no copy of this checkpoint: %s", fingerprint[:12], error)
+
+
+def forget(fingerprint: str, place: Workplace) -> None:
+    """Remove the checkpoints of a run that is finished, here and where others would look for them."""
+    shutil.rmtree(place.layout.checkpoint(fingerprint).parent, ignore_errors=True)
+    if place.checkpoints:
+        RemoteCheckpoints(place.checkpoints).forget(fingerprint)
 
 
 def _next(connection: Connection) -> Job | None:
@@ -108,10 +153,14 @@ def attempt(job: Job, place: Workplace, inputs: Inputs, send: Send, together: To
         made = train_into_store(job, place, inputs, send, together)
     except Left:
         raise
-    except SparsityLabError as error:
-        return Failed(job.fingerprint, str(error), user_error=True)
     except Exception as error:
-        told = explained(error, error.filename) if isinstance(error, OSError) else None
-        message = traceback.format_exc() if told is None else str(told)
-        return Failed(job.fingerprint, message, user_error=told is not None)
+        return failure(job.fingerprint, error)
     return made if isinstance(made, Stopped) else Done(job.fingerprint, made.loss, diverged=not made.finished)
+
+
+def failure(fingerprint: str, error: Exception) -> Failed:
+    """What there is to say of a run that raised `error`, which is being handled."""
+    told = explained(error, error.filename) if isinstance(error, OSError) else error
+    if isinstance(told, SparsityLabError):
+        return Failed(fingerprint, str(told), user_error=True)
+    return Failed(fingerprint, traceback.format_exc(), user_error=False)

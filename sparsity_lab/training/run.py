@@ -54,6 +54,8 @@ class RunContext:
     """the weights of the run's origin: a safetensors file, or a Hugging Face folder where the origin says so"""
     pretraining: RunCost | None = None
     """what the run of origin cost"""
+    on_saved: Callable[[Path], None] | None = None
+    """told of every checkpoint, by its path, after it was written whole; of sharded ones nothing"""
     sharded: bool | None = None
     """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
     ahead: int | None = None
@@ -223,6 +225,8 @@ class _Training:
         elif self.ranks.writes:
             save_checkpoint(self.context.checkpoint, {**self.loop.tensors(), RANDOM: torch.get_rng_state()}, facts)
             shutil.rmtree(folder_of(self.context.checkpoint), ignore_errors=True)
+            if self.context.on_saved is not None:
+                self.context.on_saved(self.context.checkpoint)
         self.saved = time.monotonic()
 
     def _parts(self) -> tuple[bool, int | None]:

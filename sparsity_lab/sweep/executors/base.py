@@ -33,7 +33,7 @@ class Executor(Protocol):
         """
 
     def cancel(self) -> None:
-        """End every worker, also in the middle of a run, and wait until they are gone; nothing when all have ended."""
+        """End every worker, also in the middle of a run, within seconds; nothing where all have ended."""
 
 
 def carry_out(executor: Executor, jobs: Iterable[Job], on_event: OnEvent = lambda _: None) -> None:

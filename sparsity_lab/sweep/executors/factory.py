@@ -27,10 +27,24 @@ def executor_for(compute: Compute, place: Workplace) -> Executor:
     match compute.engine:
         case LocalEngine():
             return LocalExecutor(place, side_by_side(compute))
-        case RayEngine() | SlurmEngine():
+        case RayEngine():
+            try:
+                from sparsity_lab.sweep.executors.ray import RayExecutor  # noqa: PLC0415 - an extra
+            except ModuleNotFoundError as error:
+                raise missing_extra("ray", error) from None
+            return RayExecutor(place, compute)
+        case SlurmEngine():
             raise MachineError(f"{compute.engine.kind} is not built yet", field="engine.kind", expected="local")
         case _:
             assert_never(compute.engine)
+
+
+def missing_extra(name: str, error: ModuleNotFoundError) -> Exception:
+    """What there is to say of a package that only an extra brings; the error itself where the package is ours."""
+    if (error.name or "").startswith("sparsity_lab"):
+        return error
+    expected = f"pip install 'sparsity-lab[{name}]'"
+    return MachineError(f"the {name} engine needs a package that is not installed", found=error.name, expected=expected)
 
 
 def side_by_side(compute: Compute) -> int:

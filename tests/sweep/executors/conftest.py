@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from buckets import s3
+from clusters import Nodes, ray_nodes, training_tasks
 from projects import bare, documents, finished, prepared, quick, shared, trained, workers_of
 
 from sparsity_lab.artifacts.paths import Layout
@@ -18,7 +20,7 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.jobs import Job, Workplace
 from sparsity_lab.sweep.study import job_of
 
-__all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]
+__all__ = ["bare", "documents", "finished", "prepared", "quick", "s3", "shared", "trained"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,21 @@ class Engine:
     """the processes that train for this one, now"""
 
 
-@pytest.fixture(params=["local"])
-def engine(request: pytest.FixtureRequest) -> Engine:
+@pytest.fixture(scope="module")
+def node_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A Ray cluster of one node with two cores, for all tests of a module."""
+    with ray_nodes(tmp_path_factory.mktemp("nodes"), 2) as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["local", "ray"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Every executor."""
-    match request.param:
-        case "local":
-            return Engine(here, lambda: workers_of(os.getpid()))
-    raise AssertionError(request.param)
+    if request.param == "local":
+        return Engine(here, lambda: workers_of(os.getpid()))
+    nodes: Nodes = request.getfixturevalue("node_of_two")
+    folder = {"node_folder": str(tmp_path / "node")}
+    return Engine(lambda at_once: nodes.compute(run={"cores": 3 - at_once}, engine=folder), training_tasks)
 
 
 @pytest.fixture

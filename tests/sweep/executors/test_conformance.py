@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from projects import alive, silent, train_here
+from projects import silent, train_here, until, until_gone
 
 from sparsity_lab.artifacts.paths import WEIGHTS, Layout
 from sparsity_lab.artifacts.records import Stopped
@@ -132,7 +132,7 @@ def test_cancel_ends_every_worker_in_the_middle_of_its_run(
     training = engine.training()
     assert len(training) == 2
     executor.cancel()
-    assert not [process for process in training if alive(process)]
+    until_gone(training)
     assert not engine.training()
     executor.cancel()
     assert not Store(place.home).records()
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_every_worker_and_what_is_finished_stays(
     with pytest.raises(KeyboardInterrupt):
         run_jobs([short, long], place, engine.compute(2), interrupt)
     assert training
-    assert not [process for process in training if alive(process)]
+    until_gone(training)
     assert [record.fingerprint for record in Store(place.home).records()] == [short.fingerprint]
 
 
@@ -166,7 +166,7 @@ def test_bad_data_is_the_users_error_in_one_line(
         run_jobs([job(make_run("t5"))], replace(place, data=broken), engine.compute(1))
     assert "\n" not in str(caught.value)
     assert not list(place.home.glob("*"))
-    assert not engine.training()
+    until(lambda: not engine.training(), what="nobody trains")
 
 
 def test_a_crash_keeps_its_traceback_and_names_its_run(
@@ -178,7 +178,7 @@ def test_a_crash_keeps_its_traceback_and_names_its_run(
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*training.*TypeError") as caught:
         run_jobs([wrong, long], place, engine.compute(2))
     assert wrong.fingerprint[:12] in str(caught.value)
-    assert not engine.training()
+    until(lambda: not engine.training(), what="nobody trains")
 
 
 def test_nothing_to_do_starts_nobody(engine: Engine, place: Workplace) -> None:

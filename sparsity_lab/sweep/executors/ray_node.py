@@ -1,0 +1,164 @@
+"""What happens on a node of a Ray cluster: data is unpacked once, runs are trained, what came of them is sent back.
+
+Loaded by the driver too, hence torch and whatever loads it are imported by the functions that a node runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.paths import WEIGHTS, Layout
+from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.sweep.executors.parcels import Parcel, unpack
+from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
+
+if TYPE_CHECKING:
+    from sparsity_lab.training.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run has reached a node."""
+
+    fingerprint: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A run's task is about to return."""
+
+    fingerprint: str
+
+
+News = Begun | Landed | Progressed
+
+
+@dataclass(frozen=True)
+class Errand:
+    """All that a node needs to train one run."""
+
+    job: Job
+    place: Workplace
+    node_folder: str | None = None
+    data: Parcel | None = None
+    """None where the node sees the driver's files"""
+    start: Parcel | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came of a run."""
+
+    event: Done | Stopped | Failed
+    record: RunRecord | None = None
+    """of a finished or diverged run that the driver has to store"""
+
+
+class Mailbox:
+    """Holds news of running tasks until the driver takes them: an actor."""
+
+    def __init__(self) -> None:
+        self.news: list[News] = []
+        self.arrived = asyncio.Event()
+
+    async def put(self, news: News) -> None:
+        """Leave news."""
+        self.news.append(news)
+        self.arrived.set()
+
+    async def take(self, seconds: float) -> list[News]:
+        """All news, in order; waits for some for at most so long."""
+        try:
+            await asyncio.wait_for(self.arrived.wait(), seconds)
+        except TimeoutError:
+            return []
+        self.arrived.clear()
+        taken, self.news = self.news, []
+        return taken
+
+
+def carry(errand: Errand, mailbox: Any) -> tuple[Delivery, NDArray[np.uint8] | None]:
+    """Train a run; its record and the bytes of its weights, where they are kept, for the driver to store."""
+    from sparsity_lab.sweep.worker import failure  # noqa: PLC0415
+    from sparsity_lab.training.determinism import make_deterministic  # noqa: PLC0415
+
+    name = errand.job.fingerprint
+    mailbox.put.remote(Begun(name, ray.get_runtime_context().get_node_id()))
+    make_deterministic(errand.place.threads)
+    try:
+        train = _train_in_place if errand.data is None else _train_apart
+        delivered = train(errand, mailbox.put.remote)
+    except Exception as error:
+        delivered = Delivery(failure(name, error)), None
+    ray.get(mailbox.put.remote(Landed(name)))  # after all it has told
+    return delivered
+
+
+def tidy(fingerprints: Iterable[str], place: Workplace, folder: str | None) -> None:
+    """Remove checkpoints, here and where other nodes would look for them, of runs that the driver has stored."""
+    from sparsity_lab.sweep.worker import forget  # noqa: PLC0415
+
+    here = replace(place, layout=Layout(node_folder(folder)))
+    for fingerprint in fingerprints:
+        forget(fingerprint, here)
+
+
+def node_folder(asked: str | None) -> Path:
+    """The folder of this machine that its variables make of a node folder."""
+    if asked is not None:
+        return Path(os.path.expandvars(asked)).expanduser()
+    return Path(tempfile.gettempdir()) / f"sparsity-lab-{os.getuid()}"
+
+
+def _train_in_place(errand: Errand, tell: Callable[[Event], object]) -> tuple[Delivery, None]:
+    """With the driver's files: the store is written here."""
+    from sparsity_lab.sweep.worker import train_into_store  # noqa: PLC0415
+
+    place = errand.place
+    made = train_into_store(errand.job, place, _inputs(place.data, place.layout.cache), tell)
+    return Delivery(made if isinstance(made, Stopped) else done(made)), None
+
+
+def _train_apart(errand: Errand, tell: Callable[[Event], object]) -> tuple[Delivery, NDArray[np.uint8] | None]:
+    """Without: the checkpoint stays until the driver has the run, which may yet be lost on its way."""
+    from sparsity_lab.sweep.worker import train  # noqa: PLC0415
+
+    assert errand.data is not None
+    root, job = node_folder(errand.node_folder), errand.job
+    place = replace(errand.place, layout=Layout(root), data=unpack(errand.data, root / "data", ray.get))
+    if errand.start is not None:
+        job = replace(job, start=unpack(errand.start, root / "starts", ray.get))
+    with locked(place.layout.lock(job.fingerprint)):  # an orphan of a lost driver may not be gone yet
+        kept = place.keep_weights or job.keep_weights
+        weights = place.layout.checkpoint(job.fingerprint).parent / WEIGHTS if kept else None
+        made = train(job, place, _inputs(place.data, place.layout.cache), weights, tell)
+        if isinstance(made, Stopped):
+            return Delivery(made), None
+        sent = np.fromfile(weights, np.uint8) if weights is not None and made.finished else None
+        return Delivery(done(made), made), sent
+
+
+def done(record: RunRecord) -> Done:
+    """The event of a run that has a record."""
+    return Done(record.fingerprint, record.loss, diverged=not record.finished)
+
+
+@cache
+def _inputs(data: Path, unpacked: Path) -> Inputs:
+    """Opened once a process."""
+    from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
+
+    return Inputs(data, unpacked)

@@ -1,0 +1,84 @@
+"""Ray clusters of several nodes on this machine, each with a folder of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from projects import descendants
+from ray.cluster_utils import Cluster
+
+from sparsity_lab.specs.compute import Compute
+
+MEMORY = 80 * 2**20
+"""of a node's object store, bytes: Ray's least"""
+NOTICE = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+"""a node that is killed is missed after two seconds"""
+
+
+class Nodes:
+    """A cluster whose head trains nothing, so that every other node can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = Cluster()
+        self.cluster.add_node(
+            num_cpus=0,
+            object_store_memory=MEMORY,
+            include_dashboard=False,
+            _system_config=NOTICE,
+            env_vars={"OMP_NUM_THREADS": "1"},
+        )
+        self.number = 0
+
+    @property
+    def address(self) -> str:
+        """For `ray.init`."""
+        return str(self.cluster.address)
+
+    def add(self, cpus: int = 1) -> Any:
+        """A node that joins."""
+        self.number += 1
+        own = self.folder / f"node-{self.number}"
+        return self.cluster.add_node(
+            num_cpus=cpus, object_store_memory=MEMORY, env_vars={"OMP_NUM_THREADS": "1", "SPARSITY_LAB_NODE": str(own)}
+        )
+
+    def kill(self, node: Any) -> None:
+        """A node that leaves without a word."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def compute(self, **fields: Any) -> Compute:
+        """A compute file for this cluster, with nodes that share nothing."""
+        engine = {"kind": "ray", "address": self.address, "node_folder": "$SPARSITY_LAB_NODE", "send_package": False}
+        engine |= fields.pop("engine", {})
+        return Compute.model_validate({"version": 1, "engine": engine, **fields})
+
+
+@contextmanager
+def ray_nodes(folder: Path, *cpus: int) -> Iterator[Nodes]:
+    """A cluster of nodes with so many cores, beside its head; gone afterwards, with this process's connection."""
+    cluster = Nodes(folder)
+    try:
+        for count in cpus:
+            cluster.add(count)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.cluster.shutdown()
+
+
+def training_tasks() -> list[int]:
+    """The processes below this one that are in a run's task now."""
+    return [process for process in descendants(os.getpid()) if _title(process).startswith("ray::train ")]
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8").strip("\0")
+    except OSError:
+        return ""
