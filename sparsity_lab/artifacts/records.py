@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import ConfigDict, model_validator
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import RECORD
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import Message
+from sparsity_lab.specs.base import StrictModel
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.runs import RunSpec
 
 
-class FrozenModel(BaseModel):
+class FrozenModel(StrictModel):
     """Base of what the project writes: frozen, closed, JSON in and out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")

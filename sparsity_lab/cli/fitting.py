@@ -134,7 +134,7 @@ def fit(
     chosen = {
         "forms": tuple(form) if form else None,
         "residual": residual,
-        "delta": delta,
+        "delta": _number(delta),
         "starts": starts,
         "bootstrap": bootstrap,
         "seed": seed,
@@ -170,3 +170,11 @@ def _mapping(texts: list[str]) -> dict[str, str]:
         if not (name.strip() and equals and expression.strip()):
             raise typer.BadParameter(f"{name!r} is no NAME=COLUMN", param_hint="--columns")
     return {name.strip(): expression.strip() for name, _, expression in split}
+
+
+def _number(text: str | None) -> float | str | None:
+    """Huber's threshold as the settings want it: what is no number is a word, for them to judge."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text

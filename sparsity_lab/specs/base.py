@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Annotated, Generic, TypeVar
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainSerializer
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from sparsity_lab.errors import PASSWORD
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
+NO_NUMBERS, NOT_FINITE = frozenset({"bool", "bool_", "str", "bytes"}), ("Infinity", "-Infinity", "NaN")
+"""names of types that pydantic would turn into numbers; what JSON writes for numbers that it has no digits for"""
+KEPT = frozenset({"type", "cls", "metadata", "config"})
+"""parts of a model's schema that hold no schemas"""
 ENDINGS = (".json", ".parquet", ".yaml", ".yml")
 """of files that lie beside the folders of studies"""
 
@@ -92,7 +97,57 @@ Distinct = AfterValidator(_distinct)
 """for tuples whose values must differ from one another"""
 
 
-class Spec(BaseModel):
+def _number(value: Any, name: str = "number") -> Any:
+    """What may become a number: neither true nor text, but for the words that JSON has for what is not finite."""
+    if type(value).__name__ in NO_NUMBERS and value not in NOT_FINITE:
+        raise PydanticCustomError("number_type", "Input should be a valid {name}", {"name": name})
+    return value
+
+
+def _strict(schema: Any, not_finite: bool) -> Any:
+    """A core schema whose numbers take numbers only; models inside have seen to theirs.
+
+    JSON is checked by pydantic itself, at no cost, but for what is not finite where that is written as words.
+    """
+    match schema:
+        case {"type": "int" | "float" as kind}:
+            check = partial(_number, name="integer") if kind == "int" else _number
+            checked = core_schema.no_info_before_validator_function(check, schema)
+            plain = {**schema, "strict": True}
+            words = {"custom_error_type": "number_type", "custom_error_message": "Input should be a valid number"}
+            union = {"type": "union", "mode": "left_to_right", "choices": [plain, checked], **words}
+            from_json = union if kind == "float" and not_finite else plain
+            made: Any = {"type": "json-or-python", "json_schema": from_json, "python_schema": checked}
+        case {"type": "literal", "expected": [int(), *_]}:
+            made = core_schema.no_info_before_validator_function(_number, schema)
+        case {"type": "model", "cls": cls} if issubclass(cls, StrictModel):
+            made = schema
+        case {"type": "json-or-python"}:
+            made = schema
+        case dict():
+            made = {key: value if key == "metadata" else _strict(value, not_finite) for key, value in schema.items()}
+        case list() | tuple():
+            made = type(schema)(_strict(value, not_finite) for value in schema)
+        case _:
+            made = schema
+    return made
+
+
+class StrictModel(BaseModel):
+    """A model whose numbers are numbers: `true` is not 1, and `"16"` not 16."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic's schema of the model, strict in its numbers."""
+        words = cls.model_config.get("ser_json_inf_nan") == "strings"
+        schema: dict[str, Any] = dict(handler(source))
+        return cast(
+            "CoreSchema",
+            {key: value if key in KEPT else _strict(value, words) for key, value in schema.items()},
+        )
+
+
+class Spec(StrictModel):
     """A value a user writes: two specs with equal fields are equal, hash equally and never change."""
 
     model_config = ConfigDict(
