@@ -16,7 +16,7 @@ from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, within_floats
 from sparsity_lab.laws.uncertainty.covariance import Noise, noise, noise_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.laws import PublishedLaw, load_law
@@ -45,7 +45,9 @@ class Law:
     @classmethod
     def from_fit(cls, fit: Fit, bootstrap: Bootstrap | None = None) -> Law:
         """The law at a fit's minimum, with the draws of its bootstrap."""
-        draws = bootstrap.draws if bootstrap else None
+        draws = None
+        if bootstrap and len((drawn := within_floats(bootstrap.draws._asdict()))[fit.form.names[0]]):
+            draws = bootstrap.draws._replace(**drawn)
         return cls(fit.form, fit.params, fit.runs.data_unit, f"fitted to {len(fit.runs)} runs", draws, noise(fit))
 
     @classmethod
@@ -67,8 +69,8 @@ class Law:
         """
         form = form_named(document.form, document.settings)
         draws = None
-        if document.bootstrap:
-            draws = form.make_params({name: np.array(values) for name, values in document.bootstrap.draws.items()})
+        if document.bootstrap and len((drawn := within_floats(document.bootstrap.draws))[form.names[0]]):
+            draws = form.make_params(drawn)
         made, free = document.fit, len(document.params) - len(document.fit.at_bounds)
         scatter = noise_of(made.objective, made.threshold, made.residual, document.provenance.runs, free)
         return cls(form, form.make_params(document.params), document.data_unit, document.source, draws, scatter)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from types import MappingProxyType
 from typing import TypeAlias, Union
+
+from pydantic import model_validator
+
+from sparsity_lab.errors import said
 
 Value: TypeAlias = Union[float, int, str, "Message", tuple["Message", ...]]
 """a number, a name as it stands, something to say within the sentence, or several such"""
-NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,21 @@ class Message:
     """
 
     key: str
-    values: Mapping[str, Value] = field(default_factory=lambda: NOTHING)
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash((self.key, *sorted(self.values.items(), key=lambda item: item[0])))
+
+    @model_validator(mode="after")
+    def _sayable(self) -> Message:
+        """Of what files hold: a message that no catalogue has, or that lacks a value, is none."""
+        from sparsity_lab.messages.catalogue import words_in  # noqa: PLC0415 - which imports this module
+
+        try:
+            words_in("en")(self)
+        except Exception as error:
+            raise ValueError(f"says nothing that is known: {said(error)}") from None
+        return self
 
 
 Said: TypeAlias = str | Message | tuple[Message, ...]

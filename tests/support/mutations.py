@@ -17,9 +17,48 @@ STRANGE: tuple[Any, ...] = (
 )
 """values that stand for every kind of what may be written where something else belongs"""
 TOKENS = (
-    *(b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b"\n\n", b"\x1a", b"\xe2\x80\xa8", b'"', b"'", b",", b";"),
-    *(b"\t", b":", b"- ", b"[" * 3000, b"{" * 50, b"]", b"}", b"&a ", b"*a", b"!!python/object:os.system ", b"NaN", b"1e999"),
-    *(b"-1e999", b"9" * 400, b"9" * 5000, b"true", b"null", b"1_000", b"0x10", b"\\ud800", b"\xf0\x9f\x98\x80", b"%", b"---\n"),
+    *(
+        b"",
+        b"\x00",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"\r",
+        b"\n",
+        b"\n\n",
+        b"\x1a",
+        b"\xe2\x80\xa8",
+        b'"',
+        b"'",
+        b",",
+        b";",
+    ),
+    *(
+        b"\t",
+        b":",
+        b"- ",
+        b"[" * 3000,
+        b"{" * 50,
+        b"]",
+        b"}",
+        b"&a ",
+        b"*a",
+        b"!!python/object:os.system ",
+        b"NaN",
+        b"1e999",
+    ),
+    *(
+        b"-1e999",
+        b"9" * 400,
+        b"9" * 5000,
+        b"true",
+        b"null",
+        b"1_000",
+        b"0x10",
+        b"\\ud800",
+        b"\xf0\x9f\x98\x80",
+        b"%",
+        b"---\n",
+    ),
 )
 """bytes that stand for what editors, exports and broken copies leave in a file"""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -12,16 +12,21 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.reading import read_json
+from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.compare import HeldOut
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.inputs import Exclusion
 from sparsity_lab.laws.rows.runs import Runs
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Verdict
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Reached, Verdict, within_floats
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
 from sparsity_lab.specs.choices import DataUnit, HuberDelta, delta_of, threshold
+
+RANGED = ("sparsity", "nonzero", "data")
+"""columns whose ranges in the fitted rows a law's file tells"""
 
 
 class FitRecord(Spec):
@@ -78,8 +83,8 @@ class BootstrapRecord(Spec):
     seed: int
     intervals: dict[str, Verdict]
     """of each parameter, and whether the runs identify it"""
-    draws: dict[str, tuple[float, ...]]
-    """by parameter, raw units"""
+    draws: dict[str, tuple[Reached, ...]]
+    """by parameter, raw units; null where a refit sent it beyond what floats hold"""
 
     @classmethod
     def of(cls, bootstrap: Bootstrap, confidence: float) -> BootstrapRecord:
@@ -145,7 +150,7 @@ class InputRecord(Spec):
     @classmethod
     def of(cls, runs: Runs, excluded: Mapping[Exclusion, int]) -> InputRecord:
         """Write down what is fitted, and what is left out."""
-        columns = {name: runs.column(name) for name in ("sparsity", "nonzero", "data")}
+        columns = {name: runs.column(name) for name in RANGED}
         return cls(
             runs=len(runs),
             excluded=dict(excluded),
@@ -242,9 +247,26 @@ def read_document(path: Path) -> LawDocument:
     """Read a fitted law.
 
     Raises:
-        RecordError: the file is missing, damaged, or no fitted law.
+        RecordError: the file is missing, damaged, or no fitted law of a known form with all of its parameters.
     """
-    return read_json(path, LawDocument, "a law")
+    read = read_json(path, LawDocument, "a law")
+    try:
+        form = form_named(read.form, read.settings)
+        form.make_params(read.params)
+        _all_there("units", read.units, form.names)
+        _all_there("provenance.ranges", read.provenance.ranges, RANGED)
+        if read.bootstrap:
+            _all_there("bootstrap.intervals", read.bootstrap.intervals, form.names)
+            form.make_params(within_floats(read.bootstrap.draws))
+    except RecordError as error:
+        raise RecordError(str(error), where=path) from None
+    return read
+
+
+def _all_there(field: str, found: Mapping[str, object], names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise RecordError("is missing", field=f"{field}.{missing[0]}")
 
 
 def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:

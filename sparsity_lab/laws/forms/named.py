@@ -17,7 +17,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, refusing
 from sparsity_lab.laws.forms.features import (
     DATA,
     DENSE,
@@ -250,7 +250,8 @@ def form_named(name: str | Form, settings: tuple[float, ...] = ()) -> Form:
         raise RecordError("no such law form", field="form", found=name, expected="one of " + ", ".join(_BUILDERS))
     if settings and name not in _DEFAULTS:
         raise RecordError(f"the form {name} takes no settings", field="settings", found=settings)
-    return _BUILDERS[name](*(settings or _DEFAULTS.get(name, ())))
+    with refusing(None, RecordError, f"are none of the form {name}", field="settings", found=settings):
+        return _BUILDERS[name](*(settings or _DEFAULTS.get(name, ())))
 
 
 FORMS: Mapping[str, Form] = MappingProxyType({name: form_named(name) for name in _BUILDERS})

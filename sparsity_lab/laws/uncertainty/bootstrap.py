@@ -12,6 +12,7 @@ as often as they say (docs/laws.md has the counts).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -126,6 +127,13 @@ class Bootstrap:
         """
         values, draws = self.fit.params._asdict(), self.draws._asdict()
         return tuple(Verdict.of(self.fit, name, Interval.of(values[name], draws[name], confidence)) for name in values)
+
+
+def within_floats(draws: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    """The replicates whose parameters are all finite: others predict nothing, and count as wide in intervals only."""
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in draws.items()}
+    kept = np.isfinite(np.stack(list(columns.values()))).all(axis=0)
+    return {name: values[kept] for name, values in columns.items()}
 
 
 def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resample = "rows") -> Bootstrap:
