@@ -6,9 +6,9 @@ They stand alone so that a query of a law loads no more than it needs.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from sparsity_lab.specs.base import Positive
+from pydantic import Field
 
 DataUnit = Literal["tokens", "images"]
 CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free", "measured"]
@@ -19,7 +19,7 @@ SearchObjective = Literal["loss", "training_cost", "inference_cost"]
 LawForm = Literal["frantar", "chinchilla", "average_params", "density", "effective_params", "generalized"]
 Holdout = Literal["largest-data", "largest-nonzero", "largest-sparsity"]
 """the runs with the largest value of a column"""
-HuberDelta = Positive | Literal["least-squares"]
+HuberDelta = Annotated[float, Field(ge=1e-9, le=1e9)] | Literal["least-squares"]
 """threshold of the Huber loss, in units of the residual; an infinite one is least squares"""
 
 

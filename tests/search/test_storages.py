@@ -208,5 +208,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     run(storage, Runs(0.003), spec(budgets=ONE, trials=2))
     lines = storage.read_text().splitlines()
     storage.write_text("\n".join([*lines[:3], lines[3][:-9], *lines[4:]]) + "\n")
-    with pytest.raises(RecordError, match=r"search\.journal.*no search storage that can be read"):
+    with pytest.raises(RecordError, match=r"search\.journal:4: cannot be read as JSON.*head -n 3 .*mended\.journal"):
         run(storage, Runs(0.003), spec(budgets=ONE, trials=2))
+    (tmp_path / "mended.journal").write_text("\n".join([*lines[:3], ""]))
+    run(tmp_path / "mended.journal", Runs(0.003), spec(budgets=ONE, trials=2))

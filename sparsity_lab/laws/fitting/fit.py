@@ -113,6 +113,8 @@ class Fit:
     def contradictions(self) -> tuple[Message, ...]:
         """What the rows say against the form: a constant explains more, or rows of one place differ too much."""
         found, repeats = [], self.runs.repeats
+        if np.isnan(self.r2):
+            found.append(message("fit-all-equal"))
         if self.r2 < 0:
             found.append(message("fit-explains-nothing", r2=self.r2))
         if repeats.beyond_noise:

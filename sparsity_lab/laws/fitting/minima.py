@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import HuberObjective
-from sparsity_lab.laws.fitting.solver import PERFECT, Box, Solution, minimise, polish
+from sparsity_lab.laws.fitting.solver import PERFECT, Box, Solution, finite, minimise, polish
 from sparsity_lab.laws.rows.runs import FloatArray
 
 AGREEMENT = 1e-6
@@ -87,6 +87,7 @@ def points(theta: FloatArray, order: NDArray[np.intp], apart: float = APART) -> 
     groups, left = [], order
     while len(left):
         near = (np.abs(theta[left] - theta[left[0]]) <= apart * (1 + np.abs(theta[left[0]]))).all(axis=1)
+        near[0] = True  # also where it is not finite
         groups.append(left[near])
         left = left[~near]
     return groups
@@ -112,4 +113,4 @@ def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
 def _scaled_hessian(objective: HuberObjective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:
     derivatives = objective.derivatives(theta[None])
     scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))
-    return np.asarray((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])
+    return finite((scale[:, None] * derivatives.hessian[0] * scale)[np.ix_(free, free)])

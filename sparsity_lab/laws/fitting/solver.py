@@ -92,6 +92,12 @@ class Box:
         return np.asarray(low | high)
 
 
+def finite(matrices: FloatArray) -> FloatArray:
+    """Matrices (…, P, P), with zeros for each that holds what is not finite: no decomposition takes it."""
+    good = np.isfinite(matrices).all(axis=(-2, -1), keepdims=True)
+    return matrices if good.all() else np.where(good, matrices, 0.0)
+
+
 def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int = 300) -> Solution:
     """Walk from each of the (B, P) starts until its gradient is zero, it stalls, or `iterations` steps are done.
 
@@ -159,7 +165,12 @@ class _Local(NamedTuple):
         damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
         damped[..., range(P), range(P)] += self.held + damping[:, None]
         gradient = (self.scale * self.derivatives.gradient)[:, :, None]
-        step = -self.scale * np.linalg.solve(damped, np.broadcast_to(gradient, (*damped.shape[:-1], 1)))[..., 0]
+        sides = np.broadcast_to(gradient, (*damped.shape[:-1], 1))
+        try:
+            solved = np.linalg.solve(damped, sides)
+        except np.linalg.LinAlgError:  # one of them is singular to the last digit
+            solved = np.linalg.pinv(finite(damped), hermitian=True) @ sides
+        step = -self.scale * solved[..., 0]
         longest = np.abs(step).max(axis=-1, keepdims=True)
         return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 

@@ -7,13 +7,15 @@ import numpy as np
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.solver import Box
 from sparsity_lab.laws.forms.form import Form
-from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
 
 SMALLEST_TERM, LARGEST_TERM = 1e-6, 1e2
 """bounds of an amplitude at the runs' mean size and data, relative to the median loss; below is as good as zero"""
 SMALLEST_EXPONENT = 1e-2
 """least value of an exponent that must be positive"""
 EXPONENT_STARTS = np.log(0.05), np.log(2.0)
+FARTHEST = 1e30
+"""sizes, amounts of data and losses, and one over them, are less"""
 SIGNED_STARTS = 0.3
 """signed amplitudes (relative to the median loss) and exponents start within this distance of zero"""
 
@@ -22,8 +24,20 @@ def check_supports(runs: Runs, form: Form) -> None:
     """Refuse runs that cannot carry the form.
 
     Raises:
-        RecordError: a column that the form needs never changes, or there are too few different runs.
+        RecordError: a column that the form needs never changes, there are too few different runs, or a value is so far
+            from any that was ever measured that its powers leave floats.
     """
+    for name in COLUMNS[1:]:
+        column = runs.column(name)
+        far = (column < 1 / FARTHEST) | (column > FARTHEST)
+        if far.any():
+            raise RecordError(
+                "is beyond what a law can be fitted to",
+                field=name,
+                where=runs.labels[int(far.argmax())] if runs.labels else None,
+                found=float(column[far][0]),
+                expected=f"{1 / FARTHEST:g} to {FARTHEST:g}",
+            )
     for name in dict.fromkeys(feature.column for feature in form.features):
         values = np.unique(runs.column(name))
         if len(values) == 1:

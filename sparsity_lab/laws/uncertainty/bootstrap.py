@@ -93,7 +93,9 @@ class Verdict(Spec):
         if name in fit.undetermined:
             reasons.append(message("parameter-replaceable"))
         if high - low > WIDEST * abs(value):
-            reasons.append(message("interval-times-value", times=(high - low) / abs(value)))
+            times = (high - low) / abs(value) if value else math.inf
+            endless = not math.isfinite(times)
+            reasons.append(message("interval-endless") if endless else message("interval-times-value", times=times))
         reason = listed(reasons) if reasons else message("interval-narrow")
         return cls(name=name, value=value, low=low, high=high, identified=not reasons, reason=reason)
 

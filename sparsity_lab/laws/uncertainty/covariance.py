@@ -26,6 +26,7 @@ import numpy as np
 
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.fitting.solver import finite
 from sparsity_lab.laws.rows.runs import FloatArray
 
 Estimate = Literal["scaled", "sandwich"]
@@ -109,8 +110,8 @@ def covariance(fit: Fit, estimate: Estimate = "scaled") -> FloatArray:
     if fit.residual == "log":
         slopes = slopes / fit.predicted[:, None]
     size = np.sqrt((slopes**2).sum(axis=0))
-    scaled = slopes / size
-    bread = np.linalg.pinv(scaled.T @ scaled, hermitian=True)
+    scaled = slopes / np.where(size > 0, size, 1.0)
+    bread = np.linalg.pinv(finite(scaled.T @ scaled), hermitian=True)
     expected = moments(max(noise(fit).deviation, SMALLEST_NOISE), fit.delta)
     match estimate:
         case "scaled":

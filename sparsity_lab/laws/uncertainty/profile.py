@@ -51,10 +51,15 @@ class Profile(Spec):
         parameter, root = paths.fit.form.parameters[paths.fit.form.names.index(name)], paths.threshold
         raw = np.positive if parameter.signed else np.exp
         ratio = np.concatenate([down.root[:0:-1], up.root]) ** 2
+        values = raw(np.concatenate([down.target[:0:-1], up.target]))
+        known = np.isfinite(ratio) & np.isfinite(values)
+        if not known.any():
+            known, ratio, values = np.array([True]), np.zeros(1), np.array([getattr(paths.fit.params, name)])
+        ratio, values = ratio[known], values[known]
         return cls(
             name=name,
             best=float(getattr(paths.fit.params, name)),
-            values=raw(np.concatenate([down.target[:0:-1], up.target])).tolist(),
+            values=values.tolist(),
             ratio=ratio.tolist(),
             threshold=root**2,
             scale=paths.scale,

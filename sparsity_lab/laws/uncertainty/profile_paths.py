@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import HuberObjective
-from sparsity_lab.laws.fitting.solver import LONGEST_STEP, PERFECT, Box
+from sparsity_lab.laws.fitting.solver import LONGEST_STEP, PERFECT, Box, finite
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.covariance import covariance, moments, noise
@@ -237,7 +237,7 @@ class Paths:
         plane = np.eye(theta.shape[1]) - unit[:, :, None] * unit[:, None, :]
         hessian = plane @ (scale[:, :, None] * local.hessian * scale[:, None, :]) @ plane
         hessian += unit[:, :, None] * unit[:, None, :] + held[:, :, None] * np.eye(theta.shape[1])
-        values, vectors = np.linalg.eigh(hessian)
+        values, vectors = np.linalg.eigh(finite(hessian))
         along = (vectors.transpose(0, 2, 1) @ gradient[:, :, None])[:, :, 0] / (np.abs(values) + damping[:, None])
         step = -scale * (vectors @ along[:, :, None])[:, :, 0]
         longest = np.maximum(np.abs(step).max(axis=1, keepdims=True), LONGEST_STEP)

@@ -13,27 +13,24 @@ All three survive `kill -9` at any moment and several processes at once, which O
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 from urllib.parse import quote
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import OptunaError, StorageInternalError
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sparsity_lab.errors import MachineError, RecordError
+from sparsity_lab.errors import MachineError, RecordError, SparsityLabError
+from sparsity_lab.search.storage.journal import Journal
 
 T = TypeVar("T")
 
@@ -43,10 +40,6 @@ PATIENCE = 60.0
 """seconds that SQLite waits for another process's write"""
 ATTEMPTS = 8
 """at opening a storage: processes that create the same tables at once get in each other's way"""
-BLOCK = 4096
-"""bytes in which the end of a journal is looked for"""
-TROUBLE = (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, LookupError, ValueError, AssertionError, OptunaError)
-"""what reading or writing a damaged or unreachable storage may raise"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +101,7 @@ class Opened:
 
     storage: BaseStorage
     engine: sqlalchemy.Engine | None = None
+    journal: Journal | None = None
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -122,7 +116,7 @@ def open_reader(place: StoragePlace) -> Opened | None:
 
     Raises:
         MachineError: the database's driver is not installed.
-        Exception: any of `TROUBLE`; see `explained`.
+        Exception: whatever Optuna and the drivers throw; see `explained`.
     """
     match place:
         case SqliteFile(path):
@@ -245,31 +239,10 @@ def _lock_at_the_beginning(opened: Opened) -> None:
 
 def _journal(path: Path) -> Opened:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return Opened(JournalStorage(_Journal(str(path))))
-
-
-class _Journal(JournalFileBackend):
-    """A journal whose lock dies with its holder, and that mends its last line before it writes another."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add lines, whole or not at all."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with Path(self._file_path).open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(_end_of_last_line(file))
-            file.truncate()
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _end_of_last_line(file: BinaryIO) -> int:
-    """Where the next line of a journal begins; what follows was torn by a kill."""
-    start = file.seek(0, os.SEEK_END)
-    while start > 0:
-        start = max(0, start - BLOCK)
-        file.seek(start)
-        found = file.read(BLOCK).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-    return 0
+    journal = Journal(str(path))
+    try:
+        return Opened(JournalStorage(journal), journal=journal)
+    except SparsityLabError:
+        raise
+    except Exception as error:
+        raise journal.damaged(explained(error)) from error

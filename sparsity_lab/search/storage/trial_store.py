@@ -20,9 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
 from sparsity_lab.artifacts.leases import Lease
-from sparsity_lab.errors import InputError, MachineError, RecordError
+from sparsity_lab.errors import InputError, MachineError, RecordError, SparsityLabError
 from sparsity_lab.search.storage.backends import (
-    TROUBLE,
     Database,
     Opened,
     SqliteFile,
@@ -67,13 +66,15 @@ class TrialStore:
         """Trials of ours; what someone else enqueued or runs in the storage is passed over."""
         try:
             return self._read(names)
-        except TROUBLE as error:
+        except SparsityLabError:
+            raise
+        except Exception as error:
             if not isinstance(self.place, SqliteFile):
                 raise self._unreadable(error) from error
         try:  # a kill may have left a write half done, which a file opened for reading only cannot undo
             roll_back(self.place.path)
             return self._read(names)
-        except TROUBLE as error:
+        except Exception as error:
             raise self._unreadable(error) from error
 
     def enqueue(self, study: str, proposal: Proposal, objectives: int = 1) -> int:
@@ -151,7 +152,9 @@ class TrialStore:
         try:
             self._writer = self._writer or open_writer(self.place)
             yield self._writer.storage
-        except TROUBLE as error:
+        except SparsityLabError:
+            raise
+        except Exception as error:
             raise MachineError(
                 f"the search's storage cannot be written: {explained(error)}", where=self.place
             ) from error
@@ -160,6 +163,9 @@ class TrialStore:
         refused = any(isinstance(layer, OperationalError) for layer in (error, error.__cause__))
         if refused and isinstance(self.place, Database):
             return MachineError(f"cannot be reached: {explained(error)}", where=self.place)
+        journal = self._reader.journal if self._reader else None
+        if journal is not None and journal.line:
+            return journal.damaged(explained(error))
         return RecordError(f"is no search storage that can be read: {explained(error)}", where=self.place)
 
 
