@@ -20,9 +20,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from attacks.flags import flags, variable
 from attacks.kills import STEPS, kill_step
 from attacks.runner import BAD, Outcome, copied, own, prepare_imports, run
-from attacks.victims import LAST_MADE, STUDY, Victim, flags, make_project, variable, victims
+from attacks.victims import LAST_MADE, STUDY, Victim, make_project, victims
 
 KINDS = ("specs", "tables", "documents", "weights", "sources", "storages", "flags", "environment")
 HEAD = ("done", "refused", *BAD)
@@ -39,17 +40,18 @@ class Campaign:
     """of the copy that is attacked"""
     seed: int
     every: tuple[Victim, ...]
+    study: str = STUDY
 
     def attack(self, kind: str, number: int) -> tuple[str, Outcome]:
         """One input: what was done, and what became of it."""
         chance = random.Random(f"{self.seed} {kind} {number}")  # noqa: S311
         root = copied(self.project, self.folder)
         if kind == "flags":
-            call = flags(chance)
+            call = flags(chance, self.study)
             return " ".join(call), run(call, root, ())
         if kind == "environment":
             name, value = variable(chance)
-            return f"{name}={value!r}", run(("plan", STUDY), root, (), {name: value})
+            return f"{name}={value!r}", run(("plan", self.study), root, (), {name: value})
         victim = chance.choice([one for one in self.every if one.kind == kind])
         said = chance.choice(victim.mutate)(own(root / victim.path), chance)
         call = chance.choice(victim.commands)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from ruamel.yaml import YAML
 
 from attacks import mutations
 from sparsity_lab.specs.files import SHIPPED
@@ -35,7 +35,6 @@ class Victim:
         mutate: how it may be changed.
         commands: that read it, each without the program's name.
         refuse: beginnings of what a mutation says after which the file must be refused.
-        named: whether an error must name the file.
     """
 
     kind: str
@@ -43,29 +42,60 @@ class Victim:
     mutate: tuple[mutations.Mutate, ...]
     commands: tuple[Sequence[str], ...]
     refuse: tuple[str, ...] = ()
-    named: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What an error must hold one of."""
+        """What an error must hold one of: the file, its name as a spec or study, its folder."""
         path = Path(self.path)
-        return (path.name, path.stem, str(path.parent)) if self.named else ()
+        return (path.name, path.stem, str(path.parent))
 
 
-def make_project(root: Path) -> Path:
+def make_project(root: Path) -> None:
     """A finished smoke study, and inputs of every other kind beside it."""
     root.mkdir(parents=True)
     shutil.copytree(SHIPPED, root / "specs")
-    program(root, "run", STUDY, "--seconds", "1", "--workers", "2")
+    take = ("run", STUDY, "--seconds", "1", "--workers", "2")
+    program(root, *take)
+    add_inputs(root, STUDY)
+    add_storages(root, STUDY)
+    add_weights(root, STUDY)
+    program(root, *take)  # other storages gave other answers
+    shutil.rmtree(root / ".sparsity-lab")
+
+
+def add_inputs(root: Path, study: str) -> None:
+    """Tables, a law, sources of data, and studies that read them."""
     (root / "inputs").mkdir()
     _tables(root)
-    _sources(root)
-    program(root, "search", "run", STUDY, "--storage", "inputs/trials.journal", "--trials", "1", "--workers", "1")
-    program(root, "search", "run", STUDY, "--storage", "inputs/trials.db", "--trials", "1", "--workers", "1")
-    _weights(root)
-    program(root, "run", STUDY, "--seconds", "1", "--workers", "2")  # other storages gave other answers
-    shutil.rmtree(root / ".sparsity-lab")
-    return root
+    _sources(root, study)
+
+
+def add_storages(root: Path, study: str) -> None:
+    """Searches in a journal and a database of their own."""
+    for file in ("trials.journal", "trials.db"):
+        program(root, "search", "run", study, "--storage", f"inputs/{file}", "--trials", "1", "--workers", "1")
+
+
+def add_weights(root: Path, study: str) -> None:
+    """The final weights of a run in every encoding, by way of a study that keeps them."""
+    grid = {"nonzero": [6_144], "sparsity": [0, 0.5], "data": [20_000], "data_unit": "tokens", "regimes": ["gradual"]}
+    _like(root, study, "kept", keep_weights=True, grid=grid, search=None)
+    program(root, "prepare", "kept")
+    program(root, "train", "kept", "--workers", "2")
+    records = {
+        json.loads(path.read_bytes())["sparsity"]: path.parent.name for path in root.glob("runs/kept/*/record.json")
+    }
+    for encoding in ("dense", "bitmask", "csr"):
+        program(root, "export", records[max(records)], "--format", encoding, "--to", f"inputs/{encoding}.safetensors")
+    shutil.rmtree(root / "runs" / "kept")
+    shutil.rmtree(root / "data" / "kept")
+
+
+def _like(root: Path, study: str, name: str, **changes: Any) -> None:
+    """A study that differs from another in some fields; those that are None are left out."""
+    tree = YAML(typ="safe").load(root / "specs" / "studies" / f"{study}.yaml") | changes
+    text = json.dumps({field: value for field, value in tree.items() if value is not None})
+    (root / "specs" / "studies" / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def program(root: Path, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
@@ -97,7 +127,7 @@ def _tables(root: Path) -> None:
     program(root, "fit", "inputs/runs.csv", "--bootstrap", "4", "--starts", "8", "--out", "inputs/law.json")
 
 
-def _sources(root: Path) -> None:
+def _sources(root: Path, study: str) -> None:
     chance = random.Random(1)
     words = ("sparse", "dense", "mask", "weight", "layer", "prune", "loss", "law")
     texts = [f"{n} " + " ".join(chance.choice(words) for _ in range(80)) for n in range(40)]
@@ -112,68 +142,31 @@ def _sources(root: Path) -> None:
     (folder / "files").mkdir()
     for number, text in enumerate(texts):
         (folder / "files" / f"{number}.txt").write_text(text, encoding="utf-8")
-    images, labels = [], []
-    for number in range(40):
-        image = Image.frombytes("L", (8, 8), chance.randbytes(64))
-        held = io.BytesIO()
-        image.save(held, "PNG")
-        images.append(held.getvalue())
-        labels.append(number % 4)
-    (folder / "images").mkdir()
-    pq.write_table(pa.table({"image": images, "label": labels}), folder / "images" / "images.parquet")
-    study = (root / "specs" / "studies" / f"{STUDY}.yaml").read_text(encoding="utf-8")
-    for name, source in {
-        "texts": {"kind": "jsonl", "path": "inputs/texts", "pattern": "*"},
-        "packed": {"kind": "jsonl", "path": "inputs/packed", "pattern": "*"},
-        "columns": {"kind": "parquet-text", "path": "inputs/columns", "pattern": "*"},
-        "files": {"kind": "files", "path": "inputs/files", "pattern": "*"},
-    }.items():
+    for name, kind in {"texts": "jsonl", "packed": "jsonl", "columns": "parquet-text", "files": "files"}.items():
+        source = {"kind": kind, "path": f"inputs/{name}", "pattern": "*"}
         spec = {"version": 1, "kind": "dataset", "content": "text", "source": source, "held_out": 0.3}
         spec["tokenizer"] = {"kind": "bytes"}
         (root / "specs" / "datasets" / f"{name}.yaml").write_text(json.dumps(spec), encoding="utf-8")
-        changed = study.replace("dataset: python-stdlib-small", f"dataset: {name}")
-        (root / "specs" / "studies" / f"{name}.yaml").write_text(changed, encoding="utf-8")
-        program(root, "prepare", name)
-        shutil.rmtree(root / "data" / name)
-
-
-def _weights(root: Path) -> None:
-    """The final weights of a run in every encoding, by way of a study that keeps them."""
-    spec = root / "specs" / "studies" / "kept.yaml"
-    text = (root / "specs" / "studies" / f"{STUDY}.yaml").read_text(encoding="utf-8")
-    small = text.replace("nonzero: [6_144, 12_288]", "nonzero: [6_144]").replace(
-        "data: [20_000, 40_000, 80_000]", "data: [20_000]"
-    )
-    head, _, _ = small.partition("search:")
-    spec.write_text(f"{head}keep_weights: true\n", encoding="utf-8")
-    program(root, "prepare", "kept")
-    program(root, "train", "kept", "--workers", "2")
-    sparse = next(
-        folder.name
-        for folder in sorted((root / "runs" / "kept").iterdir())
-        if json.loads((folder / "record.json").read_bytes())["sparsity"] > 0
-    )
-    for encoding in ("dense", "bitmask", "csr"):
-        program(root, "export", sparse, "--format", encoding, "--to", f"inputs/{encoding}.safetensors")
+        _like(root, study, name, dataset=name)
 
 
 def _fit(file: str) -> Sequence[str]:
     return ("fit", file, "--form", "chinchilla", "--bootstrap", "2", "--starts", "4")
 
 
-def victims(project: Path) -> tuple[Victim, ...]:
-    """Everything that is attacked."""
+def victims(project: Path, study: str = STUDY) -> tuple[Victim, ...]:
+    """Everything that is attacked in a project, as far as it is there."""
     bytes_, tree, yaml = mutations.damage, mutations.json_tree, mutations.yaml_tree
-    record = next(iter(sorted((project / "runs" / STUDY).iterdir()))).relative_to(project)
+    record = next(iter(sorted((project / "runs" / study).iterdir()))).relative_to(project)
     specs = {
-        "studies/smoke": ("plan", STUDY),
-        "models/t5-mini": ("plan", STUDY),
-        "datasets/python-stdlib-small": ("plan", STUDY),
-        "regimes/gradual": ("plan", STUDY),
+        f"studies/{study}": ("plan", study),
+        **{f"{folder}/{name}": ("plan", study) for folder, name in (("models", "t5-mini"), ("models", "tiny"))},
+        **{f"datasets/{name}": ("plan", study) for name in ("python-stdlib-small", "words")},
+        "regimes/gradual": ("plan", study),
         "scenarios/vit-a100": ("advise", "vit-a100"),
         "hardware/a100-2-4": ("advise", "vit-a100"),
         "laws/frantar2024-vit-jft": ("law", "show", "frantar2024-vit-jft"),
-        "compute/slurm": ("plan", STUDY, "--compute", "slurm"),
+        "compute/slurm": ("plan", study, "--compute", "slurm"),
     }
     every = [
         Victim("specs", f"specs/{name}.yaml", (yaml, yaml, yaml, bytes_), (command,), ("unknown field",))
@@ -194,13 +187,13 @@ def victims(project: Path) -> tuple[Victim, ...]:
             ("law", "show", "inputs/law.json"),
             ("law", "optimal", "inputs/law.json", "-n", "2M", "-d", "1B"),
         ),
-        f"laws/{STUDY}/frantar.json": (("law", "predict", STUDY, "-n", "10k", "-d", "50k"), ("report", STUDY)),
-        f"{record}/record.json": (("runs", "list", STUDY), ("fit", STUDY)),
-        f"search/{STUDY}.json": (("search", "best", STUDY), ("report", STUDY)),
-        f"hardware/{STUDY}.json": (("compare", STUDY), ("report", STUDY)),
-        f"data/{STUDY}/manifest.json": (("plan", STUDY), ("runs", "list", STUDY)),
+        f"laws/{study}/frantar.json": (("law", "predict", study, "-n", "10k", "-d", "50k"), ("report", study)),
+        f"{record}/record.json": (("runs", "list", study), ("fit", study)),
+        f"search/{study}.json": (("search", "best", study), ("report", study)),
+        f"hardware/{study}.json": (("compare", study), ("report", study)),
+        f"data/{study}/manifest.json": (("plan", study), ("runs", "list", study)),
     }
-    every += [Victim("documents", name, (tree, tree, bytes_), commands, ()) for name, commands in documents.items()]
+    every += [Victim("documents", name, (tree, tree, bytes_), commands) for name, commands in documents.items()]
     every += [
         Victim(
             "weights",
@@ -218,7 +211,7 @@ def victims(project: Path) -> tuple[Victim, ...]:
         "files": ("7.txt", (bytes_,)),
     }
     every += [
-        Victim("sources", f"inputs/{name}/{file}", mutate, (("prepare", name),), (), named=False)
+        Victim("sources", f"inputs/{name}/{file}", mutate, (("prepare", name),))
         for name, (file, mutate) in sources.items()
     ]
     every += [
@@ -226,128 +219,8 @@ def victims(project: Path) -> tuple[Victim, ...]:
             "storages",
             f"inputs/trials.{kind}",
             (bytes_,),
-            (("search", "status", STUDY, "--storage", f"inputs/trials.{kind}"),),
+            (("search", "status", study, "--storage", f"inputs/trials.{kind}"),),
         )
         for kind in ("journal", "db")
     ]
-    return tuple(every)
-
-
-Flags = Callable[[random.Random], Sequence[str]]
-COMMANDS: tuple[Sequence[str], ...] = (
-    ("plan", STUDY),
-    ("prepare", STUDY),
-    ("fit", "inputs/runs.csv"),
-    ("law", "show", "inputs/law.json"),
-    ("law", "predict", "inputs/law.json", "-n", "1M", "-d", "1B"),
-    ("law", "gain", "inputs/law.json"),
-    ("law", "optimal", "inputs/law.json", "-n", "1M", "--ratio", "2"),
-    ("runs", "list", STUDY),
-    ("runs", "show", "a"),
-    ("search", "status", STUDY),
-    ("search", "best", STUDY),
-    ("compare", STUDY),
-    ("advise", "vit-a100"),
-    ("spec", "check"),
-    ("spec", "show", "specs/studies/smoke.yaml"),
-    ("spec", "schema", "study"),
-    ("inspect", "inputs/csr.safetensors"),
-    ("doctor",),
-)
-OPTIONS = (
-    "--workers",
-    "--compute",
-    "--seed",
-    "--bootstrap",
-    "--starts",
-    "--where",
-    "--columns",
-    "--form",
-    "--holdout",
-    "--against",
-    "--json",
-    "--root",
-    "--storage",
-    "--trials",
-    "--budget",
-    "-n",
-    "-d",
-    "--ratio",
-    "--sparsity",
-    "--cost",
-    "--loss",
-    "--confidence",
-    "--delta",
-    "--data-unit",
-    "--resample",
-    "--suggest-runs",
-    "--lang",
-    "--plot",
-    "--out",
-    "--compare",
-)
-VALUES = (
-    "",
-    "0",
-    "-1",
-    "1e400",
-    "nan",
-    "inf",
-    "9" * 400,
-    "true",
-    "a b",
-    "../..",
-    "; touch OOPS",
-    "$(touch OOPS)",
-    "\x1b[2J",
-    "é",
-    "\u2028",
-    "1,2,,3",
-    "1..2",
-    "loss",
-    "loss > 0",
-    "loss ** 999999",
-    "(" * 500,
-    "nonzero=x*",
-    "local",
-    "frantar",
-    "/dev/null",
-    "/",
-    ".",
-    "inputs/runs.csv",
-    "x" * 5000,
-    "0.5",
-    "1M",
-    "10",
-)
-VARIABLES = (
-    "SPARSITY_LAB_WORKERS",
-    "SPARSITY_LAB_COMPUTE",
-    "SPARSITY_LAB_STORAGE",
-    "DVC_STAGE",
-    "COLUMNS",
-    "LANG",
-    "HOME",
-    "TMPDIR",
-)
-
-
-def flags(chance: random.Random) -> Sequence[str]:
-    """A command with options and values that do not belong there."""
-    call = list(chance.choice(COMMANDS))
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        match chance.choice(("option", "option", "value", "replace", "drop")):
-            case "option":
-                call += [chance.choice(OPTIONS), chance.choice(VALUES)]
-            case "value":
-                call.append(chance.choice(VALUES))
-            case "replace":
-                call[chance.randrange(1, len(call)) if len(call) > 1 else 0] = chance.choice(VALUES)
-            case _:
-                del call[-1]
-    return [word.replace("\x00", "") for word in call] or ["--help"]
-
-
-def variable(chance: random.Random) -> tuple[str, str]:
-    """An environment variable that the program reads, and a value."""
-    return chance.choice(VARIABLES), chance.choice(VALUES).replace("\x00", "")
+    return tuple(victim for victim in every if (project / victim.path).is_file())
