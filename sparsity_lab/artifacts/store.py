@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,10 @@ class Store:
 
     def folder(self, fingerprint: str, *, with_weights: bool = False) -> Path | None:
         """Where a run lies, or None; `with_weights` passes over a finished run without its final weights."""
-        places = (place / fingerprint for place in (self.home, *self.others))
-        return next((place for place in places if _complete(place, with_weights=with_weights)), None)
+        for place in (self.home, *self.others):
+            if _complete(f"{place}/{fingerprint}", with_weights=with_weights):
+                return place / fingerprint
+        return None
 
     def weights(self, fingerprint: str) -> Path | None:
         """The final weights of a run, or None where nobody kept them."""
@@ -74,12 +76,14 @@ class Store:
     def keep_only(self, fingerprints: Iterable[str], archive: Path) -> int:
         """Move every other run from home to `archive`; returns how many moved."""
         wanted = set(fingerprints)
-        surplus = [folder for folder in _runs(self.home) if folder.name not in wanted]
-        for folder in surplus:
-            copy_run(folder, archive / folder.name)
-            shutil.rmtree(folder)
-        for leftover in self.home.glob("*/.*.tmp"):
-            leftover.unlink(missing_ok=True)
+        runs = _runs(self.home)
+        surplus = [name for name in runs if name not in wanted]
+        for name in surplus:
+            copy_run(self.home / name, archive / name)
+            shutil.rmtree(self.home / name)
+        for name in runs:
+            for leftover in _unfinished(f"{self.home}/{name}") if name in wanted else ():
+                leftover.unlink(missing_ok=True)
         return len(surplus)
 
     def find_all(self, fingerprints: Iterable[str]) -> list[RunRecord | None]:
@@ -119,16 +123,27 @@ def copy_run(source: Path, target: Path) -> None:
             temporary.chmod(0o644)
 
 
-def _runs(home: Path) -> Iterator[Path]:
-    if home.is_dir():
-        with os.scandir(home) as entries:
-            yield from (home / e for e in sorted(entry.name for entry in entries if entry.is_dir()))
+def _runs(home: Path) -> list[str]:
+    if not home.is_dir():
+        return []
+    with os.scandir(home) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())
 
 
-def _complete(folder: Path, *, with_weights: bool) -> bool:
-    if not (folder / RECORD).is_file():
+def _unfinished(folder: str) -> list[Path]:
+    """Files that were being written when their writer died."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - of every run
+    except FileNotFoundError:
+        return []
+    return [Path(folder, name) for name in names if name.startswith(".") and name.endswith(".tmp")]
+
+
+def _complete(folder: str, *, with_weights: bool) -> bool:
+    """Asked of every run in every place: a `Path` would take longer to make than the answer."""
+    if not os.path.isfile(f"{folder}/{RECORD}"):  # noqa: PTH113
         return False
-    return not with_weights or (folder / WEIGHTS).is_file() or not read_run(folder).finished
+    return not with_weights or Path(folder, WEIGHTS).is_file() or not read_run(Path(folder)).finished
 
 
 def claim(layout: Layout, fingerprint: str, home: Path) -> None:

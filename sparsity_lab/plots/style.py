@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +101,7 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     return png, svg
 
 
+@lru_cache(maxsize=1024)
 def sparsity_colour(sparsity: float) -> Colour:
     """Colour of a sparsity: even steps in log density, so that 0, 50, 75 and 87.5 % are equally far apart."""
     place = math.log(1 - min(max(sparsity, 0.0), SPARSEST)) / math.log(1 - SPARSEST)

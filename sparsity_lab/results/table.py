@@ -137,7 +137,7 @@ def row_of(record: RunRecord) -> dict[str, Any]:
         "threads": machine.threads,
         "torch": machine.torch,
     }
-    return {name: known.get(name, getattr(record, name, None)) for name in SCHEMA.names}
+    return {name: known[name] if name in known else getattr(record, name) for name in SCHEMA.names}
 
 
 def pattern_words(pattern: Pattern) -> str:

@@ -26,7 +26,7 @@ from sparsity_lab.results.table import SCHEMA, row_of, write_table
 from sparsity_lab.specs.choices import DataUnit, Holdout
 from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
 from sparsity_lab.stages.law import open_law
-from sparsity_lab.stages.train import grid_records
+from sparsity_lab.stages.train import grid_names, grid_records
 from sparsity_lab.stages.workspace import Workspace, named_records, study_cost
 
 HOLDOUTS: tuple[Holdout, ...] = get_args(Holdout)
@@ -102,7 +102,7 @@ def fit_study(space: Workspace) -> RunsFit:
         RecordError: the finished runs cannot carry a form.
     """
     records = study_records(space)
-    fitted = fit_runs(study_input(space), space.study.spec.law, space.name)
+    fitted = fit_runs(_input_of(space, records), space.study.spec.law, space.name)
     _write_laws(space, fitted)
     write_table(records, space.layout.table(space.name))
     space.write_metrics("fit", {form: _metrics(space, one.document) for form, one in fitted.forms.items()})
@@ -134,7 +134,12 @@ def study_input(space: Workspace, where: str | None = None, columns: Mapping[str
         NotReadyError: runs or the search are missing.
         RecordError: no run is left.
     """
-    records = study_records(space)
+    return _input_of(space, study_records(space), where, columns)
+
+
+def _input_of(
+    space: Workspace, records: Sequence[RunRecord], where: str | None = None, columns: Mapping[str, str] = PLAIN
+) -> Input:
     finished = [record for record in records if record.finished]
     names = fitted_names(space)
     wanted = [record for record in finished if record.fingerprint in names]
@@ -161,7 +166,7 @@ def fitted_names(space: Workspace) -> frozenset[str]:
     """
     regime, search = space.study.law_regime, space.study.spec.search
     sole = search.regimes[0] if search else None
-    grid = {record.fingerprint for record in grid_records(space, {regime})}
+    grid = grid_names(space, {regime})
     followed = {
         trial.fingerprint
         for trial in _trials(space)
@@ -169,7 +174,7 @@ def fitted_names(space: Workspace) -> frozenset[str]:
         # under the regime as the study has it; a trial whose search had one regime only does not name it
         or (trial.params.get("regime", sole) == regime and not trial.params.keys() - {"sparsity", "regime"})
     }
-    return frozenset(grid | followed)
+    return frozenset({*grid, *followed})
 
 
 def _trials(space: Workspace) -> tuple[TrialRecord, ...]:

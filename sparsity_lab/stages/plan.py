@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from sparsity_lab.artifacts.records import RunMemory
@@ -22,7 +22,6 @@ from sparsity_lab.sweep.estimate import (
     Allotment,
     TrainingSpeed,
     allot,
-    checkpoint_bytes,
     disk_bytes,
     makespan,
     measured_speed,
@@ -153,12 +152,9 @@ def plan_study(space: Workspace, workers: int | None = None, compute: Compute | 
     known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
     speed = _speed(space, compute) or measured_speed(known.values())
     to_do = _to_do(space, [run.run for run in planned])
-    rows, before = (
-        tuple(_row(run, speed, None if to_do is None else run.run not in to_do) for run in runs)
-        for runs in (planned, first)
-    )
+    rows, before = (tuple(_rows(runs, speed, to_do)) for runs in (planned, first))
     search = space.study.spec.search
-    largest = sorted((checkpoint_bytes(run.run) for run in (*planned, *first)), reverse=True)[:count]
+    largest = sorted((row.memory.checkpoint for row in (*rows, *before)), reverse=True)[:count]
     return StudyPlan(
         study=space.name,
         data_unit=space.study.spec.grid.data_unit,
@@ -200,7 +196,17 @@ def _cluster(
     return ClusterPlan(compute, devices, tuple(chain.from_iterable(pairs)))
 
 
-def _row(planned: PlannedRun, speed: TrainingSpeed, done: bool | None) -> PlannedRow:
+def _rows(runs: Iterable[PlannedRun], speed: TrainingSpeed, to_do: Container[RunSpec] | None) -> Iterator[PlannedRow]:
+    """Runs that differ in their seed alone cost the same: it is counted once."""
+    like: dict[RunSpec, PlannedRow] = {}
+    for planned in runs:
+        kind = planned.run.model_copy(update={"seed": 0})
+        if kind not in like:
+            like[kind] = _row(planned, speed)
+        yield replace(like[kind], planned=planned, done=None if to_do is None else planned.run not in to_do)
+
+
+def _row(planned: PlannedRun, speed: TrainingSpeed) -> PlannedRow:
     run = planned.run
     dense = prunable_count(run.model)
     return PlannedRow(
@@ -213,7 +219,7 @@ def _row(planned: PlannedRun, speed: TrainingSpeed, done: bool | None) -> Planne
         flops=run_flops(run),
         memory=run_memory(run),
         seconds=speed.seconds(run),
-        done=done,
+        done=None,
     )
 
 

@@ -13,7 +13,7 @@ from sparsity_lab.artifacts.store import Store, clear_scratch
 from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import NamedRuns
-from sparsity_lab.stages.workspace import Workspace, named_records
+from sparsity_lab.stages.workspace import Workspace, named_records, require
 from sparsity_lab.sweep.executors.base import Executor
 from sparsity_lab.sweep.study import Sweep, complete
 
@@ -81,6 +81,13 @@ def grid_records(space: Workspace, regimes: Container[str] | None = None) -> lis
     """
     names = space.grid(regimes).runs
     return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.name}")
+
+
+def grid_names(space: Workspace, regimes: Container[str]) -> list[str]:
+    """Fingerprints of the runs that `grid_records` would give; errors as there, but no record is opened."""
+    names, store = list(space.grid(regimes).runs), Store(space.layout.runs(space.name))
+    require(sum(store.folder(name) is None for name in names), names, store, f"sparsity-lab train {space.name}")
+    return names
 
 
 def _metrics(records: Collection[RunRecord]) -> dict[str, Any]:

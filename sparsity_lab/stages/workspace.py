@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,18 @@ def named_records(store: Store, names: Iterable[str], make_it: str) -> list[RunR
         NotReadyError: a run is missing.
     """
     found = store.find_all(names)
-    missing = sum(record is None for record in found)
-    if missing:
-        raise NotReadyError(f"{missing} of {len(found)} runs in {store.home}", make_it=make_it)
+    require(sum(record is None for record in found), found, store, make_it)
     return [record for record in found if record is not None]
+
+
+def require(missing: int, of: Sized, store: Store, make_it: str) -> None:
+    """Refuse to go on while runs of a store are missing.
+
+    Raises:
+        NotReadyError: some are.
+    """
+    if missing:
+        raise NotReadyError(f"{missing} of {len(of)} runs in {store.home}", make_it=make_it)
 
 
 def storage_of(space: Workspace, asked: str | None = None) -> str:

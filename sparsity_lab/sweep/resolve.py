@@ -60,7 +60,8 @@ class RegimeChange:
         except ValidationError as error:
             message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
             raise SpecError(message, field="schedule", found=regime.schedule.kind) from None
-        return regime.model_copy(update={name: part for name, part in parts.items() if part is not None})
+        changed = {name: part for name, part in parts.items() if part is not None}
+        return regime.model_copy(update=changed) if changed else regime
 
 
 @dataclass(frozen=True)
