@@ -34,7 +34,11 @@ def executor_for(compute: Compute, place: Workplace) -> Executor:
                 raise missing_extra("ray", error) from None
             return RayExecutor(place, compute)
         case SlurmEngine():
-            raise MachineError(f"{compute.engine.kind} is not built yet", field="engine.kind", expected="local")
+            try:
+                from sparsity_lab.sweep.executors.slurm import SlurmExecutor  # noqa: PLC0415 - an extra
+            except ModuleNotFoundError as error:
+                raise missing_extra("slurm", error) from None
+            return SlurmExecutor(place, compute)
         case _:
             assert_never(compute.engine)
 

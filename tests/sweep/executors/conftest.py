@@ -11,6 +11,7 @@ import pytest
 from buckets import s3
 from clusters import Nodes, ray_nodes, training_tasks
 from projects import bare, documents, finished, prepared, quick, shared, trained, workers_of
+from slurm_cluster import Cluster, compute, slurm_cluster
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.data.manifest import read_manifest
@@ -40,11 +41,22 @@ def node_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         yield nodes
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A SLURM cluster of three nodes with a core each, for all tests of a module."""
+    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "c") as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["local", "ray", "slurm"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Every executor."""
-    if request.param == "local":
-        return Engine(here, lambda: workers_of(os.getpid()))
+    match request.param:
+        case "local":
+            return Engine(here, lambda: workers_of(os.getpid()))
+        case "slurm":
+            cluster: Cluster = request.getfixturevalue("cluster")
+            return Engine(compute, cluster.training)
     nodes: Nodes = request.getfixturevalue("node_of_two")
     folder = {"node_folder": str(tmp_path / "node")}
     return Engine(lambda at_once: nodes.compute(run={"cores": 3 - at_once}, engine=folder), training_tasks)
