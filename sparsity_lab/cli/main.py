@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
-from sparsity_lab.cli import compare, law, runs, search, specs, steps, weights
+from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, weights
 from sparsity_lab.cli.options import LOOK, OF_STEPS, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
@@ -42,6 +42,7 @@ app.add_typer(specs.app, name="spec", rich_help_panel=LOOK)
 app.add_typer(law.app, name="law", rich_help_panel=LOOK)
 app.add_typer(runs.app, name="runs", rich_help_panel=LOOK)
 app.add_typer(search.app, name="search", rich_help_panel=OF_STEPS)
+app.add_typer(sweep.app, name="sweep", rich_help_panel=LOOK)
 steps.add_to(app)
 compare.add_to(app)
 weights.add_to(app)

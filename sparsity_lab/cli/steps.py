@@ -61,12 +61,27 @@ def prepare(study: StudyArgument, root: RootOption = Path(), *, compute: Compute
 
 
 def train(
-    study: StudyArgument, root: RootOption = Path(), workers: WorkersOption = None, *, compute: ComputeOption = None
+    study: StudyArgument,
+    root: RootOption = Path(),
+    workers: WorkersOption = None,
+    *,
+    compute: ComputeOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave the runs to SLURM and return; `sweep status` shows them.")
+    ] = False,
 ) -> None:
     """Step 3: train the runs of the grid that no store has."""
-    from sparsity_lab.stages.train import train_study
+    space, where = open_study(study, root), open_compute(root, compute, workers)
+    if not detach:
+        from sparsity_lab.stages.train import train_study
 
-    train_study(open_study(study, root), compute=open_compute(root, compute, workers))
+        train_study(space, compute=where)
+        return
+    from sparsity_lab.console.sweeps import sweeps_text
+    from sparsity_lab.stages.sweeps import submit_sweep
+
+    sweep = submit_sweep(space, where)
+    typer.echo(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
 
 
 def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -102,21 +102,7 @@ def complete(
     """
     store = Store(place.home, all_homes(place.layout))
     stopped: dict[str, Stopped] = {}
-    missing = missing_of(
-        named, lambda name, weights: store.adopt(name, with_weights=weights), keep_weights=place.keep_weights
-    )
-    for name in named.origins(named.runs).keys() - missing.origins.keys():
-        if not store.adopt(name, with_weights=True):
-            store.adopt(name)
-    ruled = {name: rule for name, rule in (rules or {}).items() if name not in missing.origins}
-    starts, kept = named.origin_names, missing.origins
-    first, later = (
-        {
-            name: job_of(name, run, starts.get(name), keep_weights=name in kept, rule=ruled.get(name))
-            for name, run in wave.items()
-        }
-        for wave in missing.waves
-    )
+    missing, first, later = _missing_jobs(named, place, store, rules or {})
     if first or later:
         there = len(named.runs.keys() - {*first, *later})
         with SweepDisplay(title, first | later, there, console) as display:
@@ -136,6 +122,45 @@ def complete(
     records = {name: record for name, record in zip(made, store.find_all(made), strict=True) if record is not None}
     assert len(records) == len(made), f"a run is not in {store.home}"
     return Sweep(records, stopped, len(missing.asked), len(missing.origins.keys() - missing.asked.keys()))
+
+
+def hand_over(named: NamedRuns, place: Workplace, compute: Compute, submit: Callable[[Sequence[Job]], object]) -> int:
+    """Submit everything that is missing at once, to workers that go on without this process; how many runs that is.
+
+    Runs that others start from come first. One whose origin is yet to be trained has no weights to begin with: the
+    workers know it by its `origin`.
+    """
+    store = Store(place.home, all_homes(place.layout))
+    _, first, later = _missing_jobs(named, place, store, {})
+    ready = {name: job for name, job in later.items() if job.origin not in first}
+    jobs = [started(job, place, store) for job in (first | ready).values()]
+    jobs += [job for name, job in later.items() if name not in ready]
+    jobs.sort(key=lambda job: (job.origin in first, not job.keep_weights, -job.cost, job.fingerprint))
+    if jobs:
+        submit([spread(job, compute) for job in jobs])
+    return len(jobs)
+
+
+def _missing_jobs(
+    named: NamedRuns, place: Workplace, store: Store, rules: Mapping[str, StopRule]
+) -> tuple[Missing, dict[str, Job], dict[str, Job]]:
+    """What no store has, and its jobs: those that can be begun at once, and those that start from another run."""
+    missing = missing_of(
+        named, lambda name, weights: store.adopt(name, with_weights=weights), keep_weights=place.keep_weights
+    )
+    for name in named.origins(named.runs).keys() - missing.origins.keys():
+        if not store.adopt(name, with_weights=True):
+            store.adopt(name)
+    ruled = {name: rule for name, rule in rules.items() if name not in missing.origins}
+    starts, kept = named.origin_names, missing.origins
+    first, later = (
+        {
+            name: job_of(name, run, starts.get(name), keep_weights=name in kept, rule=ruled.get(name))
+            for name, run in wave.items()
+        }
+        for wave in missing.waves
+    )
+    return missing, first, later
 
 
 def job_of(

@@ -78,7 +78,7 @@ class LeaseFiles:
 
 
 @dataclass(frozen=True)
-class Work:
+class SweepWork:
     """What a sweep is to do: its jobs in the order in which they are begun, and where."""
 
     jobs: tuple[Job, ...]
@@ -103,7 +103,7 @@ class Board:
         board = cls(
             place.layout.sweeps / f"{place.home.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6}"
         )
-        write_bytes(board.folder / "work.pickle", pickle.dumps(Work(tuple(jobs), place)))
+        write_bytes(board.folder / "work.pickle", pickle.dumps(SweepWork(tuple(jobs), place)))
         return board
 
     @classmethod
@@ -113,14 +113,14 @@ class Board:
         return [cls(folder) for folder in sorted(found, key=lambda folder: folder.stat().st_mtime)]
 
     @cached_property
-    def work(self) -> Work:
+    def work(self) -> SweepWork:
         """What is to be done.
 
         Raises:
             RecordError: it was written by another version.
         """
         try:
-            work: Work = pickle.loads((self.folder / "work.pickle").read_bytes())  # noqa: S301 - our own file
+            work: SweepWork = pickle.loads((self.folder / "work.pickle").read_bytes())  # noqa: S301 - our own file
         except (OSError, pickle.PickleError, AttributeError, ImportError, EOFError) as error:
             raise RecordError(f"cannot be read: {error}", where=self.folder) from None
         return work

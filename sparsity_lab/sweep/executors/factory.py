@@ -18,8 +18,13 @@ def run_jobs(jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: 
     carry_out(executor_for(compute, place), jobs, on_event)
 
 
-def executor_for(compute: Compute, place: Workplace) -> Executor:
+def executor_for(compute: Compute, place: Workplace, *, detached: bool = False) -> Executor:
     """The executor of a compute file.
+
+    Args:
+        compute: the compute file.
+        place: where its workers train.
+        detached: its workers go on when this process ends; SLURM's only.
 
     Raises:
         MachineError: what its engine needs is not there.
@@ -38,7 +43,7 @@ def executor_for(compute: Compute, place: Workplace) -> Executor:
                 from sparsity_lab.sweep.executors.slurm import SlurmExecutor  # noqa: PLC0415 - an extra
             except ModuleNotFoundError as error:
                 raise missing_extra("slurm", error) from None
-            return SlurmExecutor(place, compute)
+            return SlurmExecutor(place, compute, detached=detached)
         case _:
             assert_never(compute.engine)
 

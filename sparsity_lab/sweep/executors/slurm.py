@@ -55,6 +55,7 @@ class SlurmExecutor:
         self.board: Board | None = None
         self.ours = True
         """whether this process submitted the sweep, and so ends it; one left to itself is only followed"""
+        self.finished = False
         self.context = ExitStack()
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -98,7 +99,7 @@ class SlurmExecutor:
                     yield from missed
                     continue
                 empty = empty + 1 if self.board.lives > lives else LAUNCHES
-                if empty >= LAUNCHES or not self.ours:
+                if empty >= LAUNCHES:
                     raise self._stuck()
                 lives = self.board.lives
                 self._launch()
@@ -106,13 +107,14 @@ class SlurmExecutor:
                 told = reason
                 if reason:
                     yield Waiting(reason)
+        self.finished = True
 
     def cancel(self) -> None:
         """See `Executor`; tasks that have nothing left to do end by themselves."""
         board, self.board = self.board, None
         if board is None:
             return
-        if self.ours and self.pending:
+        if self.ours and not self.finished:
             cancel_sweep(board)
         elif self.ours:
             board.cancel()
@@ -170,9 +172,10 @@ class SlurmExecutor:
         assert self.board is not None
         assert isinstance(self.compute.engine, SlurmEngine)
         executor = submitit.SlurmExecutor(self.board.log, max_num_timeout=10**9)
+        devices = max(job.devices for job in self.pending.values())
         count = min(self.compute.engine.workers, len(self.pending))
         try:
-            executor.update_parameters(**array_options(self.compute, self.place.home.name))
+            executor.update_parameters(**array_options(self.compute, self.place.home.name, devices))
             array = executor.submit_array([ArrayTask(self.board.folder)] * count)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             self.board.remove()
@@ -193,8 +196,13 @@ class SlurmExecutor:
         )
 
 
-def array_options(compute: Compute, name: str) -> dict[str, Any]:
+def array_options(compute: Compute, name: str, devices: int = 1) -> dict[str, Any]:
     """What submitit is told of an array, the options of the compute file above all else.
+
+    Args:
+        compute: the compute file.
+        name: of the array.
+        devices: that a run is spread over, at the most; they are of one node.
 
     Raises:
         SpecError: a share of a GPU is asked for, which SLURM has not.
@@ -204,19 +212,20 @@ def array_options(compute: Compute, name: str) -> dict[str, Any]:
     if 0 < run.gpus < 1:
         expected = "a whole number; shares, where a cluster has them, by engine.options: {gres: shard:1}"
         raise SpecError("SLURM gives whole GPUs", field="run.gpus", found=run.gpus, expected=expected)
+    cores = run.cores * devices
     asked: dict[str, Any] = {
         "job_name": name,
         "wckey": None,
-        "cpus_per_task": run.cores,
-        "srun_args": [f"--cpus-per-task={run.cores}"],  # no step inherits it since SLURM 22.05
+        "cpus_per_task": cores,
+        "srun_args": [f"--cpus-per-task={cores}"],  # no step inherits it since SLURM 22.05
         "signal_delay_s": WARNING,
         "setup": list(engine.setup),
         "teardown": [AGAIN],
     }
     if run.gpus:
-        asked["gpus_per_node"] = int(run.gpus)
+        asked["gpus_per_node"] = int(run.gpus) * devices
     if run.memory_gib:
-        asked["mem"] = f"{math.ceil(run.memory_gib * 1024)}M"
+        asked["mem"] = f"{math.ceil(run.memory_gib * devices * 1024)}M"
     if run.wall_minutes:
         asked["time"] = math.ceil(run.wall_minutes)
         asked["signal_delay_s"] = min(WARNING, int(15 * run.wall_minutes))
@@ -229,7 +238,7 @@ def array_options(compute: Compute, name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Task:
+class QueuedTask:
     """A task of an array that SLURM has not done with."""
 
     name: str
@@ -237,14 +246,14 @@ class Task:
     reason: str
 
 
-def tasks_of(board: Board) -> list[Task] | None:
+def tasks_of(board: Board) -> list[QueuedTask] | None:
     """The tasks of a sweep that are queued, run or end; None where the controller does not answer."""
     if not board.arrays:
         return []
     found = _run("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(board.arrays)}")
     if found.returncode == 0:
         lines = (line.split("|") for line in found.stdout.splitlines())
-        return [Task(*line) for line in lines if len(line) == 3]
+        return [QueuedTask(*line) for line in lines if len(line) == 3]
     return [] if "Invalid job id" in found.stderr else None
 
 
@@ -260,7 +269,7 @@ def cancel_sweep(board: Board) -> None:
         raise MachineError("the controller does not answer; the workers leave by themselves", where=board.folder)
 
 
-def _reason(tasks: Sequence[Task] | None) -> str:
+def _reason(tasks: Sequence[QueuedTask] | None) -> str:
     """Why no run is under way; nothing when one is."""
     if tasks is None:
         return "the controller of SLURM does not answer; what runs goes on"
