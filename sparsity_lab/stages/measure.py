@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +34,7 @@ from sparsity_lab.stages.measure_plan import (
     plan_of_study,
 )
 from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.sweep.executors.factory import on_node
 from sparsity_lab.training.determinism import Device, best_device, deterministic, one_thread, this_machine
 from sparsity_lab.training.inputs import Inputs, to_device
 
@@ -68,7 +71,7 @@ def measure_study(
     console: Console | None = None,
     clock: Clock = time.perf_counter,
 ) -> Measurement:
-    """Measure a study's models on this machine; a profile of this very machine and request is kept.
+    """Measure a study's models where its runs are trained; a profile of this very machine and request is kept.
 
     Args:
         space: the study, its data prepared.
@@ -84,13 +87,30 @@ def measure_study(
         SpecError: there is no such compute file, a size is out of reach, or shapes are asked of an unknown study.
         MachineError: the disk is full.
     """
-    request, device = request or MeasureRequest(), best_device()
-    chosen_compute(space.layout.root, compute)
+    request, where = request or MeasureRequest(), chosen_compute(space.layout.root, compute)
     space.manifest()
+    path = out or space.layout.hardware(space.name)
+    elsewhere = on_node(where, space.layout.data(space.name), partial(_on_node, space, request))
+    if elsewhere is not None:
+        write_profile(elsewhere, path)
+        return Measurement(elsewhere, path, kept=False)
+    if where.engine.kind == "slurm":
+        console = console or Console(stderr=True)
+        console.print(f"{space.name}: measuring this machine; another one: srun sparsity-lab measure", highlight=False)
+    device = best_device()
     plan = plan_of_study(space, request, device)
     inputs = Inputs(space.layout.data(space.name), space.layout.cache)
     job = _MeasureJob(plan, request.seconds, device, inputs, clock)
     return _measured(job, space.layout, space.name, out=out, again=again, console=console)
+
+
+def _on_node(space: Workspace, request: MeasureRequest, data: Path, folder: Path) -> HardwareProfile:
+    """The profile of a machine that has the study's data at `data`."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        there = replace(space, layout=Layout(Path(own)))
+        there.layout.data(space.name).parent.mkdir(parents=True)
+        there.layout.data(space.name).symlink_to(data)
+        return measure_study(there, request, console=Console(quiet=True)).profile
 
 
 def measure_shapes(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar, assert_never
 
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import MachineError
@@ -11,6 +12,8 @@ from sparsity_lab.specs.compute import Compute, LocalEngine, RayEngine, SlurmEng
 from sparsity_lab.sweep.executors.base import Executor, OnEvent, carry_out
 from sparsity_lab.sweep.executors.local import LocalExecutor
 from sparsity_lab.sweep.jobs import Job, Workplace
+
+Result = TypeVar("Result")
 
 
 def run_jobs(jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: OnEvent = lambda _: None) -> None:
@@ -44,6 +47,25 @@ def executor_for(compute: Compute, place: Workplace, *, detached: bool = False) 
             except ModuleNotFoundError as error:
                 raise missing_extra("slurm", error) from None
             return SlurmExecutor(place, compute, detached=detached)
+        case _:
+            assert_never(compute.engine)
+
+
+def on_node(compute: Compute, data: Path, work: Callable[[Path, Path], Result]) -> Result | None:
+    """What a function makes of a folder on a machine that trains runs; None where that is this one, or it has to be.
+
+    Raises:
+        MachineError: the cluster is out of reach.
+    """
+    match compute.engine:
+        case LocalEngine() | SlurmEngine():
+            return None
+        case RayEngine():
+            try:
+                from sparsity_lab.sweep.executors.ray import call_on_node  # noqa: PLC0415 - an extra
+            except ModuleNotFoundError as error:
+                raise missing_extra("ray", error) from None
+            return call_on_node(compute, data, work)
         case _:
             assert_never(compute.engine)
 

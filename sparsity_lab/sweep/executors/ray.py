@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from sparsity_lab.artifacts.atomic import locked, write_bytes
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.doctor import usable_cores
-from sparsity_lab.errors import MachineError
+from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.specs.compute import GIB, Compute, RayEngine
 from sparsity_lab.sweep.executors.parcels import Parcel, pack
-from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, carry, tidy
+from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, Result, call, carry, tidy
 from sparsity_lab.sweep.jobs import Event, Job, Waiting, Workplace
 
 HEAD = "node:__internal_head__"
@@ -92,7 +92,7 @@ class RayExecutor:
                 starts[job.start] = pack(job.start, ray.put)
             start = None if job.start is None else starts.get(job.start)
             self.queue.append((Errand(job, place, self.engine.node_folder, data, start), None))
-        ask_for_nodes([demand(self.compute, job.devices) for job in jobs[:MOST_ASKED]])
+        self.mailbox.ask_for_nodes.remote([demand(self.compute, job.devices) for job in jobs[:MOST_ASKED]])
 
     def events(self) -> Iterator[Event]:
         """See `Executor`."""
@@ -127,7 +127,8 @@ class RayExecutor:
             ray.wait(waited_for, num_returns=len(waited_for), timeout=60, fetch_local=False)
         self.flying.clear()
         self.queue.clear()
-        ask_for_nodes([])
+        with contextlib.suppress(exceptions.RayError):
+            ray.get(self.mailbox.ask_for_nodes.remote([]), timeout=LOOKS)
         ray.kill(self.mailbox)
         self.mailbox = None
 
@@ -209,6 +210,32 @@ class RayExecutor:
             ray.wait(tasks, num_returns=len(tasks), timeout=60)
 
 
+def call_on_node(compute: Compute, data: Path, work: Callable[[Path, Path], Result]) -> Result:
+    """Call a function on a node that has what a run asks for.
+
+    Args:
+        compute: of kind ray.
+        data: a folder that the node is sent.
+        work: a function of a module, given the folder's path there and a folder for its own use.
+
+    Raises:
+        MachineError: there is no cluster, or the node was lost.
+        SparsityLabError: `work` raised it.
+    """
+    assert isinstance(compute.engine, RayEngine)
+    connect(compute.engine)
+    asked = demand(compute)
+    task = ray.remote(call).options(num_cpus=asked["CPU"], num_gpus=asked.get("GPU"), memory=asked.get("memory"))
+    answer = task.remote(pack(data, ray.put), compute.engine.node_folder, work)
+    try:
+        found: Result = ray.get(answer)
+    except exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, SparsityLabError) else error from None
+    except LOST as error:
+        raise MachineError(f"the node was lost ({type(error).__name__})") from None
+    return found
+
+
 def demand(compute: Compute, devices: int = 1) -> dict[str, float]:
     """What the task of a run on so many devices, all of one node, asks Ray for, by Ray's names."""
     run = compute.run
@@ -221,13 +248,6 @@ def room_for(asked: Mapping[str, float], nodes: Iterable[Mapping[str, Any]]) -> 
     """How many tasks of one demand the nodes of a cluster hold at once, whatever else they do."""
     living = [node["Resources"] for node in nodes if node["Alive"]]
     return sum(min(int(node.get(name, 0) / amount + SLACK) for name, amount in asked.items()) for node in living)
-
-
-def ask_for_nodes(bundles: list[dict[str, float]]) -> None:
-    """Tell an autoscaler, where there is one, what would be used if it were there."""
-    from ray.autoscaler.sdk import request_resources  # noqa: PLC0415
-
-    request_resources(bundles=bundles)
 
 
 def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> None:
@@ -250,4 +270,6 @@ def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> N
         ray.init(address or "local", **options)
     except (ConnectionError, ValueError, RuntimeError, exceptions.RayError) as error:
         reason = " ".join(str(error).split())
-        raise MachineError(f"no Ray cluster answers: {reason}", field="engine.address", found=address) from None
+        expected = "a cluster that runs; RAY_AUTH_MODE=token where it wants a token" if address else None
+        message = f"no Ray cluster answers: {reason}"
+        raise MachineError(message, field="engine.address", found=address, expected=expected) from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
@@ -26,6 +26,8 @@ from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workpl
 
 if TYPE_CHECKING:
     from sparsity_lab.training.inputs import Inputs
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ class Mailbox:
         taken, self.news = self.news, []
         return taken
 
+    async def ask_for_nodes(self, bundles: list[dict[str, float]]) -> None:
+        """Tell an autoscaler, where there is one, what would be used if it were there; a driver outside cannot."""
+        from ray.autoscaler.sdk import request_resources  # noqa: PLC0415
+
+        request_resources(bundles=bundles)
+
 
 def carry(errand: Errand, mailbox: Any) -> tuple[Delivery, NDArray[np.uint8] | None]:
     """Train a run; its record and the bytes of its weights, where they are kept, for the driver to store."""
@@ -105,6 +113,12 @@ def carry(errand: Errand, mailbox: Any) -> tuple[Delivery, NDArray[np.uint8] | N
         delivered = Delivery(failure(name, error)), None
     ray.get(mailbox.put.remote(Landed(name)))  # after all it has told
     return delivered
+
+
+def call(data: Parcel, folder: str | None, work: Callable[[Path, Path], Result]) -> Result:
+    """What `work` makes of the unpacked data and of a folder of this node for its own use."""
+    root = node_folder(folder)
+    return work(unpack(data, root / "data", ray.get), root)
 
 
 def tidy(fingerprints: Iterable[str], place: Workplace, folder: str | None) -> None:

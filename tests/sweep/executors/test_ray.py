@@ -20,8 +20,11 @@ from sparsity_lab.artifacts.paths import CHECKPOINT, WEIGHTS, Layout
 from sparsity_lab.artifacts.remote import RemoteCheckpoints
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError
+from sparsity_lab.hardware.profile import read_profile
 from sparsity_lab.specs.compute import Compute
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.stages.measure import measure_study
+from sparsity_lab.stages.measure_plan import MeasureRequest
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.executors.ray import demand, room_for
@@ -176,6 +179,16 @@ def test_a_study_by_ray_is_the_study_by_one_process(nodes: Nodes, prepared: Path
     sweep = train_study(space_of(prepared), compute=nodes.compute(), console=silent())
     assert sweep.trained == len(sweep.records)
     assert results(prepared) == results(finished)
+
+
+def test_what_is_measured_is_a_node(nodes: Nodes, prepared: Path) -> None:
+    request = MeasureRequest(seconds=2, formats=("csr",), batches=(1,), sparsities=(0.5,))
+    measured = measure_study(space_of(prepared), request, compute=nodes.compute(), console=silent())
+    assert measured.path == prepared / "hardware" / "tiny.json"
+    assert read_profile(measured.path) == measured.profile
+    assert (measured.kept, measured.profile.origin) == (False, "measured")
+    assert len(list(nodes.folder.glob("*/data/*/manifest.json"))) == 1, "on a node, which was sent the data"
+    assert not (prepared / ".sparsity-lab" / "locks" / "measure-tiny.lock").exists(), "and nothing here"
 
 
 def test_room_is_counted_by_whole_tasks_of_a_node() -> None:
