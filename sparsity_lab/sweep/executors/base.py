@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Event, Failed, Job
@@ -12,6 +12,8 @@ MAXIMUM_DEATHS = 3
 """a run whose worker is killed this often is given up: it would be killed again"""
 
 OnEvent = Callable[[Event], None]
+Result = TypeVar("Result")
+"""of a function that is called on a node"""
 
 
 class Executor(Protocol):

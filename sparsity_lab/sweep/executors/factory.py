@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.compute import Compute, LocalEngine, RayEngine, SlurmEngine
-from sparsity_lab.sweep.executors.base import Executor, OnEvent, carry_out
+from sparsity_lab.sweep.executors.base import Executor, OnEvent, Result, carry_out
 from sparsity_lab.sweep.executors.local import LocalExecutor
 from sparsity_lab.sweep.jobs import Job, Workplace
-
-Result = TypeVar("Result")
 
 
 def run_jobs(jobs: Iterable[Job], place: Workplace, compute: Compute, on_event: OnEvent = lambda _: None) -> None:

@@ -24,8 +24,9 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.specs.compute import GIB, Compute, RayEngine
+from sparsity_lab.sweep.executors.base import Result
 from sparsity_lab.sweep.executors.parcels import Parcel, pack
-from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, Result, call, carry, tidy
+from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, call, carry, tidy
 from sparsity_lab.sweep.jobs import Event, Job, Waiting, Workplace
 
 HEAD = "node:__internal_head__"

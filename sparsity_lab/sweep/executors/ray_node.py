@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.paths import WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.sweep.executors.base import Result
 from sparsity_lab.sweep.executors.parcels import Parcel, unpack
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 
 if TYPE_CHECKING:
     from sparsity_lab.training.inputs import Inputs
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
