@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import RECORD
@@ -110,6 +110,10 @@ class TensorCount(FrozenModel):
     """weights that are exactly zero"""
 
 
+def _nothing(value: float) -> bool:
+    return not value
+
+
 class RunRecord(FrozenModel):
     """One finished or diverged run."""
 
@@ -120,6 +124,10 @@ class RunRecord(FrozenModel):
     spec: RunSpec
     origin: str | None = None
     """fingerprint of the run whose final weights this one began with"""
+    start_sparsity: Annotated[float, Field(exclude_if=_nothing)] = 0.0
+    """zeros among the prunable weights that it began with, which its schedule began at; 0 for dense starts"""
+    start_off_pattern: Annotated[int, Field(exclude_if=_nothing)] = 0
+    """tensors whose zeros then lay where the regime's pattern has none: they stay, so more is zero than asked"""
     status: Literal["finished", "diverged"]
     reason: Message | str = ""
     """why it diverged; records of earlier versions hold a sentence"""

@@ -1,11 +1,15 @@
 """Four ways to store a weight matrix of which many entries are zero, each reversible bit for bit.
 
 Shapes: R rows (outputs), C columns (inputs), K weights that are not zero, G groups of m weights, n stored of each.
-Small integers are packed into bytes, the lowest bits first.
+Small integers are packed into bytes, the lowest bits first. Weights may be of any type that torch compares with zero.
+
+Decoding trusts nothing: types, lengths, order and range of every part are held against the shape before memory is
+taken for it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -34,7 +38,7 @@ class Encoding(Protocol):
         """The parts to store. Raises ValueError where the tensor does not suit the encoding."""
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> Tensor:
-        """The tensor. Raises ValueError, IndexError or RuntimeError where the parts do not fit together."""
+        """The tensor. Raises ValueError where the parts do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class DenseEncoding:
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> Tensor:
         """The tensor as stored."""
-        return _shaped(parts[""], shape)
+        _check_shape("the tensor", parts[""], shape)
+        return parts[""]
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,12 @@ class Groups:
         columns = weight_RC.shape[-1]
         if weight_RC.ndim != 2 or columns % self.m:
             return f"shape {tuple(weight_RC.shape)} is no whole number of groups of {self.m} inputs"
-        counts_RG = (weight_RC != 0).reshape(len(weight_RC), -1, self.m).sum(dim=2, dtype=torch.int16)
+        groups = columns // self.m
+        counts_RG = (weight_RC != 0).reshape(len(weight_RC), groups, self.m).sum(dim=2, dtype=torch.int16)
         too_many = (counts_RG > self.n).flatten()
         if not too_many.any():
             return None
-        row, group = divmod(int(too_many.to(torch.uint8).argmax()), counts_RG.shape[1])
+        row, group = divmod(int(too_many.to(torch.uint8).argmax()), groups)
         inputs = f"{group * self.m}..{group * self.m + self.m - 1}"
         return f"row {row}, inputs {inputs} hold {int(counts_RG[row, group])} weights that are not zero"
 
@@ -92,9 +98,9 @@ class Groups:
         problem = self.violation(weight_RC)
         if problem:
             raise ValueError(problem)
-        weight_GM = weight_RC.reshape(-1, self.m)
-        index_K = _where(self._stored(weight_GM != 0))
-        values = weight_GM.flatten()[index_K].view(weight_RC.shape[0], -1)
+        rows, columns = weight_RC.shape
+        index_K = _where(self._stored((weight_RC != 0).reshape(-1, self.m)))
+        values = _picked(weight_RC, index_K).view(rows, columns // self.m * self.n)
         return {".values": values, ".indices": _pack((index_K % self.m).to(torch.uint8), self.bits)}
 
     def _stored(self, kept_GM: Tensor) -> Tensor:
@@ -107,10 +113,16 @@ class Groups:
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> Tensor:
         """Every group with its values in their places."""
-        values_GN = parts[".values"].reshape(-1, self.n)
-        places_GN = _unpack(parts[".indices"], self.bits, values_GN.numel()).view(values_GN.shape)
-        weight_GM = values_GN.new_zeros(len(values_GN), self.m)
-        return _shaped(weight_GM.scatter_(1, places_GN.long(), values_GN), shape)
+        rows, columns = _matrix(shape)
+        if columns % self.m:
+            raise ValueError(f"shape {shape} is no whole number of groups of {self.m} inputs")
+        values = parts[".values"]
+        _check_shape("values", values, (rows, columns // self.m * self.n))
+        places_GN = _unpack(parts[".indices"], self.bits, values.numel()).view(-1, self.n).long()
+        if bool((places_GN >= self.m).any()) or bool((places_GN.diff(dim=1) <= 0).any()):
+            raise ValueError(f"the places in a group do not rise within 0..{self.m - 1}")
+        index_K = places_GN + torch.arange(len(places_GN))[:, None] * self.m
+        return _placed(values.flatten(), index_K.flatten(), shape)
 
 
 @dataclass(frozen=True)
@@ -123,15 +135,13 @@ class Bitmask:
     def encode(self, weight_RC: Tensor) -> Parts:
         """`values` (K,) in order of rows; `mask`, R * C bits, 1 where a weight is not zero."""
         kept_RC = weight_RC != 0
-        return {".values": weight_RC.flatten()[_where(kept_RC)], ".mask": _pack(kept_RC, 1)}
+        return {".values": _picked(weight_RC, _where(kept_RC)), ".mask": _pack(kept_RC, 1)}
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> Tensor:
         """The values where the mask is 1, zeros elsewhere."""
-        values = parts[".values"]
-        kept_RC = _unpack(parts[".mask"], 1, int(np.prod(shape))).view(shape).bool()
-        if int(kept_RC.sum()) != values.numel():
-            raise ValueError("mask and values differ in number")
-        return values.new_zeros(shape).masked_scatter_(kept_RC, values)
+        index_K = _where(_unpack(parts[".mask"], 1, math.prod(shape)))
+        _check_shape("values", parts[".values"], (len(index_K),))
+        return _placed(parts[".values"], index_K, shape)
 
 
 @dataclass(frozen=True)
@@ -150,26 +160,33 @@ class Csr:
         index_K = _where(kept_RC)
         begins = functional.pad(kept_RC.sum(dim=1).cumsum(0), (1, 0))
         return {
-            ".values": weight_RC.flatten()[index_K],
-            ".indices": (index_K % columns).to(_index_type(columns - 1)),
+            ".values": _picked(weight_RC, index_K),
+            ".indices": (index_K % max(1, columns)).to(_index_type(columns - 1)),
             ".indptr": begins.to(_index_type(len(index_K))),
         }
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> Tensor:
         """The values in their places, zeros elsewhere."""
-        rows, columns = shape
-        counts_R = parts[".indptr"].long().diff()
-        index_K = parts[".indices"].long()
-        if len(counts_R) != rows or bool((counts_R < 0).any()):
-            raise ValueError("indptr is no list of rows")
-        if index_K.numel() and not 0 <= int(index_K.min()) <= int(index_K.max()) < columns:
-            raise ValueError("a column is outside the matrix")
-        place_K = torch.arange(rows).repeat_interleave(counts_R) * columns + index_K
-        flat = parts[".values"].new_zeros(rows * columns)
-        return flat.index_copy_(0, place_K, parts[".values"]).view(shape)
+        rows, columns = _matrix(shape)
+        values, column_K, begins = parts[".values"], parts[".indices"], parts[".indptr"]
+        _check_shape("indptr", begins, (rows + 1,), INDICES)
+        _check_shape("indices", column_K, (values.numel(),), INDICES)
+        _check_shape("values", values, (values.numel(),))
+        counts_R = begins.long().diff()
+        if int(begins[0]) != 0 or int(begins[-1]) != len(values) or bool((counts_R < 0).any()):
+            raise ValueError(f"indptr does not rise from 0 to the number of values, {len(values)}")
+        column_K = column_K.long()
+        if bool(((column_K < 0) | (column_K >= columns)).any()):
+            raise ValueError(f"a column lies outside 0..{columns - 1}")
+        index_K = torch.arange(rows).repeat_interleave(counts_R) * columns + column_K
+        if bool((index_K.diff() <= 0).any()):
+            raise ValueError("the columns of a row do not rise")
+        return _placed(values, index_K, shape)
 
 
 TWO_FOUR = Groups(2, 4)
+INDICES = (torch.int16, torch.int32, torch.int64)
+"""types of columns and row starts"""
 
 
 def encoding(name: str) -> Encoding:
@@ -212,8 +229,7 @@ def _pack(values: Tensor, bits: int) -> Tensor:
 
 def _unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     """The first `count` integers of `_pack`, (count,) uint8."""
-    if packed.numel() != -(-count * bits // 8):
-        raise ValueError("packed bits and values differ in number")
+    _check_shape("packed bits", packed, (-(-count * bits // 8),), (torch.uint8,))
     single = np.unpackbits(packed.numpy(), count=count * bits, bitorder="little")
     if bits > 1:
         single = np.packbits(single.reshape(count, bits), axis=1, bitorder="little")[:, 0]
@@ -221,10 +237,33 @@ def _unpack(packed: Tensor, bits: int, count: int) -> Tensor:
 
 
 def _index_type(largest: int) -> torch.dtype:
-    return next((t for t in (torch.int16, torch.int32) if largest <= torch.iinfo(t).max), torch.int64)
+    return next((t for t in INDICES if largest <= torch.iinfo(t).max), torch.int64)
 
 
-def _shaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    if tensor.numel() != int(np.prod(shape)):
-        raise ValueError(f"{tensor.numel()} weights for shape {shape}")
-    return tensor.reshape(shape)
+def _picked(weight: Tensor, index_K: Tensor) -> Tensor:
+    """(K,) entries of a tensor. As bits: torch does not pick and place the smallest types."""
+    return _bits(weight.contiguous().view(-1))[index_K].view(weight.dtype)
+
+
+def _placed(values: Tensor, index_K: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of zeros but for values (K,) at flat places."""
+    flat = torch.zeros(math.prod(shape), dtype=_bits(values).dtype)
+    return flat.index_copy_(0, index_K, _bits(values)).view(values.dtype).view(shape)
+
+
+def _bits(flat: Tensor) -> Tensor:
+    """A vector as integers of the same size."""
+    return flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.itemsize])
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 2:
+        raise ValueError(f"shape {shape} is no matrix")
+    return shape[0], shape[1]
+
+
+def _check_shape(what: str, part: Tensor, shape: tuple[int, ...], types: tuple[torch.dtype, ...] = ()) -> None:
+    if tuple(part.shape) != shape:
+        raise ValueError(f"{what} of shape {tuple(part.shape)} where its header makes it {shape}")
+    if types and part.dtype not in types:
+        raise ValueError(f"{what} of type {part.dtype}, which is none of {', '.join(map(str, types))}")

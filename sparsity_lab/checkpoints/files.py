@@ -1,33 +1,41 @@
 """Files of weights: one safetensors file each, in which the prunable weights are stored by an encoding.
 
-The metadata field `sparsity_lab` is JSON: version, encoding, the run's fingerprint, and for each tensor its shape,
-dtype, encoding, whether it is prunable, and the CRC-32 of its bytes as a dense tensor. A part of an encoded tensor
-`x` is stored as `x.values`, `x.indices` and so on. Other programs read a dense file like any safetensors file.
+The metadata field `sparsity_lab` is JSON: version, encoding, the run's fingerprint, for each tensor its shape, dtype,
+encoding, whether it is prunable, and the CRC-32 of its bytes as a dense tensor, and the CRC-32 of all this. A part of
+an encoded tensor `x` is stored as `x.values`, `x.indices` and so on. Other programs read a dense file like any
+safetensors file. Every claim is held against the content: names, shapes, types, counts, ranges and checksums.
 """
 
 from __future__ import annotations
 
 import json
-import zlib
+import math
+import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
 from sparsity_lab.artifacts.atomic import write_bytes
-from sparsity_lab.artifacts.weights import opened
+from sparsity_lab.artifacts.reading import parse_json
+from sparsity_lab.artifacts.weights import OpenWeights, opened
 from sparsity_lab.checkpoints.encodings import DenseEncoding, Encoding, Groups, Parts, encoding
-from sparsity_lab.errors import CheckpointError
+from sparsity_lab.checkpoints.plain import crc_of, crc_of_json, plain_tensors
+from sparsity_lab.errors import CheckpointError, refusing
 
 Weights = Mapping[str, Tensor]
 """tensors by name"""
 KEY = "sparsity_lab"
 """the metadata field that makes a safetensors file one of ours"""
+CHECKSUM = "crc32"
+"""the field of the header that covers its others"""
+
+Whole = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 
 class TensorEntry(BaseModel):
@@ -35,12 +43,12 @@ class TensorEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shape: tuple[int, ...]
+    shape: tuple[Whole, ...]
     dtype: str
     """as torch names it, without `torch.`"""
     encoding: str
-    prunable: bool
-    crc32: int
+    prunable: Annotated[bool, Field(strict=True)]
+    crc32: Whole
 
 
 class Header(BaseModel):
@@ -48,11 +56,19 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[1, 2]
+    """version 1 has no checksum of its own"""
     encoding: str
     run: str | None = None
     """fingerprint"""
     tensors: dict[str, TensorEntry]
+
+    @property
+    def parts(self) -> Counter[str]:
+        """Names of the stored parts, and how many tensors claim each."""
+        return Counter(
+            name + ending for name, entry in self.tensors.items() for ending in encoding(entry.encoding).endings
+        )
 
 
 @dataclass(frozen=True)
@@ -68,16 +84,15 @@ class Stored:
     """None where the file does not say"""
 
     @classmethod
-    def read(cls, file: Any, name: str, entry: TensorEntry, path: Path) -> Stored:
+    def read(cls, file: OpenWeights, name: str, entry: TensorEntry) -> Stored:
         """A tensor of an open file; its content is checked."""
-        try:
-            how = encoding(entry.encoding)
-            parts = {ending: file.get_tensor(name + ending) for ending in how.endings}
+        how = encoding(entry.encoding)
+        parts = {ending: file.tensor(name + ending) for ending in how.endings}
+        with refusing(file.path, CheckpointError, "is damaged", field=name):
+            _check_room(math.prod(entry.shape) * parts[how.endings[0]].itemsize)
             weight = how.decode(parts, entry.shape)
-            if str(weight.dtype) != f"torch.{entry.dtype}" or _checksum(weight) != entry.crc32:
-                raise ValueError("its content has changed since it was written")  # noqa: TRY301 - one message for all
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f"is damaged: {error}", where=path, field=name) from None
+            if str(weight.dtype) != f"torch.{entry.dtype}" or crc_of(weight) != entry.crc32:
+                raise ValueError("its content has changed since it was written")
         return cls(name, weight, _size(parts), entry.encoding, entry.prunable)
 
 
@@ -103,7 +118,7 @@ def write_weights(
         run: fingerprint of the run they come from.
 
     Raises:
-        CheckpointError: a tensor does not have the pattern of the encoding.
+        CheckpointError: a tensor does not have the pattern of the encoding, or the name of another's part.
         MachineError: the disk is full or the folder cannot be written.
     """
     entries: dict[str, TensorEntry] = {}
@@ -112,16 +127,20 @@ def write_weights(
     where = f"run {run[:12]}" if run else None
     for name, chosen, parts in _encoded(plain, how, prunable, where):
         weight = plain[name]
-        stored.update({name + ending: part.contiguous() for ending, part in parts.items()})
+        named = {name + ending: part.contiguous() for ending, part in parts.items()}
+        if twice := sorted(stored.keys() & named.keys()):
+            raise CheckpointError("is the name of two things to store", where=where, field=twice[0])
+        stored.update(named)
         entries[name] = TensorEntry(
             shape=tuple(weight.shape),
             dtype=str(weight.dtype).removeprefix("torch."),
             encoding=chosen.name,
             prunable=name in prunable,
-            crc32=_checksum(weight),
+            crc32=crc_of(weight),
         )
-    header = Header(encoding=how.name, run=run, tensors=entries)
-    write_bytes(path, save(stored, {"format": "pt", KEY: header.model_dump_json()}))
+    header = Header(version=2, encoding=how.name, run=run, tensors=entries).model_dump(mode="json")
+    metadata = {"format": "pt", KEY: json.dumps({**header, CHECKSUM: crc_of_json(header)})}
+    write_bytes(path, save(stored, metadata))
 
 
 def stored_bytes(weights: Weights, how: Encoding, *, prunable: Collection[str]) -> int:
@@ -149,14 +168,13 @@ def each_tensor(path: Path) -> Iterator[Stored]:
         CheckpointError: the file is missing or damaged.
     """
     with opened(path) as file:
-        header = _header(file.metadata(), path)
-        if header is None:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                weight = file.get_tensor(name)
-                yield Stored(name, weight, weight.nbytes, "dense", None)
+        header = _header(file)
+        if header is not None:
+            for name, entry in header.tensors.items():
+                yield Stored.read(file, name, entry)
             return
-        for name, entry in header.tensors.items():
-            yield Stored.read(file, name, entry, path)
+        for name, weight in plain_tensors(file):
+            yield Stored(name, weight, weight.nbytes, "dense", None)
 
 
 def read_header(path: Path) -> Header | None:
@@ -166,7 +184,15 @@ def read_header(path: Path) -> Header | None:
         CheckpointError: the file is missing or damaged.
     """
     with opened(path) as file:
-        return _header(file.metadata(), path)
+        return _header(file)
+
+
+def not_finite(weight: Tensor) -> tuple[int, int]:
+    """How many entries of a tensor are NaN, and how many infinite."""
+    if not (weight.is_floating_point() or weight.is_complex()):
+        return 0, 0
+    known = weight.float() if weight.itemsize == 1 else weight
+    return int(known.isnan().sum()), int(known.isinf().sum())
 
 
 def with_plain_zeros(weights: Weights) -> dict[str, Tensor]:
@@ -194,19 +220,39 @@ def _smaller(weight: Tensor, how: Encoding) -> Encoding:
     return DenseEncoding()
 
 
-def _header(metadata: dict[str, str] | None, path: Path) -> Header | None:
-    if not metadata or KEY not in metadata:
+def _header(file: OpenWeights) -> Header | None:
+    """The header of an open file of ours, whose parts are those it names and no others."""
+    if KEY not in file.metadata:
         return None
-    try:
-        return Header.model_validate(json.loads(metadata[KEY]))
-    except (ValueError, ValidationError) as error:
-        first = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-        raise CheckpointError(f"is damaged: {first}", where=path, field=KEY) from None
+    with refusing(file.path, CheckpointError, "is damaged", field=KEY):
+        document = parse_json(file.metadata[KEY], file.path, CheckpointError)
+        checksum = document.pop(CHECKSUM, None) if isinstance(document, dict) else None
+        try:
+            header = Header.model_validate(document)
+        except ValidationError as error:
+            raise ValueError(error.errors(include_url=False)[0]["msg"]) from None
+        if checksum != (crc_of_json(document) if header.version > 1 else None):
+            raise ValueError("it has changed since it was written")
+        how = encoding(header.encoding).name
+        if others := [name for name, entry in header.tensors.items() if entry.encoding not in {how, "dense"}]:
+            raise ValueError(f"{others[0]} is not stored as {how}")
+        _check_parts(header.parts, Counter(file.names))
+    return header
+
+
+def _check_parts(named: Counter[str], stored: Counter[str]) -> None:
+    if missing := sorted(named - stored):
+        raise ValueError(f"{missing[0]}, which it names, is missing")
+    if surplus := sorted(stored - named):
+        raise ValueError(f"it does not name {surplus[0]}, which is there")
+
+
+def _check_room(size: int) -> None:
+    """Refuse a tensor that memory cannot hold before it is taken: the system says no only when it is used."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(f"it would need {size:,} bytes of memory, and this machine has {memory:,}")
 
 
 def _size(parts: Parts) -> int:
     return sum(part.nbytes for part in parts.values())
-
-
-def _checksum(weight: Tensor) -> int:
-    return zlib.crc32(weight.contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sparsity_lab.artifacts.weights import weight_files
-from sparsity_lab.checkpoints.files import Stored, each_tensor, read_header
+from sparsity_lab.checkpoints.files import Stored, each_tensor, not_finite, read_header
+from sparsity_lab.errors import CheckpointError, refusing
 
 GROUPS = (4, 8)
 """m of the n:m patterns that are looked for"""
@@ -64,6 +65,9 @@ class TensorSurvey:
     size: int
     """entries"""
     zeros: int
+    nan: int
+    """entries that are no number"""
+    infinite: int
     prunable: bool | None
     """None where the file does not say"""
     where: Zeros | None
@@ -73,11 +77,9 @@ class TensorSurvey:
     def of(cls, stored: Stored) -> TensorSurvey:
         """Look at a tensor."""
         weight = stored.weight
-        if weight.is_floating_point() and weight.itemsize == 1:  # not compared by torch: by bits but the sign
-            kept = (weight.view(torch.uint8) & 0x7F) != 0
-        else:
-            kept = weight != 0
+        kept = weight != 0
         zeros = kept.numel() - int(kept.sum())
+        nan, infinite = not_finite(weight)
         return cls(
             name=stored.name,
             shape=tuple(weight.shape),
@@ -87,6 +89,8 @@ class TensorSurvey:
             dense_bytes=weight.nbytes,
             size=kept.numel(),
             zeros=zeros,
+            nan=nan,
+            infinite=infinite,
             prunable=stored.prunable,
             where=zeros_of(kept) if kept.ndim == 2 and 0 < zeros < kept.numel() else None,
         )
@@ -95,6 +99,11 @@ class TensorSurvey:
     def sparsity(self) -> float:
         """Share of its weights that are zero."""
         return self.zeros / self.size if self.size else 0.0
+
+    @property
+    def not_finite(self) -> int:
+        """Entries that are NaN or infinite."""
+        return self.nan + self.infinite
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -140,11 +149,17 @@ def survey(path: Path) -> Survey:
         CheckpointError: a file is missing or damaged.
     """
     if path.is_dir():
-        tensors = (TensorSurvey.of(stored) for file in weight_files(path) for stored in each_tensor(file))
+        tensors = (tensor for file in weight_files(path) for tensor in _each(file))
         return Survey(path, "huggingface", None, tuple(tensors))
     header = read_header(path)
     encoding, run = (header.encoding, header.run) if header else ("dense", None)
-    return Survey(path, encoding, run, tuple(TensorSurvey.of(stored) for stored in each_tensor(path)))
+    return Survey(path, encoding, run, tuple(_each(path)))
+
+
+def _each(path: Path) -> Iterator[TensorSurvey]:
+    for stored in each_tensor(path):
+        with refusing(path, CheckpointError, "its entries cannot be counted", field=stored.name):  # packed 4-bit types
+            yield TensorSurvey.of(stored)
 
 
 def zeros_of(kept_RC: Tensor) -> Zeros:

@@ -39,6 +39,12 @@ def runs_text(records: Sequence[RunRecord]) -> str:
 
 
 def _start(record: RunRecord) -> str:
+    tensors = record.start_off_pattern
+    off = f", off its pattern in {tensors} tensor{'s' * (tensors > 1)}" if tensors else ""
+    return _origin(record) + (f", S = {record.start_sparsity:.4g}{off}" if record.start_sparsity else "")
+
+
+def _origin(record: RunRecord) -> str:
     match record.spec.origin:
         case None:
             return "scratch"

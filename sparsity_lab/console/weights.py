@@ -41,11 +41,11 @@ def weights_text(found: Survey, width: int | None = None) -> str:
     rows = [_row(tensor) for tensor in found.tensors]
     table = text_table(HEAD, rows)
     surplus = table.index("\n") - width if width else 0
-    if surplus > 0:
+    if surplus > 0 and rows:
         longest = max(SHORTEST_NAME, max(len(row[0]) for row in rows) - surplus)
         table = text_table(HEAD, [(_shortened(row[0], longest), *row[1:]) for row in rows])
     lines = (line.rstrip() for line in table.splitlines())
-    stored, dense = (sum(sizes) for sizes in zip(*((t.bytes, t.dense_bytes) for t in found.tensors), strict=True))
+    stored, dense = sum(t.bytes for t in found.tensors), sum(t.dense_bytes for t in found.tensors)
     share = f", {stored / dense:.1%} of {storage(dense)} dense" if stored != dense else ""
     title = [f"{printable(str(found.path))}: {found.encoding}, {storage(stored)} of tensors{share}"]
     if found.run:
@@ -56,7 +56,12 @@ def weights_text(found: Survey, width: int | None = None) -> str:
         for what, counts in found.totals.items()
         if counts["tensors"]
     )
-    return "\n".join((*title, "", *lines, "", *totals))
+    faults = (
+        f"not finite: {_printable(t.name)}: {t.nan:,} NaN, {t.infinite:,} infinite"
+        for t in found.tensors
+        if t.not_finite
+    )
+    return "\n".join((*title, "", *lines, "", *totals, *faults))
 
 
 def weights_json(found: Survey) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def weights_json(found: Survey) -> dict[str, Any]:
 
 def _row(tensor: TensorSurvey) -> tuple[str, ...]:
     return (
-        tensor.name,
+        _printable(tensor.name),
         "x".join(map(str, tensor.shape)) or "scalar",
         tensor.dtype,
         storage(tensor.bytes),
@@ -80,6 +85,11 @@ def _row(tensor: TensorSurvey) -> tuple[str, ...]:
         f"{tensor.sparsity:.4f}" if tensor.zeros else "-",
         ", ".join(tensor.patterns) or "-",
     )
+
+
+def _printable(name: str) -> str:
+    """A name from a file, with what a terminal would act on written out."""
+    return name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def _shortened(name: str, length: int) -> str:

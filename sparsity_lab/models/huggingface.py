@@ -12,13 +12,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from torch import Tensor
 
+from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG, opened, weight_files
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.build import parameter_shapes
@@ -58,7 +58,7 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
     names = their_names(dims, shapes)
     with ExitStack() as stack:
         files = [(file, stack.enter_context(opened(file))) for file in weight_files(path)]
-        place = {name: (where, file) for where, file in files for name in file.keys()}  # noqa: SIM118 - no mapping
+        place = {name: (where, file) for where, file in files for name in file.names}
         if missing := sorted(set(names.values()) - set(place)):
             raise CheckpointError("tensor is missing", where=path, field=missing[0])
         if surplus := sorted(set(place) - set(names.values()) - IGNORED):
@@ -66,12 +66,12 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
         weights = {}
         for ours, theirs in names.items():
             where, file = place[theirs]
-            found, expected = tuple(file.get_slice(theirs).get_shape()), _their_shape(ours, shapes[ours], dims)
+            found, expected = file.shape(theirs), _their_shape(ours, shapes[ours], dims)
             if found != expected:
                 raise CheckpointError(
                     "tensor does not fit", where=where, field=theirs, found=found, expected=str(expected)
                 )
-            weight = file.get_tensor(theirs)
+            weight: Tensor = file.tensor(theirs)
             if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
                 weight = weight.permute(0, 2, 3, 1)
             weights[ours] = weight.reshape(shapes[ours])
@@ -99,12 +99,7 @@ def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
 
 
 def _check_config(path: Path, dims: Dims) -> None:
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from None
-    except ValueError as error:
-        raise CheckpointError(f"is no JSON: {error}", where=path) from None
+    found = parse_json(read_bytes(path, CheckpointError), path, CheckpointError)
     if not isinstance(found, dict):
         raise CheckpointError("is no configuration", where=path)
     for field, value, expected in misfits(found, dims):

@@ -64,7 +64,7 @@ def misfits(config: Config, dims: Dims) -> Iterator[tuple[str, Any, Any]]:
     if "scale_decoder_outputs" in config:  # since version 5, which writes that T5's head is tied whether it is or not
         found["tie_word_embeddings"] = config["scale_decoder_outputs"]
     for field, value in expected.items():
-        if found.get(field) != value:
+        if found.get(field) != value or isinstance(found[field], bool) != isinstance(value, bool):  # True == 1
             yield field, found.get(field), value
 
 

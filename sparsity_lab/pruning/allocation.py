@@ -20,6 +20,8 @@ from sparsity_lab.specs.regimes.patterns import MatrixShape, Pattern, unit_size
 from sparsity_lab.specs.regimes.plugins import PATTERNS, Plugin
 from sparsity_lab.specs.regimes.regime import SparseRegime
 
+CLOSE = 1e-12
+"""how closely, of the whole, the level is found at which tensors beside sparse ones end"""
 TOLERANCE = 1e-6
 """how closely a map of all layers must give the asked sparsity"""
 
@@ -64,6 +66,33 @@ class Shares:
             total = zeros_for(level, sum(self.sizes.values()))
             counts = dict(zip(names, apportion(min(total, sum(ends)), ends), strict=True))
         return counts | {name: nearest(counts[name]) for name, nearest in self.nearest.items()}
+
+    def above(self, level: float, floors: Mapping[str, int]) -> dict[str, int]:
+        """Zeros of every tensor at `level` where some have zeros already that stay: none gets fewer than its floor.
+
+        The others give up less, each as it would at one lower level, so that the total is that of `level` as nearly
+        as whole units allow, or that of the floors where these are more.
+        """
+
+        def at(level: float) -> dict[str, int]:
+            return {name: max(count, floors[name]) for name, count in self.at(level).items()}
+
+        total = zeros_for(level, sum(self.sizes.values()))
+        low, high = at(0.0), at(level)
+        least, most = 0.0, level
+        while sum(high.values()) > total and most - least > level * CLOSE:
+            middle = (least + most) / 2
+            counts = at(middle)
+            if sum(counts.values()) > total:
+                most, high = middle, counts
+            else:
+                least, low = middle, counts
+        if sum(high.values()) <= total:
+            return high
+        for name in sorted(low):  # what is left over goes to the first tensors that take it
+            if sum(low.values()) - low[name] + high[name] <= total:
+                low[name] = high[name]
+        return low
 
     def together(self, level: float) -> int:
         """Zeros of all tensors at `level`, to whole units where all tensors have equal ones."""

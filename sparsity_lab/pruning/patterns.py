@@ -66,6 +66,34 @@ def unit_mask(pattern: Pattern, mask: Tensor) -> Tensor:
     return _blocks(pattern, mask)[:, 0, :, 0]
 
 
+def live_units(pattern: Pattern, mask: Tensor) -> Tensor:
+    """Which units keep any weight, a grid; of masks whose units are whole the same as `unit_mask`."""
+    return _blocks(pattern, mask).any(3).any(1)
+
+
+def pool_count(pattern: Pattern, mask: Tensor) -> Tensor:
+    """How many weights each unit keeps, a grid of int64."""
+    return _blocks(pattern, mask).sum((1, 3))
+
+
+def fits(pattern: Pattern, kept: Tensor) -> bool:
+    """Whether zeros (out, in) that were there before training lie as the pattern asks on the way to it.
+
+    Of n:m no group has more zeros than m - n, and units of blocks are zero as a whole or not at all.
+    """
+    match pattern:
+        case NofM():
+            assert pattern.n is not None
+            return bool((kept.reshape(-1, pattern.m).sum(1) >= pattern.n).all())
+        case Unstructured() | Block() | Channel():
+            blocks = _blocks(pattern, kept)
+            return bool((live_units(pattern, kept)[:, None, :, None] == blocks).all())
+        case Plugin():
+            return True
+        case _:
+            assert_never(pattern)
+
+
 def spread_(pattern: Pattern, units: Tensor, mask: Tensor) -> None:
     """Write a choice of units, a grid, into a mask (out, in)."""
     blocks = _blocks(pattern, mask)

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparsity_lab.pruning import patterns
 from sparsity_lab.pruning.allocation import Shares, balanced_sparsity, share_out, zeros_for
 from sparsity_lab.pruning.masks import keep_nearest
-from sparsity_lab.pruning.schedules import Ramp, lay_out
+from sparsity_lab.pruning.schedules import Ramp, lay_out, regrows
 from sparsity_lab.pruning.scores import (
     Request,
     ScoreRule,
@@ -23,7 +23,7 @@ from sparsity_lab.pruning.scores import (
     rule_of,
 )
 from sparsity_lab.specs.regimes.allocations import Global
-from sparsity_lab.specs.regimes.patterns import MatrixShape, Pattern, Unstructured, unit_size
+from sparsity_lab.specs.regimes.patterns import MatrixShape, NofM, Pattern, Unstructured, unit_size
 from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Magnitude, Random
@@ -51,11 +51,17 @@ class Pruner:
 
     Masks are written in place, so that whoever holds them (the optimiser's flat view) sees every change; where they
     are gathered from several processes, `written` takes each back. A tensor is asked for when it is its turn, and
-    weights and statistics once. What is
-    chosen depends on masks, weights, their statistics and the step alone: there is no other state.
+    weights and statistics once. What is chosen depends on masks, weights, their statistics and the step alone: there
+    is no other state.
+
+    Where the run begins with sparse weights (`ramp.found`), masks begin as these are, and what was zero stays zero
+    but for regimes that regrow. The counts of all tensors together are those of the schedule; a tensor that was
+    sparser than its share stays so, and the others give up less.
     """
 
     regime: SparseRegime
+    sparsity: float
+    """asked at the end"""
     ramp: Ramp
     masks: Mapping[str, Tensor]
     seed: int
@@ -97,7 +103,8 @@ class Pruner:
         """Choose the masks of one contest."""
         names, pattern, rule = contest.names, contest.pattern, self._rule(step)
         masks = {name: self.masks[name] for name in names}
-        before = _join([patterns.unit_mask(pattern, mask) for mask in masks.values()])
+        units = patterns.live_units if self.ramp.found else patterns.unit_mask
+        before = _join([units(pattern, mask) for mask in masks.values()])
         outside = self.outside.issuperset(names)
         if outside and "inputs" in rule.needs:  # a table has no input features
             rule = rule_of(Magnitude())
@@ -108,15 +115,20 @@ class Pruner:
         score = _join(scores)
         if outside and not score.any():  # ViT's head starts at zero: ties would take every weight of its last classes
             score = keyed_uniform("ties", self.seed, step, names[0], shape=tuple(score.shape), device=score.device)
+        if self.ramp.found and isinstance(self.regime, Dynamic):
+            before = self._settled(contest, score, before, step)
         if step in self._moves:
             growth = _join([self._growth(name, step, statistics, pattern, mask) for name, mask in masks.items()])
             kept = self._move(contest, score, growth, before, step)
+        elif self._stays:
+            kept = self._narrow(contest, score, before, masks)
         else:
             kept = self._choose(contest, score, before)
         parts = (kept,) if len(names) == 1 else torch.split(kept.flatten(), self._counts(contest))
         for (name, mask), part in zip(masks.items(), parts, strict=True):
+            old = mask.clone() if self._stays else None
             patterns.spread_(pattern, part, mask)
-            self.written(name, mask)
+            self.written(name, mask if old is None else mask.logical_and_(old))
 
     def _choose(self, contest: RankGroup, score: Tensor, before: Tensor) -> Tensor:
         """Units kept for the contest's level; of masks that only shrink, those pruned already come last."""
@@ -130,6 +142,35 @@ class Pruner:
         sizes = torch.tensor(units).repeat_interleave(torch.tensor(counts)).to(score.device)
         kept = keep_nearest(score.flatten(), sizes, contest.zeros)
         return kept & before.flatten() if shrinks else kept  # the nearest count may be a smaller one than before
+
+    def _narrow(self, contest: RankGroup, score: Tensor, before: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """Units kept where zeros lie as the first weights had them; they stay, wherever the pattern has its own."""
+        mark_pruned_(score, before)
+        pattern, units = contest.pattern, self._units(contest)
+        if isinstance(pattern, NofM):
+            assert pattern.n is not None
+            losers = score.numel() // pattern.m * (pattern.m - pattern.n)
+            stay = int((patterns.group_winners(score, pattern.n, pattern.m) & ~before).sum())
+            zeros = losers if contest.zeros >= losers else max(0, contest.zeros - stay)
+            return patterns.choose(pattern, score, zeros)
+        if set(units) == {1}:
+            return patterns.choose(pattern, score, contest.zeros)
+        sizes = _join([patterns.pool_count(pattern, mask) for mask in masks.values()]).flatten()
+        now = sum(mask.numel() for mask in masks.values()) - int(sizes.sum())
+        return keep_nearest(score.flatten(), sizes, contest.zeros - now).view(score.shape)
+
+    def _settled(self, contest: RankGroup, score: Tensor, before: Tensor, step: int) -> Tensor:
+        """The units kept before a dynamic regime moves some: at first, and where fewer are to be zero, chosen anew.
+
+        The lowest scores go; where more are kept than there were, those that were zero come back at random.
+        """
+        zeros = contest.zeros // self._units(contest)[0]
+        if step != self.ramp.updates[0] and zeros >= int((~before).sum()):
+            return before
+        draw = keyed_uniform(
+            "regrowth", self.seed, step, contest.names[0], shape=tuple(score.shape), device=score.device
+        )
+        return patterns.choose(contest.pattern, torch.where(before, score, draw - 2), zeros).view(score.shape)
 
     def _move(self, contest: RankGroup, score: Tensor, growth: Tensor, before: Tensor, step: int) -> Tensor:
         """Units kept once the lowest scores are dropped and as many others grown."""
@@ -149,14 +190,43 @@ class Pruner:
 
     def _contests(self, level: float) -> Iterator[RankGroup]:
         """All contests at a level."""
-        names = tuple(name for name, rate in self._shares.rates.items() if rate)
+        names = tuple(name for name, rate in self.shares.rates.items() if rate)
         if isinstance(self.regime.allocation, Global):
-            yield RankGroup(names, self.regime.pattern, self._shares.together(level))
+            together = self.shares.together(level)
+            if self.ramp.found:  # tensors that are left out keep zeros of their own
+                floors = self._floors()
+                together = max(together - sum(floors[name] for name in floors if name not in names), 0)
+                together = max(together, sum(floors[name] for name in names))
+            yield RankGroup(names, self.regime.pattern, together)
         else:
-            zeros = self._shares.at(level)
+            zeros = self._zeros(level)
             yield from (RankGroup((name,), self.regime.pattern, zeros[name]) for name in names)
         for name in sorted(self.outside):
-            yield RankGroup((name,), Unstructured(), zeros_for(balanced_sparsity(level), math.prod(self._shapes[name])))
+            count = zeros_for(balanced_sparsity(level), math.prod(self._shapes[name]))
+            yield RankGroup((name,), Unstructured(), max(count, self._zeros_now(name)) if self._stays else count)
+
+    def _zeros(self, level: float) -> dict[str, int]:
+        """Zeros of each tensor at a level."""
+        if not self.ramp.found:
+            return self.shares.at(level)
+        floors = self._floors()
+        if isinstance(self.regime.pattern, NofM):  # every tensor ends on the pattern
+            return {name: max(count, floors[name]) for name, count in self.shares.at(level).items()}
+        return self.shares.above(level, floors)
+
+    def _floors(self) -> dict[str, int]:
+        """Zeros of each tensor that stay whatever is chosen."""
+        rates = self.shares.rates
+        return {name: self._zeros_now(name) if self._stays or not rates[name] else 0 for name in rates}
+
+    def _zeros_now(self, name: str) -> int:
+        mask = self.masks[name]
+        return mask.numel() - int(mask.sum())
+
+    @property
+    def _stays(self) -> bool:
+        """Whether zeros of the first weights stay."""
+        return self.ramp.found > 0 and not regrows(self.regime)
 
     def _growth(self, name: str, step: int, statistics: WeightStatistics, pattern: Pattern, mask: Tensor) -> Tensor:
         """What a unit that is grown is chosen by."""
@@ -186,9 +256,10 @@ class Pruner:
         return {name: (mask.shape[0], mask.shape[1]) for name, mask in self.masks.items()}
 
     @cached_property
-    def _shares(self) -> Shares:
+    def shares(self) -> Shares:
+        """Of the prunable tensors."""
         prunable = {name: shape for name, shape in sorted(self._shapes.items()) if name not in self.outside}
-        return share_out(self.regime, self.ramp.levels[-1], prunable)
+        return share_out(self.regime, self.sparsity, prunable)
 
     @cached_property
     def _changes(self) -> frozenset[int]:
@@ -207,19 +278,21 @@ def make_pruner(  # noqa: PLR0917
     steps: int,
     seed: int,
     outside: frozenset[str] = frozenset(),
+    found: float = 0.0,
 ) -> Pruner:
     """A pruner for a run of `steps` steps.
 
     Args:
         regime: resolved (`feasibility.resolve_regime`).
         sparsity: final sparsity of the prunable weights, above 0.
-        masks: bool (out, in) by name, all ones at the start, written in place.
+        masks: bool (out, in) by name, written in place; at the start all ones, or the first weights that are not zero.
         steps: optimiser steps of the run.
         seed: of the run; decides every random choice.
         outside: names of the masks that belong to embeddings and head: each follows 1 - sqrt(1 - S) by itself, without
             pattern, by the regime's score; by magnitude where that asks for input features.
+        found: sparsity of the weights the run begins with, where it is to be kept.
     """
-    return Pruner(regime, lay_out(regime, sparsity, steps), masks, seed, outside)
+    return Pruner(regime, sparsity, lay_out(regime, sparsity, steps, found), masks, seed, outside)
 
 
 def _join(grids: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from sparsity_lab.pruning.allocation import balanced_sparsity
@@ -55,11 +55,13 @@ class Ramp:
     refreshes: tuple[int, ...] = ()
     """masks are chosen anew after these steps, at an unchanged level. A dynamic regime moves weights at these steps:
     where one is an update as well, it does so right after the update"""
+    found: float = 0.0
+    """sparsity of the weights that the run begins with, which stays until the first update"""
 
     def sparsity_after(self, step: int) -> float:
         """Asked sparsity once `step` optimiser steps are done."""
         passed = bisect_right(self.updates, step)
-        return self.levels[passed - 1] if passed else 0.0
+        return self.levels[passed - 1] if passed else self.found
 
     @property
     def changes(self) -> tuple[int, ...]:
@@ -74,31 +76,40 @@ class Ramp:
     @property
     def mean_density(self) -> float:
         """Time-average of the density of the blocks: what their sparse-schedule FLOPs are proportional to."""
-        return 1 - self._mean(self.levels)
+        return 1 - self._mean([self.found, *self.levels])
 
     @property
     def mean_balanced_density(self) -> float:
         """Time-average of the density of embeddings and head, where they are balanced."""
-        return 1 - self._mean([balanced_sparsity(level) for level in self.levels])
+        return 1 - self._mean([balanced_sparsity(level) for level in (self.found, *self.levels)])
 
     def _mean(self, levels: Sequence[float]) -> float:
-        ends = (*self.updates[1:], self.steps)
-        spans = zip(self.updates, ends, levels, strict=True) if self.updates else ()
-        return sum(level * (end - start) for start, end, level in spans) / self.steps
+        starts, ends = (0, *self.updates), (*self.updates, self.steps)
+        return sum(level * (end - start) for start, end, level in zip(starts, ends, levels, strict=True)) / self.steps
 
 
-def ramp_of(run: RunSpec) -> Ramp:
-    """The ramp of a run; one without a mask where nothing is pruned."""
-    return Ramp(run.steps) if run.pruning is None else lay_out(run.pruning, run.sparsity, run.steps)
+def ramp_of(run: RunSpec, found: float = 0.0) -> Ramp:
+    """The ramp of a run that begins with weights of sparsity `found`; one without a mask where nothing is pruned."""
+    return Ramp(run.steps) if run.pruning is None else lay_out(run.pruning, run.sparsity, run.steps, found)
 
 
-def lay_out(regime: SparseRegime, sparsity: float, steps: int) -> Ramp:
+def regrows(regime: SparseRegime) -> bool:
+    """Whether weights that are zero may come back: they are grown, or live on under the mask, or phases are dense."""
+    return isinstance(regime, Dynamic | StraightThrough) or isinstance(regime.schedule, Cyclic)
+
+
+def lay_out(regime: SparseRegime, sparsity: float, steps: int, found: float = 0.0) -> Ramp:
     """The ramp of a regime that ends on `sparsity` > 0 in a run of `steps` steps.
+
+    It begins at the sparsity `found` in the first weights; where these are sparser than asked it stays there, but for
+    regimes that regrow.
 
     Ramped schedules update every `every` steps, or more often so that the window sees `minimum_updates`; the last
     update falls on the window's end and reaches the asked sparsity exactly. Static masks are chosen before the
     first step. Refreshes begin after the first update and skip dense phases.
     """
+    if not regrows(regime):
+        sparsity = max(sparsity, found)
     match regime.schedule:
         case Static():
             updates: dict[int, float] = {0: sparsity}
@@ -107,10 +118,10 @@ def lay_out(regime: SparseRegime, sparsity: float, steps: int) -> Ramp:
         case Cyclic() as schedule:
             updates = _phases(schedule, sparsity, steps)
         case Cubic() | LinearSchedule() | Geometric() | PluginSchedule() as schedule:
-            updates = _climb(schedule, sparsity, steps)
+            updates = _climb(schedule, sparsity, steps, found)
         case _:
             assert_never(regime.schedule)
-    ramp = Ramp(steps, tuple(updates), tuple(updates.values()))
+    ramp = Ramp(steps, tuple(updates), tuple(updates.values()), found=found)
     match regime:
         case Masked():
             return ramp
@@ -120,15 +131,28 @@ def lay_out(regime: SparseRegime, sparsity: float, steps: int) -> Ramp:
             refreshes = _refreshes(regime.refresh, ramp)
         case _:
             assert_never(regime)
-    return Ramp(steps, ramp.updates, ramp.levels, tuple(refreshes))
+    return replace(ramp, refreshes=tuple(refreshes))
 
 
-def _climb(schedule: Ramped, sparsity: float, steps: int) -> dict[int, float]:
+def _climb(schedule: Ramped, sparsity: float, steps: int, found: float) -> dict[int, float]:
     start, end = round(schedule.start * steps), max(1, round(schedule.end * steps))  # no mask changes before step 1
     cadence = _cadence(schedule.every, schedule.minimum_updates, end - start)
     updates = (*range(start + cadence, end, cadence), max(end, start))
     spans = {update: 1.0 if end <= start else (update - start) / (end - start) for update in updates}
-    return {update: schedule.level(sparsity, progress) for update, progress in spans.items()}
+    return {update: _level(schedule, found, sparsity, progress) for update, progress in spans.items()}
+
+
+def _level(schedule: Ramped, found: float, sparsity: float, progress: float) -> float:
+    """The schedule's S(t) from `found` to `sparsity`: the s_i of Zhu & Gupta's eq. 1, which is 0 for fresh weights."""
+    if not found:
+        return float(schedule.level(sparsity, progress))
+    if progress == 1:
+        return sparsity
+    if isinstance(schedule, Geometric):  # equal factors of the density lead from 1 - found to 1 - S
+        level = 1 - (1 - found) * ((1 - sparsity) / (1 - found)) ** progress
+    else:
+        level = found + schedule.level(sparsity - found, progress)
+    return float(min(max(level, min(found, sparsity)), max(found, sparsity)))
 
 
 def _phases(schedule: Cyclic, sparsity: float, steps: int) -> dict[int, float]:

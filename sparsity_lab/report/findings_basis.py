@@ -15,6 +15,9 @@ from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import Finding, Tone
 from sparsity_lab.results.places import CLEAR, MATCHED, of_difference
 
+CLOSE_TO_ASKED = 1e-3
+"""how far above the asked sparsity rounding may lead"""
+
 ALIKE = 1.1
 """held-out errors within this factor are no difference"""
 
@@ -97,7 +100,7 @@ def runs_finding(evidence: Evidence) -> Finding:
     counted = sorted(Counter(record.reason for record in diverged).items(), key=lambda item: words_in()(item[0]))
     reasons = tuple(message("run-reason-times", reason=reason, times=times) for reason, times in counted)
     lost = message("runs-diverged", runs=len(diverged), reasons=reasons) if diverged else message("runs-none-diverged")
-    sentences = (first, lost, message("runs-machines", machines=_machines(records)))
+    sentences = (first, lost, *_sparse_starts(records), message("runs-machines", machines=_machines(records)))
     numbers: dict[str, float | str | None] = {
         "runs": float(len(records)),
         "diverged": float(len(diverged)),
@@ -105,6 +108,18 @@ def runs_finding(evidence: Evidence) -> Finding:
         "flops_sparse": sparse,
     }
     return Finding("runs", message("runs-title"), sentences, "neutral", numbers)
+
+
+def _sparse_starts(records: Sequence[RunRecord]) -> tuple[Message, ...]:
+    """What runs that began with sparse weights made of their zeros."""
+    found = [record for record in records if record.start_sparsity]
+    if not found:
+        return ()
+    more = [record for record in found if record.sparsity > record.spec.sparsity + CLOSE_TO_ASKED]
+    off = sum(record.start_off_pattern > 0 for record in found)
+    least, most = (limit(record.start_sparsity for record in found) for limit in (min, max))
+    said = message("runs-sparse-starts", runs=len(found), least=least, most=most)
+    return (said, message("runs-sparser-than-asked", runs=len(more), off=off)) if more else (said,)
 
 
 def _fit_sentence(law: LawDocument) -> Message:

@@ -10,8 +10,15 @@ from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord, read_record
 from sparsity_lab.artifacts.store import all_homes
 from sparsity_lab.checkpoints.encodings import encoding
-from sparsity_lab.checkpoints.files import Weights, read_weights, stored_bytes, write_weights
+from sparsity_lab.checkpoints.files import (
+    Weights,
+    not_finite,
+    read_weights,
+    stored_bytes,
+    write_weights,
+)
 from sparsity_lab.checkpoints.folder import FILES, write_folder
+from sparsity_lab.checkpoints.plain import fingerprint_of
 from sparsity_lab.checkpoints.survey import Survey, survey
 from sparsity_lab.checkpoints.tokenizer import tokenizer_files
 from sparsity_lab.data.manifest import read_manifest, sentinels
@@ -80,7 +87,7 @@ def inspect_weights(path: Path) -> Survey:
     """The zeros of a safetensors file or Hugging Face folder; a run's weights are held against its record.
 
     Raises:
-        CheckpointError: a file is missing or damaged.
+        CheckpointError: a file is missing or damaged, or a run's weights are not those that its record counted.
         RecordError: the record beside a run's weights is damaged.
     """
     found = survey(path)
@@ -89,6 +96,10 @@ def inspect_weights(path: Path) -> Survey:
         return found
     record = read_record(record_file)
     prunable = prunable_shapes(record.spec.model)
+    _check_same(path, "fingerprint", fingerprint_of(path) or record.fingerprint, record.fingerprint)
+    sizes = {tensor.name: (tensor.size, tensor.zeros) for tensor in found.tensors}
+    for counted in record.tensors if record.finished else ():
+        _check_same(path, counted.name, sizes.get(counted.name, "nothing"), (counted.size, counted.zeros))
     tensors = tuple(replace(tensor, prunable=tensor.name in prunable) for tensor in found.tensors)
     return replace(found, run=record.fingerprint, tensors=tensors)
 
@@ -114,25 +125,25 @@ def _weights(record: RunRecord, root: Path) -> Weights:
     weights = read_weights(place / WEIGHTS)
     expected = parameter_shapes(record.spec.model)
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    wrong = next((name for name in {**expected, **found} if expected.get(name) != found.get(name)), None)
-    if wrong:
-        raise CheckpointError(
-            "is not the run's",
-            where=place / WEIGHTS,
-            field=wrong,
-            found=found.get(wrong, "nothing"),
-            expected=str(expected.get(wrong, "no such tensor")),
-        )
+    for name in {**expected, **found}:
+        _check_same(place / WEIGHTS, name, found.get(name, "nothing"), expected.get(name, "no such tensor"))
+    written_by = fingerprint_of(place / WEIGHTS) or record.fingerprint
+    _check_same(place / WEIGHTS, "fingerprint", written_by, record.fingerprint)
     nonzero = sum(int((weights[name] != 0).sum()) for name in prunable_shapes(record.spec.model))
-    if nonzero != record.nonzero:
-        raise CheckpointError(
-            "is not the run's",
-            where=place / WEIGHTS,
-            field="weights that are not zero",
-            found=nonzero,
-            expected=str(record.nonzero),
-        )
+    _check_same(place / WEIGHTS, "weights that are not zero", nonzero, record.nonzero)
+    for name, weight in weights.items():
+        if any(count := not_finite(weight)):
+            found_there = f"{count[0]} NaN, {count[1]} infinite"
+            raise CheckpointError(
+                "is not the run's: no finite numbers", where=place / WEIGHTS, field=name, found=found_there
+            )
     return weights
+
+
+def _check_same(path: Path, field: str, found: object, expected: object) -> None:
+    """Hold what a run's weights are against its record."""
+    if found != expected:
+        raise CheckpointError("is not the run's", where=path, field=field, found=found, expected=str(expected))
 
 
 def _not_kept(record: RunRecord, places: list[Path], root: Path) -> Exception:

@@ -60,15 +60,15 @@ class RunFlops:
     mask_updates: float
 
 
-def run_flops(run: RunSpec) -> RunFlops:
-    """FLOPs of a run under dense and under sparse accounting.
+def run_flops(run: RunSpec, found: float = 0.0) -> RunFlops:
+    """FLOPs of a run that begins with weights of sparsity `found`, under dense and under sparse accounting.
 
     Sparse accounting multiplies each projection, embeddings and head where they are pruned, and the optimiser's work
     on all these weights, by the density of its moment; the rest is always dense. Straight-through training needs the
     gradient of every weight and moves them all, so these two stay dense. What scores observe is charged to the mask
     updates (`_observation_flops`).
     """
-    step, ramp = step_flops(run.model, run.objective, run.batch), ramp_of(run)
+    step, ramp = step_flops(run.model, run.objective, run.batch), ramp_of(run, found)
     optimizer, outside = optimizer_flops(run.optimizer), sum(map(prod, pruned_outside(run).values()))
     dense = step.total + optimizer * (prunable_count(run.model) + other_count(run.model))
     sparse = float(dense)

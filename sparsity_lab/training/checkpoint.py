@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.artifacts.reading import parse_json
+from sparsity_lab.artifacts.weights import opened
+from sparsity_lab.checkpoints.plain import plain_tensors, with_checksums
 from sparsity_lab.errors import CheckpointError
 
 
@@ -25,11 +28,11 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write copies of tensors as one safetensors file, atomically; errors as `save_checkpoint`."""
+    """Write copies of tensors as one safetensors file with checksums, atomically; errors as `save_checkpoint`."""
     copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
-            save_file(copies, temporary, metadata=metadata)
+            save_file(copies, temporary, metadata=with_checksums(copies, metadata or {}))
         except SafetensorError as error:  # wraps the system's error in text; a full disk must be told from a bug
             text = str(error)
             code = next((number for number in (28, 122, 13, 30) if f"os error {number}" in text), 5)
@@ -45,11 +48,12 @@ def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Te
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        with opened(path) as file:
+            facts = parse_json(file.metadata["facts"], path, CheckpointError)
+            tensors = dict(plain_tensors(file))
             found = facts["fingerprint"]
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            int(facts["step"])
+    except Exception as error:
         raise damaged(path, error) from None
     refuse_others(path, found, expected_fingerprint)
     return tensors, facts
@@ -72,7 +76,7 @@ def copy_into(targets: dict[str, Tensor], tensors: dict[str, Tensor], path: Path
     """Copy saved tensors into live ones, in place.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: a tensor is missing or has another shape or type.
     """
     with torch.no_grad():
         for name, target in targets.items():
@@ -81,5 +85,10 @@ def copy_into(targets: dict[str, Tensor], tensors: dict[str, Tensor], path: Path
                 found = None if saved is None else tuple(saved.shape)
                 raise CheckpointError(
                     "tensor does not fit", where=path, field=name, found=found, expected=str(tuple(target.shape))
+                )
+            if saved.dtype != target.dtype:
+                types = [str(tensor.dtype).removeprefix("torch.") for tensor in (saved, target)]
+                raise CheckpointError(
+                    "tensor is of another type", where=path, field=name, found=types[0], expected=types[1]
                 )
             target.copy_(saved)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from sparsity_lab.artifacts.records import CurvePoint, TensorCount
 from sparsity_lab.models.build import build_model
+from sparsity_lab.pruning.patterns import fits
 from sparsity_lab.pruning.pruner import Pruner, make_pruner
+from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import StraightThrough
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.runs import RunOrigin, RunSpec
 from sparsity_lab.training.distributed import Ranks, current_ranks
 from sparsity_lab.training.flat_parameters import flatten_parameters
 from sparsity_lab.training.methods import make_method
@@ -22,6 +24,9 @@ from sparsity_lab.training.observe import observe
 from sparsity_lab.training.optim import make_optimizer, relative_rate
 from sparsity_lab.training.passes import BatchAt, Passes
 from sparsity_lab.training.sharded import shard_parameters
+
+SPARSE_START = 0.01
+"""share of zeros from which on first weights count as sparse: fewer are what rounding leaves of small weights"""
 
 
 class Loop:
@@ -71,6 +76,8 @@ class Loop:
             ahead=ahead,
         )
         self.step = 0
+        self.found = 0.0
+        self.off_pattern = 0
         self.first_loss = float("nan")
         self.curve: list[CurvePoint] = []
         self._prunable = frozenset(prunable)
@@ -92,6 +99,7 @@ class Loop:
     def advance(self) -> None:
         """One optimiser step, and the choice of masks that is due after it, or before the first."""
         if self.step == 0:
+            self._find_zeros()
             self._choose_masks()
         self._loss_sum += self.passes.backward(self.step)
         self._losses += 1
@@ -101,6 +109,26 @@ class Loop:
         self.method.after_step()
         self.step += 1
         self._choose_masks(observed)
+
+    def _find_zeros(self) -> None:
+        """Begin with the masks of a sparse start; dense ones begin with all weights, as fresh ones do."""
+        origin, pruner = self.run.origin, self.pruner
+        dense = origin is None or (isinstance(origin, RunOrigin) and origin.run.pruning is None)
+        if dense or pruner is None or (found := self.sparsity()) < SPARSE_START:
+            return
+        weights, masks = self.parameters.named_prefix(self.parameters.weights), self.parameters.named_masks()
+        for name, mask in masks.items():
+            mask.copy_(weights[name] != 0)
+        whole, pattern = self.parameters.whole(self.parameters.mask), pruner.regime.pattern
+        self.off_pattern = sum(not fits(pattern, whole[name]) for name, rate in pruner.shares.rates.items() if rate)
+        self._begin_at(found)
+
+    def _begin_at(self, found: float) -> None:
+        run, pruner = self.run, self.pruner
+        assert run.pruning is not None
+        assert pruner is not None
+        self.found = found
+        self.pruner = replace(pruner, ramp=lay_out(run.pruning, run.sparsity, run.steps, found))
 
     def _observed_in_passing(self) -> WeightStatistics | None:
         """The gradient of the step under way, where that is all that the choice of masks after it asks for."""
@@ -174,10 +202,17 @@ class Loop:
     def facts(self) -> dict[str, Any]:
         """What is not a tensor, as JSON."""
         curve = [point.model_dump(mode="json") for point in self.curve]
-        return {"step": self.step, "losses": self._losses, "first_loss": self.first_loss, "curve": curve}
+        started = {"found": self.found, "off_pattern": self.off_pattern} if self.found else {}
+        return {"step": self.step, "losses": self._losses, "first_loss": self.first_loss, "curve": curve, **started}
 
     def restore_facts(self, facts: dict[str, Any]) -> None:
-        """Take over what `facts` gave."""
+        """Take over what `facts` gave; raises where they are no facts of this run."""
         self.step, self._losses = facts["step"], facts["losses"]
         self.first_loss = facts["first_loss"]
         self.curve = [CurvePoint.model_validate(point) for point in facts["curve"]]
+        steps = [0, *(point.step for point in self.curve), self.step, self.run.steps]
+        if type(self.step) is not int or steps != sorted(steps):
+            raise ValueError(f"step {self.step} of {self.run.steps}, curve at {steps[1:-2]}")
+        if "found" in facts:
+            self.off_pattern = facts["off_pattern"]
+            self._begin_at(facts["found"])

@@ -248,14 +248,14 @@ class _Training:
         facts, self.found = self.found.facts, None
         try:
             self.loop.restore_facts(facts)
-            self.seconds_before = facts["seconds"]
-        except (KeyError, TypeError, ValueError) as error:
+            self.seconds_before = float(facts["seconds"])
+        except Exception as error:
             raise damaged(self.context.checkpoint, error) from None
         self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model
-        flops = run_flops(run)
+        flops = run_flops(run, loop.found)
         tensors = loop.tensor_counts()
         dense, zeros = prunable_count(dims), sum(tensor.zeros for tensor in tensors)
         share = loop.step / run.steps
@@ -265,6 +265,8 @@ class _Training:
             data_hash=self.data_hash,
             spec=run,
             origin=origin_fingerprint(run.origin, self.data_hash),
+            start_sparsity=loop.found,
+            start_off_pattern=loop.off_pattern,
             status="diverged" if self.reason else "finished",
             reason=self.reason,
             sparsity=zeros / dense,

@@ -22,6 +22,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from sparsity_lab.artifacts.atomic import explained, write_text
+from sparsity_lab.artifacts.reading import parse_json, read_bytes
+from sparsity_lab.errors import CheckpointError
 from sparsity_lab.training.checkpoint import copy_into, damaged, load_checkpoint, refuse_others
 from sparsity_lab.training.distributed import Ranks
 from sparsity_lab.training.loop import Loop
@@ -52,7 +54,7 @@ class Found:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # that each rank reads for itself is meant
                     load(targets, storage_reader=FileSystemReader(self.path), no_dist=True)
-            except (CheckpointException, ValueError, OSError) as error:
+            except (CheckpointException, Exception) as error:  # the first is no Exception
                 raise damaged(self.path, error) from None
         elif loop.ranks.sharded:
             copy_into(stored_locally(loop) | {RANDOM: state}, _own_parts(loop, dict(self.tensors)), self.path)
@@ -71,9 +73,9 @@ def find_checkpoint(path: Path, fingerprint: str) -> Found | None:
     found = [] if file is None else [Found(path, file[1], file[0])]
     for note in folder_of(path).glob(f"step-*/{FACTS}"):
         try:
-            facts = json.loads(note.read_text(encoding="utf-8"))
+            facts = parse_json(read_bytes(note, CheckpointError), note, CheckpointError)
             int(facts["step"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             raise damaged(note, error) from None
         refuse_others(note.parent, facts.get("fingerprint"), fingerprint)
         found.append(Found(note.parent, facts))

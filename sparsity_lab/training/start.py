@@ -9,8 +9,10 @@ from typing import assert_never
 from torch import Tensor
 
 from sparsity_lab import checkpoints
-from sparsity_lab.artifacts.weights import content_sha256, opened
-from sparsity_lab.errors import CheckpointError
+from sparsity_lab.artifacts.weights import content_sha256
+from sparsity_lab.checkpoints.files import not_finite
+from sparsity_lab.checkpoints.plain import fingerprint_of
+from sparsity_lab.errors import CheckpointError, refusing
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.base import Model
 from sparsity_lab.specs.fingerprint import fingerprint
@@ -28,22 +30,25 @@ def begin_with(model: Model, weights: Mapping[str, Tensor], origin: Origin, path
     """Copy the weights of an origin, which lie at `path` on this machine, into whole ones of a model, in place.
 
     Raises:
-        CheckpointError: the file is missing, damaged or other than the origin says, or a tensor does not fit.
+        CheckpointError: the file is missing, damaged or other than the origin says, or a tensor does not fit: another
+            shape, no floating-point numbers, NaN or infinity among them, or zeros alone.
     """
-    tensors = _read(origin, path, model.dims, data_hash)
+    tensors = {
+        name: _as_float32(weight, name, path) for name, weight in _read(origin, path, model.dims, data_hash).items()
+    }
     ours = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # tied weights may be there twice
     for name in sorted(set(tensors) - ours):
         shape = tuple(tensors[name].shape)
         raise CheckpointError("tensor has no place in the architecture", where=path, field=name, found=shape)
     copy_into(dict(weights), tensors, path)
+    if not any(bool(weights[name].any()) for name in model.prunable()):
+        raise CheckpointError("holds no prunable weight that is not zero", where=path)
 
 
 def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:
     match origin:
         case RunOrigin():
-            with opened(path) as file:
-                written_by = (file.metadata() or {}).get("fingerprint")
-            _check_same("fingerprint", written_by, origin_fingerprint(origin, data_hash), path)
+            _check_same("fingerprint", fingerprint_of(path), origin_fingerprint(origin, data_hash), path)
             return checkpoints.read_weights(path)
         case FileOrigin():
             _check_same("sha256", content_sha256(path, origin.format), origin.sha256, path)
@@ -51,6 +56,20 @@ def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, T
             return huggingface.read_weights(path, dims) if from_elsewhere else checkpoints.read_weights(path)
         case _:
             assert_never(origin)
+
+
+def _as_float32(weight: Tensor, name: str, path: Path) -> Tensor:
+    """Weights of any floating-point type; integers and their like mean something else than their values."""
+    if not weight.is_floating_point():
+        found = str(weight.dtype).removeprefix("torch.")
+        raise CheckpointError("holds no weights", where=path, field=name, found=found, expected="a floating-point type")
+    with refusing(path, CheckpointError, "cannot be read as float32", field=name):
+        weight = weight.float()
+    nan, infinite = not_finite(weight)
+    if nan or infinite:
+        message = "holds weights that are no finite numbers as float32"
+        raise CheckpointError(message, where=path, field=name, found=f"{nan} NaN, {infinite} infinite")
+    return weight
 
 
 def _check_same(field: str, found: str | None, expected: str | None, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mutated_weights import sealed
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -151,16 +152,24 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "sparsity_lab: is damaged"),
+        ({"version": 3}, "sparsity_lab: is damaged"),
+        ({"version": True}, "sparsity_lab: is damaged"),
+        ({"version": 1}, "sparsity_lab: is damaged: it has changed"),
         ({"tensors": {}, "surprise": 1}, "sparsity_lab: is damaged"),
-        ({"tensors": {"x": {"shape": [1], "dtype": "float32", "encoding": "csr", "prunable": True, "crc32": 0}}}, "x"),
-        ({"tensors": {"a": {"shape": [1], "dtype": "float32", "encoding": "zip", "prunable": True, "crc32": 0}}}, "a"),
+        (
+            {"tensors": {"x": {"shape": [1], "dtype": "float32", "encoding": "dense", "prunable": True, "crc32": 0}}},
+            "x, which it names, is missing",
+        ),
+        (
+            {"tensors": {"a": {"shape": [1], "dtype": "float32", "encoding": "zip", "prunable": True, "crc32": 0}}},
+            "a is not stored as dense",
+        ),
     ],
 )
 def test_a_header_that_is_wrong(change: dict[str, object], message: str, tmp_path: Path) -> None:
     write_weights(tmp_path / "w", {"a": torch.ones(1)}, DenseEncoding(), prunable=())
     with safe_open(tmp_path / "w", "pt") as file:
         header = json.loads(file.metadata()[KEY])
-    save_file({"a": torch.ones(1)}, tmp_path / "w", {KEY: json.dumps(header | change)})
+    save_file({"a": torch.ones(1)}, tmp_path / "w", {KEY: sealed(header | change)})
     with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path / "w")

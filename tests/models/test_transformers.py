@@ -201,8 +201,8 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", None, "config.json: cannot be read: No such file"),
-        ("config.json", b"{", "config.json: is no JSON"),
+        ("config.json", None, "config.json: no such file"),
+        ("config.json", b"{", "config.json:1: cannot be read as JSON"),
         ("config.json", b"[]", "config.json: is no configuration"),
         ("model.safetensors", None, "no safetensors weights here"),
         ("model.safetensors", b"\x00" * 100, "model.safetensors: is damaged or no safetensors file"),

@@ -90,6 +90,8 @@ class Training:
     steps: int
     seed: int = 0
     outside: frozenset[str] = frozenset()
+    start: Mapping[str, Tensor] | None = None
+    """which of the first weights are not zero"""
     weights: dict[str, Tensor] = field(init=False)
     masks: dict[str, Tensor] = field(init=False)
     pruner: Pruner = field(init=False)
@@ -97,8 +99,17 @@ class Training:
     def __post_init__(self) -> None:
         self.weights = {name: self.chance(0, name) for name in self.shapes}
         self.masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in self.shapes.items()}
+        for name, kept in (self.start or {}).items():
+            self.masks[name] &= kept
+            self.weights[name].mul_(kept)
+        found = self.found() if self.start else 0.0
         resolved = resolve_regime(self.regime, self.sparsity)
-        self.pruner = make_pruner(resolved, self.sparsity, self.masks, self.steps, self.seed, self.outside)
+        self.pruner = make_pruner(resolved, self.sparsity, self.masks, self.steps, self.seed, self.outside, found)
+
+    def found(self) -> float:
+        """Share of zeros in the masks now, outside apart."""
+        inside = [mask for name, mask in self.masks.items() if name not in self.outside]
+        return sum(int((~mask).sum()) for mask in inside) / sum(mask.numel() for mask in inside)
 
     @property
     def keeps_all(self) -> bool:

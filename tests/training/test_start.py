@@ -14,10 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from sparsity_lab.artifacts.records import RunCost, RunRecord
 from sparsity_lab.artifacts.weights import content_sha256
+from sparsity_lab.console.runs import runs_text
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.huggingface import to_huggingface
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
+from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.run import RunContext, train
 
 MakeRun = Callable[..., RunSpec]
@@ -163,3 +166,125 @@ def test_a_run_begins_with_a_hugging_face_folder(
     origin = FileOrigin(format="huggingface", sha256=content_sha256(folder, "huggingface"))
     run = pruned_from(make_run, origin, sparsity=0, steps=1, peak_learning_rate=TINY)
     assert train(run, inputs_of("t5"), context(tmp_path, folder)).loss == record.loss
+
+
+def sparse_file(path: Path, weights: Path, sparsity: float) -> Path:
+    """The weights of a dense run with the smallest of each prunable matrix set to zero."""
+    tensors = load_file(weights)
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and name.startswith(("encoder", "decoder")):
+            limit = tensor.abs().flatten().kthvalue(int(sparsity * tensor.numel())).values
+            tensor[tensor.abs() <= limit] = 0
+    save_file(tensors, path)
+    return path
+
+
+def from_file(make_run: MakeRun, path: Path, sparsity: float, **regime: Any) -> RunSpec:
+    origin = FileOrigin(format="safetensors", sha256=content_sha256(path, "safetensors"))
+    chosen = {"version": 1, "method": "masked", **regime}
+    return make_run("t5", sparsity, regime=chosen, origin=origin.model_dump(), steps=24, peak_learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(("asked", "ends"), [(0.8, 0.8), (0.5, 0.7)])
+def test_a_sparse_start_never_falls_and_its_zeros_stay(  # noqa: PLR0917
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained, asked: float, ends: float
+) -> None:
+    path = sparse_file(tmp_path / "sparse", dense[2], 0.7)
+    run = from_file(make_run, path, asked, schedule={"kind": "cubic", "minimum_updates": 4})
+    record = train(run, inputs_of("t5"), context(tmp_path, path))
+    seen = [point.sparsity for point in record.curve]
+    assert seen == sorted(seen)
+    assert seen[0] >= record.start_sparsity == pytest.approx(0.7, abs=2e-3)
+    assert record.sparsity == pytest.approx(ends, abs=2e-3)
+    before, after = load_file(path), load_file(tmp_path / "weights")
+    assert not any((after[count.name][before[count.name] == 0] != 0).any() for count in record.tensors)
+    fresh = run_flops(run.model_copy(update={"origin": None}))
+    assert record.cost.flops_sparse < fresh.sparse, "it trains sparser than a dense start would"
+    assert record.cost.flops_dense == fresh.dense
+
+
+@pytest.mark.parametrize("method", ["masked", "straight-through", "dynamic"])
+def test_a_sparse_start_goes_on_to_the_same_bits(  # noqa: PLR0917
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sparse_file(tmp_path / "sparse", dense[2], 0.6)
+    run = from_file(make_run, path, 0.75, method=method, schedule={"kind": "cubic", "minimum_updates": 4})
+    whole = train(run, inputs_of("t5"), context(tmp_path, path))
+    final = load_file(tmp_path / "weights")
+    advance = Loop.advance
+
+    def breaking(loop: Loop) -> None:
+        if loop.step == 9:
+            raise KeyboardInterrupt
+        advance(loop)
+
+    other = context(tmp_path, path, checkpoint_seconds=-1)
+    other.checkpoint.unlink(missing_ok=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "advance", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, inputs_of("t5"), other)
+    again = train(run, inputs_of("t5"), other)
+    assert again.losses() == whole.losses()
+    assert (again.start_sparsity, again.tensors) == (whole.start_sparsity, whole.tensors)
+    now = load_file(tmp_path / "weights")
+    assert all(torch.equal(now[name], tensor) for name, tensor in final.items())
+
+
+def test_zeros_off_the_pattern_are_said(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained) -> None:
+    path = sparse_file(tmp_path / "sparse", dense[2], 0.6)
+    pattern = {"kind": "n:m", "n": 2, "m": 4}
+    record = train(from_file(make_run, path, 0.5, pattern=pattern), inputs_of("t5"), context(tmp_path, path))
+    assert record.start_off_pattern == len(record.tensors)
+    assert record.sparsity > record.start_sparsity
+    said = runs_text([record])
+    assert f"S = {record.start_sparsity:.4g}, off its pattern in {len(record.tensors)} tensors" in said
+    for name in (count.name for count in record.tensors):
+        groups = load_file(tmp_path / "weights")[name].view(-1, 4)
+        assert int((groups != 0).sum(1).max()) <= 2
+
+
+def test_dense_starts_say_nothing_of_sparsity(
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained
+) -> None:
+    run = from_file(make_run, dense[2], 0.5)
+    record = train(run, inputs_of("t5"), context(tmp_path, dense[2]))
+    assert record.start_sparsity == 0
+    assert "start_sparsity" not in record.model_dump_json()
+    assert RunRecord.model_validate_json(record.model_dump_json()).start_sparsity == 0
+
+
+BAD_NUMBERS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "nan": (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), "no finite numbers as float32 .*NaN, 0 inf"),
+    "infinity": (lambda t: t.index_fill(0, torch.tensor([0]), float("-inf")), "found '0 NaN, 32 infinite'"),
+    "beyond float32": (lambda t: t.double() * 1e300, "no finite numbers as float32"),
+    "whole numbers": (lambda t: t.to(torch.int8), "holds no weights .found 'int8', expected a floating-point type"),
+    "truth": (lambda t: t.bool(), "holds no weights .found 'bool'"),
+    "complex": (lambda t: t.to(torch.complex64), "holds no weights .found 'complex64'"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+def test_what_is_no_weight_is_told_before_training(
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained, bad: str
+) -> None:
+    change, message = BAD_NUMBERS[bad]
+    tensors = load_file(dense[2])
+    save_file({**tensors, NAME: change(tensors[NAME])}, tmp_path / "bad")
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'bad'}: {NAME}: .*{message}"):
+        train(from_file(make_run, tmp_path / "bad", 0.5), inputs_of("t5"), context(tmp_path, tmp_path / "bad"))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_floating_point_type_begins_a_run(
+    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained, kind: torch.dtype
+) -> None:
+    save_file({name: tensor.to(kind) for name, tensor in load_file(dense[2]).items()}, tmp_path / "other")
+    record = train(from_file(make_run, tmp_path / "other", 0.5), inputs_of("t5"), context(tmp_path, tmp_path / "other"))
+    assert record.finished
+
+
+def test_zeros_alone_are_told(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, dense: Trained) -> None:
+    save_file({name: tensor * 0 for name, tensor in load_file(dense[2]).items()}, tmp_path / "zeros")
+    with pytest.raises(CheckpointError, match="holds no prunable weight that is not zero"):
+        train(from_file(make_run, tmp_path / "zeros", 0.5), inputs_of("t5"), context(tmp_path, tmp_path / "zeros"))
