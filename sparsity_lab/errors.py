@@ -137,6 +137,18 @@ class NotReadyError(SparsityLabError):
 
 
 @contextlib.contextmanager
+def about(where: object) -> Iterator[None]:
+    """What is refused inside without a place is told of this one: the file that was asked about."""
+    try:
+        yield
+    except InputError as error:
+        if error.where is None:
+            error.where = where
+            error.args = (f"{printable(_cut(str(where), LONGEST_PLACE))}: {error}",)
+        raise
+
+
+@contextlib.contextmanager
 def refusing(
     where: object,
     error: type[InputError],

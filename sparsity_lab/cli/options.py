@@ -11,13 +11,22 @@ if TYPE_CHECKING:
     from sparsity_lab.specs.compute import Compute
     from sparsity_lab.stages.workspace import Workspace
 
+MOST_WORKERS = 4096
+"""processes of one machine; more are a slip of the hand"""
 StudyArgument = Annotated[str, typer.Argument(help="A study's name (specs/studies/NAME.yaml) or the path of its file.")]
 RootOption = Annotated[
     Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, envvar="SPARSITY_LAB_WORKERS", help="Parallel runs.", show_default="one a core"),
+    typer.Option(
+        "--workers",
+        min=1,
+        max=MOST_WORKERS,
+        envvar="SPARSITY_LAB_WORKERS",
+        help="Parallel runs.",
+        show_default="one a core",
+    ),
 ]
 ComputeOption = Annotated[
     str | None,

@@ -39,13 +39,13 @@ def find_named(kind: str, name: str, root: Path) -> Path:
         root: the project folder.
 
     Raises:
-        SpecError: it is no name, or there is none, with the names that there are.
+        SpecError: there is none, with the names that there are, or the file's name breaks the rule of names.
     """
     if name.endswith((".yaml", ".yml")):
         return Path(name)
-    check_name(kind, name)
     for specs in (root / "specs", SHIPPED):
         if name in names_in(specs, kind):
+            check_name(kind, name, file_of(specs, kind, name))
             return file_of(specs, kind, name)
     known = ", ".join(known_names(kind, root)) or "none here"
     raise SpecError(f"no such {kind}", found=name, expected=f"a file, or one of: {known}")

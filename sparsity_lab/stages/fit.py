@@ -13,7 +13,7 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import TrialRecord, read_search
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, about
 from sparsity_lab.laws.documents.comparison import comparison_document
 from sparsity_lab.laws.documents.law import Diagnostics, LawDocument
 from sparsity_lab.laws.law import Law
@@ -84,14 +84,15 @@ def fit_asked(source: Workspace | Sequence[str], asked: FitRequest, root: Path =
     else:
         found = read_runs(source, columns=asked.columns, where=asked.where, data_unit=asked.data_unit)
         base, name = SINGLE, ", ".join(source)
-    return fit_runs(
-        found,
-        settings(base, changes),
-        name,
-        resample=asked.resample,
-        tests={Path(f).stem: read_runs(f, columns=asked.columns, data_unit=asked.data_unit).runs for f in files},
-        against=open_law(asked.against, root) if asked.against else None,
-    )
+    with about(name):
+        return fit_runs(
+            found,
+            settings(base, changes),
+            name,
+            resample=asked.resample,
+            tests={Path(f).stem: read_runs(f, columns=asked.columns, data_unit=asked.data_unit).runs for f in files},
+            against=open_law(asked.against, root) if asked.against else None,
+        )
 
 
 def fit_study(space: Workspace) -> RunsFit:
@@ -102,7 +103,8 @@ def fit_study(space: Workspace) -> RunsFit:
         RecordError: the finished runs cannot carry a form.
     """
     records = study_records(space)
-    fitted = fit_runs(_input_of(space, records), space.study.spec.law, space.name)
+    with about(space.layout.runs(space.name)):
+        fitted = fit_runs(_input_of(space, records), space.study.spec.law, space.name)
     _write_laws(space, fitted)
     write_table(records, space.layout.table(space.name))
     space.write_metrics("fit", {form: _metrics(space, one.document) for form, one in fitted.forms.items()})

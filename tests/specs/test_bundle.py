@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sparsity_lab.errors import SpecError, printable
+from sparsity_lab.errors import SpecError, about, printable
 from sparsity_lab.specs.bundle import check_specs, load_study
 from sparsity_lab.specs.files import check_name
 
@@ -179,3 +179,11 @@ def test_what_is_printed_moves_no_cursor(text: str) -> None:
     assert printable(told) == told
     plain = "".join(one for one in text if one.isprintable())
     assert printable(plain) == plain
+
+
+def test_an_error_without_a_place_is_told_of_the_file_that_was_asked_about() -> None:
+    with pytest.raises(SpecError, match=r"^outer\.csv: size: never changes \(found 3\)$") as told, about("outer.csv"):
+        raise SpecError("never changes", field="size", found=3)
+    assert told.value.where == "outer.csv"
+    with pytest.raises(SpecError, match=r"^inner\.csv: size: never changes$"), about("outer.csv"):
+        raise SpecError("never changes", field="size", where="inner.csv")

@@ -286,8 +286,8 @@ def _golden(loss: Callable[[FloatArray], FloatArray], low: FloatArray, high: Flo
     found = (low + high) / 2
     step = 1e-4 * (1 - found)
     before, here, after = (loss(np.clip(found + shift * step, first, last)) for shift in (-1, 0, 1))
-    bend = before - 2 * here + after
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bend = before - 2 * here + after
         vertex = found + step * (before - after) / (2 * bend)
     inside = (bend > 0) & (np.abs(vertex - found) < step) & (found - step >= first) & (found + step <= last)
     vertex = np.where(inside, vertex, found)
