@@ -20,7 +20,17 @@ from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_fits import Gains, OptimumCurves, Residuals
 from sparsity_lab.plots.picture import label
-from sparsity_lab.plots.style import GREY, INK, LAW, PALETTE, legend_entry, log_counts, sparsity_axis, sparsity_colour
+from sparsity_lab.plots.style import (
+    GREY,
+    INK,
+    LAW,
+    MANY,
+    PALETTE,
+    legend_entry,
+    log_counts,
+    sparsity_axis,
+    sparsity_colour,
+)
 
 STYLES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 FAR_APART = 30
@@ -35,7 +45,8 @@ def draw_residuals(axes: Axes, info: Residuals, against: Literal["sparsity", "no
     axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     x = info.runs.column(against)
     colours = [sparsity_colour(float(sparsity)) for sparsity in info.runs.sparsity]
-    axes.scatter(x, 100 * info.error, s=18, c=colours, linewidths=0, alpha=0.85, zorder=3)
+    many = len(x) > MANY
+    axes.scatter(x, 100 * info.error, s=18, c=colours, linewidths=0, alpha=0.85, zorder=3, rasterized=many)
     medians = info.median[against]
     axes.plot(medians[:, 0], 100 * medians[:, 1], color=INK, linewidth=1.1, zorder=2)
     if against == "sparsity":

@@ -15,6 +15,7 @@ from sparsity_lab.plots.picture import label
 from sparsity_lab.plots.style import (
     GREY,
     INK,
+    MANY,
     legend_entry,
     log_counts,
     note,
@@ -99,4 +100,4 @@ def contour_handles(info: OptimumContours) -> list[Line2D]:
 def _scatter(axes: Axes, info: Parity, x: FloatArray, y: FloatArray) -> None:
     colours = [sparsity_colour(float(sparsity)) for sparsity in info.sparsity]
     faces = ["white" if held_out else colour for held_out, colour in zip(info.held_out, colours, strict=True)]
-    axes.scatter(x, y, s=22, c=faces, edgecolors=colours, linewidths=1.2, zorder=3)
+    axes.scatter(x, y, s=22, c=faces, edgecolors=colours, linewidths=1.2, zorder=3, rasterized=len(x) > MANY)

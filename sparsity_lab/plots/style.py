@@ -34,6 +34,8 @@ LAW, SEARCH = "#0072b2", "#d55e00"
 """blue and vermilion of Okabe & Ito's palette"""
 PALETTE = (LAW, SEARCH, "#009e73", "#cc79a7", INK, "#56b4e9")
 """for laws side by side: more of the same palette"""
+MANY = 5_000
+"""points; more become an image within the SVG, which a browser could not show otherwise"""
 SPARSEST = 0.94
 """sparsity at which the colour scale ends"""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "h", "*")

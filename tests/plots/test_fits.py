@@ -153,3 +153,15 @@ def test_forms_draw_and_what_could_not_be_judged_is_left_out(compared, tmp_path)
     figure = figures.forms_figure(compared.model_copy(update={"criteria": {**compared.criteria, "AICc": empty}}))
     assert len(figure.axes) == len(compared.criteria) - 1
     assert_draws(figure, tmp_path)
+
+
+def test_more_points_than_a_browser_shows_are_an_image(runs, law, tmp_path, monkeypatch):
+    def drawing() -> str:
+        figure = figures.residuals_figure(info_fits.residuals(runs, law), SPARSITIES)
+        return save(figure, tmp_path, "residuals")[1].read_text(encoding="utf-8")
+
+    few = drawing()
+    monkeypatch.setattr("sparsity_lab.plots.draw_fits.MANY", len(runs) - 1)
+    many = drawing()
+    assert ("<image" in few, "<image" in many) == (False, True)
+    assert many == drawing()
