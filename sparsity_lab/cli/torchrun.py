@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,8 +75,10 @@ def _train(
     from sparsity_lab.training.group import join_group
 
     die_with_parent(os.getppid())
-    group = join_group()
-    together = Together(group.device, sharded, parts)
+    group, told = join_group(), threading.Event()
+    for name in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, lambda *_: told.set())
+    together = Together(group.device, sharded, parts, leave=told.is_set)
 
     def lead() -> None:
         space, where = open_study(study, root), open_compute(root, compute)

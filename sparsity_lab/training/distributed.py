@@ -113,6 +113,14 @@ class Ranks:
         distributed.broadcast(flag, src=0)
         return bool(flag)
 
+    def any_wishes(self, wish: bool) -> bool:
+        """Whether a rank wishes it, on every rank."""
+        if self.size == 1:
+            return wish
+        flag = torch.tensor(int(wish))
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        return bool(flag)
+
     def wait(self) -> None:
         """Until every rank has come here."""
         if self.size > 1:

@@ -38,6 +38,8 @@ PATIENCE = timedelta(minutes=10)
 """how long a process waits for the others before it gives up: longer than a checkpoint or an evaluation takes"""
 LOOK = 0.2
 """seconds between two questions whether to leave"""
+LEFT = 143
+"""exit code of a process that left with its checkpoint written, as of one that SIGTERM ended"""
 HEADING = "sparsity-lab progress"
 """begins the lines by which rank 0 tells how far it is"""
 
@@ -67,10 +69,13 @@ class Group:
         The first process that fails tells why, and its end is the end of the others: those wait for it in vain and
         are killed by `torchrun`, or see that it is gone.
         """
+        code = 0
         try:
             work()
         except KeyboardInterrupt:
             return 130
+        except Left:
+            code = LEFT
         except Exception as error:
             failure = _failure(error, self.rank)
             if self.store.compare_set("failed", "", str(self.rank)) == str(self.rank).encode():
@@ -78,7 +83,7 @@ class Group:
             return failure.code
         distributed.barrier()
         distributed.destroy_process_group()
-        return 0
+        return code
 
 
 def join_group() -> Group:

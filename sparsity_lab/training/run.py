@@ -209,8 +209,8 @@ class _Training:
         return self.seconds_before + time.monotonic() - self.began
 
     def _save_where_due(self) -> None:
-        """Write the checkpoint when it is time to, or when told to leave; on several processes rank 0 decides."""
-        leave = self.context.leave is not None and self.ranks.agree(self.context.leave())
+        """Write the checkpoint when it is time to, or one of the processes is told to leave."""
+        leave = self.context.leave is not None and self.ranks.any_wishes(self.context.leave())
         due = leave or time.monotonic() - self.saved > self.context.checkpoint_seconds
         if self.ranks.agree(due) if self.ranks.sharded else due:
             self._save()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
 
+from sparsity_lab.data.stream import Batch, Stream
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.checkpoint import save_tensors
 from sparsity_lab.training.determinism import make_deterministic
@@ -34,6 +36,13 @@ def whole_state(loop: Loop) -> dict[str, Tensor]:
         else:
             found[part] = tensor
     return found
+
+
+def into_the_second_epoch(stream: Stream) -> Callable[[int], Batch]:
+    """The stream's batches from four before the end of its first epoch on."""
+    ahead = int(1 / stream.epochs(1)) - 4
+    assert stream.epochs(ahead) < 1 < stream.epochs(ahead + 8)
+    return lambda number: stream.batch_at(number + ahead)
 
 
 class BrokenOffError(Exception):
@@ -74,7 +83,7 @@ def main(rank: int, size: int, folder: Path, asked_file: str) -> None:
                 break_off(run, inputs, context, *asked["break_off"])
                 continue
             ranks = current_ranks(run.batch, sharded=mode == "sharded")
-            loop = Loop(run, inputs.stream(run).batch_at, CPU, ranks)
+            loop = Loop(run, into_the_second_epoch(inputs.stream(run)), CPU, ranks)
             while loop.step < run.steps:
                 loop.advance()
             save_tensors(folder / f"{name}-{size}-{mode}" / f"rank{rank}", whole_state(loop))

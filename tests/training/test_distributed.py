@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from method_cases import regime
-from rank_of_several import whole_state
+from rank_of_several import into_the_second_epoch, whole_state
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -85,7 +85,7 @@ def by_one(make_run: MakeRun, inputs_of: InputsOf) -> Callable[[str, int], dict[
         if (name, parts) not in known:
             run = run_of(make_run, name)
             stream = inputs_of(run.model.family).stream(run)
-            loop = Loop(run, stream.batch_at, CPU, current_ranks(run.batch, parts))
+            loop = Loop(run, into_the_second_epoch(stream), CPU, current_ranks(run.batch, parts))
             while loop.step < run.steps:
                 loop.advance()
             known[name, parts] = whole_state(loop)

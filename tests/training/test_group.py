@@ -108,7 +108,7 @@ def endless(small: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
 
 
 @pytest.mark.parametrize("how", ["a rank is killed", "torchrun is killed", "Ctrl-C", "SIGTERM"])
-def test_nothing_is_left_of_a_group(endless: tuple[subprocess.Popen[bytes], list[int]], how: str) -> None:
+def test_nothing_is_left_of_a_group(small: Path, endless: tuple[subprocess.Popen[bytes], list[int]], how: str) -> None:
     started, ranks = endless
     match how:
         case "a rank is killed":
@@ -121,6 +121,8 @@ def test_nothing_is_left_of_a_group(endless: tuple[subprocess.Popen[bytes], list
             os.kill(started.pid, signal.SIGTERM)
     until_gone(ranks, 60)
     until(lambda: not alive(started.pid) or started.poll() is not None, 60, "torchrun has ended")
+    if how == "SIGTERM":
+        assert list(small.glob(".sparsity-lab/scratch/*/checkpoint.safetensors")), "it left with its checkpoint written"
 
 
 def test_the_local_executor_gives_a_run_its_devices(small: Path) -> None:

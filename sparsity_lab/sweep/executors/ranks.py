@@ -6,7 +6,7 @@ import functools
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sparsity_lab.sweep.worker import Send, Together, attempt
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.distributed import Ranks, place_in_group
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.run import Left
 
 
 class RanksExecutor:
@@ -30,13 +31,19 @@ class RanksExecutor:
         self.queue.extend(jobs)
 
     def events(self) -> Iterator[Event]:
-        """See `Executor`."""
+        """See `Executor`.
+
+        Raises:
+            Left: a process was told to leave; the run's checkpoint is written.
+        """
         while self.queue:
-            told: queue.Queue[Event] = queue.Queue()
+            told: queue.Queue[Event | Left] = queue.Queue()
             asked = (self.queue.popleft(), self.place)
             threading.Thread(target=_take_part, args=(asked, self.together, told.put), daemon=True).start()
             while isinstance(event := told.get(), Progressed):
                 yield event
+            if isinstance(event, Left):
+                raise event
             yield event
 
     def cancel(self) -> None:
@@ -50,6 +57,7 @@ def follow(together: Together) -> None:
     Raises:
         SparsityLabError: a run failed here for a reason the user can mend.
         RuntimeError: a run failed here for a reason of ours.
+        Left: a process was told to leave.
     """
     while (asked := _ranks().tell(None)) is not None:
         outcome: list[Event] = []
@@ -63,9 +71,12 @@ def dismiss() -> None:
     _ranks().tell(None)
 
 
-def _take_part(asked: Any, together: Together, send: Send) -> None:
+def _take_part(asked: Any, together: Together, put: Callable[[Event | Left], None]) -> None:
     _ranks().tell(asked)
-    _train(asked, together, send)
+    try:
+        _train(asked, together, put)
+    except Left as left:
+        put(left)
 
 
 def _train(asked: Any, together: Together, send: Send) -> None:
