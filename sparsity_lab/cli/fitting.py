@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, open_study
+from sparsity_lab.cli.options import JsonOption, RootOption, open_study, told
 
+LAWS = "sparsity_lab.laws"
+"""the room whose work a fit is"""
 OF_RUNS, OF_FIT, OF_ANSWER = "Which runs", "How they are fitted", "What comes out"
 
 TargetsArgument = Annotated[
@@ -128,7 +130,7 @@ def fit(
     sparsity-lab fit runs.csv --compare --against frantar2024-t5-c4 --holdout larger.csv
     """
     from sparsity_lab.console.fit import fit_json, fit_text, study_fit_text
-    from sparsity_lab.laws.rows.tables import are_tables
+    from sparsity_lab.laws.rows.tables import are_tables, refuse_other_files
     from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study
 
     chosen = {
@@ -143,17 +145,23 @@ def fit(
     settings = {name: value for name, value in chosen.items() if value is not None}
     options = (settings, columns, where, against, compare, holdout, suggest_runs, out, plots, as_json)
     files = are_tables(targets)
+    for target in [] if files else targets:
+        refuse_other_files(target)
     if not any(options) and not files:
         for study in targets:
-            typer.echo(study_fit_text(fit_study(open_study(study, root))))
+            with told(LAWS):
+                said = study_fit_text(fit_study(open_study(study, root)))
+            typer.echo(said)
         return
     if len(targets) > 1 and not files:
         raise typer.BadParameter("options go with one study, or with files")
     asked = FitRequest(
         settings, _mapping(columns or []), where, data_unit, resample, tuple(holdout or ()), against, all_forms=compare
     )
-    fitted = fit_asked(targets if files else open_study(targets[0], root), asked, root)
-    typer.echo(json.dumps(fit_json(fitted, suggest_runs), indent=1) if as_json else fit_text(fitted, suggest_runs))
+    with told(LAWS):
+        fitted = fit_asked(targets if files else open_study(targets[0], root), asked, root)
+        said = json.dumps(fit_json(fitted, suggest_runs), indent=1) if as_json else fit_text(fitted, suggest_runs)
+    typer.echo(said)
     for path in fitted.write(out) if out else ():
         typer.echo(path, err=True)
     if plots:

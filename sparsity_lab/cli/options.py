@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +47,8 @@ LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the tex
 
 OF_STEPS = "The steps of a study"
 LOOK = "Look"
+QUIET = 2.0
+"""seconds after which long work tells, line by line, where nobody sees a terminal"""
 
 
 def open_study(study: str, root: Path) -> Workspace:
@@ -59,3 +65,33 @@ def open_compute(root: Path, asked: str | None, workers: int | None = None) -> C
     from sparsity_lab.specs.compute import chosen_compute, default_compute
 
     return chosen_compute(root, asked or (default_compute(root) if workers is None else None), workers)
+
+
+@contextlib.contextmanager
+def told(room: str) -> Iterator[None]:
+    """Show on stderr what a room says of its work meanwhile: one line that changes, or lines where that is no terminal.
+
+    Args:
+        room: whose log is shown, as `sparsity_lab.laws`.
+    """
+    from rich.console import Console
+
+    console, begun, log = Console(stderr=True), time.monotonic(), logging.getLogger(room)
+    status = console.status("") if console.is_terminal else None
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if status is not None:
+                status.update(record.getMessage())
+            elif time.monotonic() - begun > QUIET:
+                console.print(record.getMessage(), markup=False, highlight=False)
+
+    handler, level = Shown(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with status or contextlib.nullcontext():
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

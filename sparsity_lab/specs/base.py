@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from sparsity_lab.errors import PASSWORD
+from sparsity_lab.errors import PASSWORD, shown
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
@@ -28,7 +28,7 @@ def misfit(message: str, *at: str) -> PydanticCustomError:
 
 def _distinct(values: Values) -> Values:
     if len(set(values)) != len(values):
-        raise ValueError(f"values must differ from one another, found {list(values)}")
+        raise ValueError(f"values must differ from one another, found {shown(list(values))}")
     return values
 
 

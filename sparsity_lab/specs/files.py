@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import Node
 
-from sparsity_lab.errors import SpecError
+from sparsity_lab.errors import SpecError, refusing
 from sparsity_lab.specs.base import NAME_RULE, SpecName
 from sparsity_lab.specs.problems import invalid, line_of, not_yaml
 
@@ -28,6 +28,8 @@ FOLDERS: Mapping[str, str] = {
     "compute": "compute",
 }
 NAMES = TypeAdapter(SpecName)
+LONGEST = 100_000
+"""characters of a spec: YAML of more takes longer to read than anyone waits"""
 
 
 def find_named(kind: str, name: str, root: Path) -> Path:
@@ -117,17 +119,19 @@ def parse(path: Path) -> tuple[dict[str, Any], Node]:
     Raises:
         SpecError: the file is missing, is not YAML, or holds no mapping.
     """
-    try:
+    with refusing(path, SpecError):
+        if path.exists() and not path.is_file():
+            raise SpecError("is a folder" if path.is_dir() else "is no file", where=path)
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {error}", where=path) from None
-    try:
-        node = YAML(typ="safe", pure=True).compose(text)
-        tree = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:  # a date with month 13 is a ValueError
-        raise not_yaml(path, error) from None
+    if len(text) > LONGEST:
+        found = f"{len(text):,} characters"
+        raise SpecError("is too long for a spec", where=path, found=found, expected=f"at most {LONGEST:,}")
+    with refusing(path, SpecError, "is not YAML"):
+        try:
+            node = YAML(typ="safe", pure=True).compose(text)
+            tree = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            raise not_yaml(path, error) from None
     if not isinstance(tree, dict) or node is None:
         found = "nothing" if tree is None else type(tree).__name__
         raise SpecError("must be a mapping of fields", where=path, found=found)

@@ -14,6 +14,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from sparsity_lab.errors import SpecError
 
 Location = Sequence[int | str]
+MOST_SAID = 10
+"""problems of one file that are said"""
 
 
 def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: ValidationError) -> SpecError:
@@ -26,8 +28,14 @@ def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: Validation
         error: what validation found.
     """
     details = error.errors(include_url=False)
-    problems = [_problem(path, root, schema, detail) for detail in details if not _explained_inside(detail, details)]
-    return problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems)))
+    # of a list with wrong values it is also said that it is too short
+    explained = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    innermost = [detail for detail in details if detail["loc"] not in explained]
+    problems = [_problem(path, root, schema, detail) for detail in innermost[:MOST_SAID]]
+    if len(problems) == 1:
+        return problems[0]
+    left = len(innermost) - len(problems)
+    return SpecError("\n".join([*map(str, problems), *([f"and {left:,} problems more"] if left else [])]))
 
 
 def not_yaml(path: Path, error: Exception) -> SpecError:
@@ -71,12 +79,6 @@ def _problem(path: Path, root: Node, schema: Mapping[str, Any], detail: ErrorDet
         case _:
             expected = detail["msg"].removeprefix("Input should be ")
             return SpecError("wrong value", where=where, field=_dotted(keys), found=found, expected=expected)
-
-
-def _explained_inside(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
-    """Whether a part of what is wrong is named too: a list with wrong values is also said to be too short."""
-    outer = detail["loc"]
-    return any(len(other["loc"]) > len(outer) and other["loc"][: len(outer)] == outer for other in details)
 
 
 def _shown(value: object) -> object:

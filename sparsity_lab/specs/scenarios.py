@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.base import Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecFile, misfit
 from sparsity_lab.specs.choices import CostMultiplier, LawForm
 from sparsity_lab.specs.hardware import ProductFormat
 
@@ -186,7 +186,7 @@ class ScenarioSpec(SpecFile):
     engineering: Engineering
     checkpoint: Checkpoint | None = None
     """a dense model that could be pruned; only training from scratch is considered when left out"""
-    horizon_years: Count = 3
+    horizon_years: Annotated[int, Field(gt=0, le=1000)] = 3
     discount_rate: Fraction = 0.08
     """a year"""
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"

@@ -76,9 +76,9 @@ class LawSpec(Spec):
     """Huber threshold, in units of the residual, or `least-squares`"""
     holdouts: Annotated[tuple[Holdout, ...], Distinct] = ("largest-data", "largest-nonzero", "largest-sparsity")
     """runs that forms are refitted without and then compared on, each in turn"""
-    starts: Count = 64
+    starts: Annotated[int, Field(gt=0, le=10_000)] = 64
     """random starts of the fit"""
-    bootstrap: Count = 200
+    bootstrap: Annotated[int, Field(gt=0, le=100_000)] = 200
     """refits on resampled runs, for the intervals"""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     cost: CostMultiplier = "sparse_schedule"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.base import Spec
 from sparsity_lab.specs.choices import Holdout
+
+LOG = logging.getLogger(__name__)
 
 Rows = Runs | NDArray[np.bool_]
 """held-out runs: others, that are no part of the fitted ones, or a mask of those"""
@@ -217,7 +220,8 @@ def compare(
     asked = [form_named(form) for form in (FORMS if forms is None else forms)]
     named: dict[str, Holdout | Rows] = {**{name: name for name in holdouts}, **tests}
     compared, skipped = [], {}
-    for form in asked:
+    for place, form in enumerate(asked, 1):
+        LOG.info("fitting %s, form %d of %d", form.name, place, len(asked))
         try:
             whole = fit(runs, form, residual=residual, delta=delta, starts=starts, seed=seed)
         except RecordError as error:
@@ -234,6 +238,7 @@ def compare(
 def _compared(whole: Fit, named: Mapping[str, Holdout | Rows]) -> Compared:
     heldout, missing = {}, {}
     for name, holdout in named.items():
+        LOG.info("fitting %s, %s held out", whole.form.name, name)
         try:
             which, seen, unseen = _split(whole.runs, holdout)
             heldout[name] = _predicted(which, whole if seen is whole.runs else _refit(whole, seen), unseen)

@@ -18,6 +18,7 @@ free of units, and not fooled by a coordinate whose log goes to −inf.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import Derivatives, HuberObjective
 from sparsity_lab.laws.rows.runs import FloatArray
+
+LOG = logging.getLogger(__name__)
 
 TOLERANCE = 1e-7
 """largest cosine between the residuals and a slope that counts as zero"""
@@ -105,7 +108,11 @@ def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations
     """
     size = max(1, BLOCK // (len(objective.loss) * starts.shape[1]))
     blocks = [np.arange(first, min(first + size, len(starts))) for first in range(0, len(starts), size)]
-    parts = [_walk(objective.of(block), starts[block], box, iterations) for block in blocks]
+    parts = []
+    for place, block in enumerate(blocks, 1):
+        if len(blocks) > 1:
+            LOG.info("minimising: block %d of %d", place, len(blocks))
+        parts.append(_walk(objective.of(block), starts[block], box, iterations))
     return Solution(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
 
 

@@ -80,6 +80,20 @@ def are_tables(names: Iterable[Path | str]) -> bool:
     return all(_ending(Path(name)) in KINDS for name in names)
 
 
+def refuse_other_files(name: str) -> None:
+    """Refuse a name that is a file's and ends in no way that `read_table` knows.
+
+    Raises:
+        RecordError: a file stands there, or the name has an ending of files after a folder; it is no study's, either.
+    """
+    path = Path(name)
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        return
+    if path.is_file() or (path.suffix and path.parent != Path()) or path.suffix.lower() == PACKED:
+        expected = f"a file that ends in {', '.join(KINDS)}, or in one of these and {PACKED}"
+        raise RecordError("is no table of runs that can be read", where=name, expected=expected)
+
+
 def read_table(path: Path | str) -> InputTable:
     """Read a table; the name's ending says what it is (before .gz, where it is packed), and any other is read as CSV.
 

@@ -11,6 +11,7 @@ as often as they say (docs/laws.md has the counts).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Message, listed, message
 from sparsity_lab.specs.base import Spec
+
+LOG = logging.getLogger(__name__)
 
 Resample = Literal["rows", "sizes"]
 SAME_SIZE = 0.02
@@ -152,6 +155,7 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
     """
     if replicates < 1:
         raise ValueError(f"replicates must be positive, found {replicates}")
+    LOG.info("bootstrap of %s: %d refits", fit.form.name, replicates)
     rng = np.random.default_rng(seed)
     weights = _weights(fit, replicates, resample, rng)
     shape = (replicates, len(fit.coordinates))

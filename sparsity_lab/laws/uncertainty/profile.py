@@ -9,6 +9,7 @@ threshold, no value on that side is excluded by the runs.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Annotated
@@ -22,6 +23,8 @@ from sparsity_lab.laws.uncertainty.bootstrap import Reached
 from sparsity_lab.laws.uncertainty.covariance import freedom, student_quantile
 from sparsity_lab.laws.uncertainty.profile_paths import Path, Paths
 from sparsity_lab.specs.base import Spec
+
+LOG = logging.getLogger(__name__)
 
 
 class Profile(Spec):
@@ -83,6 +86,7 @@ def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float
     names = fit.form.names if names is None else names
     if not set(names) <= set(fit.form.names):
         raise ValueError(f"no such parameters of {fit.form.name}: {sorted(set(names) - set(fit.form.names))}")
+    LOG.info("profiles of %s", fit.form.name)
     root = student_quantile((1 + confidence) / 2, freedom(fit))
     paths = Paths(fit, np.repeat([fit.form.names.index(name) for name in names], 2), root)
     walked, rows = paths.walk(), range(len(names))
