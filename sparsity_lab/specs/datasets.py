@@ -143,7 +143,7 @@ class SpanCorruption(Spec):
     """T5's objective (Raffel 2020, section 3.1.4): spans are replaced by sentinels, the decoder writes them."""
 
     kind: Literal["span-corruption"]
-    input_length: Annotated[int, Field(ge=3)] = 128
+    input_length: Annotated[int, Field(ge=3, le=2**20)] = 128
     """encoder input tokens of one example (at least a token, a sentinel and the end); this is what D counts"""
     noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15
     mean_span: Annotated[float, Field(ge=1)] = 3.0
@@ -192,7 +192,7 @@ class NextToken(Spec):
     """Predict each token from those before it."""
 
     kind: Literal["next-token"]
-    length: Annotated[int, Field(ge=2)] = 128
+    length: Annotated[int, Field(ge=2, le=2**24)] = 128
     """tokens of one example; this is what D counts"""
 
 

@@ -14,14 +14,19 @@ from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.specs.training import TrainingSpec
 
 Axis = Annotated[tuple[Count, ...], Field(min_length=1), Distinct]
+SizeAxis = Annotated[tuple[Annotated[int, Field(gt=0, le=10**13)], ...], Field(min_length=1), Distinct]
 SparsityAxis = Annotated[tuple[Sparsity, ...], Field(min_length=1), Distinct]
 SeedAxis = Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
+
+
+MOST_RUNS = 100_000
+"""of a grid"""
 
 
 class GridPoints(Spec):
     """A block of a grid: the product of its axes."""
 
-    nonzero: Axis
+    nonzero: SizeAxis
     """target of non-zero prunable weights at the end of training"""
     sparsity: SparsityAxis
     data: Axis
@@ -33,9 +38,9 @@ class GridBlock(Spec):
     """A further part of a grid with regimes of its own."""
 
     regimes: Annotated[tuple[SpecName, ...], Field(min_length=1), Distinct]
-    nonzero: Axis | None = None
+    nonzero: SizeAxis | None = None
     """target of non-zero prunable weights at the end of training; or `dense`"""
-    dense: Axis | None = None
+    dense: SizeAxis | None = None
     """target of prunable weights before pruning: every sparsity prunes the same architecture"""
     sparsity: SparsityAxis
     data: Axis
@@ -60,6 +65,20 @@ class Grid(GridPoints):
     """the same regimes at further points, normally the same ones with other seeds"""
     blocks: tuple[GridBlock, ...] = ()
     """further points under other regimes"""
+
+    @model_validator(mode="after")
+    def _countable(self) -> Grid:
+        own = (self, *self.replicates)
+        points = sum(_points(one) * len(self.regimes) for one in own)
+        points += sum(_points(block) * len(block.regimes) for block in self.blocks)
+        if points > MOST_RUNS:
+            raise ValueError(f"asks for {points:,} runs, at most {MOST_RUNS:,} are planned")
+        return self
+
+
+def _points(one: GridPoints | GridBlock) -> int:
+    sizes = one.nonzero or (one.dense if isinstance(one, GridBlock) else None) or ()
+    return len(sizes) * len(one.sparsity) * len(one.data) * len(one.seeds)
 
 
 class LawSpec(Spec):

@@ -32,6 +32,9 @@ from sparsity_lab.specs.studies import GridBlock, GridPoints
 
 DENSE = Dense(version=1, kind="regime", method="dense")
 
+MOST_STEPS = 5_000_000
+"""of one run: what plans a regime goes through all of them"""
+
 
 @dataclass(frozen=True)
 class RegimeChange:
@@ -197,6 +200,11 @@ def _lay_out(
     """A run of these dimensions under the study's training settings."""
     objective, training = study.spec.objective, study.spec.training
     unit = training.batch * data_per_example(objective)
+    if data > MOST_STEPS * unit:
+        expected = f"at most {MOST_STEPS * unit:,}, or a larger batch"
+        raise SpecError(
+            f"asks for more than {MOST_STEPS:,} steps", where=study.path, field="data", found=data, expected=expected
+        )
     return RunSpec(
         model=dims,
         objective=objective,

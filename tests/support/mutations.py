@@ -63,12 +63,19 @@ TOKENS = (
 """bytes that stand for what editors, exports and broken copies leave in a file"""
 
 
-def places(tree: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def places(tree: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """The path of everything inside a document."""
     inner: Any = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in inner:
-        yield (*at, key)
-        yield from places(value, (*at, key))
+        yield (*above, key)
+        yield from places(value, (*above, key))
+
+
+def at(tree: Any, place: tuple[str | int, ...]) -> Any:
+    """What stands at a path."""
+    for key in place:
+        tree = tree[key]
+    return tree
 
 
 def changed(tree: Any, rng: random.Random) -> Any:
@@ -79,9 +86,7 @@ def changed(tree: Any, rng: random.Random) -> Any:
         if not found:
             return rng.choice(STRANGE)
         *above, last = rng.choice(found)
-        inside = tree
-        for key in above:
-            inside = inside[key]
+        inside = at(tree, tuple(above))
         match rng.randrange(8):
             case 0:
                 del inside[last]
@@ -97,19 +102,19 @@ def changed(tree: Any, rng: random.Random) -> Any:
 def damaged(content: bytes, rng: random.Random) -> bytes:
     """A file cut, with bytes of its own or of `TOKENS` put in, taken out, or turned."""
     for _ in range(rng.choice((1, 1, 2, 4))):
-        at = rng.randrange(len(content) + 1)
-        to = min(len(content), at + rng.choice((0, 1, 1, 2, 8, 40)))
+        start = rng.randrange(len(content) + 1)
+        to = min(len(content), start + rng.choice((0, 1, 1, 2, 8, 40)))
         match rng.randrange(6):
             case 0:
-                content = content[:at]
+                content = content[:start]
             case 1:
-                content = content[:at] + content[to:]
+                content = content[:start] + content[to:]
             case 2:
-                content = content[:to] + content[at:]
-            case 3 if at < len(content):
-                content = content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
+                content = content[:to] + content[start:]
+            case 3 if start < len(content):
+                content = content[:start] + bytes([content[start] ^ 1 << rng.randrange(8)]) + content[start + 1 :]
             case _:
-                content = content[:at] + rng.choice(TOKENS) + content[to:]
+                content = content[:start] + rng.choice(TOKENS) + content[to:]
     return content
 
 
