@@ -266,7 +266,7 @@ def test_several_mistakes_are_several_lines(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_no_spec(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"none\.yaml: no such file"):
         load_spec(tmp_path / "none.yaml")
-    with pytest.raises(SpecError, match=r"cannot be read: .*Is a directory"):
+    with pytest.raises(SpecError, match=r": is a folder"):
         load_spec(tmp_path)
 
 
