@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clusters import Nodes, ray_nodes, training_tasks
 from projects import alive, results, silent, space_of, train_here, until
@@ -114,6 +116,31 @@ def test_what_loses_its_worker_or_node_goes_on_from_its_checkpoint_to_the_same_b
     assert steps[-1] == 120
     assert kept(place) == expected
     assert not RemoteCheckpoints(s3).fetch(one.fingerprint, tmp_path / "left")
+
+
+def test_kills_at_random_moments_lose_nothing_that_is_finished_and_change_no_bit(
+    nodes: Nodes, place: Workplace, tmp_path: Path, make_run: MakeRun, job: MakeJob
+) -> None:
+    place = replace(place, keep_weights=True, checkpoints=str(tmp_path / "checkpoints"))
+    jobs = [job(make_run("t5", 0.5, steps=60 + seed, seed=seed)) for seed in range(4)]
+    expected = undisturbed(jobs, replace(place, checkpoints=None), tmp_path / "quiet")
+    generator = np.random.default_rng(0)
+    nodes.add()
+    done: list[str] = []
+    killed: list[int] = []
+
+    def disturb(event: Event) -> None:
+        if isinstance(event, Done):
+            done.append(event.fingerprint)
+        elif len(killed) < 4 and generator.random() < 0.1 and (training := training_tasks()):
+            killed.append(int(generator.choice(training)))
+            with suppress(ProcessLookupError):
+                os.kill(killed[-1], signal.SIGKILL)
+
+    run_jobs(jobs, place, nodes.compute(engine={"retries": 4}), disturb)
+    assert len(killed) == 4
+    assert sorted(done) == sorted(one.fingerprint for one in jobs), "each once"
+    assert kept(place) == expected
 
 
 def test_a_run_whose_workers_are_always_killed_is_given_up_in_one_line(
