@@ -33,10 +33,29 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     with replacing(path) as temporary:
         try:
             save_file(copies, temporary, metadata=with_checksums(copies, metadata or {}))
+            _sort_header(temporary)
         except SafetensorError as error:  # wraps the system's error in text; a full disk must be told from a bug
             text = str(error)
             code = next((number for number in (28, 122, 13, 30) if f"os error {number}" in text), 5)
             raise OSError(code, text) from error
+
+
+def _sort_header(path: Path) -> None:
+    """Put the fields of a safetensors file's metadata in order: its library writes them in another one each time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(
+            {
+                name: dict(sorted(fields.items())) if name == "__metadata__" else fields
+                for name, fields in header.items()
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+        assert len(text) <= length, "the same fields take the same room"
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
