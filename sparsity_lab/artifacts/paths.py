@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 STEPS: Mapping[str, str] = MappingProxyType(
     {
-        "prepare": "source -> tokens or images -> Parquet shards and manifest",
+        "prepare": "source -> tokens or images -> shards and manifest",
         "measure": "seconds of dense and sparse arithmetic on this machine, for the study's models",
         "train": "the runs of the grid that no store has",
         "search": "Optuna looks for the optimal sparsity of each data budget",
@@ -46,6 +46,10 @@ class Layout:
     def data(self, study: str) -> Path:
         """Prepared shards and manifest."""
         return self.root / "data" / study
+
+    def preparation(self, study: str) -> Path:
+        """What is finished of prepared data that are under way."""
+        return self.local / "prepare" / study
 
     def runs(self, study: str) -> Path:
         """The records of the study's grid, one folder a run."""
@@ -103,7 +107,7 @@ class Layout:
 
     @property
     def cache(self) -> Path:
-        """Unpacked, memory-mapped data."""
+        """What this machine verified, fetched or unpacked of prepared data."""
         return self.local / "cache"
 
     @property

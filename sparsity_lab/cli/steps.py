@@ -53,11 +53,25 @@ def plan(
     typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 
-def prepare(study: StudyArgument, root: RootOption = Path(), *, compute: ComputeOption = None) -> None:
-    """Step 1: turn the study's source into shards and a manifest."""
+def prepare(
+    study: StudyArgument,
+    root: RootOption = Path(),
+    workers: WorkersOption = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder or URI (s3://, gs://) for the shards, which machines then fetch as they need them.",
+            show_default="data/STUDY",
+        ),
+    ] = None,
+    *,
+    compute: ComputeOption = None,
+) -> None:
+    """Step 1: turn the study's source into shards and a manifest, going on where it was broken off."""
     from sparsity_lab.stages.prepare import prepare_study
 
-    prepare_study(open_study(study, root), compute=open_compute(root, compute))
+    there = open_compute(root, compute, workers)
+    prepare_study(open_study(study, root), compute=there, workers=workers, shards=shards)
 
 
 def train(
@@ -102,7 +116,7 @@ def run(
 ) -> None:
     """All steps in order, without DVC."""
     take = {
-        "prepare": lambda: prepare(study, root, compute=compute),
+        "prepare": lambda: prepare(study, root, workers, compute=compute),
         "measure": lambda: measure(study, root, seconds=seconds, compute=compute),
         "train": lambda: train(study, root, workers, compute=compute),
         "search": lambda: search.run(study, root, workers, compute=compute),

@@ -41,7 +41,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Shard(Spec):
-    """One Parquet file."""
+    """One file: Arrow IPC without compression, or, from earlier versions, compressed Parquet."""
 
     name: str
     split: Split
@@ -87,6 +87,8 @@ class Manifest(Spec):
     classes: int = 0
     train: SplitCounts
     heldout: SplitCounts
+    location: str = ""
+    """folder or `pyarrow.fs` URI (s3://, gs://, file://) of the shards; empty where they lie beside the manifest"""
     shards: tuple[Shard, ...]
     content_hash: Sha256
     """what the examples are made of, whenever, wherever and in however many shards they were prepared"""

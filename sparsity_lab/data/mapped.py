@@ -1,24 +1,133 @@
-"""Prepared shards, verified once and unpacked into flat memory maps that all workers share."""
+"""Prepared shards as training sees them: one long array a column, mapped from the files that `prepare` wrote."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike, NDArray
 
-from sparsity_lab.artifacts.atomic import locked, replacing
-from sparsity_lab.artifacts.reading import file_sha256
-from sparsity_lab.data.manifest import SPLITS, Manifest, Shard, Split, read_manifest
-from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN
-from sparsity_lab.data.tokenizer import Tokens, token_type
+from sparsity_lab.data.manifest import Manifest, Shard, Split, read_manifest
+from sparsity_lab.data.places import Place
+from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN, batch_items, read_batches
+from sparsity_lab.data.tokenizer import token_type
 from sparsity_lab.errors import DataError
+
+FEW: Final = 16
+"""pieces; a read that meets more of them goes through its stretches one by one"""
+READERS: Final = 8
+"""threads that verify or fetch shards at once"""
+
+
+class Column:
+    """The values of a split one after the other, over all its shards; a shard is opened when it is first read."""
+
+    def __init__(
+        self, place: Place, shards: Sequence[Shard], *, name: str, batch: int, item: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        """Opens nothing.
+
+        Args:
+            place: where the shards lie.
+            shards: of the split, in order.
+            name: of the column.
+            batch: values in each record batch of a shard but its last.
+            item: shape of one value, () for tokens and labels.
+            dtype: of the values.
+        """
+        self._place, self._shards, self._name, self._item = place, shards, name, item
+        self.dtype = np.dtype(dtype)
+        pieces = [-(-shard.items // batch) for shard in shards]
+        self._shard_of = np.repeat(np.arange(len(shards)), pieces)
+        self._first_piece = np.cumsum(pieces) - pieces
+        sizes = [min(batch, shard.items - first) for shard in shards for first in range(0, shard.items, batch)]
+        self._sizes = np.array(sizes, np.int64)
+        self._begins = np.cumsum(self._sizes) - self._sizes
+        self._values: list[NDArray[Any]] = [np.empty((0, *item), self.dtype)] * len(sizes)
+        self._open = np.zeros(len(sizes), np.bool_)
+
+        self._length = int(self._sizes.sum())
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(values, *shape of one)."""
+        return (len(self), *self._item)
+
+    def windows(self, begins: NDArray[np.int64], length: int) -> NDArray[Any]:
+        """Stretches of a flat column, `length` values from each position of `begins` on: (begins, length).
+
+        Raises:
+            DataError: a shard that is read for the first time is missing, truncated or altered.
+        """
+        pieces = np.searchsorted(self._begins, begins, "right") - 1
+        self._touch(pieces)
+        offsets = begins - self._begins[pieces]
+        within = offsets + length <= self._sizes[pieces]
+        found = np.empty((len(begins), length), self.dtype)
+        for row in np.flatnonzero(~within).tolist():
+            found[row] = self.read(int(begins[row]), int(begins[row]) + length)
+        distinct = np.unique(pieces[within]).tolist()
+        if len(distinct) > FEW:
+            at = zip(pieces[within].tolist(), offsets[within].tolist(), strict=True)
+            parts = [self._values[piece][offset : offset + length] for piece, offset in at]
+            found[within] = np.concatenate(parts).reshape(-1, length)
+            return found
+        for piece in distinct:
+            rows = within & (pieces == piece)
+            found[rows] = sliding_window_view(self._values[piece], length)[offsets[rows]]
+        return found
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The values at some positions: (positions, *shape of one); errors as `windows`."""
+        pieces = np.searchsorted(self._begins, positions, "right") - 1
+        self._touch(pieces)
+        offsets = positions - self._begins[pieces]
+        found = np.empty((len(positions), *self._item), self.dtype)
+        for row, (piece, offset) in enumerate(zip(pieces.tolist(), offsets.tolist(), strict=True)):
+            found[row] = self._values[piece][offset]
+        return found
+
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        """The values `first` to `last` - 1, copied; errors as `windows`."""
+        begin, end = np.searchsorted(self._begins, (first, max(first, last - 1)), "right") - 1
+        pieces = np.arange(begin, end + 1)
+        self._touch(pieces)
+        starts = self._begins[pieces].tolist()
+        return np.concatenate(
+            [
+                self._values[piece][max(first - start, 0) : max(last - start, 0)]
+                for piece, start in zip(pieces.tolist(), starts, strict=True)
+            ]
+        )
+
+    def _touch(self, pieces: NDArray[np.int64]) -> None:
+        """Open the shards of these pieces that are not open yet, several at once."""
+        closed = pieces[~self._open[pieces]]
+        if not len(closed):
+            return
+        needed = np.unique(self._shard_of[closed]).tolist()
+        with ThreadPoolExecutor(min(READERS, len(needed))) as readers:
+            opened = list(readers.map(self._map, needed))
+        for number, batches in zip(needed, opened, strict=True):
+            first = int(self._first_piece[number])
+            self._values[first : first + len(batches)] = batches
+            self._open[first : first + len(batches)] = True
+
+    def _map(self, number: int) -> list[NDArray[Any]]:
+        path = self._place.file(self._shards[number])
+        found = [values.view(self.dtype).reshape(-1, *self._item) for values in read_batches(path, self._name)]
+        first, sizes = int(self._first_piece[number]), [len(values) for values in found]
+        if sizes != (expected := self._sizes[first : first + len(sizes)].tolist()):
+            raise DataError("damaged shard: batches of other sizes", where=path, found=sizes, expected=str(expected))
+        return found
 
 
 @dataclass(frozen=True)
@@ -26,8 +135,8 @@ class TextSplit:
     """One side of a text dataset: all its documents, one after the other, each ended by EOS."""
 
     manifest: Manifest
-    tokens: Tokens
-    """(tokens,) memory map"""
+    tokens: Column
+    """(tokens,)"""
 
 
 @dataclass(frozen=True)
@@ -35,47 +144,16 @@ class ImageSplit:
     """One side of an image dataset."""
 
     manifest: Manifest
-    pixels: NDArray[np.uint8]
-    """(examples, height, width, channels) memory map"""
-    labels: NDArray[np.int32]
-    """(examples,) memory map"""
-
-
-@dataclass(frozen=True)
-class _Array:
-    """One memory-mapped file of the cache: which column of a split it unpacks."""
-
-    column: str
-    shape: tuple[int, ...]
-    dtype: Any
-
-    def file(self, folder: Path, split: Split) -> Path:
-        """Where it lies."""
-        return folder / f"{split}-{self.column}.npy"
-
-    def values(self, folder: Path, shard: Shard) -> Iterator[NDArray[Any]]:
-        """A column of a shard as flat arrays."""
-        path = folder / shard.name
-        try:
-            column = pq.read_table(path, columns=[self.column]).column(self.column)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"damaged shard: {error}", where=path) from None
-        for chunk in column.chunks:
-            if self.column == TOKENS_COLUMN:
-                yield chunk.flatten().to_numpy()
-            elif self.column == PIXELS_COLUMN:
-                width = chunk.type.byte_width
-                first, last = chunk.offset, chunk.offset + len(chunk)
-                yield np.frombuffer(chunk.buffers()[1], np.uint8)[first * width : last * width]
-            else:
-                yield chunk.to_numpy()
+    pixels: Column
+    """(examples, height, width, channels) uint8"""
+    labels: Column
+    """(examples,) int32"""
 
 
 def open_split(folder: Path, split: Split, cache: Path) -> TextSplit | ImageSplit:
-    """Map one split of prepared data into memory.
+    """One split of prepared data; reads nothing but the manifest.
 
-    The first call on a machine verifies every shard of the dataset and unpacks it into `cache/<content hash>/`;
-    later calls, in any process, only map those files.
+    Each shard is verified when something of it is first read, once on a machine.
 
     Args:
         folder: where the data were prepared.
@@ -84,85 +162,17 @@ def open_split(folder: Path, split: Split, cache: Path) -> TextSplit | ImageSpli
 
     Raises:
         NotReadyError: nothing is prepared in `folder`.
-        DataError: a shard is missing, truncated or altered.
-        MachineError: no space for the cache.
+        DataError: a shard is missing or of another size.
     """
     manifest = read_manifest(folder)
-    unpacked = cache / manifest.content_hash
-    maps = _mapped(unpacked, manifest, split)
-    if not maps:
-        with locked(cache / f"{manifest.content_hash}.lock"):
-            if not _mapped(unpacked, manifest, split):
-                _unpack(folder, manifest, unpacked)
-            maps = _mapped(unpacked, manifest, split)
+    place = Place(folder, manifest.location, cache / manifest.content_hash)
+    place.check_present(manifest.shards)
+    shards = [shard for shard in manifest.shards if shard.split == split]
     if manifest.vocabulary:
-        return TextSplit(manifest, maps[TOKENS_COLUMN])
-    return ImageSplit(manifest, maps[PIXELS_COLUMN], maps[LABEL_COLUMN])
-
-
-def verify_shards(folder: Path, manifest: Manifest) -> None:
-    """Hold every shard against its manifest.
-
-    Raises:
-        DataError: a shard is missing, truncated or altered: names the file, what was found and what was expected.
-    """
-    for shard in manifest.shards:
-        path = folder / shard.name
-        if not path.is_file():
-            raise DataError("the shard is missing; prepare or pull the data again", where=path)
-        size = path.stat().st_size
-        if size != shard.size:
-            raise DataError("the shard's size is wrong", where=path, found=size, expected=f"{shard.size} bytes")
-        found = file_sha256(path)
-        if found != shard.sha256:
-            raise DataError("the shard's SHA-256 is wrong", where=path, found=found, expected=shard.sha256)
-
-
-def _arrays(manifest: Manifest, split: Split) -> list[_Array]:
-    count = manifest.counts(split).items
-    if manifest.vocabulary:
-        return [_Array(TOKENS_COLUMN, (count,), np.dtype(token_type(manifest.vocabulary)))]
-    side = manifest.image
-    return [
-        _Array(PIXELS_COLUMN, (count, side, side, manifest.channels), np.dtype(np.uint8)),
-        _Array(LABEL_COLUMN, (count,), np.dtype(np.int32)),
-    ]
-
-
-def _mapped(folder: Path, manifest: Manifest, split: Split) -> dict[str, Any]:
-    """The split's memory maps; empty when one is missing or not what the manifest says."""
-    maps: dict[str, Any] = {}
-    for array in _arrays(manifest, split):
-        try:
-            found = np.load(array.file(folder, split), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            return {}
-        if found.shape != array.shape or found.dtype != array.dtype:
-            return {}
-        maps[array.column] = found
-    return maps
-
-
-def _unpack(folder: Path, manifest: Manifest, target: Path) -> None:
-    """Verify and unpack both splits; `target` appears whole or not at all. The caller holds the lock."""
-    verify_shards(folder, manifest)
-    temporary = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        for split in SPLITS:
-            for array in _arrays(manifest, split):
-                _unpack_array(folder, manifest, split, array, array.file(temporary, split))
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _unpack_array(folder: Path, manifest: Manifest, split: Split, array: _Array, path: Path) -> None:
-    """Written, not mapped: a full disk is then an error, where a mapped page would kill the process."""
-    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for shard in (shard for shard in manifest.shards if shard.split == split):
-            for values in array.values(folder, shard):
-                file.write(np.ascontiguousarray(values, array.dtype).data)
+        kind = np.dtype(token_type(manifest.vocabulary))
+        batch = batch_items(kind.itemsize)
+        return TextSplit(manifest, Column(place, shards, name=TOKENS_COLUMN, batch=batch, item=(), dtype=kind))
+    image = (manifest.image, manifest.image, manifest.channels)
+    batch = batch_items(int(np.prod(image)))
+    pixels = Column(place, shards, name=PIXELS_COLUMN, batch=batch, item=image, dtype=np.uint8)
+    return ImageSplit(manifest, pixels, Column(place, shards, name=LABEL_COLUMN, batch=batch, item=(), dtype=np.int32))

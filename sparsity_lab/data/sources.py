@@ -7,6 +7,7 @@ import io
 import os
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -33,6 +34,8 @@ from sparsity_lab.specs.datasets import (
 
 NOT_LIBRARY = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})
 LARGEST_LABEL = 1_000_000
+FILES = 16
+"""hashed by a thread before it asks for more"""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,23 @@ def documents(source: TextSource) -> Iterator[bytes]:
     Raises:
         DataError: the source is missing, matches no file or holds something that is not text.
     """
+    return (document for path in document_files(source) for document in file_documents(source, path))
+
+
+def document_files(source: TextSource) -> list[Path]:
+    """The files that documents come from, in the order of the documents; errors as `documents`."""
+    return _stdlib_chosen(source.maximum_bytes) if isinstance(source, PythonStdlib) else source_files(source)
+
+
+def file_documents(source: TextSource, path: Path) -> Iterator[bytes]:
+    """The documents of one file; errors as `documents`."""
     match source:
-        case PythonStdlib():
-            found = _stdlib(source.maximum_bytes)
-        case TextFiles():
-            found = (_utf8(path) for path in source_files(source))
+        case PythonStdlib() | TextFiles():
+            found = iter([_utf8(path)])
         case JsonLines():
-            found = (text for path in source_files(source) for text in _json_lines(path, source.text_field))
+            found = _json_lines(path, source.text_field)
         case ParquetText():
-            found = (text for path in source_files(source) for text in _parquet_text(path, source.text_column))
+            found = _parquet_text(path, source.text_column)
         case _:
             assert_never(source)
     return (document for document in found if document)
@@ -96,22 +107,36 @@ def source_files(source: TextSource | ImageSource) -> list[Path]:
             assert_never(source)
 
 
-def source_hash(source: TextSource | ImageSource) -> str:
+def source_hash(source: TextSource | ImageSource, readers: int = 1) -> str:
     """SHA-256 over the names (below the source's folder) and the content of every file a source reads.
+
+    Args:
+        source: where examples come from.
+        readers: threads that read files at once.
 
     Raises:
         DataError: as `source_files`, or a file cannot be read.
     """
     root = Path(_stdlib_root() if isinstance(source, PythonStdlib) else getattr(source, "path", ""))
     total = hashlib.sha256()
-    for path in source_files(source):
-        name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    paths = source_files(source)
+    groups = [paths[first : first + FILES] for first in range(0, len(paths), FILES)]
+    with ThreadPoolExecutor(readers) as pool:
+        digests = (digest for group in pool.map(_digests, groups) for digest in group)
+        for path, digest in zip(paths, digests, strict=True):
+            name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+            total.update(f"{name.as_posix()}\0{digest}\n".encode())
+    return total.hexdigest()
+
+
+def _digests(paths: list[Path]) -> list[str]:
+    found = []
+    for path in paths:
         try:
-            digest = file_sha256(path)
+            found.append(file_sha256(path))
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-        total.update(f"{name.as_posix()}\0{digest}\n".encode())
-    return total.hexdigest()
+    return found
 
 
 def _matching(root: Path, pattern: str) -> list[Path]:
@@ -142,19 +167,21 @@ def _stdlib_files() -> list[Path]:
     return sorted(found)
 
 
-def _stdlib(maximum_bytes: int | None) -> Iterator[bytes]:
+def _stdlib_chosen(maximum_bytes: int | None) -> list[Path]:
     """Whole files in order of a hash, as many as fit: an order that no name and no folder decides.
 
     Salted, for the split goes by the plain hash: in its order the first files would all be held out.
     """
-    texts = [text for text in (path.read_bytes() for path in _stdlib_files()) if _is_utf8(text)]
-    texts.sort(key=lambda text: hashlib.sha256(b"order" + text).digest())
-    left = maximum_bytes if maximum_bytes is not None else sum(map(len, texts))
-    for text in texts:
-        left -= len(text)
+    texts = ((path, path.read_bytes()) for path in _stdlib_files())
+    keyed = [(hashlib.sha256(b"order" + text).digest(), len(text), path) for path, text in texts if _is_utf8(text)]
+    keyed.sort(key=lambda one: one[0])
+    left, chosen = maximum_bytes if maximum_bytes is not None else sum(size for _, size, _ in keyed), []
+    for _, size, path in keyed:
+        left -= size
         if left < 0:
-            return
-        yield text
+            break
+        chosen.append(path)
+    return chosen
 
 
 def _is_utf8(text: bytes) -> bool:

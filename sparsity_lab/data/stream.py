@@ -109,7 +109,7 @@ class _TextExamples:
     """Windows of a corpus, in the order of a seed."""
 
     def __init__(self, split: TextSplit, objective: TextObjective, seed: int | str) -> None:
-        self._tokens, self._objective, self._seed = np.asarray(split.tokens), objective, seed
+        self._tokens, self._objective, self._seed = split.tokens, objective, seed
         self._first_sentinel = split.manifest.vocabulary
         self._length = raw_length(objective)
         total = len(split.tokens)
@@ -124,7 +124,7 @@ class _TextExamples:
         for epoch, rows, order in _shuffled(start, self.unique, self._seed):
             offset = key_seed("offset", self._seed, epoch) % self._slack
             begins[rows] = order * self._length + offset
-        windows_BL: Ints = self._tokens[begins[:, None] + np.arange(self._length)].astype(np.int32)
+        windows_BL: Ints = self._tokens.windows(begins, self._length).astype(np.int32)
         match self._objective:
             case SpanCorruption():
                 noise_BL = noise_mask(self._objective, BLOCK, "corruption", self._seed, start)
@@ -155,7 +155,7 @@ class _ImageExamples:
     def finish(self, block: _Block) -> dict[str, NDArray[Any]]:
         """Read the images: a block of them could be too large for memory, a batch is not."""
         rows = block["rows"]
-        return {"images": self._split.pixels[rows], "labels": self._split.labels[rows].astype(np.int64)}
+        return {"images": self._split.pixels.take(rows), "labels": self._split.labels.take(rows).astype(np.int64)}
 
 
 def _shuffled(start: int, unique: int, seed: int | str) -> list[tuple[int, slice, NDArray[np.int64]]]:

@@ -34,8 +34,17 @@ class Codec(Protocol):
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
         """Token ids of UTF-8 documents, the end token not included."""
 
+    def encode_joined(self, documents: Sequence[bytes]) -> tuple[Tokens, NDArray[np.int64]]:
+        """Token ids of UTF-8 documents one after the other, each ended by EOS, and how many each has with its end."""
+
     def decode(self, tokens: Tokens) -> bytes:
         """The document, whose ids contain no padding, end or sentinel."""
+
+
+NEVER = b"\xff"
+"""a byte that UTF-8 has no use for"""
+_OF_BYTE = np.arange(SPECIAL, SPECIAL + 256, dtype=np.uint16)
+_OF_BYTE[NEVER[0]] = EOS
 
 
 class ByteCodec:
@@ -47,6 +56,11 @@ class ByteCodec:
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
         """Token ids, uint16."""
         return [np.frombuffer(document, np.uint8).astype(np.uint16) + np.uint16(SPECIAL) for document in documents]
+
+    def encode_joined(self, documents: Sequence[bytes]) -> tuple[Tokens, NDArray[np.int64]]:
+        """Token ids, uint16."""
+        joined = np.frombuffer(b"".join(document + NEVER for document in documents), np.uint8)
+        return _OF_BYTE[joined], np.array([len(document) + 1 for document in documents], np.int64)
 
     def decode(self, tokens: Tokens) -> bytes:
         """The document's bytes."""
@@ -70,6 +84,12 @@ class LibraryCodec:
         shifted = (np.asarray(one.ids, np.uint32) + np.uint32(SPECIAL) for one in encoded)
         small = token_type(self.vocabulary) is np.uint16
         return [ids.astype(np.uint16) if small else ids for ids in shifted]
+
+    def encode_joined(self, documents: Sequence[bytes]) -> tuple[Tokens, NDArray[np.int64]]:
+        """Token ids, of the type of `encode`."""
+        kind = token_type(self.vocabulary)
+        pieces = [np.append(tokens, kind(EOS)) for tokens in self.encode(documents)]
+        return np.concatenate(pieces), np.array([len(piece) for piece in pieces], np.int64)
 
     def decode(self, tokens: Tokens) -> bytes:
         """The document, as far as the tokenizer keeps it (byte-level BPE keeps all)."""
@@ -120,6 +140,19 @@ def make_tokenizer(spec: Tokenizer, training: Iterable[bytes]) -> Codec:
             assert_never(spec)
 
 
+def restored_tokenizer(spec: Tokenizer, source: str) -> Codec:
+    """The codec that `make_tokenizer` gave, from its `source`."""
+    match spec:
+        case Bytes():
+            return ByteCodec()
+        case Bpe():
+            return LibraryCodec(Backend.from_str(source), spec.vocabulary)
+        case TokenizerFile():
+            return _of_library(Backend.from_str(source), spec.path)
+        case _:
+            assert_never(spec)
+
+
 def train_bpe(documents: Iterable[bytes], vocabulary: int) -> LibraryCodec:
     """Byte-level BPE (Sennrich 2016, over bytes as in Radford 2019); a small corpus may leave ids unused.
 
@@ -151,6 +184,10 @@ def load_tokenizer(path: Path) -> LibraryCodec:
         raise DataError(f"cannot be read: {error.strerror}", where=path) from None
     except Exception as error:  # the library raises bare Exception for whatever is wrong with the JSON
         raise DataError(f"is no tokenizer.json of the tokenizers library: {error}", where=path) from None
+    return _of_library(backend, path)
+
+
+def _of_library(backend: Backend, path: object) -> LibraryCodec:
     ids = backend.get_vocab(with_added_tokens=True).values()
     if not ids:
         raise DataError("has no tokens", where=path, field="model.vocab")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ from sparsity_lab.specs.datasets import (
     TextDataset,
     TokenizerFile,
 )
-from tests.data.conftest import CLASSES, NEXT, SPANS, glyph_spec, text_of
+from tests.data.conftest import CLASSES, NEXT, SPANS, glyph_spec, snapshot, text_of
 
 SpecMaker = Callable[..., TextDataset]
 
@@ -36,16 +36,12 @@ def stored(folder: Path, manifest: Manifest, split: str) -> list[bytes]:
         row
         for shard in manifest.shards
         if shard.split == split
-        for row in pq.read_table(folder / shard.name).column("tokens").to_pylist()
+        for row in pa.ipc.open_file(folder / shard.name).read_all().column("tokens").to_pylist()
     ]
     flat = np.array([token for row in rows for token in row])
     pieces = np.split(flat, np.flatnonzero(flat == EOS) + 1)
     assert not len(pieces[-1]), "every document is ended"
     return [ByteCodec().decode(piece[:-1]) for piece in pieces[:-1]]
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def test_every_document_lands_on_one_side_once(text_spec: SpecMaker, corpus: Path, tmp_path: Path) -> None:

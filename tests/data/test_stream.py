@@ -113,7 +113,7 @@ def test_windows_are_cut_from_the_text_and_do_not_overlap(opened: Opened) -> Non
     split = opened("next", "train")
     assert isinstance(split, TextSplit)
     stream = Stream(split, NEXT, 4, 2)
-    text = split.tokens.astype(np.uint16).tobytes()
+    text = split.tokens.read(0, len(split.tokens)).tobytes()
     windows = stream.examples(0, stream.unique)["tokens"].numpy().astype(np.uint16)
     begins = [_find(text, window.tobytes()) for window in windows]
     assert len({begin % 32 for begin in begins}) == 1, "one offset for the whole epoch"
@@ -196,7 +196,7 @@ def test_a_text_shorter_than_one_example_is_told(shared: TextSplit) -> None:
         Stream(shared, NextToken(kind="next-token", length=total + 1), 1, 0)
     only = Stream(shared, NextToken(kind="next-token", length=total), 1, 0)
     assert only.unique == 1
-    assert torch.equal(only.batch_at(3)["tokens"][0], torch.from_numpy(shared.tokens.astype(np.int64)))
+    assert torch.equal(only.batch_at(3)["tokens"][0], torch.from_numpy(shared.tokens.read(0, total).astype(np.int64)))
 
 
 def test_an_objective_that_does_not_fit_is_refused(shared: TextSplit) -> None:

@@ -38,7 +38,7 @@ def test_a_damaged_shard_is_refused_and_prepared_again(
     few: Path, finished: Path, damage: Callable[[Path], None], told: str, split: str
 ) -> None:
     before = contents(few, "data")
-    shard = next((few / "data/tiny").glob(f"{split}-*.parquet"))
+    shard = next((few / "data/tiny").glob(f"{split}-*.arrow"))
     damage(shard)
     message = one_error(cli(few, "train", "tiny", "--workers", "1", code=2))
     assert told in message
@@ -60,10 +60,12 @@ def test_a_damaged_manifest_is_refused_and_prepared_again(few: Path) -> None:
     assert contents(few, "data") == before
 
 
-def test_a_damaged_cache_is_unpacked_again(prepared: Path, finished: Path) -> None:
+def test_a_damaged_cache_is_made_again(prepared: Path, finished: Path) -> None:
     edit(prepared, "studies/tiny", grid__nonzero=[1536], grid__data=[1024], grid__replicates=[])
-    for array in prepared.glob(".sparsity-lab/cache/*/*.npy"):
-        truncate(array)
+    notes = list(prepared.glob(".sparsity-lab/cache/*/*.verified"))
+    assert notes
+    for note in notes:
+        truncate(note)
     cli(prepared, "train", "tiny", "--workers", "1")
     assert results(prepared).items() <= results(finished).items()
 

@@ -161,7 +161,7 @@ def test_bad_data_is_the_users_error_in_one_line(
     engine: Engine, place: Workplace, tmp_path: Path, make_run: MakeRun, job: MakeJob
 ) -> None:
     broken = Path(shutil.copytree(place.data, tmp_path / "broken"))
-    shard = next(broken.glob("train-*.parquet"))
+    shard = next(broken.glob("train-*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(SparsityLabError, match="the shard's size is wrong") as caught:
         run_jobs([job(make_run("t5"))], replace(place, data=broken), engine.compute(1))

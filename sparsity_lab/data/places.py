@@ -1,0 +1,181 @@
+"""Shards where they lie: beside their manifest or at any `pyarrow.fs` URI, verified and cached by each machine once.
+
+A shard is held against its SHA-256 when it is first asked for. What was verified is noted in the cache by size and time
+of the file, so that other processes of the machine need not read it again. Shards of an object store, and compressed
+Parquet shards that earlier versions wrote, are copied into the cache first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sparsity_lab.artifacts.atomic import locked, replacing
+from sparsity_lab.artifacts.reading import file_sha256
+from sparsity_lab.data.manifest import Shard
+from sparsity_lab.data.shards import TOKENS_COLUMN, batch_items
+from sparsity_lab.errors import DataError
+
+CHUNK: Final = 1 << 22
+"""bytes copied at once"""
+
+
+class Place:
+    """The shards of one dataset, as files of this machine."""
+
+    def __init__(self, folder: Path, location: str, cache: Path) -> None:
+        """Reads nothing.
+
+        Args:
+            folder: where the manifest lies, and the shards where `location` is empty.
+            location: folder or URI of the shards, as in the manifest.
+            cache: a folder of this machine for this dataset alone; it can be deleted at any time.
+        """
+        self.folder: Final = local_folder(location) if location else folder
+        self._location, self._cache = location, cache
+
+    def check_present(self, shards: tuple[Shard, ...]) -> None:
+        """See that every shard in a folder is there and of its size; those of a store show when they are touched.
+
+        Raises:
+            DataError: names the file, what was found and what was expected.
+        """
+        if self.folder is None:
+            return
+        listed = fs.LocalFileSystem().get_file_info(fs.FileSelector(str(self.folder), allow_not_found=True))
+        sizes = {one.base_name: one.size for one in listed}
+        for shard in shards:
+            where, found = self.folder / shard.name, sizes.get(shard.name)
+            if found is None:
+                raise _missing(where)
+            if found != shard.size:
+                raise DataError("the shard's size is wrong", where=where, found=found, expected=f"{shard.size} bytes")
+
+    def file(self, shard: Shard) -> Path:
+        """An Arrow file of this machine with the shard's content, verified.
+
+        Raises:
+            DataError: the shard is missing, truncated or altered.
+            MachineError: no space for the cache.
+        """
+        source = None if self.folder is None else self.folder / shard.name
+        path = source if source and source.suffix == ".arrow" else self._cache / f"{Path(shard.name).stem}.arrow"
+        note = self._cache / f"{shard.name}.verified"
+        if not _noted(note, path, shard):
+            with locked(note):
+                if not _noted(note, path, shard):
+                    self._bring(shard, source, path)
+                    note.write_text(_identity(path, shard), encoding="utf-8")
+        return path
+
+    def _bring(self, shard: Shard, source: Path | None, path: Path) -> None:
+        """Verify a shard and, where it is not yet the file `path`, make that."""
+        if source is None:
+            where, digest = f"{self._location}: {shard.name}", hashlib.sha256()
+            with replacing(path) as temporary:
+                with temporary.open("wb") as file:
+                    for chunk in _chunks(self._location, shard.name):
+                        digest.update(chunk)
+                        file.write(chunk)
+                _check(shard, where, digest.hexdigest())
+            return
+        try:
+            _check(shard, source, file_sha256(source))
+        except OSError as error:
+            raise DataError(f"the shard cannot be read: {error.strerror}", where=source) from None
+        if path != source:
+            _convert(source, path)
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder that a place names, None for a place that is none: `s3://…`, `gs://…`."""
+    if location.startswith("file://"):
+        return Path(unquote(urlsplit(location).path))
+    return None if "://" in location else Path(location)
+
+
+def store_at(location: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a `pyarrow.fs` URI, and the folder there.
+
+    Raises:
+        DataError: there is no such file system, or it cannot be reached.
+    """
+    parts = urlsplit(location)
+    try:
+        system, folder = fs.FileSystem.from_uri(urlunsplit(parts._replace(path=parts.path.rstrip("/"))))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"is no place that can be reached: {error}", where=location) from None
+    return system, str(folder)
+
+
+def copy_to_store(file: Path, location: str) -> None:
+    """Copy a file to a store, under its name.
+
+    Raises:
+        DataError: the store cannot be reached or refuses it.
+    """
+    system, folder = store_at(location)
+    try:
+        with file.open("rb") as source, system.open_output_stream(f"{folder}/{file.name}") as target:
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot be written: {error}", where=f"{location}: {file.name}") from None
+
+
+def _chunks(location: str, name: str) -> Iterator[bytes]:
+    try:
+        system, folder = store_at(location)
+        with system.open_input_stream(f"{folder}/{name}") as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+    except FileNotFoundError:
+        raise _missing(f"{location}: {name}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"the shard cannot be read: {error}", where=f"{location}: {name}") from None
+
+
+def _missing(where: object) -> DataError:
+    return DataError("the shard is missing; prepare or pull the data again", where=where)
+
+
+def _noted(note: Path, path: Path, shard: Shard) -> bool:
+    try:
+        return note.read_text(encoding="utf-8") == _identity(path, shard)
+    except OSError:
+        return False
+
+
+def _identity(path: Path, shard: Shard) -> str:
+    stat = path.stat()
+    return f"{shard.sha256} {stat.st_size} {stat.st_mtime_ns}\n"
+
+
+def _check(shard: Shard, where: object, found: str) -> None:
+    if found != shard.sha256:
+        raise DataError("the shard's SHA-256 is wrong", where=where, found=found, expected=shard.sha256)
+
+
+def _convert(source: Path, path: Path) -> None:
+    """A compressed Parquet shard as an Arrow file with the same values, without the borders of documents."""
+    try:
+        table = pq.read_table(source)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"damaged shard: {error}", where=source) from None
+    if table.column_names == [TOKENS_COLUMN]:
+        flat = pa.chunked_array([chunk.flatten() for chunk in table.column(TOKENS_COLUMN).chunks])
+        table = pa.table({TOKENS_COLUMN: flat})
+    width = table.schema.field(0).type.bit_width // 8
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table.combine_chunks(), max_chunksize=batch_items(width))
