@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from sparsity_lab.data.manifest import Manifest, Shard, Split, read_manifest
-from sparsity_lab.data.places import Place
+from sparsity_lab.data.places import ShardPlace
 from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN, batch_items, read_batches
 from sparsity_lab.data.tokenizer import token_type
 from sparsity_lab.errors import DataError
@@ -24,11 +24,18 @@ READERS: Final = 8
 """threads that verify or fetch shards at once"""
 
 
-class Column:
+class SplitColumn:
     """The values of a split one after the other, over all its shards; a shard is opened when it is first read."""
 
     def __init__(
-        self, place: Place, shards: Sequence[Shard], *, name: str, batch: int, item: tuple[int, ...], dtype: DTypeLike
+        self,
+        place: ShardPlace,
+        shards: Sequence[Shard],
+        *,
+        name: str,
+        batch: int,
+        item: tuple[int, ...],
+        dtype: DTypeLike,
     ) -> None:
         """Opens nothing.
 
@@ -135,7 +142,7 @@ class TextSplit:
     """One side of a text dataset: all its documents, one after the other, each ended by EOS."""
 
     manifest: Manifest
-    tokens: Column
+    tokens: SplitColumn
     """(tokens,)"""
 
 
@@ -144,9 +151,9 @@ class ImageSplit:
     """One side of an image dataset."""
 
     manifest: Manifest
-    pixels: Column
+    pixels: SplitColumn
     """(examples, height, width, channels) uint8"""
-    labels: Column
+    labels: SplitColumn
     """(examples,) int32"""
 
 
@@ -165,14 +172,16 @@ def open_split(folder: Path, split: Split, cache: Path) -> TextSplit | ImageSpli
         DataError: a shard is missing or of another size.
     """
     manifest = read_manifest(folder)
-    place = Place(folder, manifest.location, cache / manifest.content_hash)
+    place = ShardPlace(folder, manifest.location, cache / manifest.content_hash)
     place.check_present(manifest.shards)
     shards = [shard for shard in manifest.shards if shard.split == split]
     if manifest.vocabulary:
         kind = np.dtype(token_type(manifest.vocabulary))
         batch = batch_items(kind.itemsize)
-        return TextSplit(manifest, Column(place, shards, name=TOKENS_COLUMN, batch=batch, item=(), dtype=kind))
+        return TextSplit(manifest, SplitColumn(place, shards, name=TOKENS_COLUMN, batch=batch, item=(), dtype=kind))
     image = (manifest.image, manifest.image, manifest.channels)
     batch = batch_items(int(np.prod(image)))
-    pixels = Column(place, shards, name=PIXELS_COLUMN, batch=batch, item=image, dtype=np.uint8)
-    return ImageSplit(manifest, pixels, Column(place, shards, name=LABEL_COLUMN, batch=batch, item=(), dtype=np.int32))
+    pixels = SplitColumn(place, shards, name=PIXELS_COLUMN, batch=batch, item=image, dtype=np.uint8)
+    return ImageSplit(
+        manifest, pixels, SplitColumn(place, shards, name=LABEL_COLUMN, batch=batch, item=(), dtype=np.int32)
+    )

@@ -27,7 +27,7 @@ CHUNK: Final = 1 << 22
 """bytes copied at once"""
 
 
-class Place:
+class ShardPlace:
     """The shards of one dataset, as files of this machine."""
 
     def __init__(self, folder: Path, location: str, cache: Path) -> None:

@@ -19,7 +19,7 @@ from sparsity_lab.artifacts.paths import MANIFEST
 from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.judging import NoteHashes, Unit, judge, units_of
 from sparsity_lab.data.manifest import SPLITS, Manifest, Shard, Split, SplitCounts, content_hash, read_manifest
-from sparsity_lab.data.places import Place, copy_to_store, local_folder
+from sparsity_lab.data.places import ShardPlace, copy_to_store, local_folder
 from sparsity_lab.data.shards import ImageWriter
 from sparsity_lab.data.sources import image_blocks, source_hash
 from sparsity_lab.data.text import Joined, Tokenize, Train
@@ -37,7 +37,7 @@ WORK_FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Preparation:
     """What is prepared, where, and by how many."""
 
     spec: DatasetSpec
@@ -92,7 +92,9 @@ def prepare(
     if present is not None:
         shutil.rmtree(work, ignore_errors=True)
         return present
-    job = _Job(spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None))
+    job = _Preparation(
+        spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None)
+    )
     match spec:
         case TextDataset():
             units = units_of(spec)
@@ -129,7 +131,7 @@ def _intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, 
         return None
     if manifest.tokenizer_sha256 and not _holds(folder / TOKENIZER, manifest.tokenizer_sha256):
         return None
-    place = Place(folder, manifest.location, folder)
+    place = ShardPlace(folder, manifest.location, folder)
     try:
         place.check_present(manifest.shards)
     except DataError:
@@ -146,7 +148,7 @@ def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _clear(job: _Job, units: Sequence[Unit]) -> None:
+def _clear(job: _Preparation, units: Sequence[Unit]) -> None:
     """Remove what an earlier preparation left, the manifest first; what was broken off of this very one stays."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / MANIFEST).unlink(missing_ok=True)
@@ -166,7 +168,7 @@ def _clear(job: _Job, units: Sequence[Unit]) -> None:
         write_text(job.work / PLAN, plan)
 
 
-def _prepare_text(job: _Job, spec: TextDataset, units: Sequence[Unit]) -> Manifest:
+def _prepare_text(job: _Preparation, spec: TextDataset, units: Sequence[Unit]) -> Manifest:
     with Workers(job.workers) as workers:
         verdicts, begins = _judged(job, NoteHashes(spec, job.work), units, workers)
         codec = _tokenizer(job, Train(spec, verdicts, begins, job.workers), units, workers)
@@ -188,7 +190,9 @@ def _prepare_text(job: _Job, spec: TextDataset, units: Sequence[Unit]) -> Manife
     return _finish(job, joined.counts(), joined.shards(), DataShape(vocabulary=codec.vocabulary), tokenizer_hash(codec))
 
 
-def _judged(job: _Job, notes: NoteHashes, units: Sequence[Unit], workers: Workers) -> tuple[Path, tuple[int, ...]]:
+def _judged(
+    job: _Preparation, notes: NoteHashes, units: Sequence[Unit], workers: Workers
+) -> tuple[Path, tuple[int, ...]]:
     """A file with the verdict on every document, and where those of each unit begin in it, with the end."""
     heard = Counter(job.report, "read", None)
     new = [(number, unit) for number, unit in enumerate(units) if not notes.file(number).is_file()]
@@ -199,7 +203,7 @@ def _judged(job: _Job, notes: NoteHashes, units: Sequence[Unit], workers: Worker
     return job.work / "verdicts", tuple(begins.tolist())
 
 
-def _tokenizer(job: _Job, train: Train, units: Sequence[Unit], workers: Workers) -> Codec:
+def _tokenizer(job: _Preparation, train: Train, units: Sequence[Unit], workers: Workers) -> Codec:
     asked = train.spec.tokenizer
     if not isinstance(asked, Bpe):
         return make_tokenizer(asked, ())
@@ -212,7 +216,7 @@ def _tokenizer(job: _Job, train: Train, units: Sequence[Unit], workers: Workers)
     return restored_tokenizer(asked, path.read_text(encoding="utf-8"))
 
 
-def _prepare_images(job: _Job, spec: ImageDataset) -> Manifest:
+def _prepare_images(job: _Preparation, spec: ImageDataset) -> Manifest:
     side = _Sorter(spec.held_out)
     duplicates = dict.fromkeys(SPLITS, 0)
     total = spec.source.examples if isinstance(spec.source, Glyphs) else None
@@ -270,7 +274,11 @@ class _Sorter:
 
 
 def _finish(
-    job: _Job, counts: dict[Split, SplitCounts], shards: Sequence[Shard], shape: DataShape, tokenizer_sha256: str
+    job: _Preparation,
+    counts: dict[Split, SplitCounts],
+    shards: Sequence[Shard],
+    shape: DataShape,
+    tokenizer_sha256: str,
 ) -> Manifest:
     spec = job.spec
     where = f"{spec.source.kind} {getattr(spec.source, 'path', '')}".strip()

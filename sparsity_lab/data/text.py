@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.data.judging import HELD_OUT, KNOWN, Unit, Verdicts, blocks, unit_documents
 from sparsity_lab.data.manifest import SPLITS, Shard, Split, SplitCounts
-from sparsity_lab.data.places import Place, copy_to_store
+from sparsity_lab.data.places import ShardPlace, copy_to_store
 from sparsity_lab.data.shards import TOKENS_COLUMN, TextWriter, read_batches
 from sparsity_lab.data.tokenizer import Codec, make_tokenizer, restored_tokenizer
 from sparsity_lab.data.workers import Heard, threads
@@ -208,7 +208,7 @@ class Joined:
     def _hash(self, shard: Shard) -> None:
         path = self.tokenize.home / shard.name
         if self.tokenize.store and not path.is_file():
-            path = Place(self.fetched, self.tokenize.store, self.fetched).file(shard)
+            path = ShardPlace(self.fetched, self.tokenize.store, self.fetched).file(shard)
         for values in read_batches(path, TOKENS_COLUMN):
             self.hashes[shard.split].update(values.astype("<u4").data)
         if self.tokenize.store:

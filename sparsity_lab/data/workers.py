@@ -18,8 +18,8 @@ from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from sparsity_lab.errors import MachineError, SparsityLabError
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """called with what is being done, how many documents or images are done, and of how many (None: not known)"""
 Heard: TypeAlias = Callable[[int], None]
@@ -69,8 +69,8 @@ class Workers:
         self._alive = []
 
     def map(
-        self, work: Callable[[Task, Heard], Result], tasks: Sequence[Task], heard: Heard, *, apart: bool = False
-    ) -> Iterator[tuple[int, Result]]:
+        self, work: Callable[[Given, Heard], Found], tasks: Sequence[Given], heard: Heard, *, apart: bool = False
+    ) -> Iterator[tuple[int, Found]]:
         """Do every task: (its number, its result), in whatever order they are finished.
 
         Args:
