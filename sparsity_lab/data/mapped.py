@@ -24,7 +24,7 @@ READERS: Final = 8
 """threads that verify or fetch shards at once"""
 
 
-class SplitColumn:
+class LongArray:
     """The values of a split one after the other, over all its shards; a shard is opened when it is first read."""
 
     def __init__(
@@ -142,7 +142,7 @@ class TextSplit:
     """One side of a text dataset: all its documents, one after the other, each ended by EOS."""
 
     manifest: Manifest
-    tokens: SplitColumn
+    tokens: LongArray
     """(tokens,)"""
 
 
@@ -151,9 +151,9 @@ class ImageSplit:
     """One side of an image dataset."""
 
     manifest: Manifest
-    pixels: SplitColumn
+    pixels: LongArray
     """(examples, height, width, channels) uint8"""
-    labels: SplitColumn
+    labels: LongArray
     """(examples,) int32"""
 
 
@@ -178,10 +178,8 @@ def open_split(folder: Path, split: Split, cache: Path) -> TextSplit | ImageSpli
     if manifest.vocabulary:
         kind = np.dtype(token_type(manifest.vocabulary))
         batch = batch_items(kind.itemsize)
-        return TextSplit(manifest, SplitColumn(place, shards, name=TOKENS_COLUMN, batch=batch, item=(), dtype=kind))
+        return TextSplit(manifest, LongArray(place, shards, TOKENS_COLUMN, batch=batch, dtype=kind))
     image = (manifest.image, manifest.image, manifest.channels)
     batch = batch_items(int(np.prod(image)))
-    pixels = SplitColumn(place, shards, name=PIXELS_COLUMN, batch=batch, item=image, dtype=np.uint8)
-    return ImageSplit(
-        manifest, pixels, SplitColumn(place, shards, name=LABEL_COLUMN, batch=batch, item=(), dtype=np.int32)
-    )
+    pixels = LongArray(place, shards, PIXELS_COLUMN, batch=batch, item=image, dtype=np.uint8)
+    return ImageSplit(manifest, pixels, LongArray(place, shards, LABEL_COLUMN, batch=batch, dtype=np.int32))

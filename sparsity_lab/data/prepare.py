@@ -37,7 +37,7 @@ WORK_FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
-class _Preparation:
+class _Asked:
     """What is prepared, where, and by how many."""
 
     spec: DatasetSpec
@@ -92,9 +92,7 @@ def prepare(
     if present is not None:
         shutil.rmtree(work, ignore_errors=True)
         return present
-    job = _Preparation(
-        spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None)
-    )
+    job = _Asked(spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None))
     match spec:
         case TextDataset():
             units = units_of(spec)
@@ -148,7 +146,7 @@ def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _clear(job: _Preparation, units: Sequence[Unit]) -> None:
+def _clear(job: _Asked, units: Sequence[Unit]) -> None:
     """Remove what an earlier preparation left, the manifest first; what was broken off of this very one stays."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / MANIFEST).unlink(missing_ok=True)
@@ -168,7 +166,7 @@ def _clear(job: _Preparation, units: Sequence[Unit]) -> None:
         write_text(job.work / PLAN, plan)
 
 
-def _prepare_text(job: _Preparation, spec: TextDataset, units: Sequence[Unit]) -> Manifest:
+def _prepare_text(job: _Asked, spec: TextDataset, units: Sequence[Unit]) -> Manifest:
     with Workers(job.workers) as workers:
         verdicts, begins = _judged(job, NoteHashes(spec, job.work), units, workers)
         codec = _tokenizer(job, Train(spec, verdicts, begins, job.workers), units, workers)
@@ -190,9 +188,7 @@ def _prepare_text(job: _Preparation, spec: TextDataset, units: Sequence[Unit]) -
     return _finish(job, joined.counts(), joined.shards(), DataShape(vocabulary=codec.vocabulary), tokenizer_hash(codec))
 
 
-def _judged(
-    job: _Preparation, notes: NoteHashes, units: Sequence[Unit], workers: Workers
-) -> tuple[Path, tuple[int, ...]]:
+def _judged(job: _Asked, notes: NoteHashes, units: Sequence[Unit], workers: Workers) -> tuple[Path, tuple[int, ...]]:
     """A file with the verdict on every document, and where those of each unit begin in it, with the end."""
     heard = Counter(job.report, "read", None)
     new = [(number, unit) for number, unit in enumerate(units) if not notes.file(number).is_file()]
@@ -203,7 +199,7 @@ def _judged(
     return job.work / "verdicts", tuple(begins.tolist())
 
 
-def _tokenizer(job: _Preparation, train: Train, units: Sequence[Unit], workers: Workers) -> Codec:
+def _tokenizer(job: _Asked, train: Train, units: Sequence[Unit], workers: Workers) -> Codec:
     asked = train.spec.tokenizer
     if not isinstance(asked, Bpe):
         return make_tokenizer(asked, ())
@@ -216,7 +212,7 @@ def _tokenizer(job: _Preparation, train: Train, units: Sequence[Unit], workers: 
     return restored_tokenizer(asked, path.read_text(encoding="utf-8"))
 
 
-def _prepare_images(job: _Preparation, spec: ImageDataset) -> Manifest:
+def _prepare_images(job: _Asked, spec: ImageDataset) -> Manifest:
     side = _Sorter(spec.held_out)
     duplicates = dict.fromkeys(SPLITS, 0)
     total = spec.source.examples if isinstance(spec.source, Glyphs) else None
@@ -274,7 +270,7 @@ class _Sorter:
 
 
 def _finish(
-    job: _Preparation,
+    job: _Asked,
     counts: dict[Split, SplitCounts],
     shards: Sequence[Shard],
     shape: DataShape,

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeAlias, TypeVar, cast
 from sparsity_lab.errors import MachineError, SparsityLabError
 
 Given = TypeVar("Given")
-Found = TypeVar("Found")
+GivenBack = TypeVar("GivenBack")
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """called with what is being done, how many documents or images are done, and of how many (None: not known)"""
 Heard: TypeAlias = Callable[[int], None]
@@ -69,8 +69,8 @@ class Workers:
         self._alive = []
 
     def map(
-        self, work: Callable[[Given, Heard], Found], tasks: Sequence[Given], heard: Heard, *, apart: bool = False
-    ) -> Iterator[tuple[int, Found]]:
+        self, work: Callable[[Given, Heard], GivenBack], tasks: Sequence[Given], heard: Heard, *, apart: bool = False
+    ) -> Iterator[tuple[int, GivenBack]]:
         """Do every task: (its number, its result), in whatever order they are finished.
 
         Args:
