@@ -31,11 +31,11 @@ class LongArray:
         self,
         place: ShardPlace,
         shards: Sequence[Shard],
-        *,
         name: str,
+        *,
         batch: int,
-        item: tuple[int, ...],
         dtype: DTypeLike,
+        item: tuple[int, ...] = (),
     ) -> None:
         """Opens nothing.
 
