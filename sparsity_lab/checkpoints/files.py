@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import save
 from torch import Tensor
@@ -197,7 +198,13 @@ def not_finite(weight: Tensor) -> tuple[int, int]:
 
 def with_plain_zeros(weights: Weights) -> dict[str, Tensor]:
     """Negative zeros as zeros, so that a zero has one form; other bits, those of NaN too, stay."""
-    return {name: weight.masked_fill(weight == 0, 0) for name, weight in weights.items()}
+    return {name: _plain_zeros(weight) for name, weight in weights.items()}
+
+
+def _plain_zeros(weight: Tensor) -> Tensor:
+    if weight.itemsize == 1:  # torch does not fill the smallest types
+        return weight.view(torch.uint8).masked_fill(weight == 0, 0).view(weight.dtype)
+    return weight.masked_fill(weight == 0, 0)
 
 
 def _encoded(

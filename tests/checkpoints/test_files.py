@@ -173,3 +173,30 @@ def test_a_header_that_is_wrong(change: dict[str, object], message: str, tmp_pat
     save_file({"a": torch.ones(1)}, tmp_path / "w", {KEY: sealed(header | change)})
     with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path / "w")
+
+
+@each_encoding
+def test_files_of_the_first_version_are_read(how: Encoding, weights: dict[str, Tensor], tmp_path: Path) -> None:
+    write_weights(tmp_path / "w", weights, how, prunable=PRUNABLE, run="abc")
+    with safe_open(tmp_path / "w", "pt") as file:
+        header = json.loads(file.metadata()[KEY])
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    del header["crc32"]
+    save_file(stored, tmp_path / "w", {KEY: json.dumps(header | {"version": 1})})
+    assert same(read_weights(tmp_path / "w"), weights)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bool, torch.complex64])
+@each_encoding
+def test_other_types_come_back(how: Encoding, kind: torch.dtype, weights: dict[str, Tensor], tmp_path: Path) -> None:
+    one = {"a.weight": weights["a.weight"].masked_fill(weights["a.weight"] == 0, 0).to(kind)}
+    write_weights(tmp_path / "w", one, how, prunable=["a.weight"])
+    found = read_weights(tmp_path / "w")["a.weight"]
+    assert found.dtype == kind
+    assert torch.equal(found.view(torch.uint8), one["a.weight"].view(torch.uint8))
+
+
+def test_two_things_of_one_name_are_refused(tmp_path: Path) -> None:
+    weights = {"x": torch.eye(4), "x.values": torch.ones(4)}
+    with pytest.raises(CheckpointError, match=r"x.values: is the name of two things to store"):
+        write_weights(tmp_path / "w", weights, Csr(), prunable=["x"])

@@ -14,6 +14,7 @@ from torch import Tensor
 from sparsity_lab.checkpoints import write_weights
 from sparsity_lab.checkpoints.encodings import TWO_FOUR, Bitmask, Csr, DenseEncoding, Encoding
 from sparsity_lab.checkpoints.survey import survey, zeros_of
+from sparsity_lab.console.weights import weights_text
 from sparsity_lab.errors import CheckpointError
 
 
@@ -138,3 +139,20 @@ def test_a_folder_of_shards_and_one_without_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").unlink()
     with pytest.raises(CheckpointError, match="no safetensors weights here"):
         survey(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e5m2])
+def test_entries_that_are_no_finite_numbers_are_told(kind: torch.dtype, tmp_path: Path) -> None:
+    weight = torch.ones(4, 8).index_fill(1, torch.tensor([0]), 0)
+    weight[0, 1], weight[1, 2:4] = float("nan"), float("inf")
+    save_file({"w": weight.to(kind), "whole": torch.arange(3)}, tmp_path / "w")
+    first, second = survey(tmp_path / "w").tensors
+    assert (first.zeros, first.nan, first.infinite, first.not_finite) == (4, 1, 2, 3)
+    assert second.not_finite == 0
+    assert "not finite: w: 1 NaN, 2 infinite" in weights_text(survey(tmp_path / "w"))
+
+
+def test_no_tensors_at_all(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "w")
+    assert survey(tmp_path / "w").tensors == ()
+    assert "dense" in weights_text(survey(tmp_path / "w"), 10)
