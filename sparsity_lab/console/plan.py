@@ -47,6 +47,7 @@ def plan_text(plan: StudyPlan) -> str:
             "",
             f"FLOPs     {_flops(plan.rows)}",
             f"memory    {_memory(plan.rows)}",
+            *_repeated(plan),
             *_pretraining(plan),
             *_unmatched(plan, ratios),
             *(_on_cluster(plan, plan.cluster) if plan.cluster else [_here(plan)]),
@@ -54,6 +55,15 @@ def plan_text(plan: StudyPlan) -> str:
             f"disk      {storage(plan.disk)} for results, up to {storage(plan.checkpoints)} for checkpoints under way",
         )
     )
+
+
+def _repeated(plan: StudyPlan) -> Iterator[str]:
+    """How often runs see their data, where that is more than once: a law takes all D as unique."""
+    again = [row.planned.run.data for row in plan.rows if plan.unique and row.planned.run.data > plan.unique]
+    if again and plan.unique:
+        most = max(again) / plan.unique
+        runs = f"{len(again)} of {len(plan.rows)} runs"
+        yield f"epochs    {runs} see data more than once, up to {most:.3g} times: {plan.unique:,} are unique"
 
 
 def _flops(rows: Sequence[PlannedRow]) -> str:

@@ -114,6 +114,8 @@ class StudyPlan:
     """bytes of checkpoints at the same time, at most"""
     cluster: ClusterPlan | None = None
     """where a compute file was named"""
+    unique: int | None = None
+    """training tokens or images that were prepared; None before"""
 
     @property
     def missing(self) -> tuple[PlannedRow, ...]:
@@ -166,7 +168,15 @@ def plan_study(space: Workspace, workers: int | None = None, compute: Compute | 
         disk=_disk(planned, first, keep_weights=space.study.spec.keep_weights),
         checkpoints=sum(largest),
         cluster=_cluster(space, compute, rows, before) if compute else None,
+        unique=_unique(space),
     )
+
+
+def _unique(space: Workspace) -> int | None:
+    try:
+        return space.manifest().train.items
+    except NotReadyError:
+        return None
 
 
 def _profile(space: Workspace, compute: Compute | None) -> HardwareProfile | None:
