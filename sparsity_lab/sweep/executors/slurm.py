@@ -258,10 +258,16 @@ def tasks_of(board: Board) -> list[QueuedTask] | None:
 
 
 def cancel_sweep(board: Board) -> None:
-    """End a sweep's workers, each with its checkpoint written, and wait until SLURM knows no more of them."""
+    """End a sweep's workers, each with its checkpoint written, and wait until they are gone.
+
+    Not for ever: SLURM keeps the tasks of a node that does not answer until that is back or given up.
+
+    Raises:
+        MachineError: the controller does not answer; the workers leave by themselves.
+    """
     board.cancel()
-    pause = TIMEOUTS.poll
-    while tasks := tasks_of(board):
+    pause, deadline = TIMEOUTS.poll, time.monotonic() + TIMEOUTS.grace
+    while (tasks := tasks_of(board)) and time.monotonic() < deadline:
         _run("scancel", "--quiet", *board.arrays)
         time.sleep(pause)
         pause = min(1.5 * pause, TIMEOUTS.longest)

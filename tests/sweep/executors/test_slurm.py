@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 MakeRun = Callable[..., RunSpec]
 MakeJob = Callable[[RunSpec], Job]
-STEPS = 240
+STEPS = 80
 
 
 def numbers(place: Workplace) -> dict[str, Any]:
@@ -48,8 +49,9 @@ def kill_a_node(cluster: Cluster) -> None:
     """Its daemon and all that runs on it."""
     cluster.kill("n1")
     for process in cluster.processes():
-        if "SLURMD_NODENAME=n1\0" in Path(f"/proc/{process}/environ").read_text():
-            os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            if "SLURMD_NODENAME=n1\0" in Path(f"/proc/{process}/environ").read_text():
+                os.kill(process, signal.SIGKILL)
 
 
 def restart_the_controller(cluster: Cluster) -> None:
@@ -70,9 +72,16 @@ FAULTS: dict[str, Callable[[Cluster], object]] = {
 }
 
 
+@pytest.fixture
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for one test, which may break it."""
+    with slurm_cluster(tmp_path_factory.mktemp("fragile") / "c") as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_finished_is_lost_nothing_is_trained_twice_and_the_bits_are_the_same(  # noqa: PLR0917
-    fault: str, place: Workplace, cluster: Cluster, tmp_path: Path, make_run: MakeRun, job: MakeJob
+    fault: str, place: Workplace, fragile: Cluster, tmp_path: Path, make_run: MakeRun, job: MakeJob
 ) -> None:
     jobs = [job(make_run("t5", 0.5, steps=STEPS, seed=seed)) for seed in range(3)]
     quiet = replace(place, layout=Layout(tmp_path / "quiet"), home=tmp_path / "quiet" / "runs", checkpoint_seconds=60)
@@ -87,9 +96,9 @@ def test_nothing_finished_is_lost_nothing_is_trained_twice_and_the_bits_are_the_
             done.append(event.fingerprint)
         if isinstance(event, Progressed):
             told.setdefault(event.fingerprint, []).append(event.step)
-            if not struck and len(told) == 2 and 8 <= event.step < STEPS / 2:
+            if not struck and len(told) == 2 and 4 <= event.step <= STEPS / 2:
                 struck = True
-                FAULTS[fault](cluster)
+                FAULTS[fault](fragile)
 
     run_jobs(jobs, place, compute(2), strike)
     assert struck
@@ -97,12 +106,9 @@ def test_nothing_finished_is_lost_nothing_is_trained_twice_and_the_bits_are_the_
     assert numbers(place) == numbers(quiet)
     for steps in told.values():
         assert steps == sorted(steps), "it went on from its checkpoint, never from an earlier step"
-    until(lambda: not cluster.training() and not cluster.waiting(), 60, "nothing of the sweep is left")
+    until(lambda: not fragile.training() and not fragile.waiting(), 60, "nothing of the sweep is left")
     assert not list((place.layout.local / "leases").glob("*"))
     assert not list(place.layout.scratch.glob("*"))
-    if "n1" not in cluster.daemons:
-        cluster.begin("n1", "slurmd", "-D", "-N", "n1")
-        until(lambda: "idle" in cluster.said("sinfo", "-h", "-n", "n1", "-o", "%t"), 60, "the node is back")
 
 
 @pytest.fixture
@@ -175,7 +181,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_one_goes_on(studie
 
 @pytest.mark.usefixtures("cluster")
 def test_a_partition_that_does_not_exist(place: Workplace, make_run: MakeRun, job: MakeJob) -> None:
-    with pytest.raises(MachineError, match=r"engine.options: sbatch refuses the array .*invalid partition") as caught:
+    with pytest.raises(MachineError, match=r"engine.options: sbatch refuses the array .*Invalid partition") as caught:
         run_jobs([job(make_run("t5"))], place, compute(1, partition="nowhere"))
     assert "\n" not in str(caught.value)
     assert not Board.all_in(place.layout)
