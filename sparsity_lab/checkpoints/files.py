@@ -26,7 +26,7 @@ from sparsity_lab.artifacts.atomic import write_bytes
 from sparsity_lab.artifacts.reading import parse_json
 from sparsity_lab.artifacts.weights import OpenWeights, opened
 from sparsity_lab.checkpoints.encodings import DenseEncoding, Encoding, Groups, Parts, encoding
-from sparsity_lab.checkpoints.plain import crc_of, crc_of_json, plain_tensors
+from sparsity_lab.checkpoints.plain import crc_of, crc_of_json, header_in_order, plain_tensors
 from sparsity_lab.errors import CheckpointError, refusing
 
 Weights = Mapping[str, Tensor]
@@ -141,7 +141,9 @@ def write_weights(
         )
     header = Header(version=2, encoding=how.name, run=run, tensors=entries).model_dump(mode="json")
     metadata = {"format": "pt", KEY: json.dumps({**header, CHECKSUM: crc_of_json(header)})}
-    write_bytes(path, save(stored, metadata))
+    content = save(stored, metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    write_bytes(path, content[:8] + header_in_order(content[8:end]) + content[end:])
 
 
 def stored_bytes(weights: Weights, how: Encoding, *, prunable: Collection[str]) -> int:

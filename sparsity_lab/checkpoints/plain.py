@@ -70,3 +70,19 @@ def _seal(tensor: Tensor) -> int:
 def crc_of(weight: Tensor, before: int = 0) -> int:
     """CRC-32 of a tensor's bytes."""
     return zlib.crc32(weight.contiguous().view(-1).view(torch.uint8).numpy().data, before)
+
+
+def header_in_order(header: bytes) -> bytes:
+    """A safetensors header with the fields of its metadata in order: its library writes them in another one each time.
+
+    Args:
+        header: JSON, without the eight bytes of its length.
+
+    Returns:
+        As many bytes.
+    """
+    fields = json.loads(header)
+    fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= len(header), "the same fields take the same room"
+    return text.ljust(len(header))

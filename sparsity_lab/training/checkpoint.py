@@ -14,7 +14,7 @@ from torch import Tensor
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.reading import parse_json
 from sparsity_lab.artifacts.weights import opened
-from sparsity_lab.checkpoints.plain import plain_tensors, with_checksums
+from sparsity_lab.checkpoints.plain import header_in_order, plain_tensors, with_checksums
 from sparsity_lab.errors import CheckpointError
 
 
@@ -41,21 +41,12 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def _sort_header(path: Path) -> None:
-    """Put the fields of a safetensors file's metadata in order: its library writes them in another one each time."""
+    """Put the fields of a file's metadata in order, so that equal weights are equal bytes."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        text = json.dumps(
-            {
-                name: dict(sorted(fields.items())) if name == "__metadata__" else fields
-                for name, fields in header.items()
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
-        ).encode()
-        assert len(text) <= length, "the same fields take the same room"
+        text = header_in_order(file.read(length))
         file.seek(8)
-        file.write(text.ljust(length))
+        file.write(text)
 
 
 def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -64,6 +64,15 @@ def test_a_file_says_what_it_holds(how: Encoding, weights: dict[str, Tensor], tm
 
 
 @each_encoding
+def test_equal_weights_are_equal_bytes(how: Encoding, weights: dict[str, Tensor], tmp_path: Path) -> None:
+    written = set()
+    for number in range(4):
+        write_weights(tmp_path / str(number), weights, how, prunable=PRUNABLE, run="ab")
+        written.add((tmp_path / str(number)).read_bytes())
+    assert len(written) == 1
+
+
+@each_encoding
 def test_the_bytes_are_those_of_the_tensors(how: Encoding, weights: dict[str, Tensor], tmp_path: Path) -> None:
     write_weights(tmp_path / "w", weights, how, prunable=PRUNABLE)
     stored = sum(tensor.nbytes for tensor in load_file(tmp_path / "w").values())
