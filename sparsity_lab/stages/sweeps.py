@@ -66,7 +66,7 @@ def submit_sweep(space: Workspace, compute: Compute) -> SweepStatus | None:
     from sparsity_lab.sweep.executors.slurm import tasks_of  # noqa: PLC0415 - an extra
 
     for board in _boards(space):
-        if tasks_of(board) != []:
+        if tasks_of(board) != [] and not board.over:
             expected = f"to wait for it, or `sparsity-lab sweep cancel {space.name}`"
             raise MachineError(
                 "SLURM is at work on this study", where=space.name, found=board.arrays, expected=expected

@@ -170,6 +170,11 @@ class Board:
             Store(place.home).folder(job.fingerprint, with_weights=place.keep_weights or job.keep_weights) is not None
         )
 
+    @property
+    def over(self) -> bool:
+        """Whether its workers have nothing left to do, though some may not have ended yet."""
+        return self.cancelled or all(self.has(job) or self.ended(job.fingerprint) for job in self.work.jobs)
+
     def ended(self, fingerprint: str) -> Event | None:
         """How a run ended without a record; None where it did not."""
         try:

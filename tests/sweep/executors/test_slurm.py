@@ -131,7 +131,7 @@ def test_left_to_itself_a_sweep_goes_on_and_is_followed(studied: Path, tmp_path:
     said = cli(studied, "train", "tiny", "--compute", "slurm", "--detach").stdout
     assert re.search(r"0 of 4 runs are there, left to itself\n  tasks of array \d+: 2 ", said)
     assert one_error(cli(studied, "train", "tiny", "--compute", "slurm", "--detach", code=2)).startswith(
-        "tiny: SLURM is at work on it"
+        "tiny: SLURM is at work on this study"
     )
     cli(studied, "train", "tiny", "--compute", "slurm")
     assert len(Board.all_in(Layout(studied))) == 1, "it was followed, not submitted again"
@@ -157,7 +157,7 @@ def test_a_sweep_that_was_left_to_itself_is_cancelled(studied: Path, cluster: Cl
 
 
 def test_origins_are_trained_first_by_workers_alone(studied: Path, cluster: Cluster) -> None:
-    origin = {"kind": "trained", "data": 1024}
+    origin = {"kind": "dense-run"}
     edit(studied, "regimes/gradual", start=origin)
     cli(studied, "train", "tiny", "--compute", "slurm", "--detach")
     until(lambda: not cluster.tasks(), 180, "the sweep has ended")
