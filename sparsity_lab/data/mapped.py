@@ -94,12 +94,20 @@ class LongArray:
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """The values at some positions: (positions, *shape of one); errors as `windows`."""
+        if len(self._values) == 1 and self._open[0]:
+            return self._values[0][positions]
         pieces = np.searchsorted(self._begins, positions, "right") - 1
         self._touch(pieces)
         offsets = positions - self._begins[pieces]
         found = np.empty((len(positions), *self._item), self.dtype)
-        for row, (piece, offset) in enumerate(zip(pieces.tolist(), offsets.tolist(), strict=True)):
-            found[row] = self._values[piece][offset]
+        distinct = np.unique(pieces).tolist()
+        if len(distinct) > FEW:
+            for row, (piece, offset) in enumerate(zip(pieces.tolist(), offsets.tolist(), strict=True)):
+                found[row] = self._values[piece][offset]
+            return found
+        for piece in distinct:
+            rows = pieces == piece
+            found[rows] = self._values[piece][offsets[rows]]
         return found
 
     def read(self, first: int, last: int) -> NDArray[Any]:
