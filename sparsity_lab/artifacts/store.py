@@ -158,7 +158,10 @@ def clear_scratch(layout: Layout, home: Path, keep: Collection[str] = ()) -> int
     stay, and so do those of runs that are under way, and of those named in `keep`: given up, but not dropped.
     """
     claims = {note.parent: note.read_text(encoding="utf-8").strip() for note in layout.scratch.glob(f"*/{CLAIM}")}
-    ours = (folder for folder, store in claims.items() if store == str(home.resolve()) and folder.name not in keep)
+    ours = [folder for folder, store in claims.items() if store == str(home.resolve()) and folder.name not in keep]
+    for folder in layout.scratch.glob("*"):
+        if folder.is_dir() and not any(folder.iterdir()):  # a kill came between its last file and the folder
+            _removed(layout, folder)
     return sum(_removed(layout, folder) for folder in ours)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.paths import RECORD, WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.store import Store, all_homes, copy_run
+from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch, copy_run
 from sparsity_lab.errors import MachineError, RecordError
 
 MakeRecord = Callable[..., RunRecord]
@@ -163,3 +163,12 @@ def test_all_homes_are_grids_searches_and_the_attic(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     layout.search_result("a").write_text("null")
     assert all_homes(layout) == (layout.runs("a"), layout.runs("b"), layout.search("a"), layout.archive)
+
+
+def test_an_empty_folder_that_a_kill_left_goes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (layout.scratch / ("a" * 64)).mkdir(parents=True)
+    layout.claim("b" * 64).parent.mkdir()
+    layout.claim("b" * 64).write_text("elsewhere\n", encoding="utf-8")
+    assert clear_scratch(layout, tmp_path / "runs" / "study") == 0
+    assert [folder.name for folder in layout.scratch.iterdir()] == ["b" * 64]

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -20,7 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 from postgresql import missing, server
-from projects import STUDY, descendants, edit, environment, silent, space_of, until, until_gone
+from projects import (
+    STUDY,
+    command,
+    descendants,
+    edit,
+    environment,
+    silent,
+    space_of,
+    until,
+    until_gone,
+    write_spec,
+)
 from safetensors import safe_open
 from simulated import ONE, Runs, Told, run, spec, told
 from victims import NOISE, NURSERY, SHORT, die_after, start
@@ -44,15 +54,12 @@ PATIENT = 300
 """seconds after which a test gives up on a search that hangs"""
 EVERY = STUDY["training"]["evaluation"]["every"]
 """steps between two signs of life of a run"""
-CHECKPOINT_ALWAYS = """
-import functools, sys
-from sparsity_lab.cli import main
-from sparsity_lab.stages import workspace
-
-workspace.Workplace = functools.partial(workspace.Workplace, checkpoint_seconds=0.0)
-sys.argv = ["sparsity-lab", "search", "tiny", "--workers", "1"]
-main()
-"""
+EAGER = {
+    "version": 1,
+    "kind": "compute",
+    "engine": {"kind": "local", "workers": 1},
+    "checkpoints": {"seconds": 0},
+}
 
 
 @pytest.fixture(params=["optuna.db", "search.journal", "postgresql"])
@@ -135,8 +142,9 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 ) -> None:
     search = {"nonzero": 1536, "budgets": [64_000], "regimes": ["gradual"], "sampler": "random", "trials": 1}
     edit(trained, "studies/tiny", search=search)
+    write_spec(trained, "compute/eager", EAGER)
     victim = subprocess.Popen(
-        [sys.executable, "-c", CHECKPOINT_ALWAYS],
+        command("search", "tiny", "--compute", "eager"),
         cwd=trained,
         env=environment(),
         stdout=subprocess.DEVNULL,
