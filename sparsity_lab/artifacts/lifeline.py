@@ -13,7 +13,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 PR_SET_PDEATHSIG = 1
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish", "busybox"})
@@ -43,6 +46,17 @@ def die_with_dvc() -> None:
         child = links[-1][1]
         links.append((child, _parent(child)))
     _watch(links)
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Within, processes are spawned that do not run this one's script again: ours need none, and a script no guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _watch(links: list[tuple[int, int]]) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
+from sparsity_lab.artifacts.lifeline import die_with_parent, without_main
 from sparsity_lab.errors import MachineError, SparsityLabError
 
 Given = TypeVar("Given")
@@ -108,8 +107,8 @@ class Workers:
 def _start() -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_live, args=(theirs,), daemon=True)
-    with _without_main():
+    process = context.Process(target=_live, args=(theirs, os.getpid()), daemon=True)
+    with without_main():
         process.start()
     theirs.close()
     return process, ours
@@ -143,10 +142,10 @@ def _killed() -> MachineError:
     return MachineError("a process was killed; is there enough memory? What is finished is kept: start again to go on")
 
 
-def _live(connection: Connection) -> None:
+def _live(connection: Connection, parent: int) -> None:
     """A process's life; Ctrl-C is for the one that hands out tasks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, name="lifeline", daemon=True).start()
+    die_with_parent(parent)
     with threads(1):
         while True:
             work, task = connection.recv()
@@ -156,13 +155,6 @@ def _live(connection: Connection) -> None:
                 connection.send(error)
             except Exception:
                 connection.send(RuntimeError(traceback.format_exc()))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
@@ -180,14 +172,3 @@ def threads(count: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """A spawned process runs its parent's script again; ours has no need of it, and a script no guard."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script

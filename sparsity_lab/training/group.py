@@ -6,15 +6,13 @@ by `torchrun -m sparsity_lab.training STUDY` (`cli.torchrun`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from sparsity_lab.artifacts.leases import heartbeat
 from sparsity_lab.artifacts.lifeline import die_with_ancestors
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
@@ -167,7 +166,7 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
             )
         try:
             assert child.stdout is not None
-            with _passed_on(context.leave, place.with_name("leave")):
+            with heartbeat(lambda: _pass_on(context.leave, place.with_name("leave")), LOOK):
                 for line in child.stdout:
                     if line.startswith(HEADING):
                         step, loss = line.removeprefix(HEADING).split()
@@ -178,24 +177,10 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
         return _outcome(place, log)
 
 
-@contextlib.contextmanager
-def _passed_on(leave: Leave | None, note: Path) -> Iterator[None]:
-    """Let the processes of a group find `note` once they are to leave, as long as the context lasts."""
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(LOOK):
-            if leave is not None and leave():
-                note.touch()
-                return
-
-    thread = threading.Thread(target=look, name="leave", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _pass_on(leave: Leave | None, note: Path) -> None:
+    """Let the processes of a group find `note` once they are to leave."""
+    if leave is not None and leave():
+        note.touch()
 
 
 def _outcome(place: Path, log: Path) -> RunRecord | Stopped:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import ModuleType
 
-from sparsity_lab.artifacts.lifeline import die_with_parent
+from sparsity_lab.artifacts.lifeline import die_with_parent, without_main
 from sparsity_lab.errors import MachineError
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
 from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
@@ -69,7 +66,7 @@ class LocalExecutor:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_live, args=(theirs, self.place, os.getpid()), daemon=True)
-        with _without_main():
+        with without_main():
             process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -105,17 +102,6 @@ class LocalExecutor:
             )
         self.queue.appendleft(job)
         self._start()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """A spawned process runs its parent's script again; ours has no need of it, and a script no guard."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
 
 
 def _live(connection: Connection, place: Workplace, parent: int) -> None:
