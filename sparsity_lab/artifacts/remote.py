@@ -1,4 +1,4 @@
-"""Checkpoints on a file system that other machines reach too: a folder, S3, Google Cloud Storage, whatever pyarrow has.
+"""File systems that other machines reach too (a folder, S3, whatever pyarrow has), and checkpoints there.
 
 A machine writes its checkpoint to its own disk first and sends a copy here; another one that takes the run over fetches
 it. pyarrow is imported when it is used: only runs with such a place need it.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.paths import CHECKPOINT
@@ -22,6 +22,21 @@ BLOCK = 16 * 2**20
 """bytes that a copy moves at once"""
 RENAMING = frozenset({"local", "hdfs", "subtree"})
 """file systems that rename: the others show an object only when it is complete"""
+
+
+def file_system_at(uri: str) -> tuple[Any, str]:
+    """The file system of a `pyarrow.fs` URI or of a folder's path, and the folder there.
+
+    Raises:
+        ArrowException, OSError, ValueError: as pyarrow does where there is no such place.
+    """
+    from pyarrow.fs import FileSystem, LocalFileSystem  # noqa: PLC0415
+
+    if "://" not in uri:
+        return LocalFileSystem(), str(Path(uri).resolve())
+    parts = urlsplit(uri)
+    system, folder = FileSystem.from_uri(urlunsplit(parts._replace(path=parts.path.rstrip("/"))))
+    return system, str(folder)
 
 
 @dataclass(frozen=True)
@@ -75,15 +90,10 @@ class RemoteCheckpoints:
     @contextmanager
     def _reached(self) -> Iterator[tuple[Any, str]]:
         from pyarrow import ArrowException  # noqa: PLC0415
-        from pyarrow.fs import FileSystem, LocalFileSystem  # noqa: PLC0415
 
         try:
-            if "://" in self.uri:
-                system, folder = FileSystem.from_uri(self.uri)
-            else:
-                system, folder = LocalFileSystem(), str(Path(self.uri).resolve())
-            yield system, folder.rstrip("/")
-        except (ArrowException, OSError) as error:
+            yield file_system_at(self.uri)
+        except (ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error).replace(self.uri, self.shown).split())
             raise MachineError(f"the place of checkpoints cannot be used: {reason}", where=self.shown) from None
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +19,7 @@ from pyarrow import fs
 
 from sparsity_lab.artifacts.atomic import locked, replacing
 from sparsity_lab.artifacts.reading import file_sha256
+from sparsity_lab.artifacts.remote import file_system_at
 from sparsity_lab.data.manifest import Shard
 from sparsity_lab.data.shards import TOKENS_COLUMN, batch_items
 from sparsity_lab.errors import DataError
@@ -107,12 +108,10 @@ def store_at(location: str) -> tuple[fs.FileSystem, str]:
     Raises:
         DataError: there is no such file system, or it cannot be reached.
     """
-    parts = urlsplit(location)
     try:
-        system, folder = fs.FileSystem.from_uri(urlunsplit(parts._replace(path=parts.path.rstrip("/"))))
+        return file_system_at(location)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"is no place that can be reached: {error}", where=location) from None
-    return system, str(folder)
 
 
 def copy_to_store(file: Path, location: str) -> None:

@@ -136,10 +136,9 @@ def _intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, 
         return None
     if place.folder is None:
         return manifest
-    paths = [place.folder / shard.name for shard in manifest.shards]
+    paths, sums = zip(*((place.folder / shard.name, shard.sha256) for shard in manifest.shards), strict=True)
     with ThreadPoolExecutor(readers) as pool:
-        sound = pool.map(_holds, paths, [shard.sha256 for shard in manifest.shards])
-        return manifest if all(sound) else None
+        return manifest if all(pool.map(_holds, paths, sums)) else None
 
 
 def _holds(path: Path, sha256: str) -> bool:

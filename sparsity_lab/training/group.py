@@ -167,10 +167,9 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
         try:
             assert child.stdout is not None
             with heartbeat(lambda: _pass_on(context.leave, place.with_name("leave")), LOOK):
-                for line in child.stdout:
-                    if line.startswith(HEADING):
-                        step, loss = line.removeprefix(HEADING).split()
-                        on_progress(int(step), float(loss))
+                for line in filter(lambda line: line.startswith(HEADING), child.stdout):
+                    step, loss = line.removeprefix(HEADING).split()
+                    on_progress(int(step), float(loss))
         finally:
             child.terminate()  # it ends its processes; should it be killed, they end by themselves
             child.wait()

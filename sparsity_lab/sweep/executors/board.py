@@ -141,6 +141,12 @@ class Board:
         return self.folder / "log"
 
     @property
+    def last_words(self) -> str:
+        """The last line of the task that said something last; empty where none did."""
+        logs = sorted(self.log.glob("*.err"), key=lambda path: path.stat().st_mtime)
+        return last_line(logs[-1].read_text(encoding="utf-8", errors="replace")) if logs else ""
+
+    @property
     def cancelled(self) -> bool:
         """Whether every worker is to write its checkpoint and leave."""
         return (self.folder / "cancelled").exists()
@@ -228,3 +234,8 @@ def event_of(line: str) -> Event:
     content: dict[str, Any] = json.loads(line)
     kind = content.pop("kind")
     return Stopped.model_validate(content) if kind == Stopped.__name__ else KINDS[kind](**content)
+
+
+def last_line(text: str) -> str:
+    """The last line that holds anything."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()

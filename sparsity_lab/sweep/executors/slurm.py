@@ -24,7 +24,7 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.specs.compute import Compute, SlurmEngine
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
-from sparsity_lab.sweep.executors.board import DRIVER, Board
+from sparsity_lab.sweep.executors.board import DRIVER, Board, last_line
 from sparsity_lab.sweep.executors.slurm_worker import ArrayTask
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Waiting, Workplace
 
@@ -179,7 +179,9 @@ class SlurmExecutor:
             array = executor.submit_array([ArrayTask(self.board.folder)] * count)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             self.board.remove()
-            raise MachineError("sbatch refuses the array", field="engine.options", found=_last_line(error)) from None
+            raise MachineError(
+                "sbatch refuses the array", field="engine.options", found=last_line(str(error))
+            ) from None
         self.board.add_array(array[0].job_id.partition("_")[0])
 
     def _stuck(self) -> MachineError:
@@ -187,7 +189,7 @@ class SlurmExecutor:
         array = self.board.arrays[-1]
         said = _run("scontrol", "--oneliner", "show", "job", array).stdout.split()
         facts = [word for word in said if word.partition("=")[0] in {"JobState", "Reason", "ExitCode"}][:3]
-        log = _tail(self.board)
+        log = f": {words}" if (words := self.board.last_words) else ""
         begun = "before they claimed a run" if self.board.lives == 0 else "and left runs undone"
         return MachineError(
             f"the tasks of array {array} ended {begun} ({', '.join(facts) or 'nothing is known of them'}){log}",
@@ -290,14 +292,3 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - SLURM's
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", "no answer")
-
-
-def _last_line(error: Exception) -> str:
-    return next((line for line in reversed(str(error).splitlines()) if line.strip()), str(error)).strip()
-
-
-def _tail(board: Board) -> str:
-    """The last words of the task that said something last."""
-    logs = sorted(board.log.glob("*.err"), key=lambda path: path.stat().st_mtime)
-    words = logs[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if logs else []
-    return f": {words[0]}" if words else ""
