@@ -134,11 +134,11 @@ def _intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, 
         place.check_present(manifest.shards)
     except DataError:
         return None
-    if place.folder is None:
+    if (home := place.folder) is None:
         return manifest
-    paths, sums = zip(*((place.folder / shard.name, shard.sha256) for shard in manifest.shards), strict=True)
     with ThreadPoolExecutor(readers) as pool:
-        return manifest if all(pool.map(_holds, paths, sums)) else None
+        sound = pool.map(lambda shard: _holds(home / shard.name, shard.sha256), manifest.shards)
+        return manifest if all(sound) else None
 
 
 def _holds(path: Path, sha256: str) -> bool:
