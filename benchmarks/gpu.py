@@ -35,7 +35,7 @@ from sparsity_lab.models.base import Batch
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_count, step_flops
 from sparsity_lab.pruning.patterns import choose
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, OwnDims, T5Dims, ViTDims
 from sparsity_lab.specs.regimes.patterns import NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec, data_per_example
@@ -110,7 +110,7 @@ def main() -> None:
         options.json.write_text(json.dumps(asdict(figures), indent=1) + "\n", encoding="utf-8")
 
 
-def dims_of(family: str, width: int, scale: Scale) -> Dims:
+def dims_of(family: str, width: int, scale: Scale) -> OwnDims:
     """Heads 64 wide, MLPs four times the width (T5 and decoder: gated, 8/3)."""
     heads, ff = max(width // 64, 1), width * 8 // 3 // 16 * 16
     match family:
@@ -125,7 +125,7 @@ def dims_of(family: str, width: int, scale: Scale) -> Dims:
             return DecoderDims(layers=scale.layers, width=width, heads=heads, ff=ff, **text)
 
 
-def run_of(family: str, dims: Dims, batch: int, precision: str) -> RunSpec:
+def run_of(family: str, dims: OwnDims, batch: int, precision: str) -> RunSpec:
     """A dense run of these shapes without end."""
     return RunSpec(
         model=dims,
@@ -170,7 +170,7 @@ def measure_speed(figures: Figures, family: str, width: int, scale: Scale, devic
         )
 
 
-def ways(family: str, dims: Dims, batch: dict[str, Tensor], device: torch.device) -> dict[str, Callable[[], Any]]:
+def ways(family: str, dims: OwnDims, batch: dict[str, Tensor], device: torch.device) -> dict[str, Callable[[], Any]]:
     """Ways to take a step, each a context that gives the step."""
     examples = len(next(iter(batch.values())))
 

@@ -84,6 +84,7 @@ def updater(name: str, weights: dict[str, Tensor]) -> Update:
     header = {"version": 1, "method": "masked", "schedule": {"kind": "one-shot", "at": 0.5}}
     regime = resolve_regime(Masked.model_validate(header | CASES[name]), SPARSITY)
     masks = {weight: torch.ones(tensor.shape, dtype=torch.bool) for weight, tensor in weights.items()}
+    assert isinstance(regime, Masked)
     pruner = make_pruner(regime, SPARSITY, masks, STEPS, 0)
     gradients = weights if "score" in CASES[name] else {}
     return lambda: pruner.update(STEPS // 2, weights, WeightStatistics(gradient=gradients))

@@ -27,14 +27,15 @@ import numpy as np
 
 from sparsity_lab.data.sources import documents
 from sparsity_lab.data.tokenizer import train_bpe
-from sparsity_lab.specs.datasets import PythonStdlib
+from sparsity_lab.specs.sources import PythonStdlib
 
 VOCABULARY = 8192
 OURS = """
 import sys
 from pathlib import Path
 from sparsity_lab.data.prepare import prepare
-from sparsity_lab.specs.datasets import JsonLines, TextDataset, TokenizerFile
+from sparsity_lab.specs.datasets import TextDataset, TokenizerFile
+from sparsity_lab.specs.sources import JsonLines
 source = JsonLines(kind="jsonl", path=sys.argv[1])
 tokenizer = TokenizerFile(kind="file", path=sys.argv[2])
 spec = TextDataset(version=1, content="text", source=source, tokenizer=tokenizer, held_out=0.01)
@@ -93,11 +94,12 @@ def main() -> None:
                     flush=True,
                 )
         one, two, *others = best.values()
-        alone, shared, *_ = spent.values()
+        alone, shared, *theirs = spent.values()
         print(
             f"two processes against one: {one / two:.2f}x; on free cores, by processor time: {2 * alone / shared:.2f}x"
         )
-        print(*(f"against datasets.map: {other / two:.2f}x" for other in others))
+        for other, its in zip(others, theirs, strict=True):
+            print(f"against datasets.map: {other / two:.2f}x; by processor time: {its / shared:.2f}x")
 
 
 def _make(source: Path, tokenizer: Path, files: int, megabytes: int) -> int:

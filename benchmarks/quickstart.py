@@ -12,7 +12,6 @@ interrupted call goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -27,6 +26,7 @@ from ruamel.yaml import YAML
 
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.artifacts.searches import SearchResult, read_search
+from sparsity_lab.laws.documents.law import read_document
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU_TARGET, R2_TARGET = 1100.0, 0.97
@@ -67,9 +67,9 @@ def timed(studies: list[str], checkout: Path) -> None:
             print(f"{step:8} {study:18} {cpu:7.1f} CPU-s {wall:7.1f} s", flush=True)
     print(f"in all {total:.0f} CPU-s, target {CPU_TARGET:.0f}: ratio {total / CPU_TARGET:.2f}")
     for study in studies:
-        fitted = json.loads((checkout / "metrics" / study / "fit.json").read_text(encoding="utf-8"))
+        law = read_document(checkout / "laws" / study / "frantar.json")
         told = answer(checkout / "search" / f"{study}.json")
-        print(f"{study}: R² {fitted['frantar']['r2']:.4f} (target {R2_TARGET}), {told}")
+        print(f"{study}: R² {law.fit.r2:.4f} (target {R2_TARGET}), {told}")
 
 
 def spent(command: list[Any], folder: Path) -> tuple[float, float]:

@@ -66,8 +66,9 @@ def worker_memory(study: str) -> float:
 
 def train_a_little(layout: Layout, study: str, run: RunSpec, answer: Queue[float]) -> None:
     """In a process of its own: evaluate, train some steps, and report the peak."""
+    from sparsity_lab.training.context import RunContext  # noqa: PLC0415
     from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415 - torch belongs to this process only
-    from sparsity_lab.training.run import RunContext, train  # noqa: PLC0415
+    from sparsity_lab.training.run import train  # noqa: PLC0415
 
     inputs = Inputs(layout.data(study), layout.cache)
     train(run.model_copy(update={"steps": STEPS}), inputs, RunContext(layout.root / "checkpoint"))

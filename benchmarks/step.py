@@ -32,7 +32,7 @@ from sparsity_lab.models.base import Batch
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import other_count, prunable_count, step_flops
 from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption, span_corruption_lengths
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, OwnDims, T5Dims, ViTDims
 from sparsity_lab.specs.regimes.regime import Dense
 from sparsity_lab.specs.runs import RunSpec, data_per_example
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation
@@ -49,7 +49,7 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def dims_of(family: str, width: int) -> Dims:
+def dims_of(family: str, width: int) -> OwnDims:
     """Two layers a stack, heads 16 wide up to width 64 and 32 wide above."""
     heads = max(width // (16 if width <= 64 else 32), 1)
     match family:
@@ -64,7 +64,7 @@ def dims_of(family: str, width: int) -> Dims:
             return DecoderDims(layers=LAYERS, width=width, heads=heads, ff=2 * width, **text)
 
 
-def batch_of(dims: Dims) -> dict[str, Tensor]:
+def batch_of(dims: OwnDims) -> dict[str, Tensor]:
     """Random tokens or pixels of the benchmark's shapes."""
     match dims:
         case T5Dims():
@@ -79,7 +79,7 @@ def batch_of(dims: Dims) -> dict[str, Tensor]:
             return {"tokens": torch.randint(VOCABULARY, (BATCH, dims.context))}
 
 
-def transformers_model(dims: Dims) -> tuple[nn.Module, Loss]:
+def transformers_model(dims: OwnDims) -> tuple[nn.Module, Loss]:
     """Hugging Face's model of the same shapes and parameter count, and its loss of one of our batches."""
     match dims:
         case T5Dims():
@@ -159,7 +159,7 @@ def bare_step(model: nn.Module, loss: Loss, batch: Batch) -> Step:
     return step
 
 
-def trainer_step(dims: Dims, batch: Batch, objective: Objective) -> Step:
+def trainer_step(dims: OwnDims, batch: Batch, objective: Objective) -> Step:
     """The full trainer's step on the same shapes and batch."""
     run = RunSpec(
         model=dims,
@@ -191,7 +191,7 @@ def peak_flops() -> float:
     return 2 * 1024**3 / min(cpu_seconds(lambda: torch.mm(matrix, matrix)) for _ in range(8))
 
 
-def compare(dims: Dims, objective: Objective, repeats: int) -> tuple[float, ...]:
+def compare(dims: OwnDims, objective: Objective, repeats: int) -> tuple[float, ...]:
     """Median CPU seconds of a step: the trainer's, the bare loop's, transformers'."""
     batch, ours = batch_of(dims), build_model(dims, 0)
     theirs, their_loss = transformers_model(dims)

@@ -25,14 +25,13 @@ from sparsity_lab.specs.datasets import (
     Bpe,
     Classification,
     DatasetSpec,
-    Glyphs,
     ImageDataset,
     NextToken,
     Objective,
-    PythonStdlib,
     SpanCorruption,
     TextDataset,
 )
+from sparsity_lab.specs.sources import Glyphs, PythonStdlib
 
 STDLIB = PythonStdlib(kind="python-stdlib")
 GLYPHS = Glyphs(kind="glyphs", examples=100_000)

@@ -44,7 +44,7 @@ from sparsity_lab.specs.compute import here
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.search_setup import RunRequests, context_of
+from sparsity_lab.stages.searching.setup import RunRequests, context_of
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.study import complete
 

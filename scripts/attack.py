@@ -13,76 +13,51 @@ seconds, a process that dies, an error that names nothing, and damage that must 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import shutil
 import sys
 import tempfile
-from collections import Counter
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attacks.flags import flags, variable
-from attacks.kills import STEPS, kill_step
-from attacks.runner import BAD, Outcome, copied, own, prepare_imports, run
-from attacks.victims import LAST_MADE, STUDY, Victim, make_project, victims
+from attacks.campaign import KINDS, SHOWN, Campaign, Told, attacked, table
+from attacks.endurance import endure, make_study
+from attacks.endurance import told as told_of
+from attacks.kills import FAULTS, STEPS, kill_step, make_repository
+from attacks.project import LAST_MADE, make_project
+from attacks.runner import BAD, THREADS, prepare_imports, threads
+from attacks.victims import victims
 
-KINDS = ("specs", "tables", "documents", "weights", "sources", "storages", "flags", "environment")
-HEAD = ("done", "refused", *BAD)
-SHOWN = 12
-"""faults of each kind that are told in full"""
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """Inputs by their numbers."""
-
-    project: Path
-    folder: Path
-    """of the copy that is attacked"""
-    seed: int
-    every: tuple[Victim, ...]
-    study: str = STUDY
-
-    def attack(self, kind: str, number: int) -> tuple[str, Outcome]:
-        """One input: what was done, and what became of it."""
-        chance = random.Random(f"{self.seed} {kind} {number}")  # noqa: S311
-        root = copied(self.project, self.folder)
-        if kind == "flags":
-            call = flags(chance, self.study)
-            return " ".join(call), run(call, root, ())
-        if kind == "environment":
-            name, value = variable(chance)
-            return f"{name}={value!r}", run(("plan", self.study), root, (), {name: value})
-        victim = chance.choice([one for one in self.every if one.kind == kind])
-        said = chance.choice(victim.mutate)(own(root / victim.path), chance)
-        call = chance.choice(victim.commands)
-        outcome = run(call, root, victim.names, must_refuse=said.startswith(victim.refuse or ("\0",)))
-        return f"{victim.path}: {said}; {' '.join(call)}", outcome
+NEWS = 30.0
+"""seconds between two lines that say how far a campaign is"""
 
 
-def attack_kind(campaign: Campaign, kind: str, inputs: int) -> int:
-    """Attack one kind of input and print its line of the table; how many faults were found."""
-    found: Counter[str] = Counter()
-    faults: list[str] = []
-    for number in range(inputs):
-        did, outcome = campaign.attack(kind, number)
-        found[outcome.verdict] += 1
-        if outcome.verdict in BAD:
-            last = (outcome.said.strip().splitlines() or [""])[-1]
-            faults.append(f"  {kind} {number}: {outcome.verdict} ({outcome.code}): {did[:160]}\n      {last[:200]}")
-    print(f"{kind:<12} {found.total():>6}  " + "  ".join(f"{found[name]:>10}" for name in HEAD), flush=True)
-    print("".join(f"{fault}\n" for fault in faults[:SHOWN]), end="", flush=True)
-    return len(faults)
+def heard(every: Iterator[Told]) -> Iterator[Told]:
+    """Pass on what comes, and tell faults as they come, and now and then how far it is."""
+    last, count, cpu = time.monotonic(), 0, 0.0
+    for told in every:
+        count, cpu = count + 1, cpu + told.cpu
+        if told.verdict in BAD:
+            print(
+                f"--seed {told.seed} --only {told.kind} --input {told.number}: {told.verdict}: {told.did}", flush=True
+            )
+        if time.monotonic() > last + NEWS:
+            last = time.monotonic()
+            print(f"{count} inputs, {count / max(cpu, 1e-9):.1f} a CPU second, now {told.kind}", flush=True)
+        yield told
 
 
-def attack_steps(project: Path, folder: Path, kills: int, seed: int) -> int:
+def attack_steps(project: Path, folder: Path, kills: int, seed: int, steps: Sequence[str]) -> int:
     """Kill steps and print the table; how many faults were found."""
-    names = ("lost", "doubled", "different", "orphans", "failed")
-    print(f"\n{'step':<12} {'kills':>6}  " + "  ".join(f"{name:>10}" for name in names), flush=True)
+    print(f"\n{'step':<16} {'kills':>6}  " + "  ".join(f"{name:>10}" for name in FAULTS), flush=True)
     bad = 0
-    for step in STEPS:
-        toll = kill_step(step, project, folder, kills // len(STEPS), random.Random(f"{seed} {step}"))  # noqa: S311
-        counts = (toll.lost, toll.doubled, toll.different, toll.orphans, len(toll.failed))
-        print(f"{step:<12} {toll.kills:>6}  " + "  ".join(f"{count:>10}" for count in counts), flush=True)
+    for place, step in enumerate(steps):
+        share = kills * (place + 1) // len(steps) - kills * place // len(steps)
+        toll = kill_step(step, project, folder, share, random.Random(f"{seed} {step}"))  # noqa: S311
+        counts = toll.counts()
+        print(f"{step:<16} {toll.kills:>6}  " + "  ".join(f"{count:>10}" for count in counts), flush=True)
         print("".join(f"  {line}\n" for line in toll.failed[:SHOWN]), end="", flush=True)
         bad += sum(counts)
     return bad
@@ -91,29 +66,50 @@ def attack_steps(project: Path, folder: Path, kills: int, seed: int) -> int:
 def main() -> int:
     """Parse, attack, print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--inputs", type=int, default=2000, help="mutated inputs, in equal parts of every kind")
-    parser.add_argument("--kills", type=int, default=20, help="kill -9 of steps of the smoke study, in equal parts")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--inputs", type=int, default=2000, help="mutated inputs of a seed, of every kind")
+    parser.add_argument("--kills", type=int, default=20, help="kill -9 of steps, in equal parts")
+    parser.add_argument("--step", choices=tuple(STEPS), action="append", help="kill these steps alone")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--only", choices=KINDS, action="append", help="these kinds alone")
     parser.add_argument("--input", type=int, help="one input of the only kind, told in full")
     parser.add_argument("--project", type=Path, help="keep the attacked project here, and use it again")
+    parser.add_argument("--ledger", type=Path, help="write what became of each input here, and leave out those it has")
+    parser.add_argument(
+        "--endurance", type=int, metavar="RUNS", help="so many tiny runs in one sweep, and nothing else"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="of that sweep")
     asked = parser.parse_args()
-    kinds = tuple(asked.only or KINDS)
+    if any(os.environ.get(name) != count for name, count in THREADS.items()):  # libraries start theirs when imported
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | THREADS)  # noqa: S606
     with tempfile.TemporaryDirectory(prefix="attack-") as scratch:
         project = (asked.project or Path(scratch) / "project").absolute()
         if not (project / LAST_MADE).is_file():
-            print("making the project that is attacked: a smoke study, and inputs of every kind", flush=True)
+            print("making the project that is attacked: a small study, and inputs of every kind", flush=True)
             make_project(project)
+            make_repository(project)
+        if asked.endurance:
+            root = Path(scratch) / "endured"
+            shutil.copytree(project, root, symlinks=True)
+            make_study(root, asked.endurance)
+            print("".join(f"{line}\n" for line in told_of(*endure(root, asked.workers))), end="")
+            return 0
         prepare_imports()
-        campaign = Campaign(project, Path(scratch) / "attacked", asked.seed, victims(project))
+        if threads() > 1:
+            raise RuntimeError(f"{threads()} threads, where a process that forks may have one")
+        folder = Path(scratch) / "attacked" / "here"
+        folder.parent.mkdir()
+        campaigns = [Campaign(project, folder, seed, victims(project)) for seed in asked.seed]
+        kinds = tuple(asked.only or KINDS)
         if asked.input is not None:
-            did, outcome = campaign.attack(kinds[0], asked.input)
-            print(f"{did}\n{outcome.verdict}, exit {outcome.code}, {outcome.seconds:.1f} s\n{outcome.said}")
+            did, outcome = campaigns[0].attack(kinds[0], asked.input)
+            print(f"{did}\n{outcome.verdict}, exit {outcome.code}, {outcome.cpu:.1f} s\n{outcome.errors}{outcome.said}")
             return outcome.verdict in BAD
-        print(f"{'kind':<12} {'inputs':>6}  " + "  ".join(f"{name:>10}" for name in HEAD), flush=True)
-        bad = sum(attack_kind(campaign, kind, asked.inputs // len(kinds)) for kind in kinds if asked.inputs)
+        told = [one for each in campaigns for one in heard(attacked(each, asked.inputs, kinds, asked.ledger))]
+        print("".join(f"{line}\n" for line in table(told)), end="", flush=True)
+        bad = sum(one.verdict in BAD for one in told)
         if asked.kills:
-            bad += attack_steps(project, Path(scratch) / "killed", asked.kills, asked.seed)
+            killed = Path(scratch) / "killed"
+            bad += attack_steps(project, killed, asked.kills, asked.seed[0], asked.step or list(STEPS))
     return bad > 0
 
 

@@ -160,8 +160,11 @@ def _install(root: Path, torch_index: str, *, switch_torch: bool) -> None:
 def _pip(root: Path, arguments: Sequence[str]) -> None:
     python = root / ".venv" / "bin" / "python"
     quiet = [] if sys.stdout.isatty() else ["-qq"]  # errors alone: warnings there are about the machine's own settings
-    options = ["--disable-pip-version-check", "--no-warn-script-location", *quiet, "--constraint", "constraints.txt"]
-    subprocess.run([str(python), "-I", "-m", "pip", "install", *options, *arguments], cwd=root, check=True)
+    options = ["--disable-pip-version-check", "--no-warn-script-location", "--constraint", "constraints.txt"]
+    command = [str(python), "-I", "-m", "pip", "install", *options, *arguments]
+    if quiet and subprocess.run([*command, *quiet], cwd=root, check=False).returncode == 0:
+        return
+    subprocess.run(command, cwd=root, check=True)  # aloud: a quiet pip keeps to itself which packages conflict
 
 
 def _answers(address: str) -> bool:

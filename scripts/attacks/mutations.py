@@ -48,6 +48,21 @@ HOSTILE: tuple[Any, ...] = (
     {"kind": "x"},
     "-",
     "é",
+    "e\u0301",
+    "\u202eabc\u202c",
+    "\u200b",
+    "\ufeff",
+    "a\x00b",
+    "~",
+    "CON",
+    "a/b",
+    "%s%n",
+    "{0.__class__}",
+    "0x10",
+    "1_000",
+    5e-324,
+    -0.0,
+    2**31,
 )
 BYTES = (
     b"\x00",
@@ -132,7 +147,7 @@ def json_tree(path: Path, chance: random.Random) -> str:
     """As `change_tree`, of a JSON document."""
     tree = json.loads(path.read_bytes())
     said = change_tree(tree, chance)
-    path.write_text(_dumped(tree), encoding="utf-8", errors="surrogatepass")
+    path.write_text(json_text(tree), encoding="utf-8", errors="surrogatepass")
     return said
 
 
@@ -140,7 +155,7 @@ def yaml_tree(path: Path, chance: random.Random) -> str:
     """As `change_tree`, of a spec; it is written as JSON, which is YAML."""
     tree = YAML(typ="safe").load(path)
     said = change_tree(tree, chance)
-    path.write_text(_dumped(tree), encoding="utf-8", errors="surrogatepass")
+    path.write_text(json_text(tree), encoding="utf-8", errors="surrogatepass")
     return said
 
 
@@ -150,7 +165,7 @@ def json_lines(path: Path, chance: random.Random) -> str:
     at = chance.randrange(len(lines))
     tree = json.loads(lines[at])
     said = change_tree(tree, chance)
-    lines[at] = chance.choice((_dumped(tree), "nonsense", "", "[" * DEEP, lines[at] + lines[at], lines[at][:-3]))
+    lines[at] = chance.choice((json_text(tree), "nonsense", "", "[" * DEEP, lines[at] + lines[at], lines[at][:-3]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogatepass")
     return f"line {at + 1}: {said}"
 
@@ -180,7 +195,7 @@ def cells(path: Path, chance: random.Random) -> str:
 
 def parquet_types(path: Path, chance: random.Random) -> str:
     """A column of a Parquet file in another type, or with nulls and extreme values."""
-    table = pq.read_table(path)
+    table = pq.read_table(path, use_threads=False, pre_buffer=False)
     at = chance.randrange(table.num_columns)
     name, count = table.column_names[at], table.num_rows
     columns: dict[str, Callable[[], pa.Array]] = {
@@ -193,14 +208,41 @@ def parquet_types(path: Path, chance: random.Random) -> str:
         "nulls": lambda: pa.nulls(count),
         "bool": lambda: pa.array([i % 2 == 0 for i in range(count)]),
         "binary": lambda: pa.array([b"\xff\xfe"] * count),
+        "map": lambda: pa.array([[("a", i)] for i in range(count)], pa.map_(pa.string(), pa.int64())),
+        "pairs": lambda: pa.array([[i, i] for i in range(count)], pa.list_(pa.int64(), 2)),
+        "deep": lambda: pa.array([[[{"a": [i]}]] for i in range(count)]),
+        "half": lambda: pa.array([i / 7 for i in range(count)], pa.float16()),
+        "duration": lambda: pa.array(range(count), pa.duration("us")),
+        "date": lambda: pa.array(range(count), pa.date32()),
+        "time": lambda: pa.array(range(count), pa.time64("ns")),
+        "fixed bytes": lambda: pa.array([b"abcd"] * count, pa.binary(4)),
+        "large text": lambda: pa.array([str(i) for i in range(count)], pa.large_string()),
+        "wide decimal": lambda: pa.array([10**60] * count, pa.decimal256(76, 3)),
         "huge": lambda: pa.array([1e308] * count),
         "nan": lambda: pa.array([float("nan")] * count),
         "unsigned": lambda: pa.array([2**64 - 1] * count, pa.uint64()),
     }
     kind = chance.choice(list(columns))
     changed = table.set_column(at, name, columns[kind]()) if chance.random() < 0.9 else table.remove_column(at)
+    if chance.random() < 0.1:
+        changed, kind = changed.append_column(name, columns[kind]()), f"{kind}, twice"
     pq.write_table(changed.slice(0, chance.choice((0, 1, count))) if chance.random() < 0.2 else changed, path)
     return f"{name} is {kind}"
+
+
+def pictures(path: Path, chance: random.Random) -> str:
+    """Damage the bytes of one picture in a table of them."""
+    table = pq.read_table(path, use_threads=False, pre_buffer=False)
+    images = table.column("image").to_pylist()
+    row = chance.randrange(len(images))
+    one = path.with_name("picture")
+    one.write_bytes(images[row])
+    said = damage(one, chance)
+    images[row] = one.read_bytes()
+    one.unlink()
+    column = table.column_names.index("image")
+    pq.write_table(table.set_column(column, "image", pa.array(images, pa.binary())), path)
+    return f"picture {row}: {said}"
 
 
 def tensor_header(path: Path, chance: random.Random) -> str:
@@ -209,7 +251,7 @@ def tensor_header(path: Path, chance: random.Random) -> str:
     (length,) = struct.unpack("<Q", content[:8])
     tree = json.loads(content[8 : 8 + length])
     said = change_tree(tree, chance)
-    header = _dumped(tree).encode("utf-8", "surrogatepass")
+    header = json_text(tree).encode("utf-8", "surrogatepass")
     claimed = chance.choice((len(header),) * 8 + (0, 2**40, len(header) - 1))
     path.write_bytes(struct.pack("<Q", claimed) + header + content[8 + length :])
     return f"header: {said}"
@@ -235,7 +277,7 @@ def _nested(depth: int) -> Any:
     return made
 
 
-def _dumped(tree: Any) -> str:
+def json_text(tree: Any) -> str:
     """JSON, also of trees too deep for the standard library."""
     try:
         return json.dumps(tree, ensure_ascii=False)

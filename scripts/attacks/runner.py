@@ -10,19 +10,52 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
+from types import ModuleType
 from typing import Literal
 
-Verdict = Literal["done", "refused", "traceback", "wrong exit", "hang", "aborted", "nameless", "accepted"]
-"""refused: one error, exit 2; nameless: one without the file; accepted: exit 0 where the input had to be refused"""
-BAD: tuple[Verdict, ...] = ("traceback", "wrong exit", "hang", "aborted", "nameless", "accepted")
+Verdict = Literal["done", "refused", "traceback", "wrong exit", "hang", "aborted", "nameless", "accepted", "unlike"]
+"""refused: one error, exit 2; nameless: one without the file; accepted: exit 0 where the input had to be refused;
+unlike: the program itself, in a process that began with nothing, ended otherwise than the child"""
+BAD: tuple[Verdict, ...] = ("traceback", "wrong exit", "hang", "aborted", "nameless", "accepted", "unlike")
+Stream = Literal["kept", "closed", "full", "broken"]
+"""where a command's output goes: a file, nowhere (`>&-`), a full device, a pipe that nobody reads"""
 SECONDS = 10
 """CPU seconds after which a command hangs; the wall clock says little on a busy machine"""
+START = 10
+"""CPU seconds more for a process that imports everything first"""
 WALL = 120
 MEMORY = 6 * 2**30
 """bytes of address space"""
+THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+CHECKOUT = Path(__file__).parents[2]
+PASSING = re.compile(r"\d+(\.\d+)? ?(s|ms|min|h|GB|MB|KB|%)\b|\d+:\d\d(:\d\d)?|0x[0-9a-f]+")
+"""times, sizes of what is free, and addresses: what two runs of one command may say otherwise"""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A command, and how it is to end.
+
+    Attributes:
+        did: what was changed, in words.
+        arguments: after `sparsity-lab`.
+        names: an error must hold one of these: the attacked file, field or flag; none is asked for when empty.
+        variables: of the environment, set besides; None takes one away.
+        out, err: where the output goes.
+        must_refuse: an input that no sound program takes.
+        ends: exit codes that are right besides 0 and 2.
+    """
+
+    did: str
+    arguments: Sequence[str]
+    names: Sequence[str] = ()
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    out: Stream = "kept"
+    err: Stream = "kept"
+    must_refuse: bool = False
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,12 +64,18 @@ class Outcome:
 
     verdict: Verdict
     code: int
+    errors: str
+    """what it wrote as errors"""
     said: str
-    seconds: float
+    """the rest of its output"""
+    cpu: float
+    """seconds of the processor, its children's too"""
 
 
 def prepare_imports() -> None:
     """Load what commands load, so that a child begins at once."""
+    import gc
+
     import matplotlib
     import optuna
     import torch
@@ -45,100 +84,145 @@ def prepare_imports() -> None:
     import sparsity_lab.cli.main
     import sparsity_lab.stages.fit
     import sparsity_lab.stages.plan
-    import sparsity_lab.stages.prepare  # noqa: F401
+    import sparsity_lab.stages.prepare
+    import sparsity_lab.stages.report  # noqa: F401
 
     torch.set_num_threads(1)
     matplotlib.use("Agg")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    gc.freeze()  # a child's collections leave what it shares alone
 
 
-def run(
-    arguments: Sequence[str],
-    folder: Path,
-    names: Sequence[str],
-    environment: Mapping[str, str] = MappingProxyType({}),
-    *,
-    must_refuse: bool = False,
-) -> Outcome:
-    """Run a command in a folder.
+def threads() -> int:
+    """How many threads this process has; a child of more than one may find a lock that nobody opens again.
+
+    Arrow's allocator keeps one that returns memory; it is not counted, since jemalloc itself sees to forks.
+    """
+    names = [path.read_text(encoding="utf-8") for path in Path("/proc/self/task").glob("*/comm")]
+    return sum(not name.startswith("jemalloc") for name in names)
+
+
+def run(shot: Shot, folder: Path, *, anew: bool = False) -> Outcome:
+    """Run a command in a folder; its output lies beside it for a while.
 
     Args:
-        arguments: after `sparsity-lab`.
-        folder: the current folder of the command; its output is kept beside it.
-        names: an error must hold one of these: the attacked file, field or flag; none is asked for when empty.
-        environment: variables that are set besides.
-        must_refuse: an input that no sound program takes.
+        shot: the command.
+        folder: its current folder.
+        anew: by the program itself, in a process that imports everything; otherwise in a child that has imported it.
     """
-    log = folder.with_name(f"{folder.name}.log")
-    began = time.monotonic()
+    logs = folder.with_name(f"{folder.name}.err"), folder.with_name(f"{folder.name}.out")
     child = os.fork()
     if child == 0:
-        os.environ.update(environment)
-        _become(arguments, folder, log)
-    status = _wait(child, began + WALL)
-    said = log.read_text(encoding="utf-8", errors="replace")
-    log.unlink()
-    return Outcome(*_judge(status, said, names, must_refuse=must_refuse), said, time.monotonic() - began)
+        _become(shot, folder, logs, anew=anew)
+    status, cpu = _wait(child, time.monotonic() + WALL)
+    errors, said = (log.read_text(encoding="utf-8", errors="replace") if log.exists() else "" for log in logs)
+    for log in logs:
+        log.unlink(missing_ok=True)
+    return Outcome(*_judge(shot, status, errors + said), errors, said, cpu)
 
 
-def _become(arguments: Sequence[str], folder: Path, log: Path) -> None:
+def compared(forked: Outcome, anew: Outcome) -> Outcome:
+    """The outcome of a child, held against the program's own: exit code and errors."""
+    same = forked.code == anew.code and PASSING.sub("", forked.errors) == PASSING.sub("", anew.errors)
+    if same:
+        return forked
+    return replace(forked, verdict="unlike", errors=f"{forked.errors}\n--- anew, exit {anew.code}:\n{anew.errors}")
+
+
+def _become(shot: Shot, folder: Path, logs: tuple[Path, Path], *, anew: bool) -> None:
     """The child's life: never returns."""
     code = 70
     try:
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+        seconds = SECONDS + START * anew
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.setpgid(0, 0)
         os.chdir(folder)
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for name, value in shot.variables.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-        sys.argv = ["sparsity-lab", *arguments]
-        from sparsity_lab.cli.main import main
-
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _direct(1, shot.out, logs[1])
+        _direct(2, shot.err, logs[0])
+        if anew:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as a shell hands it on; Python ignores it at its start
+            os.environ["PYTHONPATH"] = str(CHECKOUT)
+            os.execv(sys.executable, (sys.executable, "-P", "-m", "sparsity_lab.cli", *shot.arguments))  # noqa: S606
+        code = _call(shot)
     finally:
         os._exit(code)
 
 
-def _wait(child: int, deadline: float) -> int:
+def _direct(number: int, stream: Stream, log: Path) -> None:
+    """Make a descriptor of this process lead where a shell would have led it."""
+    match stream:
+        case "kept":
+            target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        case "full":
+            target = os.open("/dev/full", os.O_WRONLY)
+        case "broken":
+            read, target = os.pipe()
+            os.close(read)
+        case _:
+            os.close(number)
+            return
+    os.dup2(target, number)
+    os.close(target)
+
+
+def _call(shot: Shot) -> int:
+    """The command's exit code."""
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.argv = ["__main__.py", *shot.arguments]
+    sys.modules["__main__"] = ModuleType("__main__")  # usage names the program as one asked for by `python -m`
+    sys.modules["__main__"].__package__ = "sparsity_lab.cli"
+    from sparsity_lab.cli.main import main
+
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def _wait(child: int, deadline: float) -> tuple[int, float]:
+    """Exit status and CPU seconds."""
+    pause = 0.001
     while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            return status
-        time.sleep(0.002)
+            return status, used.ru_utime + used.ru_stime
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
     os.killpg(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+    _, status, used = os.wait4(child, 0)
+    return status, used.ru_utime + used.ru_stime
 
 
-def _judge(status: int, said: str, names: Sequence[str], *, must_refuse: bool) -> tuple[Verdict, int]:
+def _judge(shot: Shot, status: int, said: str) -> tuple[Verdict, int]:
     """What an exit status, and what was printed, amount to."""
-    if os.WIFSIGNALED(status):
+    if os.WIFSIGNALED(status) and -os.WTERMSIG(status) not in shot.ends:
         ended = os.WTERMSIG(status)
         return ("hang" if ended in {signal.SIGXCPU, signal.SIGKILL} else "aborted"), -ended
-    code = os.WEXITSTATUS(status)
+    code = os.waitstatus_to_exitcode(status)
     verdict: Verdict = "refused"
-    if re.search(r"^Traceback \(most recent call last\)", said, re.MULTILINE):
+    if re.search(r"^(Traceback \(most recent call last\)|Exception ignored in)", said, re.MULTILINE):
         verdict = "traceback"
     elif code == 0:
-        verdict = "accepted" if must_refuse else "done"
-    elif code != 2:
+        verdict = "accepted" if shot.must_refuse else "done"
+    elif code != 2 and code not in shot.ends:
         verdict = "wrong exit"
-    elif names and not any(name in said for name in names):
+    elif shot.names and not any(name in said for name in shot.names):
         verdict = "nameless"
     return verdict, code
 
@@ -146,7 +230,8 @@ def _judge(status: int, said: str, names: Sequence[str], *, must_refuse: bool) -
 def copied(project: Path, folder: Path) -> Path:
     """A copy of a project whose files are links, which costs little; see `own`."""
     shutil.rmtree(folder, ignore_errors=True)
-    return Path(shutil.copytree(project, folder, copy_function=os.link, symlinks=True))
+    code = shutil.ignore_patterns("sparsity_lab", ".git")
+    return Path(shutil.copytree(project, folder, copy_function=os.link, symlinks=True, ignore=code))
 
 
 def own(path: Path) -> Path:
