@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test test-fast check smoke bench doctor clean
+.PHONY: help env repro test test-fast check smoke dist docs schemas bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,18 @@ check: env ## lint, format, types, floors, names and changelog; changes nothing
 smoke: env ## run the smoke study through DVC in a throw-away clone of HEAD
 	scripts/smoke.sh
 
+dist: env ## build wheel and sdist, and try the wheel without a checkout; ARGS=--full: with packages of its own
+	$(BIN)/python scripts/make_dist.py $(ARGS)
+
+docs: env ## build the site into site/, which reads without a network; whatever is broken is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+schemas: env ## write what editors check specs with into .schemas/ (.vscode/settings.json)
+	@mkdir -p .schemas
+	@set -e; for kind in compute dataset hardware law model regime runtime scenario study; do \
+	    $(BIN)/sparsity-lab spec schema $$kind > .schemas/$$kind.json; \
+	done
+
 bench: env ## run every benchmark in turn
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
 	    echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python "$$file"; \
@@ -59,5 +71,5 @@ doctor: env ## say what this machine offers
 	@$(BIN)/sparsity-lab doctor
 
 clean: ## remove caches; runs, checkpoints, DVC's cache and .venv stay
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist .sparsity-lab/cache
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site .sparsity-lab/cache
 	find . -name .venv -prune -o -name .git -prune -o -name .dvc -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

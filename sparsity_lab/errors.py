@@ -20,6 +20,7 @@ import re
 import reprlib
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
 """characters of a message that quote what was found; that name where, and the field; that say the rest"""
@@ -130,9 +131,10 @@ class MachineError(InputError):
 
 
 class NotReadyError(SparsityLabError):
-    """An artifact is asked for that an earlier step has not made yet."""
+    """An artifact is asked for that an earlier step has not made yet; a path is told in full, wherever one stands."""
 
     def __init__(self, what: object, *, make_it: str) -> None:
+        what = what.absolute() if isinstance(what, Path) else what
         super().__init__(f"{what} does not exist yet; make it with: {make_it}")
 
 

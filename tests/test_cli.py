@@ -58,6 +58,7 @@ def test_help_dvc_and_run_name_the_same_steps_in_the_same_order(trained: Path) -
     helps = [typer.main.get_command(app).commands[step].help for step in STEPS]  # type: ignore[attr-defined]
     assert [told.partition(":")[0] for told in helps] == [f"Step {number}" for number in range(1, len(STEPS) + 1)]
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert stages.pop("settings")["do"]["cmd"] == 'sparsity-lab spec split "$DVC_STAGE"'
     assert {name: stage["do"]["desc"] for name, stage in stages.items()} == dict(STEPS)
     assert list(stages) == list(STEPS)
     seconds = {"measure": " --seconds 15"}

@@ -7,10 +7,14 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "optuna", "pandas", "transformers", "matplotlib", "scipy.optimize", "pyarrow", "dvc")
@@ -152,6 +156,21 @@ def test_every_pin_is_exact_and_none_names_a_build_of_torch() -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(pin.count("==") == 1 and "+" not in pin for pin in pins)
     assert "torch" in {pin.split("==")[0] for pin in pins}
+
+
+def test_every_pin_is_for_the_first_release_of_the_oldest_python_too() -> None:
+    """Debian's 3.11.2 is a Python 3.11 as well: a package that asks for a later one cannot be installed there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    asked = {one.metadata["Name"]: one.metadata.get("Requires-Python") for one in distributions()}
+    normal = {canonicalize_name(name): wanted for name, wanted in asked.items() if wanted}
+    late = {
+        name: normal[name]
+        for name in map(canonicalize_name, pinned)
+        if name in normal and not SpecifierSet(normal[name]).contains(oldest)
+    }
+    assert not late
 
 
 def named_modules() -> list[tuple[str, str]]:

@@ -6,33 +6,54 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sparsity_lab.errors import MachineError
 
+IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG})
+"""a folder where a file goes, a file where a folder goes, links in a circle, a name that is too long"""
+MOST_OF_NAME = 40
+"""characters of a folder's name in that of the folder beside it, which must not be too long where the first is not"""
+
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on any error it disappears.
+
+    Without `flush` a crash of the machine, though not of the process, may leave it empty or half.
 
     Raises:
         MachineError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        told = explained(error, path)
-        if told is None:
-            raise
-        raise told from error
+        with explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if flush:
+                _flush(temporary)
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Yield the place of a folder beside `path`, to be filled and renamed; at the end what is left of it disappears.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    beside = path.parent / f".{path.name[:MOST_OF_NAME]}.{os.getpid()}.tmp"
+    try:
+        with explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -89,12 +110,30 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+@contextlib.contextmanager
+def explaining(path: object) -> Iterator[None]:
+    """Tell what the system refuses meanwhile in words, as of `path`.
+
+    Raises:
+        MachineError: `explained` knows what it was.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = explained(error, path)
+        if told is None:
+            raise
+        raise told from error
+
+
 def explained(error: OSError, path: object) -> MachineError | None:
-    """What the system refused, in words: a full disk or no permission; None for errors that may be ours."""
+    """What the system refused, in words: a full disk, no permission, something in the way; None where we may err."""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return MachineError("no space left on the disk; nothing half-written was kept", where=path)
         case errno.EACCES | errno.EROFS | errno.EPERM:
             return MachineError("cannot be written: no permission", where=path)
+        case number if number in IN_THE_WAY:
+            return MachineError(f"cannot be used: {error.strerror}", where=path)
         case _:
             return None

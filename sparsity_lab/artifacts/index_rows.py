@@ -6,12 +6,12 @@ most do. A file is the SHA-256 of what follows, and a Parquet table.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -70,14 +70,12 @@ def _known() -> tuple[tuple[_Field, ...], pa.Schema]:
 def load(path: Path) -> pa.Table:
     """The rows of an index; none where there is no file, or one that is damaged or of another version."""
     _, schema = _known()
-    try:
+    with contextlib.suppress(Exception):
         content = path.read_bytes()
         if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
             rows = pq.read_table(pa.BufferReader(content[DIGEST:]))
             if rows.schema.equals(schema, check_metadata=True):
                 return rows
-    except (OSError, pa.ArrowException):
-        pass
     return schema.empty_table()
 
 
@@ -104,7 +102,7 @@ def joined(rows: pa.Table, kept: Sequence[int], new: Iterable[pa.Table]) -> pa.T
 
 
 def rows_of(found: Sequence[tuple[Sequence[int], RunRecord]]) -> pa.Table:
-    """A row for each stamp and record; none where a number is beyond what a column holds."""
+    """A row for each stamp and record."""
     fields, schema = _known()
     trees = [record.model_dump(mode="json", exclude=set(LONG)) for _, record in found]
     columns: list[list[Any]] = [[stamp[k] for stamp, _ in found] for k in range(len(STAMP))]
@@ -112,13 +110,14 @@ def rows_of(found: Sequence[tuple[Sequence[int], RunRecord]]) -> pa.Table:
         if field.plain:
             columns.append([reduce(getattr, field.path, record) for _, record in found])
         else:
-            columns.append([json.dumps(reduce(getitem, field.path, tree)) for tree in trees])
-    try:
-        return pa.Table.from_arrays(
-            [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)], schema=schema
-        )
-    except (OverflowError, pa.ArrowException):
-        return schema.empty_table()
+            columns.append([json.dumps(reduce(_part, field.path, tree)) for tree in trees])
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _part(tree: Mapping[str, Any], name: str) -> Any:
+    """A value of a record's JSON, which leaves some out that are None."""
+    return tree.get(name)
 
 
 def records(kind: type[Made], rows: pa.Table, chosen: Sequence[int], **private: object) -> list[Made]:

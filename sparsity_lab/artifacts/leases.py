@@ -116,7 +116,7 @@ class Watch:
 
     grace: float
     clock: Callable[[], float] = time.monotonic
-    _seen: dict[Hashable, tuple[Lease | None, float]] = field(default_factory=dict)
+    _seen: dict[Hashable, tuple[object, float]] = field(default_factory=dict)
 
     def is_stale(self, thing: Hashable, lease: Lease | None) -> bool:
         """Whether the holder of what is being worked on has given no sign of life for too long.
@@ -125,11 +125,16 @@ class Watch:
             thing: which.
             lease: as it stands; None where a claim was never followed by a lease.
         """
+        return self.quiet(thing, lease) >= self.grace or (lease is not None and lease.owner.gone)
+
+    def quiet(self, thing: Hashable, sign: object, before: float = 0.0) -> float:
+        """Seconds since a thing last gave a new sign of life; the first one seen is `before` seconds old."""
         now = self.clock()
-        last, since = self._seen.get(thing, (None, now))
-        if last != lease or thing not in self._seen:
-            self._seen[thing], since = (lease, now), now
-        return now - since >= self.grace or (lease is not None and lease.owner.gone)
+        if thing not in self._seen:
+            self._seen[thing] = sign, now - before
+        elif self._seen[thing][0] != sign:
+            self._seen[thing] = sign, now
+        return now - self._seen[thing][1]
 
 
 class Book(Protocol[Thing_contra]):
@@ -189,11 +194,13 @@ class Holder(Generic[T]):
 
 
 @contextlib.contextmanager
-def heartbeat(renew: Callable[[], None], interval: float) -> Iterator[None]:
-    """Call `renew` every `interval` seconds in a thread, as long as the context lasts."""
+def heartbeat(renew: Callable[[], None], interval: float, *, at_once: bool = False) -> Iterator[None]:
+    """Call `renew` every `interval` seconds in a thread, as long as the context lasts; `at_once` a first time too."""
     done = threading.Event()
 
     def beat() -> None:
+        if at_once:
+            renew()
         while not done.wait(interval):
             renew()
 

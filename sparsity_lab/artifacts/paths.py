@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,10 +23,13 @@ STEPS: Mapping[str, str] = MappingProxyType(
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+SHARDED = "checkpoint.sharded"
+FACTS = "facts.json"
 TABLE = "runs.parquet"
 STORAGE = "optuna.db"
 MANIFEST = "manifest.json"
 CLAIM = "for"
+PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Layout:
     """Where things lie below the project's root (the folder that holds `dvc.yaml` and `specs/`)."""
 
     root: Path = Path()
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """by step, what a study's results of it are called where they are shared with another study"""
 
     @property
     def specs(self) -> Path:
@@ -43,17 +49,21 @@ class Layout:
         """The study's own spec file."""
         return self.specs / "studies" / f"{study}.yaml"
 
+    def settings(self, study: str) -> Path:
+        """What steps read of the study's spec, for DVC: a file a step."""
+        return self.root / "settings" / study
+
     def data(self, study: str) -> Path:
         """Prepared shards and manifest."""
-        return self.root / "data" / study
+        return self.root / "data" / self.names.get("prepare", study)
 
     def preparation(self, study: str) -> Path:
         """What is finished of prepared data that are under way."""
-        return self.local / "prepare" / study
+        return self.local / "prepare" / self.names.get("prepare", study)
 
     def runs(self, study: str) -> Path:
         """The records of the study's grid, one folder a run."""
-        return self.root / "runs" / study
+        return self.root / "runs" / self.names.get("train", study)
 
     def table(self, study: str) -> Path:
         """All finished and diverged runs of grid and search, one row each."""
@@ -61,11 +71,11 @@ class Layout:
 
     def search(self, study: str) -> Path:
         """The search's storage and the records of its trials."""
-        return self.root / "search" / study
+        return self.root / "search" / self.names.get("search", study)
 
     def search_result(self, study: str) -> Path:
         """What the search found."""
-        return self.root / "search" / f"{study}.json"
+        return self.root / "search" / f"{self.names.get('search', study)}.json"
 
     def law(self, study: str, form: str) -> Path:
         """A fitted law."""
@@ -85,11 +95,15 @@ class Layout:
 
     def metrics(self, study: str, step: str) -> Path:
         """Numbers for `dvc metrics`: one file for each step that has any."""
-        return self.root / "metrics" / study / f"{step}.json"
+        return self.root / "metrics" / self.names.get(step, study) / f"{step}.json"
+
+    def plot(self, study: str, name: str) -> Path:
+        """A table for `dvc plots`."""
+        return self.root / "plots" / study / f"{name}.csv"
 
     def hardware(self, study: str) -> Path:
         """The profile that was measured for a study on this machine."""
-        return self.root / "hardware" / f"{study}.json"
+        return self.root / "hardware" / f"{self.names.get('measure', study)}.json"
 
     def report(self, study: str) -> Path:
         """index.html and figures."""
@@ -101,9 +115,19 @@ class Layout:
         return self.root / ".sparsity-lab"
 
     @property
+    def original(self) -> Layout:
+        """The project of which DVC made this one, a copy for an experiment that goes with it; itself for any other.
+
+        Runs, checkpoints and locks of runs are kept there, so that experiments side by side train a run once, and what
+        one has trained outlasts it.
+        """
+        found = _original(self.root.absolute())
+        return self if found is None else replace(self, root=found)
+
+    @property
     def archive(self) -> Path:
-        """Runs that no study asks for at present."""
-        return self.local / "store"
+        """Runs that no study asks for at present, and those of experiments."""
+        return self.original.local / "store"
 
     @property
     def cache(self) -> Path:
@@ -113,7 +137,7 @@ class Layout:
     @property
     def scratch(self) -> Path:
         """A folder for each unfinished run."""
-        return self.local / "scratch"
+        return self.original.local / "scratch"
 
     def checkpoint(self, fingerprint: str) -> Path:
         """The latest state of an unfinished run."""
@@ -133,8 +157,21 @@ class Layout:
         return self.local / "sweeps"
 
     def lock(self, name: str) -> Path:
-        """A lock file: one trainer a run, one sweep a study."""
+        """A lock file: one sweep a study."""
         return self.local / "locks" / f"{name}.lock"
+
+    def run_lock(self, fingerprint: str) -> Path:
+        """A lock file: one trainer a run."""
+        return self.original.lock(fingerprint)
+
+
+@cache
+def _original(root: Path) -> Path | None:
+    for place in (root, *root.parents):
+        outside, experiment, _ = place.parent.as_posix().partition("/.dvc/tmp/exps")
+        if experiment and (place / ".dvc").is_dir():
+            return Path(outside) / root.relative_to(place)
+    return None
 
 
 def index_of(home: Path) -> Path | None:

@@ -1,7 +1,8 @@
 """The border to files: text, JSON, JSON lines and Parquet are read here, by one reader each, for tables and data alike.
 
 Whatever a library throws ends in one error that names the file and the place in it (`errors.refusing`). All readers
-take what tools write: a byte order mark before text, lines that end in CRLF, empty lines, files packed by gzip.
+take what tools write: a byte order mark before text, lines that end in CRLF, empty lines, files packed by gzip or
+Zstandard.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from sparsity_lab.artifacts.kinds import naming
 from sparsity_lab.errors import InputError, MachineError, RecordError, refusing
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 
 Document = TypeVar("Document", bound=BaseModel)
 
-PACKED = ".gz"
+ZSTANDARD = ".zst"
+PACKED = {".gz": "damaged gzip file", ZSTANDARD: "damaged Zstandard file"}
+"""how the names of packed files end, and what is told of one that cannot be unpacked"""
 MARK = b"\xef\xbb\xbf"
 """byte order mark of UTF-8"""
 LARGEST_UNPACKED = 2**30
@@ -78,23 +83,32 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def opened(path: Path, error: type[InputError]) -> Iterator[BinaryIO]:
-    """A file to read bytes from; what gzip packed (.gz) is unpacked on the way.
+    """A file to read bytes from; what gzip (.gz) or Zstandard (.zst) packed is unpacked on the way.
 
     Raises:
         InputError: of the kind `error`: there is no such file, it is none (a folder, a pipe), or it cannot be read.
     """
-    with refusing(path, error, "damaged gzip file" if path.suffix.lower() == PACKED else "cannot be read"):
+    form = path.suffix.lower()
+    with refusing(path, error, PACKED.get(form, "cannot be read")):
         if path.exists() and not path.is_file():
             raise error("is a folder" if path.is_dir() else "is no file", where=path)
-        with gzip.open(path) if path.suffix.lower() == PACKED else path.open("rb") as file:
+        with _unpacked(path) if form == ZSTANDARD else gzip.open(path) if form in PACKED else path.open("rb") as file:
             yield cast("BinaryIO", file)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    import pyarrow as pa  # noqa: PLC0415 - takes longer to load than all else
+
+    with path.open("rb") as packed, pa.CompressedInputStream(packed, "zstd") as stream:
+        yield cast("BinaryIO", io.BufferedReader(stream))
 
 
 def read_bytes(path: Path, error: type[InputError]) -> bytes:
     """All of a file; raises as `opened`, and where a packed file holds more than can be read at once."""
     with opened(path, error) as file:
-        content = file.read(LARGEST_UNPACKED + 1) if path.suffix.lower() == PACKED else file.read()
-    if path.suffix.lower() == PACKED and len(content) > LARGEST_UNPACKED:
+        content = file.read(LARGEST_UNPACKED + 1) if path.suffix.lower() in PACKED else file.read()
+    if path.suffix.lower() in PACKED and len(content) > LARGEST_UNPACKED:
         raise error("unpacks to more than can be read at once", where=path, expected=f"{LARGEST_UNPACKED:,} bytes")
     return content
 
@@ -106,11 +120,13 @@ def read_text(path: Path, error: type[InputError]) -> str:
         InputError: of the kind `error`: as `read_bytes`, and where a byte is no UTF-8, with its line.
     """
     content = read_bytes(path, error)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as wrong:
-        line = content.count(b"\n", 0, wrong.start) + 1
-        raise error("cannot be read: is not UTF-8", where=f"{path}:{line}", found=content[wrong.start :][:4]) from None
+    with naming(path, error, "text"):
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as wrong:
+            line = content.count(b"\n", 0, wrong.start) + 1
+            found = content[wrong.start :][:4]
+            raise error("cannot be read: is not UTF-8", where=f"{path}:{line}", found=found) from None
 
 
 def parse_json(text: str | bytes, path: Path, error: type[InputError], *, line: int | None = None) -> Any:
@@ -126,14 +142,15 @@ def parse_json(text: str | bytes, path: Path, error: type[InputError], *, line: 
         InputError: of the kind `error`: it is no JSON, nests too deep, holds a number of thousands of digits, or an
             object that names a field twice.
     """
-    with refusing(path if line is None else f"{path}:{line}", error, "cannot be read as JSON"):
+    where = path if line is None else f"{path}:{line}"
+    with naming(path, error, "JSON"), refusing(where, error, "cannot be read as JSON"):
         if isinstance(text, bytes):
             text = text.removeprefix(MARK).decode()
         try:
             return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
         except json.JSONDecodeError as wrong:
-            where = f"{path}:{wrong.lineno if line is None else line}"
-            raise error(f"cannot be read as JSON: {wrong.msg}, column {wrong.colno}", where=where) from None
+            place = f"{path}:{wrong.lineno if line is None else line}"
+            raise error(f"cannot be read as JSON: {wrong.msg}, column {wrong.colno}", where=place) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -191,19 +208,48 @@ def parquet_rows(
         MachineError: pyarrow is not installed.
     """
     with _parquet(path, error) as file:
-        names = file.schema_arrow.names
-        missing = [name for name in columns or () if name not in names]
-        if missing:
-            raise error("no such column", where=path, field=missing[0], found=", ".join(names), expected=missing[0])
-        start = 0
+        check_columns(file.schema_arrow.names, columns, path, error)
         wanted = None if columns is None else list(columns)
-        for batch in _batches(file, wanted, path, error):
-            where = f"{path}: rows {start} to {start + batch.num_rows - 1}"
-            yield (
-                start,
-                {name: _plain(batch.column(i), where, name, error) for i, name in enumerate(batch.schema.names)},
-            )
-            start += batch.num_rows
+        yield from plain_rows(_batches(file, wanted, path, error), path, error, "Parquet")
+
+
+def check_columns(names: Collection[str], wanted: Sequence[str] | None, where: object, error: type[InputError]) -> None:
+    """Raises an InputError of the kind `error` where a wanted column is not among those that are there."""
+    for name in wanted or ():
+        if name not in names:
+            raise error("no such column", where=where, field=name, found=", ".join(names), expected=name)
+
+
+def plain_rows(
+    batches: Iterator[pa.RecordBatch], path: Path, error: type[InputError], kind: str
+) -> Iterator[tuple[int, Mapping[str, pa.Array]]]:
+    """As `parquet_rows`, from batches of rows that a file of some `kind` holds."""
+    start = 0
+    for batch in batches:
+        where = f"{path}: rows {start} to {start + batch.num_rows - 1}"
+        names = enumerate(batch.schema.names)
+        yield start, {name: _plain(batch.column(i), where, name, error, kind) for i, name in names}
+        start += batch.num_rows
+
+
+def feather_columns(path: Path, error: type[InputError]) -> Mapping[str, pa.Array]:
+    """The columns of a Feather (Arrow IPC) file, as `parquet_rows` gives those of a block.
+
+    Raises:
+        InputError: of the kind `error`: it is missing or damaged, or a text in it is no UTF-8.
+        MachineError: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import feather  # noqa: PLC0415
+    except ImportError:
+        raise MachineError("reading Feather needs pyarrow", where=path, expected="pip install pyarrow") from None
+    with opened(path, error) as content, refusing(path, error, "cannot be read as Feather"):
+        table = feather.read_table(content, memory_map=False)
+        names = table.column_names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise error("names a column twice", where=path, field=twice)
+        return {name: _plain(table.column(name).combine_chunks(), str(path), name, error, "Feather") for name in names}
 
 
 @contextlib.contextmanager
@@ -214,7 +260,7 @@ def _parquet(path: Path, error: type[InputError]) -> Iterator[pq.ParquetFile]:
     except ImportError:
         raise MachineError("reading Parquet needs pyarrow", where=path, expected="pip install pyarrow") from None
     with opened(path, error) as content:
-        with refusing(path, error, "cannot be read as Parquet"):
+        with naming(path, error, "a Parquet file"), refusing(path, error, "cannot be read as Parquet"):
             file = pq.ParquetFile(content)
         yield file
 
@@ -226,11 +272,11 @@ def _batches(
         yield from file.iter_batches(batch_size=ROWS, columns=columns)
 
 
-def _plain(values: pa.Array, where: str, name: str, error: type[InputError]) -> pa.Array:
+def _plain(values: pa.Array, where: str, name: str, error: type[InputError], kind: str = "Parquet") -> pa.Array:
     """Without dictionaries, and text as `large_string`."""
     import pyarrow as pa  # noqa: PLC0415
 
-    with refusing(where, error, "cannot be read as Parquet", field=name):
+    with refusing(where, error, f"cannot be read as {kind}", field=name):
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         if pa.types.is_string(values.type) or pa.types.is_string_view(values.type):

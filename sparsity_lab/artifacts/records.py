@@ -110,7 +110,18 @@ class TensorCount(FrozenModel):
     """weights that are exactly zero"""
 
 
-def _nothing(value: float) -> bool:
+class PrunedAtOnce(FrozenModel):
+    """What pruning all weights at once, before any training on, did to a model."""
+
+    loss_before: float
+    """held-out loss of the weights as they were, nats"""
+    loss_after: float
+    """held-out loss of the pruned weights, nats"""
+    seconds: float
+    """of calibration and pruning, over all interruptions; they are in the run's own as well"""
+
+
+def _nothing(value: object) -> bool:
     return not value
 
 
@@ -128,6 +139,8 @@ class RunRecord(FrozenModel):
     """zeros among the prunable weights that it began with, which its schedule began at; 0 for dense starts"""
     start_off_pattern: Annotated[int, Field(exclude_if=_nothing)] = 0
     """tensors whose zeros then lay where the regime's pattern has none: they stay, so more is zero than asked"""
+    pruned_at_once: Annotated[PrunedAtOnce | None, Field(exclude_if=_nothing)] = None
+    """where the regime prunes the first weights at once"""
     status: Literal["finished", "diverged"]
     reason: Message | str = ""
     """why it diverged; records of earlier versions hold a sentence"""

@@ -7,7 +7,7 @@ it. pyarrow is imported when it is used: only runs with such a place need it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sparsity_lab.artifacts.atomic import replacing
-from sparsity_lab.artifacts.paths import CHECKPOINT
+from sparsity_lab.artifacts.paths import CHECKPOINT, FACTS, SHARDED
 from sparsity_lab.errors import MachineError
 
 BLOCK = 16 * 2**20
@@ -41,7 +41,7 @@ def file_system_at(uri: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class RemoteCheckpoints:
-    """The latest checkpoint of every unfinished run, one folder a run."""
+    """The latest checkpoint of every unfinished run, one folder a run: a file, or a folder that has its facts."""
 
     uri: str
     """of pyarrow.fs, or the path of a folder"""
@@ -52,40 +52,74 @@ class RemoteCheckpoints:
         Raises:
             MachineError: the place cannot be reached or written.
         """
+        self.put_part(fingerprint, file, CHECKPOINT)
+        self._remove(fingerprint, lambda name: name.startswith(f"{SHARDED}/"))
+
+    def put_part(self, fingerprint: str, file: Path, name: str) -> None:
+        """Keep a copy of a file of a sharded checkpoint, whole or not at all; its facts, sent last, complete it.
+
+        Args:
+            fingerprint: of the run.
+            file: what is copied.
+            name: below the run's folder, `/` between its parts.
+
+        Raises:
+            MachineError: the place cannot be reached or written.
+        """
         with self._reached() as (system, folder):
-            target = f"{folder}/{fingerprint}/{CHECKPOINT}"
+            target = f"{folder}/{fingerprint}/{name}"
             renames = system.type_name in RENAMING
             if renames:
-                system.create_dir(f"{folder}/{fingerprint}", recursive=True)
+                system.create_dir(target.rpartition("/")[0], recursive=True)
             written = f"{target}.tmp" if renames else target
             with file.open("rb") as source, system.open_output_stream(written, buffer_size=BLOCK) as copy:
                 shutil.copyfileobj(source, copy, BLOCK)
             if renames:
                 system.move(written, target)
+        if name.endswith(f"/{FACTS}"):
+            self._remove(fingerprint, lambda other: not other.startswith(name.removesuffix(FACTS)))
 
     def fetch(self, fingerprint: str, file: Path) -> bool:
-        """Write a run's checkpoint to `file`; False where there is none.
+        """Write a run's checkpoint to `file`, or beside it where it is sharded, in place of what is there.
+
+        Returns:
+            Whether there is one.
 
         Raises:
             MachineError: the place cannot be reached, or this disk is full.
         """
-        from pyarrow.fs import FileType  # noqa: PLC0415
-
         with self._reached() as (system, folder):
-            source = f"{folder}/{fingerprint}/{CHECKPOINT}"
-            if system.get_file_info(source).type != FileType.File:
-                return False
-            with replacing(file) as temporary, system.open_input_stream(source) as stream, temporary.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, BLOCK)
-            return True
+            found = self._names(system, f"{folder}/{fingerprint}")
+            complete = [name.removesuffix(FACTS) for name in found if name.endswith(f"/{FACTS}")]
+            wanted = [name for name in found if name == CHECKPOINT or name.startswith(tuple(complete))]
+            if wanted:
+                shutil.rmtree(file.with_name(SHARDED), ignore_errors=True)
+            for name in sorted(wanted, key=lambda name: (name.endswith(f"/{FACTS}"), name)):
+                target = file if name == CHECKPOINT else file.with_name(SHARDED) / name.removeprefix(f"{SHARDED}/")
+                source = system.open_input_stream(f"{folder}/{fingerprint}/{name}")
+                with replacing(target) as temporary, source as stream, temporary.open("wb") as copy:
+                    shutil.copyfileobj(stream, copy, BLOCK)
+            return bool(wanted)
 
     def forget(self, fingerprint: str) -> None:
         """Remove what is kept of a run; nothing where there is none. Errors as `put`."""
-        from pyarrow.fs import FileType  # noqa: PLC0415
-
         with self._reached() as (system, folder):
-            if system.get_file_info(f"{folder}/{fingerprint}/{CHECKPOINT}").type == FileType.File:
+            if self._names(system, f"{folder}/{fingerprint}"):
                 system.delete_dir(f"{folder}/{fingerprint}")
+
+    def _remove(self, fingerprint: str, unwanted: Callable[[str], bool]) -> None:
+        """Remove a run's files by their names: facts first, so that no part of a checkpoint looks like a whole."""
+        with self._reached() as (system, folder):
+            names = [name for name in self._names(system, f"{folder}/{fingerprint}") if unwanted(name)]
+            for name in sorted(names, key=lambda name: (not name.endswith(f"/{FACTS}"), name)):
+                system.delete_file(f"{folder}/{fingerprint}/{name}")
+
+    @staticmethod
+    def _names(system: Any, folder: str) -> list[str]:
+        from pyarrow.fs import FileSelector, FileType  # noqa: PLC0415
+
+        found = system.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+        return [info.path.removeprefix(f"{folder}/") for info in found if info.type == FileType.File]
 
     @contextmanager
     def _reached(self) -> Iterator[tuple[Any, str]]:

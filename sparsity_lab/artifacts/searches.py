@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.artifacts.records import FrozenModel
 from sparsity_lab.errors import NotReadyError
 from sparsity_lab.messages import Message
+from sparsity_lab.specs.base import misfit, of_one_length
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
 
 TrialState = Literal["finished", "diverged", "stopped"]
@@ -65,6 +66,8 @@ class CurveBand(FrozenModel):
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    _together = of_one_length("sparsity", "mean", "low", "high")
 
 
 class BudgetResult(FrozenModel):
@@ -173,6 +176,14 @@ class SearchResult(FrozenModel):
 
         newer = {"version": 3, **each("budgets", "verdict"), **each("trends", "test", "verdict")}
         return {**said(stored, "noise_source"), **newer}
+
+    @model_validator(mode="after")
+    def _a_value_an_objective(self) -> Self:
+        wanted = len(self.objectives)
+        for trial in (*self.trials, *self.front):
+            if trial.values is not None and len(trial.values) != wanted:
+                raise misfit(f"trial {trial.number} holds {len(trial.values)} values of {wanted} objectives", "budgets")
+        return self
 
     @property
     def nonzero(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from sparsity_lab.artifacts.records import CurvePoint, FrozenModel
+from sparsity_lab.specs.base import of_one_length
 
 TOLERANCE = 1e-6
 """of fractions"""
@@ -34,6 +35,8 @@ class Recovery(FrozenModel):
     """of its evaluations from then on, rising; the last is 1"""
     drops: tuple[float, ...]
     """loss there less the loss at the end, nats"""
+
+    _together = of_one_length("fractions", "drops")
 
     def drop(self, fraction: float) -> float | None:
         """Between two evaluations the larger of theirs, to be on the safe side; None before the first."""

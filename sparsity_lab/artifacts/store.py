@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,11 +60,16 @@ class Store:
         write_record(record, path)
         return path
 
-    def settle(self, made: RunRecord) -> RunRecord:
-        """Put the record of a run; of one that was trained again, for its weights, to equal bits, the first stays."""
+    def settle(self, made: RunRecord, layout: Layout) -> RunRecord:
+        """Put the record of a run; of one that was trained again, for its weights, to equal bits, the first stays.
+
+        In a project that DVC made for an experiment, which goes with it, the run is kept in the original too.
+        """
         known = self.find(made.fingerprint)
         record = made if known is None or known.losses() != made.losses() else known
         self.put(record)
+        if layout.original is not layout:
+            copy_run(self.home / made.fingerprint, layout.archive / made.fingerprint)
         return record
 
     def adopt(self, fingerprint: str, *, with_weights: bool = False) -> bool:
@@ -107,9 +113,15 @@ class Store:
 
 
 def all_homes(layout: Layout) -> tuple[Path, ...]:
-    """Every folder of the project that holds runs: all studies' grids and searches, and the archive."""
-    grids = sorted(p for p in (layout.root / "runs").glob("*") if p.is_dir())
-    searches = sorted(p for p in (layout.root / "search").glob("*") if p.is_dir())
+    """Every folder of the project that holds runs: all studies' grids and searches, and the archive.
+
+    In a copy that DVC made for an experiment, those of the original too.
+    """
+    roots = dict.fromkeys((layout.root, layout.original.root))
+    grids, searches = (
+        [place for one in roots for place in sorted((one / name).glob("*")) if place.is_dir()]
+        for name in ("runs", "search")
+    )
     return (*grids, *searches, layout.archive)
 
 
@@ -151,14 +163,24 @@ def claim(layout: Layout, fingerprint: str, home: Path) -> None:
     write_text(layout.claim(fingerprint), f"{home.resolve()}\n")
 
 
+def claims(layout: Layout) -> dict[Path, str]:
+    """The store that each run under way is trained for, by the run's folder; a claim that just went is passed over."""
+    found = {}
+    for note in layout.scratch.glob(f"*/{CLAIM}"):
+        with suppress(OSError):
+            found[note.parent] = note.read_text(encoding="utf-8").strip()
+    return found
+
+
 def clear_scratch(layout: Layout, home: Path, keep: Collection[str] = ()) -> int:
     """Remove the checkpoints that the store at `home`, once complete, has no more use for; returns how many.
 
     They were left by runs that an edit of the spec dropped before they were finished. Checkpoints of other stores
     stay, and so do those of runs that are under way, and of those named in `keep`: given up, but not dropped.
     """
-    claims = {note.parent: note.read_text(encoding="utf-8").strip() for note in layout.scratch.glob(f"*/{CLAIM}")}
-    ours = [folder for folder, store in claims.items() if store == str(home.resolve()) and folder.name not in keep]
+    ours = [
+        folder for folder, store in claims(layout).items() if store == str(home.resolve()) and folder.name not in keep
+    ]
     for folder in layout.scratch.glob("*"):
         if folder.is_dir() and not any(folder.iterdir()):  # a kill came between its last file and the folder
             _removed(layout, folder)
@@ -166,7 +188,7 @@ def clear_scratch(layout: Layout, home: Path, keep: Collection[str] = ()) -> int
 
 
 def _removed(layout: Layout, folder: Path) -> bool:
-    with locked(layout.lock(folder.name), wait=False) as free:
+    with locked(layout.run_lock(folder.name), wait=False) as free:
         if free:
             shutil.rmtree(folder, ignore_errors=True)
         return free

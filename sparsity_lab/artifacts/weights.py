@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from safetensors import safe_open
 
+from sparsity_lab.artifacts.kinds import naming
 from sparsity_lab.artifacts.reading import file_sha256, parse_json, read_bytes
 from sparsity_lab.errors import CheckpointError, refusing
 
@@ -68,7 +69,7 @@ def opened(path: Path) -> Iterator[OpenWeights]:
     Raises:
         CheckpointError: the file is missing, is none, or is damaged.
     """
-    with refusing(path, CheckpointError, DAMAGED):
+    with naming(path, CheckpointError, "a safetensors file"), refusing(path, CheckpointError, DAMAGED):
         if path.exists() and not path.is_file():
             raise CheckpointError("cannot be read: is no file", where=path)
         file = safe_open(path, framework="pt")

@@ -1,5 +1,7 @@
 """Four ways to store a weight matrix of which many entries are zero, each reversible bit for bit.
 
+Integers, which lose bits, are in `quantised`; a name finds them here too.
+
 Shapes: R rows (outputs), C columns (inputs), K weights that are not zero, G groups of m weights, n stored of each.
 Small integers are packed into bytes, the lowest bits first. Weights may be of any type that torch compares with zero.
 
@@ -18,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from sparsity_lab.checkpoints.quantised import Quantised
 
 Parts = dict[str, Tensor]
 """what is stored of one tensor, by the ending of its name"""
@@ -190,7 +194,7 @@ INDICES = (torch.int16, torch.int32, torch.int64)
 
 
 def encoding(name: str) -> Encoding:
-    """The encoding of a name: dense, two-four, n:m with numbers, bitmask or csr.
+    """The encoding of a name: dense, two-four, n:m with numbers, bitmask, csr, int8 or int4.
 
     Raises:
         ValueError: there is no such encoding.
@@ -204,6 +208,8 @@ def encoding(name: str) -> Encoding:
             return Bitmask()
         case "csr":
             return Csr()
+        case "int8" | "int4":
+            return Quantised(int(name[3:]))
         case _:
             numbers = re.fullmatch(r"([0-9]{1,3}):([0-9]{1,3})", name)
             if numbers is None:

@@ -26,7 +26,9 @@ from sparsity_lab.artifacts.atomic import write_bytes
 from sparsity_lab.artifacts.reading import parse_json
 from sparsity_lab.artifacts.weights import OpenWeights, opened
 from sparsity_lab.checkpoints.encodings import DenseEncoding, Encoding, Groups, Parts, encoding
+from sparsity_lab.checkpoints.foreign import FORMAT, PACKED, masked_tensors, stems
 from sparsity_lab.checkpoints.plain import crc_of, crc_of_json, header_in_order, plain_tensors
+from sparsity_lab.checkpoints.quantised import Quantised
 from sparsity_lab.errors import CheckpointError, refusing
 
 Weights = Mapping[str, Tensor]
@@ -35,6 +37,9 @@ KEY = "sparsity_lab"
 """the metadata field that makes a safetensors file one of ours"""
 CHECKSUM = "crc32"
 """the field of the header that covers its others"""
+
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""in which weights can be exported"""
 
 Whole = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
@@ -105,11 +110,11 @@ def write_weights(
     prunable: Collection[str],
     run: str | None = None,
 ) -> None:
-    """Write weights as one file, atomically; `read_weights` gives them back bit for bit.
+    """Write weights as one file, atomically; `read_weights` gives them back bit for bit, but for int8 and int4.
 
     Prunable weights are encoded. So is another matrix (a pruned embedding) where that takes less space, but never as
-    n:m; everything else stays dense, and so does a prunable weight without any zero in an n:m file. A negative zero
-    is written as zero.
+    n:m or integers; everything else stays dense, and so does a prunable weight without any zero in an n:m file. A
+    negative zero is written as zero.
 
     Args:
         path: the file; one that is there is replaced.
@@ -128,6 +133,8 @@ def write_weights(
     where = f"run {run[:12]}" if run else None
     for name, chosen, parts in _encoded(plain, how, prunable, where):
         weight = plain[name]
+        if isinstance(chosen, Quantised):
+            weight = chosen.decode(parts, tuple(weight.shape))
         named = {name + ending: part.contiguous() for ending, part in parts.items()}
         if twice := sorted(stored.keys() & named.keys()):
             raise CheckpointError("is the name of two things to store", where=where, field=twice[0])
@@ -176,8 +183,13 @@ def each_tensor(path: Path) -> Iterator[Stored]:
             for name, entry in header.tensors.items():
                 yield Stored.read(file, name, entry)
             return
+        for name, weight, size, form in masked_tensors(file):
+            yield Stored(name, weight, size, form, None)
+        parts = {stem + part for stem, parts in stems(file.names).items() for part in parts}
         for name, weight in plain_tensors(file):
-            yield Stored(name, weight, weight.nbytes, "dense", None)
+            if name not in parts:
+                form = f"{FORMAT} packed" if name.endswith(PACKED) else "dense"
+                yield Stored(name, weight, weight.nbytes, form, None)
 
 
 def read_header(path: Path) -> Header | None:
@@ -196,6 +208,26 @@ def not_finite(weight: Tensor) -> tuple[int, int]:
         return 0, 0
     known = weight.float() if weight.itemsize == 1 else weight
     return int(known.isnan().sum()), int(known.isinf().sum())
+
+
+def as_type(weights: Weights, dtype: str) -> dict[str, Tensor]:
+    """Weights rounded to another floating-point type.
+
+    Args:
+        weights: tensors by name.
+        dtype: float32, bfloat16 or float16.
+
+    Raises:
+        CheckpointError: a weight is beyond the type's largest number.
+    """
+    found = {name: weight.to(TYPES[dtype]) for name, weight in weights.items()}
+    for name, weight in found.items():
+        if not_finite(weight) != not_finite(weights[name]):
+            largest = f"at most {torch.finfo(weight.dtype).max:g}"
+            raise CheckpointError(
+                f"overflows {dtype}", field=name, found=float(weights[name].abs().max()), expected=largest
+            )
+    return found
 
 
 def with_plain_zeros(weights: Weights) -> dict[str, Tensor]:
@@ -224,7 +256,7 @@ def _encoded(
 
 
 def _smaller(weight: Tensor, how: Encoding) -> Encoding:
-    if weight.ndim == 2 and not isinstance(how, Groups) and _size(how.encode(weight)) < weight.nbytes:
+    if weight.ndim == 2 and not isinstance(how, Groups | Quantised) and _size(how.encode(weight)) < weight.nbytes:
         return how
     return DenseEncoding()
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
+from tokenizers import Tokenizer
 
-from sparsity_lab.artifacts.atomic import explained, write_bytes
+from sparsity_lab.artifacts.atomic import folder_beside, write_bytes
 from sparsity_lab.artifacts.weights import CONFIG, MODEL
 from sparsity_lab.checkpoints.files import Weights, with_plain_zeros
+from sparsity_lab.data.own_ids import OwnIds
 from sparsity_lab.models.huggingface import to_huggingface
-from sparsity_lab.specs.models import Dims, ViTDims
+from sparsity_lab.specs.models import Dims, HuggingFaceDims, ViTDims
 
+GENERATION = "generation_config.json"
 PROCESSOR = "preprocessor_config.json"
-FILES = frozenset({CONFIG, MODEL, PROCESSOR, "tokenizer.json", "tokenizer_config.json"})
+RGB = 3
+"""channels"""
+BILINEAR = 2
+"""as images are resized before training, in Pillow's numbers"""
+FILES = frozenset({CONFIG, GENERATION, MODEL, PROCESSOR, "tokenizer.json", "tokenizer_config.json"})
 """every name that is ever written"""
 
 
-def write_folder(path: Path, weights: Weights, dims: Dims, tokenizer: Mapping[str, str]) -> None:
+def write_folder(
+    path: Path, weights: Weights, dims: Dims, tokenizer: Mapping[str, str], own: OwnIds | None = None
+) -> None:
     """Write a Hugging Face folder; it appears whole, in place of one that is there.
 
     Args:
@@ -29,26 +37,51 @@ def write_folder(path: Path, weights: Weights, dims: Dims, tokenizer: Mapping[st
         weights: every parameter by our name, on the CPU.
         dims: shapes of the network.
         tokenizer: content of the tokenizer's files by name; empty without one.
+        own: the ids of padding and end, where they are not laid out as ours.
 
     Raises:
         MachineError: the disk is full or the folder cannot be written.
     """
-    config, tensors = to_huggingface(weights, dims)
-    texts = {CONFIG: json.dumps(config, indent=2) + "\n", **tokenizer, **_processor(dims)}
-    weights_file = save(with_plain_zeros(tensors), {"format": "pt"})
-    _replace(path, {name: text.encode() for name, text in texts.items()} | {MODEL: weights_file})
+    files: dict[str, bytes] = {}
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign.folder import saved  # noqa: PLC0415 - it needs an extra
+
+        files = saved(with_plain_zeros(weights), dims)
+        config = json.loads(files.pop(CONFIG))
+    else:
+        config, tensors = to_huggingface(weights, dims)
+        files[MODEL] = save(with_plain_zeros(tensors), {"format": "pt"})
+    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    config |= {**_special_ids(tokenizer, own), "dtype": dtype}
+    texts = {CONFIG: json.dumps(config, indent=2) + "\n", **tokenizer, **_processor(dims, config)}
+    _replace(path, files | {name: text.encode() for name, text in texts.items()})
 
 
-def _processor(dims: Dims) -> dict[str, str]:
-    """How `transformers` makes inputs of images, so that pixels 0..255 become -1..1 as in training."""
-    if not isinstance(dims, ViTDims):
+def _special_ids(tokenizer: Mapping[str, str], own: OwnIds | None) -> dict[str, int | None]:
+    """Ids of padding and end as the data has them."""
+    if own is not None:
+        return {"pad_token_id": own.pad, "eos_token_id": own.end}
+    if not tokenizer:
         return {}
-    half = [0.5] * dims.channels
-    side = {"height": dims.image, "width": dims.image}
-    kind = "ViTImageProcessor" if dims.pooling == "cls" else "SiglipImageProcessor"
+    backend, said = Tokenizer.from_str(tokenizer["tokenizer.json"]), json.loads(tokenizer["tokenizer_config.json"])
+    named = {f"{name}_id": said[name] for name in ("pad_token", "eos_token") if said[name] is not None}
+    return {field: backend.token_to_id(name) for field, name in named.items()}
+
+
+def _processor(dims: Dims, config: Mapping[str, Any]) -> dict[str, str]:
+    """How `transformers` makes inputs of images, so that pixels 0..255 become -1..1 as in training."""
+    said = config if "image_size" in config else config.get("vision_config", {})
+    sees = dims.task == "image-classification" if isinstance(dims, HuggingFaceDims) else isinstance(dims, ViTDims)
+    if not sees:
+        return {}
+    side = {"height": said["image_size"], "width": said["image_size"]}
+    half = [0.5] * said["num_channels"]
+    kind = "SiglipImageProcessor" if config["model_type"] == "siglip" else "ViTImageProcessor"
     content = {
         "image_processor_type": kind,
+        "do_convert_rgb": said["num_channels"] == RGB,
         "do_resize": True,
+        "resample": BILINEAR,
         "size": side,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -61,18 +94,9 @@ def _processor(dims: Dims) -> dict[str, str]:
 
 def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files to a new folder beside, then give it the name."""
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    try:
+    with folder_beside(folder) as beside:
         for name, content in files.items():
-            write_bytes(new / name, content)
+            write_bytes(beside / "new" / name, content)
         if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        told = explained(error, folder)
-        if told is None:
-            raise
-        raise told from error
-    finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+            folder.rename(beside / "old")
+        (beside / "new").rename(folder)

@@ -149,11 +149,15 @@ def survey(path: Path) -> Survey:
         CheckpointError: a file is missing or damaged.
     """
     if path.is_dir():
-        tensors = (tensor for file in weight_files(path) for tensor in _each(file))
-        return Survey(path, "huggingface", None, tuple(tensors))
+        tensors = tuple(tensor for file in weight_files(path) for tensor in _each(file))
+        forms = sorted({tensor.encoding for tensor in tensors} - {"dense"})
+        return Survey(path, ", ".join(("huggingface", *forms)), None, tensors)
     header = read_header(path)
-    encoding, run = (header.encoding, header.run) if header else ("dense", None)
-    return Survey(path, encoding, run, tuple(_each(path)))
+    found = tuple(_each(path))
+    if header is not None:
+        return Survey(path, header.encoding, header.run, found)
+    forms = sorted({tensor.encoding for tensor in found} - {"dense"})
+    return Survey(path, ", ".join(forms) or "dense", None, found)
 
 
 def _each(path: Path) -> Iterator[TensorSurvey]:

@@ -9,39 +9,56 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from sparsity_lab.data.own_ids import SENTINEL, OwnIds
 from sparsity_lab.data.tokenizer import EOS, PAD, SPECIAL
 
 Json = dict[str, Any]
-PAD_TOKEN, END_TOKEN = "<pad>", "</s>"
-SENTINEL = "<extra_id_{}>"
-"""as T5's own tokenizer names them"""
+PAD_TOKEN, END_TOKEN, MASK_TOKEN = "<pad>", "</s>", "<mask>"
 
 
-def tokenizer_files(source: str, vocabulary: int, sentinels: int) -> dict[str, str]:
+def tokenizer_files(source: str, vocabulary: int, sentinels: int, *, masks: bool = False) -> dict[str, str]:
     """Content of `tokenizer.json` and `tokenizer_config.json` that give the ids a run was trained on.
 
     Args:
         source: the study's `tokenizer.json`; empty where a byte is a token.
         vocabulary: ids in use, padding and end included, sentinels apart.
         sentinels: how many the objective has; with any, texts are ended by the end token as in span corruption.
+        masks: whether the first of them is a mask, after which nothing is ended.
     """
     tree = json.loads(source) if source else json.loads(_bytes_tokenizer())
     special = {PAD_TOKEN: PAD, END_TOKEN: EOS}
-    special |= {SENTINEL.format(number): vocabulary + number for number in range(sentinels)}
+    names = [MASK_TOKEN] if masks else [SENTINEL.format(number) for number in range(sentinels)]
+    special |= {name: vocabulary + number for number, name in enumerate(names)}
     _move(tree, special)
     tokenizer = Tokenizer.from_str(json.dumps(tree))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
-    if sentinels:
+    if sentinels and not masks:
         tokenizer.post_processor = TemplateProcessing(f"$A {END_TOKEN}", special_tokens=[(END_TOKEN, EOS)])
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": PAD_TOKEN,
         "eos_token": END_TOKEN,
         "clean_up_tokenization_spaces": False,
+        **({"mask_token": MASK_TOKEN} if masks else {}),
     }
     return {"tokenizer.json": tokenizer.to_str(pretty=True), "tokenizer_config.json": json.dumps(config, indent=2)}
+
+
+def own_tokenizer_files(source: str, own: OwnIds) -> dict[str, str]:
+    """The same files of a pretrained model's tokenizer, whose ids are as they were; none of ids without a tokenizer."""
+    if not source:
+        return {}
+    tokenizer = Tokenizer.from_str(source)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": tokenizer.id_to_token(own.pad),
+        "eos_token": tokenizer.id_to_token(own.end),
+        "clean_up_tokenization_spaces": False,
+        **({} if own.mask is None else {"mask_token": tokenizer.id_to_token(own.mask)}),
+    }
+    return {"tokenizer.json": source, "tokenizer_config.json": json.dumps(config, indent=2)}
 
 
 def _move(tree: Json, special: dict[str, int]) -> None:

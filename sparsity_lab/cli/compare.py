@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sparsity_lab.cli.numbers import given_sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption
+from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
+from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -27,6 +28,7 @@ ReferenceSizeOption = Annotated[
         "--nonzero",
         "-n",
         help="N of the dense run, weights.",
+        callback=checked(sizes),
         show_default="the largest fitted, or 1B",
         rich_help_panel=OF_REFERENCE,
     ),
@@ -37,6 +39,7 @@ ReferenceDataOption = Annotated[
         "--data",
         "-d",
         help="D of the dense run, in the law's unit.",
+        callback=checked(sizes),
         show_default="the largest fitted",
         rich_help_panel=OF_REFERENCE,
     ),
@@ -52,7 +55,13 @@ RatioOption = Annotated[
 ]
 ShownOption = Annotated[
     str | None,
-    typer.Option("--sparsity", "-s", help="Sparsities to show, between commas.", show_default="those trained"),
+    typer.Option(
+        "--sparsity",
+        "-s",
+        help="Sparsities to show, between commas.",
+        show_default="those trained",
+        callback=checked(partial(sparsities, above=0.0)),
+    ),
 ]
 SparsestOption = Annotated[
     float | None,
@@ -99,6 +108,7 @@ def compare(
     confidence: LevelOption = 0.9,
     plot: PlotOption = None,
     root: RootOption = Path(),
+    changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Dense against sparse at equal weights, FLOPs, seconds, memory and money: who wins, and where that changes.
@@ -108,13 +118,14 @@ def compare(
     sparsity-lab compare frantar2024-vit-jft --nonzero 85M --ratio 5 --hardware a100-2-4
     """
     from sparsity_lab.console.compare import comparison_json, comparison_text
+    from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.stages.compare import ComparisonRequest, compare_at_equal_cost
 
     if data is not None and ratio is not None:
         raise typer.BadParameter("--data or --ratio, not both")
-    shown = None if sparsity is None else tuple(dict.fromkeys(sparsities(sparsity)))
-    if shown is not None and 0.0 in shown:
-        raise typer.BadParameter("sparsities above 0: dense is what they are compared with", param_hint="--sparsity")
+    shown = None if sparsity is None else tuple(dict.fromkeys(sparsities(sparsity, above=0.0)))
+    if shown is not None and highest is not None and max(shown) > highest:
+        raise typer.BadParameter(f"shows {max(shown):g}, sparser than --highest {highest:g}", param_hint="--sparsity")
     request = ComparisonRequest(
         nonzero=_one(nonzero, "--nonzero"),
         data=_one(data, "--data"),
@@ -126,7 +137,7 @@ def compare(
         scenario=scenario,
         confidence=confidence,
     )
-    found = compare_at_equal_cost(name, root, request, regime)
+    found = compare_at_equal_cost(name, root, request, regime, overrides_of(changes))
     typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if plot:
         from sparsity_lab.console.compare import draw_comparison
@@ -147,6 +158,8 @@ def advise(
     from sparsity_lab.console.advice import advice_lines
     from sparsity_lab.stages.advise import advise_scenario
 
+    if as_json and language != "en":
+        raise typer.BadParameter("JSON has keys for words, in no language", param_hint="--lang")
     found = advise_scenario(scenario, root)
     if as_json:
         typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))

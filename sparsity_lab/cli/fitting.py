@@ -4,95 +4,52 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, open_study, told
+from sparsity_lab.cli.fit_options import (
+    AgainstOption,
+    BestOption,
+    BootstrapOption,
+    BoundsOption,
+    ColumnsOption,
+    CompareOption,
+    DataUnitOption,
+    DecimalOption,
+    DelimiterOption,
+    DeltaOption,
+    FormOption,
+    HoldoutOption,
+    IntervalOption,
+    NoiseScaleOption,
+    OutOption,
+    OverestimatesOption,
+    PinOption,
+    PlotsOption,
+    ResampleOption,
+    ResidualOption,
+    RolloutOption,
+    SeedOption,
+    SpeedOption,
+    StartsOption,
+    SuggestOption,
+    SuggestWhereOption,
+    TargetsArgument,
+    WeightsOption,
+    WhereOption,
+)
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, open_study, told
+from sparsity_lab.errors import shown
+
+if TYPE_CHECKING:
+    from sparsity_lab.laws.rows.tables import Dialect
+    from sparsity_lab.stages.fit_runs import Suggesting
 
 LAWS = "sparsity_lab.laws"
 """the room whose work a fit is"""
-OF_RUNS, OF_FIT, OF_ANSWER = "Which runs", "How they are fitted", "What comes out"
-
-TargetsArgument = Annotated[
-    list[str], typer.Argument(help="A study, or files of runs (CSV, TSV, JSON, JSON lines, Parquet), joined.")
-]
-ColumnsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="What the four quantities are called in the files, or how they follow: "
-        "nonzero=params_m*1e6,data=steps*65536,sparsity=1-nonzero/dense,loss=`val/loss`.",
-        rich_help_panel=OF_RUNS,
-    ),
-]
-WhereOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Keep the rows that meet a condition on any columns: \"sparsity <= 0.75 and regime == 'gradual'\".",
-        rich_help_panel=OF_RUNS,
-    ),
-]
-DataUnitOption = Annotated[
-    Literal["tokens", "images"], typer.Option(help="What data counts, for files.", rich_help_panel=OF_RUNS)
-]
-FormOption = Annotated[
-    list[str] | None,
-    typer.Option(help="A law form; several times for several.", show_default="frantar", rich_help_panel=OF_FIT),
-]
-ResidualOption = Annotated[
-    Literal["log", "linear"] | None,
-    typer.Option(
-        help="Error of the logs (text) or of the losses (vision).", show_default="log", rich_help_panel=OF_FIT
-    ),
-]
-DeltaOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Huber's threshold, in units of the residual, or least-squares.",
-        show_default="0.001",
-        rich_help_panel=OF_FIT,
-    ),
-]
-StartsOption = Annotated[int | None, typer.Option(show_default="64", help="Random starts.", rich_help_panel=OF_FIT)]
-BootstrapOption = Annotated[
-    int | None, typer.Option(show_default="200", help="Refits for the intervals.", rich_help_panel=OF_FIT)
-]
-ResampleOption = Annotated[
-    Literal["rows", "sizes"],
-    typer.Option(help="What the bootstrap draws: single rows, or whole sizes N.", rich_help_panel=OF_FIT),
-]
-SeedOption = Annotated[int | None, typer.Option(show_default="0", help="Of starts and refits.", rich_help_panel=OF_FIT)]
-IntervalOption = Annotated[
-    float | None, typer.Option(show_default="0.9", help="Of the intervals.", rich_help_panel=OF_FIT)
-]
-CompareOption = Annotated[
-    bool,
-    typer.Option("--compare", help="Every form side by side: in sample, AICc, held out", rich_help_panel=OF_ANSWER),
-]
-HoldoutOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="largest-data, largest-nonzero, largest-sparsity, or a file of runs kept out of the fit; several "
-        "times for several.",
-        show_default="largest-data; all three with --compare",
-        rich_help_panel=OF_ANSWER,
-    ),
-]
-AgainstOption = Annotated[
-    str | None,
-    typer.Option(help="A law to put beside the fit: is it the minimum on these rows?", rich_help_panel=OF_ANSWER),
-]
-SuggestOption = Annotated[
-    int,
-    typer.Option(
-        min=0, help="Propose this many runs that shrink the interval of S_opt most.", rich_help_panel=OF_ANSWER
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Write the law: FILE.json, or a folder for several.", rich_help_panel=OF_ANSWER)
-]
-PlotsOption = Annotated[Path | None, typer.Option(help="Draw the figures into this folder.", rich_help_panel=OF_ANSWER)]
 
 
 def fit(
@@ -100,22 +57,34 @@ def fit(
     *,
     columns: ColumnsOption = None,
     where: WhereOption = None,
-    data_unit: DataUnitOption = "tokens",
+    data_unit: DataUnitOption = None,
+    delimiter: DelimiterOption = None,
+    decimal: DecimalOption = ".",
+    best_of_each: BestOption = False,
+    weights: WeightsOption = None,
     form: FormOption = None,
     residual: ResidualOption = None,
     delta: DeltaOption = None,
     starts: StartsOption = None,
     bootstrap: BootstrapOption = None,
-    resample: ResampleOption = "rows",
+    resample: ResampleOption = None,
     seed: SeedOption = None,
     confidence: IntervalOption = None,
+    pin: PinOption = None,
+    bounds: BoundsOption = None,
+    overestimates: OverestimatesOption = None,
+    noise_scale: NoiseScaleOption = None,
     compare: CompareOption = False,
     holdout: HoldoutOption = None,
     against: AgainstOption = None,
     suggest_runs: SuggestOption = 0,
+    suggest_where: SuggestWhereOption = None,
+    speed: SpeedOption = None,
+    rollout: RolloutOption = False,
     out: OutOption = None,
     plots: PlotsOption = None,
     root: RootOption = Path(),
+    changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Step 5: fit scaling laws to all finished runs of a study, or to runs from anywhere.
@@ -129,9 +98,11 @@ def fit(
 
     sparsity-lab fit runs.csv --compare --against frantar2024-t5-c4 --holdout larger.csv
     """
-    from sparsity_lab.console.fit import fit_json, fit_text, study_fit_text
-    from sparsity_lab.laws.rows.tables import are_tables, refuse_other_files
-    from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study
+    from sparsity_lab.console.fit import fit_json, fit_text
+    from sparsity_lab.laws.rows.tables import Dialect, are_tables, refuse_other_files
+    from sparsity_lab.stages.fit import FitRequest, fit_asked
+    from sparsity_lab.stages.fit_runs import Suggesting
+    from sparsity_lab.stages.workspace import names_study
 
     chosen = {
         "forms": tuple(form) if form else None,
@@ -141,26 +112,45 @@ def fit(
         "bootstrap": bootstrap,
         "seed": seed,
         "confidence": confidence,
+        "pin": {name: _value(text) for name, text in _mapping(pin or [], "--pin").items()} or None,
+        "bounds": {name: _ends(text) for name, text in _mapping(bounds or [], "--bounds").items()} or None,
+        "overestimates": overestimates,
+        "noise_scale": noise_scale,
+        "best_of_each": best_of_each or None,
+        "weights": weights,
     }
     settings = {name: value for name, value in chosen.items() if value is not None}
-    options = (settings, columns, where, against, compare, holdout, suggest_runs, out, plots, as_json)
+    further = Suggesting(suggest_runs, suggest_where, speed)
+    asked_out = (compare, holdout, further != Suggesting(), rollout, out, plots, as_json)
+    options = (settings, columns, where, resample, against, *asked_out)
     files = are_tables(targets)
     for target in [] if files else targets:
-        refuse_other_files(target)
+        if not names_study(target, root):
+            refuse_other_files(target)
+    if files and changes:
+        raise typer.BadParameter("goes with a study", param_hint="--set")
+    dialect = Dialect(delimiter, decimal)
+    _refuse_idle(targets if files else (), data_unit, dialect, further)
     if not any(options) and not files:
-        for study in targets:
-            with told(LAWS):
-                said = study_fit_text(fit_study(open_study(study, root)))
-            typer.echo(said)
+        _fit_as_specified(targets, root, changes)
         return
     if len(targets) > 1 and not files:
         raise typer.BadParameter("options go with one study, or with files")
     asked = FitRequest(
-        settings, _mapping(columns or []), where, data_unit, resample, tuple(holdout or ()), against, all_forms=compare
+        settings,
+        _mapping(columns or [], "--columns"),
+        where,
+        data_unit or "tokens",
+        resample or "rows",
+        tuple(holdout or ()),
+        against,
+        all_forms=compare,
+        dialect=dialect,
     )
     with told(LAWS):
-        fitted = fit_asked(targets if files else open_study(targets[0], root), asked, root)
-        said = json.dumps(fit_json(fitted, suggest_runs), indent=1) if as_json else fit_text(fitted, suggest_runs)
+        fitted = fit_asked(targets if files else open_study(targets[0], root, changes), asked, root)
+        tree = fit_json(fitted, further, rolled=rollout) if as_json else None
+        said = json.dumps(tree, indent=1) if as_json else fit_text(fitted, further, rolled=rollout)
     typer.echo(said)
     for path in fitted.write(out) if out else ():
         typer.echo(path, err=True)
@@ -170,14 +160,57 @@ def fit(
         typer.echo(draw_fit(fitted, plots), err=True)
 
 
-def _mapping(texts: list[str]) -> dict[str, str]:
+def _fit_as_specified(studies: Sequence[str], root: Path, changes: list[str] | None) -> None:
+    """The step of each study: the forms that its spec names, written below laws/."""
+    from sparsity_lab.console.fit import study_fit_text
+    from sparsity_lab.stages.fit import fit_study
+
+    for study in studies:
+        with told(LAWS):
+            said = study_fit_text(fit_study(open_study(study, root, changes)))
+        typer.echo(said)
+
+
+def _refuse_idle(files: Sequence[str], data_unit: str | None, dialect: Dialect, further: Suggesting) -> None:
+    """Refuse options that would have no effect on these files, or on a study where there are none.
+
+    Raises:
+        typer.BadParameter: there is one.
+    """
+    if data_unit is not None and not files:
+        raise typer.BadParameter("a study knows what its data counts", param_hint="--data-unit")
+    csv = any({".csv", ".tsv"} & {ending.lower() for ending in Path(file).suffixes} for file in files)
+    if (dialect.delimiter is not None or dialect.decimal != ".") and not csv:
+        raise typer.BadParameter("there is no CSV file", param_hint="--delimiter, --decimal")
+    if dialect.delimiter is not None and len(dialect.delimiter) != 1:
+        raise typer.BadParameter("is one character", param_hint="--delimiter")
+    if not further.count and (further.where, further.speed) != (None, None):
+        raise typer.BadParameter("goes with --suggest-runs", param_hint="--suggest-where, --speed")
+
+
+def _mapping(texts: list[str], option: str) -> dict[str, str]:
     """`name=expression` pairs, between commas or in several options."""
     pairs = [pair for text in texts for pair in re.split(r",(?=\s*\w+\s*=[^=])", text)]
     split = [pair.partition("=") for pair in pairs]
     for name, equals, expression in split:
         if not (name.strip() and equals and expression.strip()):
-            raise typer.BadParameter(f"{name!r} is no NAME=COLUMN", param_hint="--columns")
+            raise typer.BadParameter(f"{shown(name)} is no NAME=VALUE", param_hint=option)
     return {name.strip(): expression.strip() for name, _, expression in split}
+
+
+def _value(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{shown(text)} is no number", param_hint="--pin") from None
+
+
+def _ends(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low or "-inf"), float(high or "inf")
+    except ValueError:
+        raise typer.BadParameter(f"{shown(text)} is no LOW:HIGH", param_hint="--bounds") from None
 
 
 def _number(text: str | None) -> float | str | None:

@@ -4,10 +4,44 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sparsity_lab.cli.law_options import (
+    LEVEL,
+    AtOption,
+    BudgetComputeOption,
+    BudgetDataOption,
+    BudgetRatioOption,
+    BudgetSizeOption,
+    ConfidenceOption,
+    CostOption,
+    DataOption,
+    HeldDataOption,
+    HeldSizeOption,
+    HighestOption,
+    LawArgument,
+    LawsArgument,
+    LossOption,
+    MatchedDataOption,
+    MatchedSizeOption,
+    NonzeroOption,
+    ScheduleOption,
+    SparsityOption,
+    UniqueOption,
+    only,
+    opened_law,
+)
+from sparsity_lab.cli.law_together import (
+    FurtherLawsOption,
+    contours_under_all,
+    further_names,
+    gain_under_all,
+    loss_under_all,
+    needs_under_all,
+    optimum_under_all,
+)
 from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
 from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption
 
@@ -23,45 +57,6 @@ app = typer.Typer(
     "answered. Intervals stand wherever the law carries a bootstrap.",
 )
 
-LawArgument = Annotated[str, typer.Argument(help="A law's file, or its name: see `sparsity-lab law list`.")]
-LawsArgument = Annotated[list[str], typer.Argument(help="One law or several, files or names.")]
-NonzeroOption = Annotated[str, typer.Option("--nonzero", "-n", help="Non-zero weights N.")]
-SparsityOption = Annotated[str, typer.Option("--sparsity", "-s", help="Final sparsities S, fractions.")]
-DataOption = Annotated[str, typer.Option("--data", "-d", help="Training data D, in the law's unit.")]
-ConfidenceOption = Annotated[float, typer.Option("--confidence", help="Of the intervals.", min=0.01, max=0.999)]
-HighestOption = Annotated[float, typer.Option("--highest", help="The sparsest that is considered.", min=0.0, max=0.999)]
-CostOption = Annotated[
-    str,
-    typer.Option(
-        "--cost",
-        help="m(S), what a step costs relative to a dense model of N weights: sparse_schedule (the density of each "
-        "moment), dense_hardware (zeros cost as much), free (only N counts), or a table with the columns sparsity and "
-        "cost (seconds of a step, say), measured on your machine.",
-    ),
-]
-ScheduleOption = Annotated[
-    str | None,
-    typer.Option("--schedule", help="START,END[,POWER] of the pruning window for sparse_schedule: 0.25,0.75,3."),
-]
-BudgetSizeOption = Annotated[
-    str | None, typer.Option("--nonzero", "-n", help="Non-zero weights N; without, the best N is found as well.")
-]
-BudgetComputeOption = Annotated[str | None, typer.Option("--compute", "-c", help="Budget: training FLOPs C.")]
-BudgetDataOption = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="Budget: the data D = C / (6 N) that a dense model of N weights would see."),
-]
-BudgetRatioOption = Annotated[
-    str | None,
-    typer.Option("--ratio", "-r", help="Budget: C / C_chin, 1 where a dense model of N weights is compute-optimal."),
-]
-MatchedSizeOption = Annotated[
-    str | None, typer.Option("--nonzero", "-n", help="With --data: the dense size that matches N weights.")
-]
-MatchedDataOption = Annotated[str | None, typer.Option("--data", "-d", help="Training data D, in the law's unit.")]
-LossOption = Annotated[str, typer.Option("--loss", "-l", help="Losses to reach, nats.")]
-HeldSizeOption = Annotated[str | None, typer.Option("--nonzero", "-n", help="N: how much data does it need?")]
-HeldDataOption = Annotated[str | None, typer.Option("--data", "-d", help="D: how many weights does it need?")]
 
 JOINT = ("compute", "cost", "highest", "confidence")
 """what the optimum with N free takes"""
@@ -96,7 +91,10 @@ def predict(
     nonzero: NonzeroOption,
     data: DataOption,
     sparsity: SparsityOption = "0",
-    confidence: ConfidenceOption = 0.9,
+    laws: FurtherLawsOption = None,
+    confidence: ConfidenceOption = None,
+    unique: UniqueOption = None,
+    at: AtOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -105,11 +103,14 @@ def predict(
     Example: sparsity-lab law predict frantar2024-t5-c4 --nonzero 100M,1B --data 32.768B --sparsity 0,0.5,0.75
     """
     from sparsity_lab.laws.questions import queries as ask
-    from sparsity_lab.stages.law import open_law
 
-    opened = open_law(law, root)
-    at = sparsities(sparsity), sizes(nonzero), sizes(data)
-    _say(ask.predict(opened.law, *at, confidence=confidence), [opened], as_json)
+    opened = opened_law(law, root, unique, at)
+    points = sparsities(sparsity), sizes(nonzero), sizes(data)
+    if laws:
+        every = [opened, *(opened_law(name, root, unique, at) for name in further_names(laws))]
+        _say(loss_under_all(every, *points, _level(confidence, *every)), every, as_json, unique)
+        return
+    _say(ask.predict(opened.law, *points, confidence=_level(confidence, opened)), [opened], as_json, unique)
 
 
 @app.command()
@@ -123,7 +124,10 @@ def optimal(
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
     highest: HighestOption = 0.97,
-    confidence: ConfidenceOption = 0.9,
+    laws: FurtherLawsOption = None,
+    confidence: ConfidenceOption = None,
+    unique: UniqueOption = None,
+    at: AtOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -136,7 +140,6 @@ def optimal(
     sparsity-lab law optimal frantar2024-t5-c4 --compute 1e20,1e21,1e22
     """
     from sparsity_lab.laws.questions import queries as ask
-    from sparsity_lab.stages.law import open_law
 
     budgets = {"compute": given_sizes(compute), "data": given_sizes(data), "ratio": given_sizes(ratio)}
     given = [name for name, values in budgets.items() if values is not None]
@@ -144,13 +147,18 @@ def optimal(
         raise typer.BadParameter("say one budget: --compute, --data or --ratio")
     if nonzero is None and given != ["compute"]:
         raise typer.BadParameter("without --nonzero the budget is a --compute")
-    opened, m = open_law(law, root), _multiplier(cost, schedule)
-    settings: dict[str, Any] = {"cost": m, "highest": highest, "confidence": confidence, **budgets}
+    opened, m = opened_law(law, root, unique, at), _multiplier(cost, schedule)
+    settings: dict[str, Any] = {"cost": m, "highest": highest, "confidence": _level(confidence, opened), **budgets}
     sized = given_sizes(nonzero)
-    if sized is None:
-        _say(ask.joint(opened.law, **{name: settings[name] for name in JOINT}), [opened], as_json)
+    if laws:
+        every = [opened, *(opened_law(name, root, unique, at) for name in further_names(laws))]
+        budget = given[0], budgets[given[0]] or []
+        shared: dict[str, Any] = {"cost": m, "highest": highest, "confidence": _level(confidence, *every)}
+        _say(optimum_under_all(every, sized, budget, **shared), every, as_json, unique)
+    elif sized is None:
+        _say(ask.joint(opened.law, **{name: settings[name] for name in JOINT}), [opened], as_json, unique)
     else:
-        _say(ask.optimum(opened.law, sized, **settings), [opened], as_json)
+        _say(ask.optimum(opened.law, sized, **settings), [opened], as_json, unique)
 
 
 @app.command()
@@ -158,10 +166,13 @@ def gain(
     laws: LawsArgument,
     *,
     sparsity: SparsityOption = "0.5,0.75,0.875",
+    further: FurtherLawsOption = None,
     nonzero: MatchedSizeOption = None,
     data: MatchedDataOption = None,
     plot: PlotOption = None,
-    confidence: ConfidenceOption = 0.9,
+    confidence: ConfidenceOption = None,
+    unique: UniqueOption = None,
+    at: AtOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -172,22 +183,23 @@ def gain(
     sparsity-lab law gain frantar2024-t5-c4 --sparsity 0.5 --nonzero 85M --data 32B
     """
     from sparsity_lab.laws.questions import queries as ask
-    from sparsity_lab.stages.law import open_law
 
-    opened = [open_law(name, root) for name in laws]
-    sized, amounts = given_sizes(nonzero), given_sizes(data)
-    if sized is None and amounts is None:
+    opened = [opened_law(name, root, unique, at) for name in (*laws, *further_names(further))]
+    sized, amounts, level = given_sizes(nonzero), given_sizes(data), _level(confidence, *opened)
+    if further:
+        _say(gain_under_all(opened, sparsities(sparsity), sized, amounts, level), opened, as_json, unique)
+    elif sized is None and amounts is None:
         named = {one.name: one.law for one in opened}
-        _say(ask.gains(named, sparsities(sparsity), confidence=confidence), opened, as_json)
+        _say(ask.gains(named, sparsities(sparsity), confidence=level), opened, as_json, unique)
     elif sized is None or amounts is None or len(laws) > 1:
         raise typer.BadParameter("--nonzero and --data go together, and with one law")
     else:
-        answer = ask.equivalents(opened[0].law, sparsities(sparsity), sized, amounts, confidence=confidence)
-        _say(answer, opened, as_json)
+        answer = ask.equivalents(opened[0].law, sparsities(sparsity), sized, amounts, confidence=level)
+        _say(answer, opened, as_json, unique)
     if plot:
         from sparsity_lab.console.law import draw_gains
 
-        typer.echo(draw_gains(opened, plot, confidence), err=True)
+        typer.echo(draw_gains(opened, plot, level), err=True)
 
 
 @app.command()
@@ -199,7 +211,11 @@ def contours(
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
     highest: HighestOption = 0.97,
+    laws: FurtherLawsOption = None,
+    confidence: ConfidenceOption = None,
     plot: PlotOption = None,
+    unique: UniqueOption = None,
+    at: AtOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -208,15 +224,18 @@ def contours(
     Example: sparsity-lab law contours frantar2024-t5-c4 --nonzero 1M,1B --plot figures
     """
     from sparsity_lab.laws.questions import queries as ask
-    from sparsity_lab.stages.law import open_law
 
-    opened, m = open_law(law, root), _multiplier(cost, schedule)
-    answer = ask.contours(opened.law, sparsities(sparsity), sizes(nonzero), cost=m, highest=highest)
-    _say(answer, [opened], as_json)
+    every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
+    S, N, m, level = sparsities(sparsity), sizes(nonzero), _multiplier(cost, schedule), _level(confidence, *every)
+    if laws:
+        answer = contours_under_all(every, S, N, m, level)
+    else:
+        answer = ask.contours(every[0].law, S, N, cost=m, highest=highest, confidence=level)
+    _say(answer, every, as_json, unique)
     if plot:
         from sparsity_lab.console.law import draw_contours
 
-        typer.echo(draw_contours(opened, sizes(nonzero), m, plot), err=True)
+        typer.echo(draw_contours(every[0], N, m, plot), err=True)
 
 
 @app.command()
@@ -227,7 +246,10 @@ def needs(
     nonzero: HeldSizeOption = None,
     data: HeldDataOption = None,
     sparsity: SparsityOption = "0",
-    confidence: ConfidenceOption = 0.9,
+    laws: FurtherLawsOption = None,
+    confidence: ConfidenceOption = None,
+    unique: UniqueOption = None,
+    at: AtOption = None,
     root: RootOption = Path(),
     as_json: JsonOption = False,
 ) -> None:
@@ -238,16 +260,20 @@ def needs(
     sparsity-lab law needs frantar2024-t5-c4 --loss 2.0 --data 32B
     """
     from sparsity_lab.laws.questions import queries as ask
-    from sparsity_lab.stages.law import open_law
 
     wanted, S, N, D = sizes(loss), sparsities(sparsity), given_sizes(nonzero), given_sizes(data)
-    opened = open_law(law, root)
-    if N is not None and D is None:
-        _say(ask.needed_data(opened.law, wanted, S, N, confidence=confidence), [opened], as_json)
-    elif D is not None and N is None:
-        _say(ask.needed_size(opened.law, wanted, S, D, confidence=confidence), [opened], as_json)
-    else:
+    if (N is None) == (D is None):
         raise typer.BadParameter("say --nonzero to ask for the data, or --data to ask for the size")
+    every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
+    level, one = _level(confidence, *every), every[0].law
+    if laws:
+        held: tuple[Any, Any] = ("nonzero", N) if N is not None else ("data", D)
+        answer = needs_under_all(every, wanted, S, held, level)
+    elif N is not None:
+        answer = ask.needed_data(one, wanted, S, N, confidence=level)
+    else:
+        answer = ask.needed_size(one, wanted, S, D or [], confidence=level)
+    _say(answer, every, as_json, unique)
 
 
 def _multiplier(cost: str, schedule: str | None) -> Multiplier:
@@ -256,9 +282,19 @@ def _multiplier(cost: str, schedule: str | None) -> Multiplier:
     return cost_named(cost, schedule)
 
 
-def _say(answer: Answer, laws: list[OpenLaw], as_json: bool) -> None:
+def _level(asked: float | None, *laws: OpenLaw) -> float:
+    """The confidence of intervals; that is said to be asked in vain where no law has any."""
+    if asked is not None and all(one.law.draws is None for one in laws):
+        typer.echo("--confidence has no effect: without draws of a bootstrap a law has no intervals", err=True)
+    return LEVEL if asked is None else asked
+
+
+def _say(answer: Answer, laws: list[OpenLaw], as_json: bool, unique: str | None) -> None:
     from sparsity_lab.console.law import answer_table
-    from sparsity_lab.laws.questions.answers import warned
+    from sparsity_lab.laws.questions.answers import repeated, warned
 
     said = warned(answer, [one.document for one in laws if one.document])
+    known = {one.name: one.document.provenance.unique for one in laws if one.document}
+    distinct = {name: amount for name, amount in known.items() if amount}
+    said = repeated(said, {one.name: one.law for one in laws}, only(unique), distinct)
     typer.echo(json.dumps(said.as_json(), indent=1) if as_json else answer_table(said))

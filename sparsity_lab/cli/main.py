@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from io import TextIOWrapper
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
-from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, weights
-from sparsity_lab.cli.options import LOOK, OF_STEPS, JsonOption
+from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
+from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption
 from sparsity_lab.errors import SparsityLabError
 
 
 class _InOrder(TyperGroup):
-    """Commands as they were added, but steps in the order of a study."""
+    """Commands as they were added, but `init` first and steps in the order of a study."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names for `--help`."""
         names = super().list_commands(ctx)
         ordered = (*STEPS, "run")
         steps = iter(ordered)
-        return [next(steps) if name in ordered else name for name in names]
+        return ["init", *(next(steps) if name in ordered else name for name in names if name != "init")]
 
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.add_typer(search.app, name="search", rich_help_panel=OF_STEPS)
 app.add_typer(sweep.app, name="sweep", rich_help_panel=LOOK)
 steps.add_to(app)
 compare.add_to(app)
+watch.add_to(app)
 weights.add_to(app)
 
 INTERRUPTED = 130
@@ -90,10 +92,28 @@ def options(
     """Options before any command."""
 
 
+@app.command(rich_help_panel=START)
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder, new or empty.")],
+    template: Annotated[
+        Literal["text", "vision", "own-data", "laws-only"],
+        typer.Option(
+            "--template", help="A quickstart study; one that waits for your texts; or a law for a table of runs."
+        ),
+    ] = "text",
+) -> None:
+    """Make a project that `dvc repro` runs: specs of its own, pipeline, README, under git and DVC."""
+    from sparsity_lab.console.project import told
+    from sparsity_lab.projects import create_project
+
+    typer.echo(told(create_project(folder, template)))
+
+
 @app.command(rich_help_panel=LOOK)
 def doctor(*, as_json: JsonOption = False) -> None:
     """Say what this machine offers: cores, memory, torch, accelerator, DVC, versions."""
     from sparsity_lab.doctor import diagnose, render
+    from sparsity_lab.stages.measure_plan import engine_checks
 
-    checks = diagnose()
+    checks = (*diagnose(), *engine_checks())
     typer.echo(json.dumps([vars(check) for check in checks], indent=1) if as_json else render(checks))

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
 import typer
 
 from sparsity_lab.cli import numbers
-from sparsity_lab.cli.options import ComputeOption, JsonOption, RootOption, open_compute, open_study
-
-if TYPE_CHECKING:
-    from sparsity_lab.specs.hardware import ProductFormat
+from sparsity_lab.cli.options import ComputeOption, JsonOption, RootOption, SetOption, open_compute, open_study
+from sparsity_lab.errors import shown
 
 Name = TypeVar("Name", bound=str)
-SPARSE: tuple[ProductFormat, ...] = ("csr", "bsr", "2:4")
+FRACTIONS = partial(numbers.sparsities, above=0.0)
 
 MeasuredArgument = Annotated[
     str | None, typer.Argument(help="A study whose training steps and forward passes are timed as well.")
 ]
 ShapesOption = Annotated[
-    str | None, typer.Option("--shapes", help="Shapes of products: a study's, or llm.", show_default="the STUDY's")
+    str | None,
+    typer.Option("--shapes", help="Shapes of products: a study's, llm, or OUTPUTSxINPUTS.", show_default="the STUDY's"),
 ]
 FormatsOption = Annotated[
-    str | None, typer.Option("--formats", help="Of csr, bsr, 2:4, with commas.", show_default="all there are here")
+    str | None,
+    typer.Option(
+        "--formats",
+        help="Of csr, bsr, 2:4 and formats of other packages, with commas.",
+        show_default="all there are here",
+    ),
 ]
 TypesOption = Annotated[
     str | None,
@@ -35,9 +40,18 @@ TypesOption = Annotated[
     ),
 ]
 BatchesOption = Annotated[
-    str | None, typer.Option("--batches", help="Examples at once; rows for llm.", show_default="the STUDY's")
+    str | None,
+    typer.Option(
+        "--batches",
+        help="Examples at once; rows for shapes.",
+        show_default="the STUDY's",
+        callback=numbers.checked(numbers.sizes),
+    ),
 ]
-SparsitiesOption = Annotated[str | None, typer.Option("--sparsities", help="Of products and forward passes.")]
+SparsitiesOption = Annotated[
+    str | None,
+    typer.Option("--sparsities", help="Of products and forward passes.", callback=numbers.checked(FRACTIONS)),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=1, help="That everything may take.")]
 ProfileOption = Annotated[
     Path | None, typer.Option("--out", help="Where the profile goes (.json).", show_default="hardware/STUDY.json")
@@ -49,6 +63,7 @@ def measure(
     study: MeasuredArgument = None,
     root: RootOption = Path(),
     *,
+    changes: SetOption = None,
     shapes: ShapesOption = None,
     formats: FormatsOption = None,
     dtypes: TypesOption = None,
@@ -62,25 +77,31 @@ def measure(
 ) -> None:
     """Step 2: time dense and sparse arithmetic on this machine, and say from which sparsity on it pays."""
     from sparsity_lab.console.measure import draw_profile, profile_text
+    from sparsity_lab.doctor import render
+    from sparsity_lab.hardware.layouts import sparse_formats
     from sparsity_lab.specs.hardware import ProductType
     from sparsity_lab.stages.measure import measure_shapes, measure_study
-    from sparsity_lab.stages.measure_plan import MeasureRequest
+    from sparsity_lab.stages.measure_plan import MeasureRequest, engine_checks
 
     if out is not None and out.suffix != ".json":
-        raise typer.BadParameter(f"a profile is written as .json, found {out}")
+        raise typer.BadParameter(f"a profile is written as .json, found {out}", param_hint="--out")
     request = MeasureRequest(
         shapes=shapes,
-        formats=None if formats is None else tuple(_known(formats, SPARSE)),
-        dtypes=None if dtypes is None else tuple(_known(dtypes, get_args(ProductType))),
-        batches=None if batches is None else tuple(round(batch) for batch in numbers.sizes(batches)),
-        sparsities=None if sparsities is None else tuple(sorted({*numbers.sparsities(sparsities)} - {0.0})),
+        formats=None if formats is None else tuple(_known(formats, sparse_formats(), "--formats")),
+        dtypes=None if dtypes is None else tuple(_known(dtypes, get_args(ProductType), "--dtypes")),
+        batches=None if batches is None else tuple(dict.fromkeys(map(_whole, numbers.sizes(batches)))),
+        sparsities=None if sparsities is None else tuple(sorted({*FRACTIONS(sparsities)})),
         seconds=seconds,
     )
+    if study is None and changes:
+        raise typer.BadParameter("goes with a STUDY", param_hint="--set")
     if study is None:
+        if compute is not None:
+            typer.echo("products alone are timed on this machine, whatever --compute says: name a STUDY", err=True)
         measured = measure_shapes(root, request, again=again, out=out)
     else:
         measured = measure_study(
-            open_study(study, root), request, compute=open_compute(root, compute), again=again, out=out
+            open_study(study, root, changes), request, compute=open_compute(root, compute), again=again, out=out
         )
     if not measured.kept:
         draw_profile(measured.profile, measured.path)
@@ -88,12 +109,20 @@ def measure(
         typer.echo(measured.profile.model_dump_json(indent=1))
         return
     known = " (measured before; --again measures anew)" if measured.kept else ""
-    typer.echo(f"{measured.path}{known}\n{profile_text(measured.profile)}")
+    typer.echo(f"{measured.path}{known}\n{profile_text(measured.profile)}\n\nEngines")
+    typer.echo(render(engine_checks(root)))
 
 
-def _known(text: str, names: Sequence[Name]) -> list[Name]:
+def _whole(batch: float) -> int:
+    """A number of examples or rows."""
+    if batch != round(batch) or batch < 1:
+        raise typer.BadParameter(f"whole numbers from 1 on, found {batch:g}", param_hint="--batches")
+    return round(batch)
+
+
+def _known(text: str, names: Sequence[Name], option: str) -> list[Name]:
     """Names between commas."""
     found = [part.strip() for part in text.split(",")]
     if unknown := [name for name in found if name not in names]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(names)}")
+        raise typer.BadParameter(f"{shown(unknown[0])} is none of {', '.join(names)}", param_hint=option)
     return [name for name in names if name in found]

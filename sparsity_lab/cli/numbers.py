@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import typer
 
+from sparsity_lab.errors import shown
+
 SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21}
 
 
@@ -23,7 +25,7 @@ def _number(text: str) -> float:
     try:
         return float(digits) * factor
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no number; say 1e8, 100M, or several as 1e8,1e9") from None
+        raise typer.BadParameter(f"{shown(text)} is no number; say 1e8, 100M, or several as 1e8,1e9") from None
 
 
 def sizes(text: str) -> list[float]:
@@ -40,13 +42,25 @@ def given_sizes(text: str | None) -> list[float] | None:
     return None if text is None else sizes(text)
 
 
-def sparsities(text: str) -> list[float]:
-    """Fractions below one.
+def sparsities(text: str, above: float = -1.0) -> list[float]:
+    """Fractions below one, and above a bound.
 
     Raises:
         typer.BadParameter: a part is none.
     """
-    return _within(text, lambda value: 0 <= value < 1, "a fraction, 0 <= S < 1")
+    expected = "a fraction, 0 <= S < 1" if above < 0 else f"a fraction, {above:g} < S < 1: dense is always there"
+    return _within(text, lambda value: max(0.0, above) <= value < 1 and value != above, expected)
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str | None], str | None]:
+    """A callback of an option that holds its text against `parse`, so that an error names the option."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
+
+    return check
 
 
 def _within(text: str, good: Callable[[float], bool], expected: str) -> list[float]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,23 +42,44 @@ ComputeOption = Annotated[
         show_default="what params.yaml says, else this machine",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="For this command, a field of the study's spec: grid.sparsity=[0,.5]; several times for several. Results "
+        "go to folders of their own, STUDY.set-..., and the file stays as it is.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")]
 LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the texts: en or ja.")]
 
+START = "Begin"
 OF_STEPS = "The steps of a study"
 LOOK = "Look"
 QUIET = 2.0
 """seconds after which long work tells, line by line, where nobody sees a terminal"""
 
 
-def open_study(study: str, root: Path) -> Workspace:
-    """The study that a command is about; the process ends with the DVC that started it."""
+def open_study(study: str, root: Path, changes: list[str] | None = None) -> Workspace:
+    """The study that a command is about, with fields set by --set; the process ends with the DVC that started it."""
     from sparsity_lab.artifacts.lifeline import die_with_dvc
+    from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.stages.workspace import open_workspace
 
     die_with_dvc()
-    return open_workspace(study, root)
+    space = open_workspace(study, root, overrides_of(changes))
+    if changes:
+        told = "changes what follows: it is called" if space.study.overrides else "says what the file says: it is"
+        _say_once(f"{space.study.path.stem}: --set {told} {space.name}")
+    return space
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    """Say something on stderr that every step of `run` would say again."""
+    typer.echo(text, err=True)
 
 
 def open_compute(root: Path, asked: str | None, workers: int | None = None) -> Compute:

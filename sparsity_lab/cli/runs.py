@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, StudyArgument, open_study
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study
+
+if TYPE_CHECKING:
+    from sparsity_lab.stages.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="Look at finished runs: list, show, compare, verify; pack and unpack.")
 
 
 @app.command("list")
-def list_(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
+def list_(
+    study: StudyArgument, root: RootOption = Path(), *, changes: SetOption = None, as_json: JsonOption = False
+) -> None:
     """List a study's finished and diverged runs, grid and search."""
     from sparsity_lab.console.runs import runs_text
     from sparsity_lab.stages.runs import list_runs
 
-    records = list_runs(open_study(study, root))
+    space = open_study(study, root, changes)
+    records = list_runs(space)
+    _say_empty(space, len(records))
     typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else runs_text(records))
 
 
@@ -39,6 +46,8 @@ def pack(
     study: StudyArgument,
     file: Annotated[Path, typer.Argument(help="The Parquet file to write, such as evidence/text.parquet.")],
     root: RootOption = Path(),
+    *,
+    changes: SetOption = None,
 ) -> None:
     """Write all finished runs of a study, records whole, into one Parquet file to commit or to send.
 
@@ -46,7 +55,7 @@ def pack(
     """
     from sparsity_lab.stages.runs import pack_runs
 
-    typer.echo(f"{file}: {pack_runs(open_study(study, root), file)} runs")
+    typer.echo(f"{file}: {pack_runs(open_study(study, root, changes), file)} runs")
 
 
 @app.command("unpack")
@@ -54,22 +63,26 @@ def unpack(
     study: StudyArgument,
     file: Annotated[Path, typer.Argument(help="A file that `runs pack` wrote.")],
     root: RootOption = Path(),
+    *,
+    changes: SetOption = None,
 ) -> None:
     """Take the runs of a packed file into a study: `train` then trains only what is missing."""
     from sparsity_lab.stages.runs import unpack_runs
 
-    new, every = unpack_runs(open_study(study, root), file)
+    new, every = unpack_runs(open_study(study, root, changes), file)
     typer.echo(f"{study}: {new} of {every} runs are new")
 
 
 @app.command("compare")
-def compare(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
+def compare(
+    study: StudyArgument, root: RootOption = Path(), *, changes: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Compare a study's regimes: loss at equal N and D, n:m with unstructured, scratch with trained start."""
     from sparsity_lab.console.runs import regimes_text
     from sparsity_lab.report.regimes import comparison_json
     from sparsity_lab.stages.runs import compare_study
 
-    compared = compare_study(open_study(study, root))
+    compared = compare_study(open_study(study, root, changes))
     typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else regimes_text(compared))
 
 
@@ -78,6 +91,7 @@ def verify(
     study: StudyArgument,
     root: RootOption = Path(),
     *,
+    changes: SetOption = None,
     retrain: Annotated[
         int, typer.Option(min=0, help="Train this many of the cheapest runs again and compare the bits.")
     ] = 0,
@@ -86,4 +100,14 @@ def verify(
     from sparsity_lab.console.runs import verified_text
     from sparsity_lab.stages.runs import verify_study
 
-    typer.echo(verified_text(verify_study(open_study(study, root), retrain=retrain)))
+    space = open_study(study, root, changes)
+    verified = verify_study(space, retrain=retrain)
+    _say_empty(space, verified.records)
+    typer.echo(verified_text(verified))
+
+
+def _say_empty(space: Workspace, records: int) -> None:
+    """Where was looked, if nothing was there."""
+    if not records:
+        home = space.layout.runs(space.name).absolute()
+        typer.echo(f"{home} and {space.layout.search(space.name).absolute()} hold no run", err=True)

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sparsity_lab.cli.numbers import given_sizes
+from sparsity_lab.cli.numbers import checked, given_sizes, sizes
 from sparsity_lab.cli.options import (
     ComputeOption,
     JsonOption,
     RootOption,
+    SetOption,
     StudyArgument,
     WorkersOption,
     open_compute,
@@ -55,7 +56,12 @@ StorageOption = Annotated[
 
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--budget", help="Budgets instead of the study's, in its unit: 360k,720k.", show_default="all"),
+    typer.Option(
+        "--budget",
+        help="Budgets instead of the study's, in its unit: 360k,720k.",
+        show_default="all",
+        callback=checked(sizes),
+    ),
 ]
 TrialsOption = Annotated[
     int | None,
@@ -69,6 +75,7 @@ def run(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     *,
+    changes: SetOption = None,
     compute: ComputeOption = None,
     storage: StorageOption = None,
     budget: BudgetOption = None,
@@ -95,10 +102,10 @@ def run(
     sparsity-lab search quickstart-text --storage postgresql://me@host/searches
     """
     from sparsity_lab.console.search import answer_text
-    from sparsity_lab.stages.search import search_study
-    from sparsity_lab.stages.search_setup import changed
+    from sparsity_lab.stages.searching.run import search_study
+    from sparsity_lab.stages.searching.setup import changed
 
-    space = changed(open_study(study, root), given_sizes(budget), trials)
+    space = changed(open_study(study, root, changes), given_sizes(budget), trials)
     where = open_compute(root, compute, workers)
     typer.echo(answer_text(search_study(space, compute=where, storage=storage, share=share)))
 
@@ -108,6 +115,7 @@ def status(
     study: StudyArgument,
     root: RootOption = Path(),
     *,
+    changes: SetOption = None,
     storage: StorageOption = None,
     budget: BudgetOption = None,
     trials: TrialsOption = None,
@@ -118,18 +126,20 @@ def status(
     Of a search that was given another storage, other budgets or trials, ask with the same options.
     """
     from sparsity_lab.console.search import status_json, status_text
-    from sparsity_lab.stages.search_looks import search_status
-    from sparsity_lab.stages.search_setup import changed
+    from sparsity_lab.stages.searching.looks import search_status
+    from sparsity_lab.stages.searching.setup import changed
 
-    found = search_status(changed(open_study(study, root), given_sizes(budget), trials), storage)
+    found = search_status(changed(open_study(study, root, changes), given_sizes(budget), trials), storage)
     typer.echo(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
 
 
 @app.command()
-def best(study: StudyArgument, root: RootOption = Path(), *, as_json: JsonOption = False) -> None:
+def best(
+    study: StudyArgument, root: RootOption = Path(), *, changes: SetOption = None, as_json: JsonOption = False
+) -> None:
     """Show what a finished search found best for each N and budget, and the spec that trains it."""
     from sparsity_lab.console.search import best_json, best_text
-    from sparsity_lab.stages.search_looks import best_of
+    from sparsity_lab.stages.searching.looks import best_of
 
-    found = best_of(open_study(study, root))
+    found = best_of(open_study(study, root, changes))
     typer.echo(json.dumps(best_json(found), indent=1) if as_json else best_text(found))

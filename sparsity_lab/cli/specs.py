@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from sparsity_lab.cli.options import RootOption
+from sparsity_lab.cli.options import RootOption, SetOption, StudyArgument, open_study
 
-app = typer.Typer(no_args_is_help=True, help="Look at spec files: check, show, schema.")
+app = typer.Typer(no_args_is_help=True, help="Look at spec files: check, show, schema, split.")
 
 
 @app.command("check")
@@ -28,17 +28,18 @@ def check(
 
 
 @app.command("show")
-def show(file: Annotated[Path, typer.Argument(help="A spec file.")]) -> None:
+def show(file: Annotated[Path, typer.Argument(help="A spec file.")], *, changes: SetOption = None) -> None:
     """Print a spec as it is understood: every default filled in, as JSON."""
+    from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.specs.loading import load_spec
 
-    typer.echo(json.dumps(load_spec(file).model_dump(mode="json"), indent=1))
+    typer.echo(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
 
 
 @app.command("schema")
 def schema(
     kind: Annotated[
-        Literal["model", "dataset", "regime", "study", "law", "hardware", "scenario", "compute"],
+        Literal["model", "dataset", "regime", "study", "law", "hardware", "scenario", "runtime", "compute"],
         typer.Argument(help="A kind of spec."),
     ],
 ) -> None:
@@ -46,3 +47,11 @@ def schema(
     from sparsity_lab.specs.loading import schema
 
     typer.echo(json.dumps(schema(kind), indent=1))
+
+
+@app.command("split")
+def split(study: StudyArgument, root: RootOption = Path()) -> None:
+    """Write what each step reads of a study to settings/STUDY, for DVC: what a step does not read leaves it alone."""
+    from sparsity_lab.stages.workspace import write_settings
+
+    typer.echo(write_settings(open_study(study, root)))

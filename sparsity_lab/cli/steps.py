@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,10 +19,12 @@ from sparsity_lab.cli.options import (
     JsonOption,
     LanguageOption,
     RootOption,
+    SetOption,
     StudyArgument,
     WorkersOption,
     open_compute,
     open_study,
+    told,
 )
 
 
@@ -38,6 +40,7 @@ def plan(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     *,
+    changes: SetOption = None,
     compute: ComputeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +52,7 @@ def plan(
     from sparsity_lab.stages.plan import plan_study
 
     there = open_compute(root, compute, workers) if compute else None
-    planned = plan_study(open_study(study, root), workers, there)
+    planned = plan_study(open_study(study, root, changes), workers, there)
     typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 
@@ -65,13 +68,14 @@ def prepare(
         ),
     ] = None,
     *,
+    changes: SetOption = None,
     compute: ComputeOption = None,
 ) -> None:
     """Step 1: turn the study's source into shards and a manifest, going on where it was broken off."""
     from sparsity_lab.stages.prepare import prepare_study
 
     there = open_compute(root, compute, workers)
-    prepare_study(open_study(study, root), compute=there, workers=workers, shards=shards)
+    prepare_study(open_study(study, root, changes), compute=there, workers=workers, shards=shards)
 
 
 def train(
@@ -79,18 +83,24 @@ def train(
     root: RootOption = Path(),
     workers: WorkersOption = None,
     *,
+    changes: SetOption = None,
     compute: ComputeOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave the runs to SLURM and return; `sweep status` shows them.")
     ] = False,
+    retry: Annotated[
+        Literal["diverged"] | None, typer.Option(help="Train these again although they have a record.")
+    ] = None,
 ) -> None:
     """Step 3: train the runs of the grid that no store has."""
-    space, where = open_study(study, root), open_compute(root, compute, workers)
-    if not detach:
-        from sparsity_lab.stages.train import train_study
+    from sparsity_lab.stages.train import train_study, withdraw_diverged
 
-        train_study(space, compute=where)
+    space, where = open_study(study, root, changes), open_compute(root, compute, workers)
+    if not detach:
+        train_study(space, compute=where, retry=retry)
         return
+    if retry:
+        withdraw_diverged(space, space.grid())
     from sparsity_lab.console.sweeps import sweeps_text
     from sparsity_lab.stages.sweeps import submit_sweep
 
@@ -98,11 +108,15 @@ def train(
     typer.echo(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
 
 
-def report(study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en") -> None:
+def report(
+    study: StudyArgument, root: RootOption = Path(), language: LanguageOption = "en", *, changes: SetOption = None
+) -> None:
     """Step 6: draw the plots and write reports/STUDY: index.html, index.md, report.json."""
     from sparsity_lab.stages.report import report_study
 
-    written = report_study(open_study(study, root), language)
+    space = open_study(study, root, changes)
+    with told("sparsity_lab.report"):
+        written = report_study(space, language)
     typer.echo(f"{written.headline}\n{written.index}")
 
 
@@ -112,16 +126,17 @@ def run(
     workers: WorkersOption = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="That measuring may take.")] = 30.0,
     *,
+    changes: SetOption = None,
     compute: ComputeOption = None,
 ) -> None:
     """All steps in order, without DVC."""
     take = {
-        "prepare": lambda: prepare(study, root, workers, compute=compute),
-        "measure": lambda: measure(study, root, seconds=seconds, compute=compute),
-        "train": lambda: train(study, root, workers, compute=compute),
-        "search": lambda: search.run(study, root, workers, compute=compute),
-        "fit": lambda: fit([study], root=root),
-        "report": lambda: report(study, root),
+        "prepare": lambda: prepare(study, root, workers, changes=changes, compute=compute),
+        "measure": lambda: measure(study, root, changes=changes, seconds=seconds, compute=compute),
+        "train": lambda: train(study, root, workers, changes=changes, compute=compute),
+        "search": lambda: search.run(study, root, workers, changes=changes, compute=compute),
+        "fit": lambda: fit([study], root=root, changes=changes),
+        "report": lambda: report(study, root, changes=changes),
     }
     for step in STEPS:
         take[step]()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import ComputeOption, RootOption, StudyArgument, open_compute, open_study
+from sparsity_lab.cli.options import ComputeOption, RootOption, SetOption, StudyArgument, open_compute, open_study
 from sparsity_lab.errors import SparsityLabError
 
 if TYPE_CHECKING:
-    from sparsity_lab.training.group import Failure
+    from sparsity_lab.training.parallel.group import Failure
 
 RunsOption = Annotated[
     list[str] | None,
@@ -50,9 +50,10 @@ def main() -> int:
         sharded: ShardedOption = None,
         parts: PartsOption = None,
         compute: ComputeOption = None,
+        changes: SetOption = None,
     ) -> None:
         """Train the runs of a study's grid that no store has, each on all processes that torchrun started."""
-        codes.append(_train(study, root, tuple(only or ()), compute, sharded=sharded, parts=parts))
+        codes.append(_train((study, root, changes), tuple(only or ()), compute, sharded=sharded, parts=parts))
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(train)
@@ -66,13 +67,18 @@ def main() -> int:
 
 
 def _train(
-    study: str, root: Path, prefixes: tuple[str, ...], compute: str | None, *, sharded: bool | None, parts: int | None
+    asked: tuple[str, Path, list[str] | None],
+    prefixes: tuple[str, ...],
+    compute: str | None,
+    *,
+    sharded: bool | None,
+    parts: int | None,
 ) -> int:
     from sparsity_lab.artifacts.lifeline import die_with_parent
     from sparsity_lab.stages.train import train_runs
     from sparsity_lab.sweep.executors.ranks import RanksExecutor, dismiss, follow
     from sparsity_lab.sweep.worker import Together
-    from sparsity_lab.training.group import join_group
+    from sparsity_lab.training.parallel.group import join_group
 
     die_with_parent(os.getppid())
     group, told = join_group(), threading.Event()
@@ -81,7 +87,7 @@ def _train(
     together = Together(group.device, sharded, parts, leave=told.is_set)
 
     def lead() -> None:
-        space, where = open_study(study, root), open_compute(root, compute)
+        space, where = open_study(*asked), open_compute(asked[1], compute)
         home = space.layout.runs(space.name)
         sweep = train_runs(space, prefixes, where, RanksExecutor(space.workplace(home, where), together))
         dismiss()

@@ -1,4 +1,4 @@
-"""Weights as files: export a run's, look at any."""
+"""Weights: export a run's, look at any file of them, and say what a run's are worth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PANEL = "Weights"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for command in (export, inspect):
+    for command in (export, inspect, evaluate):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -26,19 +26,24 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="dense, two-four, bitmask, csr, any n:m such as 1:4 (one file), or huggingface (a folder)."
+            "--format",
+            help="dense, two-four, bitmask, csr, int8, int4, any n:m as 1:4 (one file), or huggingface (a folder).",
         ),
     ],
     to: Annotated[Path, typer.Option("--to", help="The file or folder to write.")],
     root: RootOption = Path(),
     *,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="Round weights to float32, bfloat16 or float16; as they are when left out."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write a run's final weights: compressed, or as a folder that transformers loads."""
     from sparsity_lab.console.weights import export_text
     from sparsity_lab.stages.weights import export_run
 
-    typer.echo(export_text(export_run(run, form, to, root, force=force)))
+    typer.echo(export_text(export_run(run, form, to, root, dtype=dtype, force=force)))
 
 
 def inspect(
@@ -53,3 +58,20 @@ def inspect(
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     typer.echo(json.dumps(weights_json(found), indent=1) if as_json else weights_text(found, width))
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")],
+    root: RootOption = Path(),
+    text: Annotated[
+        Path | None, typer.Option("--text", help="A text file, for a run of next tokens.", show_default="none")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run's final weights are worth: perplexity of any text, or accuracy on the held-out images."""
+    from sparsity_lab.console.weights import evaluated_json, evaluated_text
+    from sparsity_lab.stages.evaluate import evaluate_run
+
+    found = evaluate_run(run, text, root)
+    typer.echo(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))

@@ -1,4 +1,4 @@
-"""An advice in a terminal of 80 columns: what to do, three criteria, money, tornado, next steps."""
+"""An advice in a terminal of 80 columns: what to do, four criteria, money, tornado, next steps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import typer
 
 from sparsity_lab.console.tables import columns, text_table, wrapped
 from sparsity_lab.cost.advice import Advice, CriterionColour, OptionRow
-from sparsity_lab.messages import Message, words_in
+from sparsity_lab.messages import Message, Said, words_in
 from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.report.page import Table
+from sparsity_lab.report.tables import energy_table, precision_table
 
 BAR = 30
 HEAD_LINES = 2
 """of a table: names and rule"""
 COLUMNS = ("option", "weights", "people", "training", "inference", "total", "saved", "sure")
 INKS: dict[CriterionColour, str] = {"green": "green", "amber": "yellow", "red": "red"}
-Said = Callable[[Message], str]
+Teller = Callable[[Said], str]
 
 
 def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
@@ -37,6 +39,9 @@ def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
         yield from wrapped(told(criterion.change), "  → ")
     yield from _title(told, "money", {"years": float(advice.horizon_years), "currency": advice.currency})
     yield from _money(advice, told)
+    if advice.rivalry.rows:
+        yield from _table(precision_table(advice.rivalry), told)
+    yield from _energy(advice, told)
     if advice.tornado:
         yield from _title(told, "tornado", {})
         yield from _bars(advice, told)
@@ -49,7 +54,22 @@ def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
             yield from wrapped(told(caveat), " - ")
 
 
-def _head(advice: Advice, told: Said) -> Iterator[str]:
+def _table(table: Table, told: Teller) -> Iterator[str]:
+    yield ""
+    yield from wrapped(told(table.caption))
+    cells = [[told(cell) for cell in row] for row in table.rows]
+    yield from text_table([told(cell) for cell in table.head], cells).splitlines()
+
+
+def _energy(advice: Advice, told: Teller) -> Iterator[str]:
+    if advice.energy.rows:
+        yield from _table(energy_table(advice.energy, advice.currency, advice.horizon_years), told)
+    else:
+        yield ""
+        yield from wrapped(told(advice.energy.notes))
+
+
+def _head(advice: Advice, told: Teller) -> Iterator[str]:
     chosen = advice.recommendation
     ink = "yellow" if not chosen.firm else "blue" if chosen.choice == "stay-dense" else "green"
     for line in wrapped(told(chosen.headline)):
@@ -70,20 +90,20 @@ def _head(advice: Advice, told: Said) -> Iterator[str]:
     yield from wrapped(told(Message("title-sources", sources)))
 
 
-def _title(told: Said, name: str, values: dict[str, float | str]) -> Iterator[str]:
+def _title(told: Teller, name: str, values: dict[str, float | str]) -> Iterator[str]:
     yield ""
     for line in wrapped(told(Message(f"title-{name}", values))):
         yield typer.style(line, bold=True)
 
 
-def _money(advice: Advice, told: Said) -> Iterator[str]:
+def _money(advice: Advice, told: Teller) -> Iterator[str]:
     head = [told(Message(f"column-{name}")) for name in COLUMNS]
     rows = [_row(option, told) for option in advice.options]
     for place, line in enumerate(text_table(head, rows).splitlines(), -HEAD_LINES):
         yield typer.style(line, bold=place == advice.focus) if place >= 0 else line
 
 
-def _row(option: OptionRow, told: Said) -> list[str]:
+def _row(option: OptionRow, told: Teller) -> list[str]:
     people = option.engineering + option.upkeep
     sparse = option.kind != "dense"
     return [
@@ -95,7 +115,7 @@ def _row(option: OptionRow, told: Said) -> list[str]:
     ]
 
 
-def _bars(advice: Advice, told: Said) -> Iterator[str]:
+def _bars(advice: Advice, told: Teller) -> Iterator[str]:
     now = advice.options[advice.focus].npv
     ends = [end for bar in advice.tornado for end in (bar.npv_low, bar.npv_high)]
     low, high = min(ends), max(ends)

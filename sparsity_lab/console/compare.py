@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sparsity_lab.console.tables import text_table, wrapped
+from sparsity_lab.cost.advice import Rivalry, plain
 from sparsity_lab.cost.comparison import QuantityComparison, WinnerChange
 from sparsity_lab.cost.observed import Observed
 from sparsity_lab.cost.quantities import LABELS
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel
+from sparsity_lab.report.tables import precision_table
 from sparsity_lab.stages.compare import EqualCostComparison
 
 T = TypeVar("T")
@@ -43,6 +46,7 @@ def comparison_text(comparison: EqualCostComparison) -> str:
         f"{title}\n\n{text_table(head, [*map(_winner_row, comparison.comparisons)], left=1)}",
         f"dense loss less sparse loss, nats, at each sparsity{_marked(comparison)}\n\n{_levels(comparison)}",
         *_observed(comparison.observed),
+        *_types(comparison.rivalry),
         "\n".join(line for note in (*legend, *comparison.notes) for line in wrapped(note, hang="  ")),
     ]
     return "\n\n".join(parts)
@@ -63,8 +67,17 @@ def comparison_json(comparison: EqualCostComparison) -> dict[str, Any]:
         "currency": comparison.currency,
         "equal": [_one_json(one, reference.nonzero) for one in comparison.comparisons],
         "runs": [{key: _plain(value) for key, value in vars(one).items()} for one in comparison.observed],
+        "types": plain(comparison.rivalry),
         "notes": list(comparison.notes),
     }
+
+
+def _types(rivalry: Rivalry) -> Iterator[str]:
+    """Dense and sparse in every type of the scenario, for its own model."""
+    if rivalry.rows:
+        table, told = precision_table(rivalry), words_in()
+        yield "\n".join(wrapped(told(table.caption)))
+        yield text_table([told(cell) for cell in table.head], [[told(cell) for cell in row] for row in table.rows])
 
 
 def _winner_row(one: QuantityComparison) -> tuple[str, ...]:

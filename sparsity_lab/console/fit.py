@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from sparsity_lab.console.law import answer_table, law_json, law_text
 from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.comparison import ComparisonDocument, comparison_document
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
+from sparsity_lab.laws.fitting.rollout import Step
 from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.against_published import AgainstPublished
-from sparsity_lab.laws.questions.answers import Answer
+from sparsity_lab.laws.questions.answers import Answer, warned
 from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.laws.questions.optimum import acts_on_size_alone
 from sparsity_lab.messages import words_in
-from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, sparsities_of, suggestion
+from sparsity_lab.messages.numbers import count
+from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, Suggesting, sparsities_of, suggestion
 from sparsity_lab.stages.law import OpenLaw
 
-RATIOS = (1.0, 2.0, 5.0, 10.0)
-"""C / C_chin at which a fit tells its optimal sparsities"""
-MOST_GAINS = 6
+MOST_BUDGETS = 4
+"""data budgets, among the data of the runs, at which a fit tells its optimal sparsities"""
 MOST_TESTED = 4
 """test runs that get a column of their own"""
 
 
+NOTHING_MORE = Suggesting()
 WON, UNSOUND, NOTHING = "*", "!", "-"
 HEADS: Mapping[str, str] = MappingProxyType(
     {"largest-data": "max D", "largest-nonzero": "max N", "largest-sparsity": "max S"}
@@ -72,23 +76,27 @@ def _cell(compared: ComparisonDocument, name: str, form: str) -> str:
             return f"{value:.2%}{star}"
 
 
-def fit_text(fitted: RunsFit, suggest: int = 0) -> str:
+def fit_text(fitted: RunsFit, suggest: Suggesting = NOTHING_MORE, *, rolled: bool = False) -> str:
     """Everything for people: the law with what follows from it, or several side by side; the given law beside its own.
 
     Args:
         fitted: the laws.
-        suggest: how many further runs to propose for each law.
+        suggest: which further runs to propose for each law.
+        rolled: also add the sizes one by one, each time predicting the next.
     """
-    return "\n\n".join(filter(None, _blocks(fitted, suggest)))
+    rollouts = (rollout_text(name, one.rollout) for name, one in fitted.forms.items()) if rolled else ()
+    return "\n\n".join(filter(None, (*_blocks(fitted, suggest), *rollouts)))
 
 
-def fit_json(fitted: RunsFit, suggest: int = 0) -> dict[str, Any]:
+def fit_json(fitted: RunsFit, suggest: Suggesting = NOTHING_MORE, *, rolled: bool = False) -> dict[str, Any]:
     """The same for machines; a bootstrap's draws stand in the law's own file (`--out`)."""
     laws = {}
     for name, one in fitted.forms.items():
         derived = {f"{table}_table": answer.as_json() for table, answer in _derived(one).items()}
         diagnostics = one.diagnostics.model_dump(mode="json")
-        laws[name] = law_json(_opened(name, one)) | derived | {"diagnostics": diagnostics}
+        standing = {"standing_out": [words_in("en")(apart.words) for apart in one.standing_out]}
+        steps = {"rollout": list(map(_step_json, one.rollout))} if rolled else {}
+        laws[name] = law_json(_opened(name, one)) | derived | {"diagnostics": diagnostics} | standing | steps
     return {
         "source": fitted.source,
         "runs": len(fitted.input.runs),
@@ -125,12 +133,13 @@ def against_text(against: AgainstPublished) -> str:
     )
 
 
-def _blocks(fitted: RunsFit, suggest: int) -> Iterator[str]:
+def _blocks(fitted: RunsFit, suggest: Suggesting) -> Iterator[str]:
     """One law is told in full, several side by side."""
     if len(fitted.forms) == 1:
         for name, one in fitted.forms.items():
             yield law_text(_opened(name, one))
             yield from map(answer_table, _derived(one).values())
+            yield "\n".join(_standing(one))
             yield "\n".join(_remedies(one))
     if len(fitted.forms) > 1 or fitted.comparison.holdouts != (DOCUMENTED,):
         yield comparison_text(comparison_document(fitted.comparison, fitted.source))
@@ -140,11 +149,43 @@ def _blocks(fitted: RunsFit, suggest: int) -> Iterator[str]:
         yield against_text(fitted.against)
 
 
-def _suggestions(fitted: RunsFit, count: int) -> Iterator[tuple[str, Answer]]:
+def _suggestions(fitted: RunsFit, asked: Suggesting) -> Iterator[tuple[str, Answer]]:
     cost = multiplier(fitted.settings.cost)
-    for name, one in fitted.forms.items() if count else ():
+    for name, one in fitted.forms.items() if asked.count else ():
         if one.law.form.sees_sparsity:
-            yield name, suggestion(one, count, cost)
+            yield name, suggestion(one, asked, cost)
+
+
+def rollout_text(name: str, steps: Sequence[Step]) -> str:
+    """A line a step: what was seen, what was predicted, and how well."""
+    rows = [
+        (
+            count(step.largest),
+            count(step.next),
+            *(
+                (str(len(step.heldout.runs)), f"{step.heldout.mean_relative_error:.2%}", f"{step.heldout.bias:+.2%}")
+                if step.heldout
+                else (NOTHING, NOTHING, NOTHING)
+            ),
+        )
+        for step in steps
+    ]
+    head = ("sizes up to", "predict", "runs", "mean error", "bias")
+    reasons = {step.reason: f"{NOTHING} {step.reason}" for step in steps if step.reason}
+    said = (line for reason in reasons.values() for line in wrapped(reason, hang="  "))
+    return "\n".join((f"rollout of the {name} law:", text_table(head, rows), *said))
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    held = step.heldout
+    errors = {"mean_relative_error": held.mean_relative_error, "bias": held.bias} if held else {"reason": step.reason}
+    return {"largest": step.largest, "next": step.next, **errors}
+
+
+def _standing(one: FittedForm) -> Iterator[str]:
+    """Rows and rungs that stand apart, and what they do to S_opt."""
+    for apart in one.standing_out:
+        yield from wrapped(words_in()(apart.words), hang="  ")
 
 
 def _remedies(one: FittedForm) -> Iterator[str]:
@@ -159,14 +200,15 @@ def _remedies(one: FittedForm) -> Iterator[str]:
 
 def _derived(one: FittedForm) -> dict[str, Answer]:
     """Gains at the sparsities trained, and optimal sparsities of some budgets, with their intervals."""
-    sparsities, law = sparsities_of(one.fit.runs)[:MOST_GAINS], one.law
+    sparsities, law = sparsities_of(one.fit.runs), one.law
     if not law.form.sees_sparsity or not sparsities:
         return {}
-    middle = [float(one.fit.units.nonzero)]
+    middle, data = [float(one.fit.units.nonzero)], np.unique(one.fit.runs.data)
+    budgets = data[np.unique(np.linspace(0, len(data) - 1, MOST_BUDGETS).round().astype(int))]
     highest = float(one.fit.runs.sparsity.max())
-    optima = ask.optimum(law, middle, ratio=list(RATIOS), highest=max(highest, 0.5))
+    optima = ask.optimum(law, middle, data=budgets, highest=max(highest, 0.5))
     gains = {"gain": ask.gains({"gain": law}, sparsities)} if acts_on_size_alone(law) else {}
-    return {**gains, "optimal_sparsity": optima}
+    return {name: warned(answer, [one.document]) for name, answer in {**gains, "optimal_sparsity": optima}.items()}
 
 
 def _against_json(against: AgainstPublished) -> dict[str, Any]:

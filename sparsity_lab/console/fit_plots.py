@@ -29,8 +29,8 @@ def draw_fit(fitted: RunsFit, folder: Path) -> str:
 def _figures(fitted: RunsFit) -> Iterator[tuple[str, Figure]]:
     for name, one in fitted.forms.items():
         yield from ((f"{kind}-{name}", figure) for kind, figure in _of_form(one, fitted))
-    laws = {f"{name}, fitted": one.law for name, one in fitted.forms.items() if _has_gains(one.law)}
-    if fitted.against and _has_gains(fitted.against.given):
+    laws = {f"{name}, fitted": one.law for name, one in fitted.forms.items() if has_gains(one.law)}
+    if fitted.against and has_gains(fitted.against.given):
         laws[fitted.against.name] = fitted.against.given
     if len(fitted.forms) > 1:
         yield "forms", figures.forms_figure(comparison_document(fitted.comparison, fitted.source))
@@ -51,14 +51,14 @@ def _of_form(one: FittedForm, fitted: RunsFit) -> Iterator[tuple[str, Figure]]:
     yield "loss", figures.loss_against_data_figure(info_fits.loss_curves(runs, law))
     if one.diagnostics.profiles:
         yield "profiles", figures.profiles_figure(one.diagnostics)
-    if law.form.sees_sparsity and not law.form.adapt:
+    if law.form.sees_sparsity and not law.form.levels:
         cost = multiplier(fitted.settings.cost)
         yield "contours", figures.optimum_contours_figure(info_laws.optimum_contours(law, cost, runs))
 
 
-def _has_gains(law: Law) -> bool:
+def has_gains(law: Law) -> bool:
     """Whether the gain is one curve: the form sees every sparsity, and through the size alone."""
-    return law.form.sees_sparsity and not law.form.adapt and acts_on_size_alone(law)
+    return law.form.sees_sparsity and not law.form.levels and acts_on_size_alone(law)
 
 
 def _levels(runs: Runs) -> list[float]:

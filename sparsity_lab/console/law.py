@@ -48,7 +48,9 @@ def fit_words(document: LawDocument) -> Iterator[str]:
     words, said = words_in(), left_out(seen.excluded)
     yield f"{seen.runs} runs from {document.source}" + (f"; left out: {words.join(said)}" if said else "")
     r2 = "" if fit.r2 is None else f", R2 {fit.r2:.4f}"
-    yield f"objective {fit.objective:.6g} (mean Huber loss, {fit.residual} residual, delta {fit.threshold:g}){r2}"
+    told = "" if fit.steering.overestimates == 1 else f", overestimates cost {fit.steering.overestimates:g} times"
+    told += "" if fit.scale is None else f", fitted noise scale {fit.scale:.3g}"
+    yield f"objective {fit.objective:.6g} (mean Huber loss, {fit.residual} residual, delta {fit.threshold:g}{told}){r2}"
     yield words(fit.status)
     if document.bootstrap:
         loose = [name for name, interval in document.bootstrap.intervals.items() if not interval.identified]

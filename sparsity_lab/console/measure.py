@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsity_lab.console.tables import text_table
-from sparsity_lab.hardware.profile import break_even
+from sparsity_lab.hardware.layouts import format_named
+from sparsity_lab.hardware.profile import break_even, break_even_rows
+from sparsity_lab.hardware.serving import Serving, served_points
 from sparsity_lab.messages.numbers import duration
 from sparsity_lab.plots.info_hardware import speed_ups
 from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, TrainingStep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_SKIPPED = 8
 """lines"""
@@ -72,7 +78,7 @@ def _products(profile: HardwareProfile) -> str:
     levels = sorted({one.sparsity for one in sparse})
 
     def key(one: Product) -> tuple[str, int, int, int, str, str]:
-        kernel = one.kernel if one.format == "2:4" else ""
+        kernel = one.kernel if len(format_named(one.format).kernels) > 1 else ""
         return one.format, one.rows, one.inputs, one.outputs, one.dtype, kernel
 
     rows = []
@@ -83,7 +89,25 @@ def _products(profile: HardwareProfile) -> str:
         speeds = [f"{group[level].speedup:.2f}" if level in group else "" for level in levels]
         shape = f"{count} x {inputs} x {outputs}"
         rows.append((name, shape, dtype, *speeds, "never" if even is None else _percent(even)))
-    return text_table(("format", "shape", "type", *map(_percent, levels), "even at"), rows)
+    table = text_table(("format", "shape", "type", *map(_percent, levels), "even at"), rows)
+    return "\n".join((table, *_by_rows(profile)))
+
+
+def _by_rows(profile: HardwareProfile) -> Iterator[str]:
+    """From how many rows on a product is as fast as dense, where several numbers of rows were measured."""
+    sparse = profile.sparse_products
+    for name, outputs, inputs, dtype in sorted({(one.format, one.outputs, one.inputs, one.dtype) for one in sparse}):
+        serving = Serving(dtype=dtype, shapes=((outputs, inputs),))
+        alone = profile.model_copy(update={"inference": ()})
+        counts = served_points(alone, serving, name).basis.rows
+        told = []
+        for S in sorted({one.sparsity for one in sparse if (one.format, one.dtype) == (name, dtype)}):
+            even = break_even_rows(alone, name, S, serving)
+            if even.rows is not None:
+                told.append(f"{'from' if even.side == 'above' else 'up to'} {even.rows:,.0f} rows at {_percent(S)}")
+        if len(counts) > 1:
+            measured = f"of {counts[0]:,} to {counts[-1]:,} rows measured"
+            yield f"{name}, {inputs} x {outputs} {dtype}: {'; '.join(told) or 'the same at all'}, {measured}"
 
 
 def even_text(profile: HardwareProfile, name: ProductFormat) -> str:
@@ -111,6 +135,16 @@ def _percent(sparsity: float) -> str:
     return f"{100 * sparsity:.3g} %"
 
 
+def profile_figure(profile: HardwareProfile) -> Figure | None:
+    """Speed-up against sparsity; None where nothing sparse was measured."""
+    from sparsity_lab.plots.figures import speed_ups_figure  # noqa: PLC0415 - tables need no Matplotlib
+
+    products = [one.format for one in profile.sparse_products]
+    drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
+    even: dict[ProductFormat, float | None] = {name: break_even(profile, name) for name in dict.fromkeys(drawn)}
+    return speed_ups_figure(speed_ups(profile, even)) if drawn else None
+
+
 def draw_profile(profile: HardwareProfile, path: Path) -> tuple[Path, ...]:
     """Draw speed-up against sparsity beside a profile, as PNG and SVG.
 
@@ -120,10 +154,7 @@ def draw_profile(profile: HardwareProfile, path: Path) -> tuple[Path, ...]:
     Raises:
         MachineError: the folder cannot be written.
     """
-    from sparsity_lab.plots.figures import speed_ups_figure  # noqa: PLC0415 - tables need no Matplotlib
-    from sparsity_lab.plots.style import save  # noqa: PLC0415
+    from sparsity_lab.plots.style import save  # noqa: PLC0415 - tables need no Matplotlib
 
-    products = [one.format for one in profile.sparse_products]
-    drawn = [one.format for one in profile.inference] or products  # whole passes decide where there are any
-    even: dict[ProductFormat, float | None] = {name: break_even(profile, name) for name in dict.fromkeys(drawn)}
-    return save(speed_ups_figure(speed_ups(profile, even)), path.parent, path.stem) if drawn else ()
+    figure = profile_figure(profile)
+    return save(figure, path.parent, path.stem) if figure else ()

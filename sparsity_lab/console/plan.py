@@ -8,8 +8,10 @@ from typing import Any
 
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages.numbers import count, duration, quantity, storage
+from sparsity_lab.models.count import prunable_shapes
 from sparsity_lab.results.places import MATCHED, ratios_to_dense
-from sparsity_lab.specs.models import Dims, T5Dims
+from sparsity_lab.specs.models import Dims, HuggingFaceDims, T5Dims
+from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.stages.plan import ClusterPlan, PlannedRow, StudyPlan
 
 HEAD = (
@@ -30,6 +32,8 @@ HEAD = (
     "time",
     "",
 )
+KERNEL_ROWS, KERNEL_COLUMNS = 32, 64
+"""of which a matrix (outputs, inputs) has multiples for the 2:4 kernels of torch (CUTLASS, float16 and bfloat16)"""
 
 
 def plan_text(plan: StudyPlan) -> str:
@@ -50,7 +54,8 @@ def plan_text(plan: StudyPlan) -> str:
             *_repeated(plan),
             *_pretraining(plan),
             *_unmatched(plan, ratios),
-            *(_on_cluster(plan, plan.cluster) if plan.cluster else [_here(plan)]),
+            *_without_kernel(plan),
+            *(_on_cluster(plan, plan.cluster) if plan.cluster else [_here(plan), *_too_large(plan)]),
             f"search    up to {plan.search_trials} further runs" if plan.search_trials else "search    none",
             f"disk      {storage(plan.disk)} for results, up to {storage(plan.checkpoints)} for checkpoints under way",
         )
@@ -110,9 +115,36 @@ def _unmatched(plan: StudyPlan, ratios: Sequence[float | None]) -> Iterator[str]
             yield "          their embeddings and head stay dense: see `embeddings_and_head` of the regime's allocation"
 
 
+def _without_kernel(plan: StudyPlan) -> Iterator[str]:
+    """Warns of 2:4 matrices that no kernel takes in 16-bit types."""
+    found = []
+    for row in plan.rows:
+        pruning = row.planned.run.pruning
+        pattern = pruning and pruning.pattern
+        if isinstance(pattern, NofM) and (pattern.n, pattern.m) == (2, 4):
+            shapes = prunable_shapes(row.planned.run.model).values()
+            found += [(row, one) for one in shapes if one[0] % KERNEL_ROWS or one[1] % KERNEL_COLUMNS][:1]
+    if found:
+        row, (rows, columns) = found[0]
+        yield f"warning   no 2:4 kernel: {len(found)} runs have matrices whose rows are no multiple of {KERNEL_ROWS}"
+        yield f"          or columns of {KERNEL_COLUMNS}, which torch's kernels for 16-bit types want"
+        yield f"          ({rows} x {columns} at {_name(row)})"
+
+
 def _here(plan: StudyPlan) -> str:
     time = f"about {duration(plan.seconds)} with {plan.workers} workers"
     return f"to train  {_to_train(plan)}, {time} ({plan.speed.source})"
+
+
+def _too_large(plan: StudyPlan) -> Iterator[str]:
+    """Warns of runs that need more memory than one device has."""
+    large = [row for row in plan.rows if row.memory.training > plan.device.memory]
+    if large:
+        most = max(large, key=lambda row: row.memory.training)
+        held = f"{storage(most.memory.training)} while it trains, of {storage(round(plan.device.memory))}"
+        yield f"warning   {len(large)} runs do not fit {plan.device.name}: {_name(most)} takes {held}"
+        yield "          a smaller batch or shorter examples take less; a compute file spreads runs over devices,"
+        yield "          or takes batches in parts (run.accumulation)"
 
 
 def _on_cluster(plan: StudyPlan, cluster: ClusterPlan) -> Iterator[str]:
@@ -219,7 +251,7 @@ def _cells(row: PlannedRow, ratio: float | None) -> tuple[str, ...]:
         "" if ratio is None else f"{ratio - 1:+.1%}",
         _layers(run.model),
         str(run.model.width),
-        str(run.model.ff),
+        "" if isinstance(run.model, HuggingFaceDims) else str(run.model.ff),
         count(run.data),
         f"{run.steps:,}",
         quantity(row.flops.dense),

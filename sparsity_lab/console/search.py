@@ -14,7 +14,7 @@ from sparsity_lab.messages.numbers import count, duration, quantity
 from sparsity_lab.search.objective import request_of
 from sparsity_lab.search.status import SearchStatus
 from sparsity_lab.search.storage.trials import StoredTrial
-from sparsity_lab.stages.search_looks import BestRun, BestRuns
+from sparsity_lab.stages.searching.looks import BestRun, BestRuns
 
 SAY = words_in("en")
 HEADINGS = ("budget", "runs", "dense", "optimum", "interval", "loss", "gained", "flat")

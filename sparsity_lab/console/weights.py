@@ -1,4 +1,4 @@
-"""What `export` wrote, and what a file of weights holds: as text and as JSON."""
+"""What `export` wrote, what a file of weights holds, and what a run is worth: as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from sparsity_lab.checkpoints.survey import Survey, TensorSurvey
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import printable
 from sparsity_lab.messages.numbers import storage
+from sparsity_lab.stages.evaluate import RunScore
 from sparsity_lab.stages.weights import HUGGING_FACE, Export
+from sparsity_lab.training.evaluate import ImageScore
 
 HEAD = ("tensor", "shape", "type", "bytes", "zeros", "S", "patterns")
 SHORTEST_NAME = 16
@@ -23,12 +25,13 @@ def export_text(export: Export) -> str:
         (name, storage(count), f"{count / dense:.1%}") if count else (name, "-", "lacks the pattern")
         for name, count in export.sizes.items()
     ]
-    text = export.format == HUGGING_FACE and record.spec.model.family != "vit"
+    text = export.format == HUGGING_FACE and record.spec.objective.kind != "classification"
     untold = "without a tokenizer: the data that the run was trained on are no longer below data/"
     return "\n".join(
         (
             f"wrote {export.path}: {storage(export.bytes)}",
             f"run {record.fingerprint[:12]}: {record.nonzero:,} of {record.dense:,} prunable weights are not zero",
+            *([f"{export.vanished:,} of these became zero in the type written"] if export.vanished else []),
             *([untold] if text and not export.tokenizer else []),
             "",
             text_table(("format", "tensors", "of dense"), rows),
@@ -97,3 +100,30 @@ def _shortened(name: str, length: int) -> str:
         return name
     head = (length - 1) // 2
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
+
+
+def evaluated_json(found: RunScore) -> dict[str, Any]:
+    """A score with all that follows from it."""
+    score = found.score
+    more = (
+        {}
+        if isinstance(score, ImageScore)
+        else {
+            "nats_per_token": score.nats_per_token,
+            "perplexity": score.perplexity,
+            "bits_per_byte": score.bits_per_byte,
+        }
+    )
+    return {"run": found.record.fingerprint, "on": found.about, **asdict(score), **more}
+
+
+def evaluated_text(found: RunScore) -> str:
+    """A line that says what was asked, and the score."""
+    score = found.score
+    head = f"run {found.record.fingerprint[:12]}, S {found.record.sparsity:.3g}, on {printable(found.about)}"
+    if isinstance(score, ImageScore):
+        return f"{head}: top-1 {score.top_1:.2%}, top-5 {score.top_5:.2%} of {score.images:,} images"
+    return (
+        f"{head}: {score.nats_per_token:.4f} nats a token, perplexity {score.perplexity:.4g}, "
+        f"{score.bits_per_byte:.4f} bits a byte ({score.predicted:,} tokens, {score.bytes:,} bytes)"
+    )

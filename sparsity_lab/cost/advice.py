@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from sparsity_lab.cost.economics import BreakEven, OptionKind
+from sparsity_lab.cost.energy import EnergyUse
 from sparsity_lab.messages import Message
+from sparsity_lab.specs.hardware import ProductFormat, WeightType
 
 CriterionColour = Literal["green", "amber", "red"]
-CriterionName = Literal["data", "hardware", "money"]
-AdviceChoice = Literal["train-sparse", "prune-existing", "stay-dense"]
+CriterionName = Literal["data", "hardware", "runtime", "money"]
+AdviceChoice = Literal["train-sparse", "prune-existing", "quantise", "stay-dense"]
+SparseQuality = Literal["law", "panferov2025"]
 NEVER = BreakEven("never", math.nan)
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """The answer to one of the three questions.
+    """The answer to one of the four questions.
 
     Attributes:
-        question: is there enough data? can the hardware use it? can we afford it?
+        question: is there enough data? can the hardware use it? does anything run it? can we afford it?
         colour: green where it is met beyond doubt, red where it is not, amber between.
-        value: the number behind it: items of a run, or available for pruning; speed-up of inference; NPV.
-        threshold: what it is held against: items needed; speed-up needed; 0.
+        value: the number behind it: items of a run, or available for pruning; speed-up of inference; maintained
+            engines; NPV.
+        threshold: what it is held against: items needed; speed-up needed; 1; 0.
         low: of what is uncertain in the comparison: the threshold (data), the value (hardware, money).
         high: likewise.
         finding: value and threshold in words.
@@ -89,11 +93,74 @@ class OptionRow:
 
 
 @dataclass(frozen=True)
+class PrecisionRow:
+    """Dense or sparse weights in one type.
+
+    Attributes:
+        dtype: of the weights.
+        sparsity: S; 0 is dense.
+        pattern: how they are laid out.
+        quality: what tells the worth of zeros: the scenario's law, or the published rho.
+        nonzero: N; infinite where no size reaches the quality.
+        stored: bytes of the weights.
+        inference_ratio: time of the same shapes relative to dense weights in the scenario's own type.
+        modelled: whether that speed was measured by nobody.
+        total: TCO.
+        npv: saved against dense weights in the own type.
+        npv_low: of its interval over the draws.
+        npv_high: likewise.
+        share: of the draws in which it saves.
+        runs: colour of the question whether anything runs it; None where nobody asks.
+        source: of the type's worth.
+    """
+
+    dtype: WeightType
+    sparsity: float
+    pattern: ProductFormat
+    quality: SparseQuality
+    nonzero: float
+    stored: float
+    inference_ratio: float
+    modelled: bool
+    total: float
+    npv: float
+    npv_low: float
+    npv_high: float
+    share: float
+    runs: CriterionColour | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Rivalry:
+    """Sparse weights of any type against dense ones of any type.
+
+    Attributes:
+        rows: the own type first; empty where the scenario has no types.
+        dense: the place of the cheapest dense row that runs.
+        sparse: of the cheapest sparse row by the law that runs; None where none does.
+        beaten: share of the draws in which a dense row that runs costs no more than every sparse one.
+    """
+
+    rows: tuple[PrecisionRow, ...] = ()
+    dense: int = 0
+    sparse: int | None = None
+    beaten: float = 0.0
+
+    @property
+    def best_dense(self) -> PrecisionRow | None:
+        """The cheapest dense row that runs, where it is not the own type and saves."""
+        best = self.rows[self.dense] if self.rows else None
+        return best if best is not None and self.dense > 0 and best.npv > 0 else None
+
+
+@dataclass(frozen=True)
 class Bar:
     """One bar of the tornado: NPV of the best option with one number at the ends of its range.
 
     Attributes:
-        field: of the scenario's ranges, or `law` and `measurement` for the central interval over their draws alone.
+        field: of the scenario's ranges; `law` and `measurement` for the central interval over their draws alone; `form`
+            for the least and the most under the laws that were asked, each at its best parameters.
         low: lowest value thought possible; NaN for draws.
         high: highest.
         npv_low: NPV at `low`, or the lower end of the interval.
@@ -117,7 +184,7 @@ class Recommendation:
     """What to do.
 
     Attributes:
-        choice: one of three.
+        choice: one of four.
         firm: False where the evidence does not settle it: then dense until one of `until` holds.
         option: the place in the advice's options of what is recommended.
         confidence: share of draws that agree.
@@ -157,6 +224,8 @@ class Advice:
         caveats: what the numbers do not know.
         draws: of the Monte Carlo.
         confidence: of the intervals, and what anything but dense needs.
+        rivalry: every type of the scenario, dense and sparse; empty where it has none.
+        energy: electricity of dense and of the option in focus, its money and its emissions.
     """
 
     scenario: str
@@ -165,7 +234,7 @@ class Advice:
     hardware: str
     unit: str
     currency: str
-    horizon_years: int
+    horizon_years: float
     target_loss: float
     target_nonzero: float
     target_data: float
@@ -178,6 +247,8 @@ class Advice:
     caveats: tuple[Message, ...]
     draws: int
     confidence: float
+    rivalry: Rivalry = Rivalry()
+    energy: EnergyUse = field(default_factory=EnergyUse)
 
     def json(self) -> dict[str, Any]:
         """Plain values; numbers that are infinite or unknown are null."""
@@ -198,7 +269,7 @@ def plain(value: Any) -> Any:  # noqa: PLR0911  # one for each kind of value
             return [plain(one) for one in value]
         case float():
             return value if math.isfinite(value) else None
-        case Advice() | Recommendation() | Criterion() | OptionRow() | Bar():
+        case _ if is_dataclass(value):
             return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
         case _:
             return value

@@ -1,6 +1,7 @@
 """From a scenario and a hardware profile to the numbers of the economics: the scenario's own, and draws of them.
 
-A draw takes one set of the law's bootstrap parameters, one error of the measured speeds, and one value of each range.
+A draw takes one law where several are asked, as often as its weight says, one set of that law's bootstrap parameters,
+one error of the measured speeds, and one value of each range.
 Ranges are drawn evenly in the logarithm, or evenly where they begin at 0. An error of measurement is a factor
 exp(z · σ) with one standard normal z for inference and one for training, whatever the sparsity: a machine that was
 slow was slow throughout. σ comes from the quartiles of the repetitions.
@@ -8,7 +9,8 @@ slow was slow throughout. σ comes from the quartiles of the repetitions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -16,59 +18,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.cost.economics import INFERENCE_FLOPS_PER_WEIGHT, PAPER_WORTH, Assumptions, Existing, Option, hourly
-from sparsity_lab.errors import SpecError
-from sparsity_lab.hardware.curves import Ratio
-from sparsity_lab.hardware.profile import (
-    QUARTILE,
-    inference_ratio,
-    regime_cost,
-    seconds_per_item,
-    training_cost,
-    training_spread,
+from sparsity_lab.cost.economics import PAPER_WORTH, Assumptions, Existing, Option, hourly
+from sparsity_lab.cost.speeds import (
+    Speeds,
+    bounded_by_memory,
+    dense_inference_speed,
+    dense_training_speed,
+    serving_of,
 )
+from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.hardware.layouts import sparse_formats
+from sparsity_lab.hardware.profile import inference_ratio
+from sparsity_lab.hardware.runtimes import RuntimeAnswer, RuntimeQuestion, architectures, who_runs
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
-from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
+from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier
-from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.regimes.schedules import Schedule
+from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, WeightType
+from sparsity_lab.specs.runtimes import RuntimeSpec
 from sparsity_lab.specs.scenarios import Accelerator, Checkpoint, ScenarioSpec
 
 UNCHANGED: Mapping[str, ArrayLike] = MappingProxyType({})
-
-
-@dataclass(frozen=True, eq=False)
-class Speeds:
-    """What hardware makes of zeros.
-
-    Attributes:
-        training: m(S).
-        training_spread: σ of ln m.
-        inference: r(S), or None where nothing is known of the hardware and r = 1.
-        capped: whether a sparse model may run as dense, so that r never exceeds 1.
-    """
-
-    training: Multiplier
-    training_spread: float = 0.0
-    inference: Ratio | None = None
-    capped: bool = True
-
-    def training_ratio(self, sparsity: FloatArray, error: ArrayLike = 0.0) -> FloatArray:
-        """The multiplier m(S), with an error in standard deviations."""
-        return np.asarray(self.training(sparsity) * np.exp(np.asarray(error) * self.training_spread))
-
-    def inference_ratio(self, sparsity: FloatArray, error: ArrayLike = 0.0) -> FloatArray:
-        """The ratio r(S), with an error in standard deviations."""
-        if self.inference is None:
-            return np.ones_like(sparsity + np.asarray(error))
-        low, high = (replace(self.inference, ratio=end)(sparsity) for end in (self.inference.low, self.inference.high))
-        spread = np.log(high / low) / (2 * QUARTILE)
-        found = self.inference(sparsity) * np.exp(np.asarray(error) * spread)
-        return np.asarray(np.minimum(found, 1.0) if self.capped else found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +54,7 @@ class Case:
         r: inference time at each sparsity, (…, S).
         available: items that a run may use; infinite where nobody limits them.
         existing: a checkpoint that could be pruned, or None.
+        runs: (S,) whether anything runs the weights as they would be laid out.
     """
 
     law: Law
@@ -92,6 +64,7 @@ class Case:
     r: FloatArray
     available: ArrayLike
     existing: Existing | None
+    runs: ArrayLike = True
 
     @property
     def dense_option(self) -> Option:
@@ -100,60 +73,20 @@ class Case:
         return self.given.dense(paid=existing is not None and existing.paid and existing.weights == self.given.nonzero)
 
 
-def speeds_of(
-    scenario: ScenarioSpec, profile: HardwareProfile | None, schedule: Schedule | MeanDensity | None = None
-) -> Speeds:
-    """What the scenario's hardware makes of zeros.
-
-    Args:
-        scenario: names the format and how training is charged.
-        profile: of the hardware; None where nothing is known: training multiplies every zero, and so does inference.
-        schedule: of pruning, where training is charged by the density of each moment; the paper's when None.
-
-    Raises:
-        RecordError: the profile has nothing of the format.
-    """
-    measured = scenario.training.cost == "measured"
-    spread = 0.0
-    if not measured:
-        training = multiplier(scenario.training.cost, schedule)
-    elif profile is None:
-        training = dense_hardware
-    else:
-        training = training_cost(profile, scenario.model.nonzero)
-        spread = training_spread(profile) if profile.training else 0.0
-    if profile is None:
-        return Speeds(training)
-    ratio = inference_ratio(profile, scenario.format)
-    return Speeds(training, spread, ratio, capped=scenario.format is None)
-
-
-def study_multiplier(
-    study: Study, name: CostMultiplier, regime: str | None = None, profile: HardwareProfile | None = None
-) -> Multiplier:
-    """m(S) under the schedule of a regime of the study (the named one, or the first that prunes), or as measured.
-
-    Raises:
-        RecordError: it is to be the measured one, and there is no profile.
-    """
-    names = (regime,) if regime else study.spec.grid.regimes
-    schedule = next((study.sparse_regimes[each].schedule for each in names if each in study.sparse_regimes), None)
-    table = regime_cost(profile, regime) if profile and name == "measured" else None
-    return multiplier(name, schedule, table)
-
-
 @dataclass(frozen=True, eq=False)
 class Setting:
     """A scenario with the law and the hardware that it is decided by.
 
     Attributes:
         scenario: the scenario.
-        law: with its draws, if it has any.
+        law: with its draws, if it has any; the scenario's own numbers are by it.
         profile: of the hardware; gives the speed where the scenario does not.
         speeds: what the hardware makes of zeros.
         name: of the scenario.
         evidence: where the law comes from, in words.
         document: of a law fitted here: tells how far it may be trusted.
+        runtimes: tables of engines, by name; None where nobody asks whether anything runs it.
+        laws: those that draws are from; `law` alone when None.
     """
 
     scenario: ScenarioSpec
@@ -163,12 +96,38 @@ class Setting:
     name: str = ""
     evidence: str = ""
     document: LawDocument | None = None
+    runtimes: Mapping[str, RuntimeSpec] | None = None
+    laws: Mixture | None = None
+
+    def pattern(self, sparsity: float) -> ProductFormat:
+        """The layout, of those that run, in which the hardware is fastest at this sparsity; dense where none helps."""
+        if self.scenario.format is not None:
+            return self.scenario.format
+        times: dict[ProductFormat, float] = {"dense": 1.0}
+        serving = serving_of(self.scenario, self.profile)
+        runs = runnable(self.scenario, self.profile, self.runtimes)
+        for layout in sparse_formats() if runs is None else runs:
+            if self.profile is not None:
+                with suppress(RecordError):  # the profile says nothing of this layout
+                    times[layout] = float(inference_ratio(self.profile, layout, serving)(sparsity))
+        return min(times, key=lambda layout: times[layout])
+
+    def engines(self, sparsity: float) -> RuntimeAnswer | None:
+        """Which engines run weights of this sparsity; None where nobody asks."""
+        return who_runs_format(self.scenario, self.profile, self.runtimes, self.pattern(sparsity))
 
     @property
     def charged(self) -> CostMultiplier:
         """Under which m(S) training is compared: without a profile nothing is measured, and every zero is charged."""
         asked = self.scenario.training.cost
         return "dense_hardware" if asked == "measured" and self.profile is None else asked
+
+    @property
+    def _runs(self) -> bool:
+        """Whether anything runs the scenario's format; where it names none, dense weights always do."""
+        layout = self.scenario.format
+        found = None if layout is None else who_runs_format(self.scenario, self.profile, self.runtimes, layout)
+        return found is None or found.colour != "red" or self.scenario.own_kernel
 
     def case(
         self,
@@ -196,24 +155,70 @@ class Setting:
             r=self.speeds.inference_ratio(S, errors[1]),
             available=changed.get("data_available", np.inf if limit is None else limit),
             existing=_existing(self.scenario.checkpoint),
+            runs=self._runs,
         )
 
-    def draws(self, only: Literal["law", "measurement"] | None = None) -> Case:
-        """The scenario's draws as one case, arrays of (draws, 1); `only` one source of doubt, the rest as given.
+    def draws(self, only: Literal["law", "measurement"] | None = None) -> tuple[Case, ...]:
+        """The scenario's draws, arrays of (…, 1) that make (draws, 1) in all: a case for each law.
 
-        The same scenario gives the same draws.
+        The same scenario gives the same draws. With `only` one source of doubt they are by the scenario's own law, the
+        rest as given.
         """
         laws, speeds, ranges = np.random.default_rng(self.scenario.seed).spawn(3)
         shape = (self.scenario.draws, 1)
-        errors = speeds.standard_normal((2, *shape)) if only != "law" else np.zeros((2, 1, 1))
-        law = self.law
-        if law.draws is not None and only != "measurement":  # (draws, 1) parameters, rows of the bootstrap
-            rows = laws.integers(len(law.draws[0]), size=self.scenario.draws)
-            fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
-            law = replace(law, params=law.params._replace(**fields))
+        errors = speeds.standard_normal((2, *shape)) if only != "law" else np.zeros((2, *shape))
         spans = {} if only else self.scenario.ranges.given
-        changed = {name: _drawn(span, ranges, shape) for name, span in spans.items()}
-        return self.case(changed, law, (errors[0], errors[1]))
+        changed = {name: drawn_between(span, ranges, shape) for name, span in spans.items()}
+        cases = []
+        for law, rows in self.shared_out() if only is None else [(self.law, slice(0, self.scenario.draws))]:
+            held = law if only == "measurement" else _drawn_law(law, laws, rows.stop - rows.start)
+            mine = {name: values[rows] for name, values in changed.items()}
+            cases.append(self.case(mine, held, (errors[0][rows], errors[1][rows])))
+        return tuple(cases)
+
+    def shared_out(self) -> Iterator[tuple[Law, slice]]:
+        """Each law with the draws that are by it, as many as its weight says."""
+        if self.laws is None:
+            yield self.law, slice(0, self.scenario.draws)
+            return
+        shares = np.cumsum([self.laws.weights[name] for name in self.laws.laws])
+        ends = np.rint(shares / shares[-1] * self.scenario.draws).astype(int).tolist()
+        for law, start, stop in zip(self.laws.laws.values(), [0, *ends], ends, strict=False):
+            if stop > start:
+                yield law, slice(start, stop)
+
+
+def _drawn_law(law: Law, stream: np.random.Generator, draws: int) -> Law:
+    """A law with (draws, 1) parameters, rows of its bootstrap; itself where it has none."""
+    if law.draws is None:
+        return law
+    rows = stream.integers(len(law.draws[0]), size=draws)
+    fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
+    return replace(law, params=law.params._replace(**fields))
+
+
+def who_runs_format(
+    scenario: ScenarioSpec,
+    profile: HardwareProfile | None,
+    runtimes: Mapping[str, RuntimeSpec] | None,
+    layout: ProductFormat,
+    dtype: WeightType | None = None,
+) -> RuntimeAnswer | None:
+    """Which engines load weights in a layout on the scenario's hardware, in its type or another; None: nobody asks."""
+    if runtimes is None:
+        return None
+    asked = RuntimeQuestion(layout, architectures(profile), dtype or scenario.inference.dtype)
+    return who_runs(asked, runtimes.values())
+
+
+def runnable(
+    scenario: ScenarioSpec, profile: HardwareProfile | None, runtimes: Mapping[str, RuntimeSpec] | None
+) -> tuple[ProductFormat, ...] | None:
+    """Sparse layouts that anything runs; None where all may be taken."""
+    if runtimes is None or scenario.own_kernel:
+        return None
+    answers = {layout: who_runs_format(scenario, profile, runtimes, layout) for layout in sparse_formats()}
+    return tuple(layout for layout, one in answers.items() if one is not None and one.colour != "red")
 
 
 def assumptions(
@@ -234,14 +239,16 @@ def assumptions(
     same_price = infers.price_per_hour == trains.price_per_hour
     no_speeds = {name: value for name, value in changed.items() if name == "price_per_hour" and same_price}
     other = changed if separate is None else no_speeds
-    N = scenario.model.nonzero
+    N, serving = scenario.model.nonzero, serving_of(scenario, profile)
     return Assumptions(
         nonzero=N,
         **{name: changed.get(name, value) for name, value in own.items()},
         hour=_hour(trains, changed),
-        flops_per_second=_speed(trains, changed, _training_speed(profile, N), "accelerator"),
+        flops_per_second=_speed(trains, changed, dense_training_speed(profile, N), "accelerator"),
         inference_hour=_hour(infers, other),
-        inference_flops_per_second=_speed(infers, other, _inference_speed(profile, N), "inference.accelerator"),
+        inference_flops_per_second=bounded_by_memory(
+            serving, _speed(infers, other, dense_inference_speed(profile, N, serving.batch), "inference.accelerator")
+        ),
         horizon_years=scenario.horizon_years,
     )
 
@@ -274,26 +281,8 @@ def _speed(one: Accelerator, changed: Mapping[str, ArrayLike], measured: float |
     return measured
 
 
-def _training_speed(profile: HardwareProfile | None, nonzero: float) -> float | None:
-    """Dense FLOP/s of whole training steps at N weights."""
-    if profile is None or not any(step.sparsity == 0 for step in profile.training):
-        return None
-    return FLOPS_PER_WEIGHT * nonzero / seconds_per_item(profile, nonzero)
-
-
-def _inference_speed(profile: HardwareProfile | None, nonzero: float) -> float | None:
-    """Dense FLOP/s of whole inference steps of the measured size nearest to N, at its best batch; of training if none.
-
-    A larger model is taken to be no slower a FLOP.
-    """
-    steps = [step for step in profile.inference if step.format == "dense"] if profile else []
-    if not steps:
-        return _training_speed(profile, nonzero)
-    nearest = min((step.dense for step in steps), key=lambda dense: abs(np.log(dense / nonzero)))
-    return max(INFERENCE_FLOPS_PER_WEIGHT * s.dense * s.items / s.seconds for s in steps if s.dense == nearest)
-
-
-def _drawn(span: tuple[float, float], stream: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
+def drawn_between(span: tuple[float, float], stream: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
+    """Draws between two values: evenly in the logarithm, or evenly where the first is 0 or below."""
     low, high = span
     share = stream.random(shape)
-    return np.asarray(low * (high / low) ** share if low > 0 else high * share)
+    return np.asarray(low * (high / low) ** share if low > 0 else low + (high - low) * share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ class OptionOutcome:
         plenty: whether a run has so many.
         enough: whether the option stands: the items are there, and no dense model of as many weights, trained longer
             for the same cost on items that are there, does as well.
+        runs: whether anything runs it.
         needed_speedup: of inference, to be no slower than dense at equal quality: N / (1 − S) / N_ref.
         speedup: that the hardware gives, 1 / r.
     """
@@ -46,13 +47,19 @@ class OptionOutcome:
     required: FloatArray
     plenty: Truths
     enough: Truths
+    runs: Truths
     needed_speedup: FloatArray
     speedup: FloatArray
 
     @property
     def pays(self) -> Truths:
-        """Whether an option stands and is cheaper than dense."""
-        return self.enough & (self.npv > 0)
+        """Whether an option stands, is cheaper than dense, and anything runs it."""
+        return self.stands & (self.npv > 0)
+
+    @property
+    def stands(self) -> Truths:
+        """Whether it can be had: the data are there, and something runs it."""
+        return self.enough & self.runs
 
 
 def sparse_options(case: Case) -> Iterator[Option]:
@@ -102,17 +109,17 @@ class SparseOption:
 
 def candidates(setting: Setting) -> tuple[SparseOption, ...]:
     """Every sparsity from scratch, then every sparsity pruned where there is a checkpoint."""
-    own, drawn = outcomes(setting.case()), outcomes(setting.draws())
+    own, drawn = outcomes(setting.case()), [outcomes(case) for case in setting.draws()]
     return tuple(
-        SparseOption(_column(at, place), _column(over, place))
-        for at, over in zip(own, drawn, strict=True)
+        SparseOption(_column(at, place), _joined([_column(over, place) for over in overs]))
+        for at, overs in zip(own, zip(*drawn, strict=True), strict=True)
         for place in range(len(setting.scenario.sparsities))
     )
 
 
 def focus_of(held: tuple[SparseOption, ...]) -> SparseOption:
     """The one that saves most of those that stand; of all where none does."""
-    return max([one for one in held if one.at.enough] or held, key=lambda one: float(one.at.npv))
+    return max([one for one in held if one.at.stands] or held, key=lambda one: float(one.at.npv))
 
 
 def interval(values: FloatArray, confidence: float) -> tuple[float, float]:
@@ -144,29 +151,34 @@ def npv_with(
     """
     alone = replace(setting, scenario=setting.scenario.model_copy(update={"sparsities": (one.sparsity,)}))
     spread = {name: np.asarray(value, dtype=np.float64)[..., None] for name, value in changed.items()}
-    case = alone.draws(only) if only else alone.case(spread)
-    option = next(option for option in sparse_options(case) if option.kind == one.kind)
-    return option.npv(case.dense_option, case.given)[..., 0]
+    found = []
+    for case in alone.draws(only) if only else [alone.case(spread)]:
+        option = next(option for option in sparse_options(case) if option.kind == one.kind)
+        found.append(option.npv(case.dense_option, case.given)[..., 0])
+    return np.concatenate(found) if only else found[0]
 
 
 def _column(outcome: OptionOutcome, place: int) -> OptionOutcome:
     """An outcome's values at one of its sparsities."""
     shape = outcome.npv.shape
+    return _made([outcome], lambda values: np.broadcast_to(np.asarray(values[0]), shape)[..., place])
 
-    def column(values: ArrayLike) -> Any:
-        return np.broadcast_to(np.asarray(values), shape)[..., place]
 
-    option = outcome.option
-    numbers: dict[str, Any] = {
-        field.name: column(getattr(option, field.name)) for field in fields(option) if field.name != "kind"
-    }
-    arrays = {
-        field.name: column(getattr(outcome, field.name))
-        for field in fields(outcome)
-        if field.name not in {"option", "cost"}
-    }
-    cost = type(outcome.cost)(*map(column, outcome.cost))
-    return OptionOutcome(replace(option, **numbers), cost, **arrays)
+def _joined(parts: Sequence[OptionOutcome]) -> OptionOutcome:
+    """Outcomes over draws, one after the other; arrays of (draws,)."""
+    return _made(parts, np.concatenate)
+
+
+def _made(parts: Sequence[OptionOutcome], change: Callable[[list[Any]], Any]) -> OptionOutcome:
+    """An outcome of which each number is made from those of others."""
+
+    def numbers(of: Sequence[Any], but: set[str]) -> dict[str, Any]:
+        names = [field.name for field in fields(of[0]) if field.name not in but]
+        return {name: change([getattr(one, name) for one in of]) for name in names}
+
+    option = replace(parts[0].option, **numbers([one.option for one in parts], {"kind"}))
+    cost = LifetimeCost(*(change(list(values)) for values in zip(*(one.cost for one in parts), strict=True)))
+    return OptionOutcome(option, cost, **numbers(parts, {"option", "cost"}))
 
 
 def _outcome(case: Case, option: Option, reference: FloatArray) -> OptionOutcome:
@@ -186,6 +198,7 @@ def _outcome(case: Case, option: Option, reference: FloatArray) -> OptionOutcome
         required,
         plenty,
         enough,
+        np.asarray(case.runs),
         nonzero / (1 - case.sparsity) / np.asarray(case.given.nonzero),
         1 / case.r,
     )

@@ -1,4 +1,4 @@
-"""What is said beside the numbers: the three criteria that a manager asks for first, what is not known, what to do.
+"""What is said beside the numbers: the four criteria that a manager asks for first, what is not known, what to do.
 
 Each criterion has a colour, the number behind it and what would change it.
 Green: met in at least the scenario's `confidence` of the draws. Red: not met, and met in at most 1 − confidence of
@@ -15,21 +15,25 @@ from sparsity_lab.cost.advice import Bar, Criterion, CriterionColour, Recommenda
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.economics import BreakEven
+from sparsity_lab.cost.speeds import serving_of, speed_doubts, speed_notes
+from sparsity_lab.hardware.layouts import format_named
+from sparsity_lab.hardware.profile import RowsBreakEven, break_even_rows
+from sparsity_lab.hardware.runtimes import RuntimeAnswer
 from sparsity_lab.messages import Message
 
 REACH = 10.0
 """a law is trusted to this factor beyond the sizes and data of its runs"""
 
 
-def criteria(setting: Setting, one: SparseOption, volume: BreakEven) -> tuple[Criterion, Criterion, Criterion]:
-    """Data, hardware and money of one candidate.
+def criteria(setting: Setting, one: SparseOption, volume: BreakEven) -> tuple[Criterion, ...]:
+    """Data, hardware, runtime (where tables of engines are asked) and money of one candidate.
 
     Args:
         setting: of the candidate.
         one: the candidate.
         volume: its break-even inference volume.
     """
-    return _data(setting, one), _hardware(setting, one), _money(setting, one, volume)
+    return (_data(setting, one), _hardware(setting, one), *_runtime(setting, one), _money(setting, one, volume))
 
 
 def facts(setting: Setting, one: SparseOption) -> dict[str, float | str]:
@@ -46,8 +50,15 @@ def facts(setting: Setting, one: SparseOption) -> dict[str, float | str]:
 
 def obstacle(setting: Setting, one: SparseOption) -> Message | None:
     """Why a candidate cannot be had or should not be; None where it stands."""
-    if one.at.enough:
+    if one.at.stands:
         return None
+    if one.at.enough:
+        return Message("runtime-red", facts(setting, one) | _engines(setting, one))
+    return _short_of_data(setting, one)
+
+
+def _short_of_data(setting: Setting, one: SparseOption) -> Message:
+    """Which size or data are out of reach, or better spent."""
     data, limit = float(np.asarray(one.at.option.data)), setting.scenario.training.data_available
     known = facts(setting, one) | {"data": data, "available": float(limit or np.inf)}
     if not np.isfinite(known["nonzero"]):
@@ -62,7 +73,10 @@ def obstacle(setting: Setting, one: SparseOption) -> Message | None:
 
 
 def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    """Reasons not to build on the law; a law that was published is taken as it stands."""
+    """Reasons not to build on the speeds, or on the law; a law that was published is taken as it stands."""
+    basis = setting.speeds.basis
+    if best.at.pays or basis is None or basis.of != "bytes":  # what does not pay at a bound pays at no speed
+        yield from speed_doubts(basis, turns=rows_that_suffice(setting, best).rows is not None)
     document = setting.document
     if document is None:
         return
@@ -85,12 +99,14 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     """What the numbers do not know."""
     if setting.law.draws is None:
         yield Message("caveat-no-draws")
+    yield from _forms(setting, best)
     bootstrap = setting.document.bootstrap if setting.document else None
     loose = [name for name, one in bootstrap.intervals.items() if not one.identified] if bootstrap else []
     if loose:
         yield Message("caveat-loose", {"names": ", ".join(loose)})
-    if setting.scenario.format in {"2:4", "bsr"}:
-        yield Message("caveat-pattern", {"pattern": f"pattern-{setting.scenario.format}"})
+    layout = setting.scenario.format
+    if layout is not None and not format_named(layout).anywhere:
+        yield Message("caveat-pattern", {"pattern": f"pattern-{layout}"})
     existing = setting.scenario.checkpoint
     if existing and best.kind == "prune-existing" and existing.worth is None:
         yield Message("caveat-worth")
@@ -100,12 +116,29 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     if profile is None or ratio is None:
         yield Message("caveat-no-hardware")
         return
+    yield from speed_notes(setting.speeds.basis)
     if profile.origin == "published":
         yield Message("caveat-published")
     if not profile.training and setting.scenario.training.cost == "measured":
-        yield Message("caveat-no-steps")
+        rows = [one.rows for one in profile.sparse_products if one.format == "2:4"]
+        yield Message("caveat-no-steps-rows", {"rows": float(max(rows))}) if rows else Message("caveat-no-steps")
     if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
         yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})
+
+
+def _forms(setting: Setting, best: SparseOption) -> Iterator[Message]:
+    """Whether the intervals know that the law's form may be wrong, and what share of their width is from there."""
+    yield from setting.laws.notes if setting.laws else ()
+    if setting.laws is None or len(setting.laws.laws) == 1:
+        if setting.law.draws is not None:
+            yield Message("caveat-one-form")
+        return
+    names, saved = setting.laws.names, best.over.npv
+    if np.isfinite(saved).all() and np.ptp(saved) > 0:
+        within = sum(float(np.var(saved[rows])) * len(saved[rows]) for _, rows in setting.shared_out()) / len(saved)
+        yield Message("caveat-forms", {"names": names, "share": 1 - within / float(np.var(saved))})
+    else:
+        yield Message("caveat-forms-open", {"names": names})
 
 
 def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars: Sequence[Bar]) -> Iterator[Message]:
@@ -125,6 +158,8 @@ def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars:
         case "prune-existing":
             yield Message("step-prune", known)
             yield Message("step-serve", known)
+        case "quantise":
+            yield Message("step-quantise", known)
         case "stay-dense" if not what.firm:
             yield Message("step-narrow", {"field": f"field-{bars[0].field}"} if bars else {"field": "field-law"})
         case _:
@@ -144,11 +179,51 @@ def _data(setting: Setting, one: SparseOption) -> Criterion:
     plenty, enough = float(one.over.plenty.mean()), float(one.over.enough.mean())
     colour = _colour(bool(one.at.plenty), bool(one.at.enough), plenty, enough, confidence)
     known = facts(setting, one) | {"data": own, "required": required, "available": limit}
-    finding = obstacle(setting, one) or Message(f"{one.kind}-data" + ("" if one.at.plenty else "-scarce"), known)
+    in_the_way = None if one.at.enough else _short_of_data(setting, one)
+    finding = in_the_way or Message(f"{one.kind}-data" + ("" if one.at.plenty else "-scarce"), known)
     change = "data-change-fewer" if one.at.plenty else "data-change-more"
     if not np.isfinite(required):
         change = "data-change-known" if np.isnan(required) else "data-change-reach"
     return Criterion("data", colour, held, required, low, high, finding, Message(change, known))
+
+
+def _runtime(setting: Setting, one: SparseOption) -> Iterator[Criterion]:
+    found = setting.engines(one.sparsity)
+    if found is None:
+        return
+    known = facts(setting, one) | _engines(setting, one)
+    own = setting.scenario.own_kernel and found.colour != "green"
+    colour: CriterionColour = "amber" if own else found.colour
+    count = float(len(found.maintained))
+    if own:
+        finding = Message("runtime-own", known)
+    elif colour == "red" and found.removed:
+        finding = Message("runtime-removed", known)
+    else:
+        finding = Message(f"runtime-{colour}", known)
+    change = Message(f"runtime-change-{colour}", known)
+    yield Criterion("runtime", colour, count, 1.0, count, count, finding, change)
+
+
+def _engines(setting: Setting, one: SparseOption) -> dict[str, float | str]:
+    """What sentences about engines name."""
+    found = setting.engines(one.sparsity) or RuntimeAnswer()
+    return {
+        "maintained": ", ".join(found.maintained),
+        "experimental": ", ".join(found.experimental),
+        "removed": ", ".join(found.removed),
+        "pattern": f"pattern-{setting.pattern(one.sparsity)}",
+        "looked_up": str(found.looked_up or ""),
+    }
+
+
+def rows_that_suffice(setting: Setting, one: SparseOption) -> RowsBreakEven:
+    """From or up to how many rows at once the hardware gives the speed-up that a candidate needs."""
+    needed = float(one.at.needed_speedup)
+    if setting.profile is None or setting.speeds.inference is None or not np.isfinite(needed):
+        return RowsBreakEven("never", None)
+    serving = serving_of(setting.scenario, setting.profile)
+    return break_even_rows(setting.profile, setting.scenario.format, one.sparsity, serving, needed)
 
 
 def _hardware(setting: Setting, one: SparseOption) -> Criterion:
@@ -164,9 +239,15 @@ def _hardware(setting: Setting, one: SparseOption) -> Criterion:
     holds = one.over.speedup >= one.over.needed_speedup
     share, helps = float(holds.mean()), speedup > 1
     met = bool(speedup >= needed)
+    turn, basis = rows_that_suffice(setting, one), setting.speeds.basis
     colour = _colour(met and helps, met, share if helps else 0.0, share, setting.scenario.confidence)
+    shaky = any(speed_doubts(basis, turns=turn.rows is not None)) or (basis is not None and "shapes" in basis.missing)
+    if colour == "green" and shaky:
+        colour = "amber"
     finding = Message("hardware-met" if met and helps else "hardware-even" if met else "hardware-short", known)
     change = Message("hardware-change-met" if met else "hardware-change-short", known)
+    if turn.rows is not None and basis is not None:
+        change = Message(f"hardware-change-{turn.side}", known | {"rows": turn.rows, "now": float(basis.taken)})
     return Criterion("hardware", colour, speedup, needed, low, high, finding, change)
 
 

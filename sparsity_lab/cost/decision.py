@@ -1,4 +1,4 @@
-"""One decision from a setting: what each option costs, three criteria, a tornado, and what to do.
+"""One decision from a setting: what each option costs, four criteria, a tornado, and what to do.
 
 The best sparse option is the one with the highest NPV at the scenario's own numbers among those that stand. It is
 recommended where it saves money there and in at least `confidence` of the draws, and where the law knows that region.
@@ -9,12 +9,12 @@ is known better where not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any, cast, get_args
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
-from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation
+from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation, Rivalry
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import SparseOption, candidates, focus_of, interval, npv_with
 from sparsity_lab.cost.criteria import caveats, criteria, doubts, facts, next_steps, obstacle
@@ -25,10 +25,9 @@ from sparsity_lab.cost.economics import (
     annuity,
     break_even_data,
 )
-from sparsity_lab.errors import RecordError
-from sparsity_lab.hardware.profile import inference_ratio
+from sparsity_lab.cost.energy import energy_use
+from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.messages import Message
-from sparsity_lab.specs.hardware import ProductFormat
 
 
 def advise(setting: Setting) -> Advice:
@@ -42,7 +41,8 @@ def advise(setting: Setting) -> Advice:
     best = focus_of(held)
     volume = _volume(setting, best)
     doubted = tuple(doubts(setting, best))
-    what_to_do = _recommendation(setting, held, best, volume, doubted)
+    against = rivalry(setting, held)
+    what_to_do = _against(setting, _recommendation(setting, held, best, volume, doubted), against)
     bars = tornado(setting, best)
     profile = setting.profile
     return Advice(
@@ -65,7 +65,41 @@ def advise(setting: Setting) -> Advice:
         caveats=tuple(caveats(setting, best)),
         draws=scenario.draws,
         confidence=scenario.confidence,
+        rivalry=against,
+        energy=energy_use(setting, (dense, best.at.option)),
     )
+
+
+def _against(setting: Setting, chosen: Recommendation, against: Rivalry) -> Recommendation:
+    """Hold a recommendation against dense weights in other types: sparsity has to beat the cheapest that run."""
+    if not against.rows:
+        return chosen
+    confidence, best = setting.scenario.confidence, against.best_dense
+    rival = against.rows[against.dense]
+    known = {
+        "dtype": rival.dtype,
+        "saved": abs(rival.npv),
+        "low": rival.npv_low,
+        "high": rival.npv_high,
+        "confidence": confidence,
+        "share": against.beaten,
+        "currency": setting.scenario.currency,
+        "years": float(setting.scenario.horizon_years),
+    }
+    sure = best is not None and best.share >= confidence
+    if chosen.choice != "stay-dense":
+        if 1 - against.beaten >= confidence:
+            return chosen
+        reason = Message("rival-cheaper", known)
+        firm = sure and against.beaten >= confidence
+    else:
+        if best is None:
+            return chosen
+        reason, firm = Message("rival-saves", known), sure and against.beaten >= confidence
+    if firm:
+        return Recommendation("quantise", True, 0, against.beaten, Message("quantise", known), (reason,))
+    kept = chosen.until if chosen.choice == "stay-dense" else ()
+    return Recommendation("stay-dense", False, 0, against.beaten, Message("stay-dense-until"), (*kept, reason))
 
 
 def tornado(setting: Setting, one: SparseOption) -> tuple[Bar, ...]:
@@ -78,19 +112,10 @@ def tornado(setting: Setting, one: SparseOption) -> tuple[Bar, ...]:
     for source in ("law", "measurement"):
         ends = interval(npv_with(setting, one, {}, source), setting.scenario.confidence)
         bars.append(Bar(source, np.nan, np.nan, *ends))
+    if setting.laws is not None:
+        under = [float(npv_with(replace(setting, law=law), one, {})) for law in setting.laws.laws.values()]
+        bars.append(Bar("form", np.nan, np.nan, min(under), max(under)))
     return tuple(sorted((bar for bar in bars if bar.width > 0), key=lambda bar: -bar.width))
-
-
-def pattern_of(setting: Setting, sparsity: float) -> ProductFormat:
-    """The layout in which the hardware runs a model of this sparsity fastest; dense where none helps."""
-    if setting.scenario.format is not None:
-        return setting.scenario.format
-    times: dict[ProductFormat, float] = {"dense": 1.0}
-    for layout in get_args(ProductFormat):
-        if setting.profile is not None and layout != "dense":
-            with suppress(RecordError):  # the profile says nothing of this layout
-                times[layout] = float(inference_ratio(setting.profile, layout)(sparsity))
-    return min(times, key=lambda layout: times[layout])
 
 
 def _recommendation(
@@ -99,7 +124,7 @@ def _recommendation(
     confidence, known = setting.scenario.confidence, facts(setting, best)
     low, high = best.npv_interval(confidence)
     known |= {"saved": abs(float(best.at.npv)), "low": low, "high": high, "confidence": confidence}
-    known |= {"share": best.share, "pattern": f"pattern-{pattern_of(setting, best.sparsity)}"}
+    known |= {"share": best.share, "pattern": f"pattern-{setting.pattern(best.sparsity)}"}
     pays = bool(best.at.pays)
     if pays and best.share >= confidence and not doubted:
         choice = cast("AdviceChoice", best.kind)
@@ -166,7 +191,7 @@ def _row(setting: Setting, one: SparseOption) -> OptionRow:
         npv_low=low,
         npv_high=high,
         share=one.share,
-        possible=bool(one.at.enough),
+        possible=bool(one.at.stands),
         obstacle=obstacle(setting, one),
         break_even_items=_volume(setting, one),
         break_even_data=break_even_data(

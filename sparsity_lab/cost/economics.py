@@ -13,15 +13,15 @@ Every option reaches the loss of the dense model of N_ref weights trained on D i
     training seconds = (6 N m(S) · data of the run + pretraining) / F       m: multiplier of training cost, m(0) = 1
                        pretraining = 6 M D_M FLOPs where the checkpoint has yet to be paid, else 0
     inference seconds an item = 2 N / (1 − S) · r(S) / F_inf                r: sparse / dense time for equal shapes
-    annuity a        = sum over years y = 1..H of (1 + rate)^−y
+    annuity a        = sum over whole years y = 1..H of (1 + rate)^−y; of a part f of a year left, f (1 + rate)^−H
     TCO              = days · day_cost
                        + a · (runs_per_year · training seconds / 3600 · hour
                               + items_per_year · inference seconds / 3600 · hour_inf + days_per_year · day_cost)
     NPV(S)           = TCO(dense) − TCO(S)
 
-People's days are charged to sparse options only: a dense model takes none beyond what every model takes. Where the
-dense model is the paid checkpoint itself (M = N_ref), its runs cost nothing. An option that cannot reach L* has
-N or data of infinity and costs infinity, whatever the volumes. F and F_inf are sustained dense FLOP/s.
+People's days are charged to sparse options only. Where the dense model is the paid checkpoint itself (M = N_ref), its
+runs cost nothing. An option that cannot reach L* has N or data of infinity, and costs infinity. F and F_inf are
+sustained dense FLOP/s.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Assumptions:
     days: ArrayLike
     days_per_year: ArrayLike
     day_cost: ArrayLike
-    horizon_years: int
+    horizon_years: float
     discount_rate: ArrayLike
 
     def target_loss(self, law: Law) -> FloatArray:
@@ -129,9 +129,8 @@ class Option:
             )
             total = once + annuity(given.discount_rate, given.horizon_years) * sum(per_year)
         exists = np.isfinite(training) & np.isfinite(inference)
-        return LifetimeCost(
-            *np.broadcast_arrays(*(np.where(exists, part, np.inf) for part in (once, *per_year, total)))
-        )
+        parts = (np.where(exists, part, np.inf) for part in (once, *per_year, total))
+        return LifetimeCost(*np.broadcast_arrays(*parts))
 
     def npv(self, other: Option, given: Assumptions) -> FloatArray:
         """What it saves over the horizon against `other`, normally the dense one; −inf where it does not exist."""
@@ -212,10 +211,16 @@ def hourly(price: ArrayLike, watts: ArrayLike, electricity: ArrayLike, pue: Arra
     return np.asarray(np.asarray(price) + np.asarray(watts) / 1000 * np.asarray(pue) * np.asarray(electricity))
 
 
-def annuity(rate: ArrayLike, years: int) -> FloatArray:
-    """What one unit of money at the end of each of `years` years is worth today; `years` at rate 0."""
-    base = 1 + np.asarray(rate, dtype=np.float64)
-    return np.asarray(np.sum([base ** -float(year) for year in range(1, years + 1)], axis=0))
+def annuity(rate: ArrayLike, years: float) -> FloatArray:
+    """What one unit of money a year is worth today, paid at the end of each year and of the part of one that is left.
+
+    Args:
+        rate: of discount, a year, above −1; 0 gives `years`.
+        years: H, above 0.
+    """
+    base, whole = 1 + np.asarray(rate, dtype=np.float64), int(years)
+    paid = sum((base ** -float(year) for year in range(1, whole + 1)), np.zeros_like(base))
+    return np.asarray(paid + (years - whole) * base ** -float(years))
 
 
 def training_seconds(
@@ -252,8 +257,7 @@ def pruned(
 ) -> Option:
     """A checkpoint pruned to S and trained on until it has the quality; m and r as in training from scratch."""
     nonzero = existing.weights * (1 - np.asarray(sparsity, dtype=np.float64))
-    scratch = data_needed(law, given.target_loss(law), sparsity, nonzero)
-    phase = scratch / pruning_worth(sparsity, existing.worth)
+    phase = data_needed(law, given.target_loss(law), sparsity, nonzero) / pruning_worth(sparsity, existing.worth)
     return Option("prune-existing", sparsity, nonzero, phase, m, r, existing.pretraining)
 
 
@@ -276,16 +280,15 @@ def break_even_data(saved: Callable[[FloatArray], FloatArray], data: float) -> B
     if not len(turns):
         return BreakEven("always" if pays[0] else "never", np.nan)
     turn = turns[np.abs(turns + 0.5 - 300).argmin()]
-    before = pays[turn]
-    found = bisect(lambda log: (saved(np.exp(log)) > 0) == before, (), np.log(grid[turn]), np.log(grid[turn + 1]))
-    return BreakEven("below" if before else "above", float(np.exp(found)))
+    ends = np.log(grid[turn]), np.log(grid[turn + 1])
+    found = bisect(lambda log: (saved(np.exp(log)) > 0) == pays[turn], (), *ends)
+    return BreakEven("below" if pays[turn] else "above", float(np.exp(found)))
 
 
 def sufficient_data(law: Law, sparsity: ArrayLike, nonzero: ArrayLike, m: ArrayLike) -> FloatArray:
-    """Data from which N weights are better trained sparse than dense, at equal training cost; in a sparse run's items.
+    """Data from which N weights are better trained sparse at equal training cost: `inf` if never, about 1 if always.
 
-    A dense model of the same N sees m(S) times the data for the same cost. The size term that sparsity lowers weighs
-    more, the more data there are: L(S, N, D) <= L(0, N, m(S) D) from some D on. `inf` if never, about 1 if always.
+    In a sparse run's items; a dense model of the same N sees m(S) times the data for the same cost.
     """
 
     def better_dense(log: FloatArray) -> NDArray[np.bool_]:

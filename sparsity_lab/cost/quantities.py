@@ -21,8 +21,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.economics import Assumptions, Option
+from sparsity_lab.cost.speeds import Speeds
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule, dense_hardware, free
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.regimes.patterns import NofM

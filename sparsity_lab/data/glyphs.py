@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sparsity_lab.data.fonts import STROKES, rasterise
 from sparsity_lab.data.keyed import random_words, uniforms
-from sparsity_lab.specs.datasets import Glyphs
+from sparsity_lab.specs.sources import Glyphs
 
 BLOCK = 128
 """examples drawn at once; fixed, for every example's randomness is that of its block"""

@@ -1,11 +1,13 @@
 """Which documents are held out and which equal one before, exactly, however many there are.
 
-Hashes of documents are noted file by file, sorted; then one range of hashes after the other is looked at as a whole.
+Documents are known by their normal form. Its hashes are noted file by file, sorted; then one range of hashes after the
+other is looked at as a whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -16,14 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.data.formats.huggingface import is_streamed
+from sparsity_lab.data.likeness import Hashes, signature, write_signatures
 from sparsity_lab.data.sources import document_files, file_documents
 from sparsity_lab.data.workers import Heard
 from sparsity_lab.specs.datasets import TextDataset
+from sparsity_lab.specs.sources import PythonStdlib, TextSource, TokenFiles
 
 UNIT_BYTES: Final = 1 << 24
 """files smaller than that are read together"""
 PACKED: Final = 4
 """times as much text as bytes in compressed files, about"""
+PACKED_FILES: Final = frozenset({".gz", ".tgz", ".zst", ".zstd", ".bz2", ".br", ".parquet"})
 BLOCK_DOCUMENTS: Final = 256
 BLOCK_BYTES: Final = 1 << 20
 """of text tokenized at once (a longer document is alone)"""
@@ -43,16 +49,41 @@ def units_of(spec: TextDataset) -> list[Unit]:
     size = 0
     for path in document_files(spec.source):
         group.append(path)
-        size += path.stat().st_size * (PACKED if path.suffix in {".gz", ".parquet"} else 1)
+        size += _size(path, spec.source)
         if size >= UNIT_BYTES:
             units.append(tuple(group))
             group, size = [], 0
     return [*units, tuple(group)] if group else units
 
 
+def _size(path: Path, source: TextSource) -> int:
+    """Bytes of text in a file, about; a part of a stream is a unit."""
+    if is_streamed(source):
+        return UNIT_BYTES
+    return path.stat().st_size * (PACKED if path.suffix in PACKED_FILES else 1)
+
+
 def unit_documents(spec: TextDataset, unit: Unit) -> Iterator[bytes]:
     """The documents of a unit, in order."""
-    return (document for path in unit for document in file_documents(spec.source, path))
+    return (document for path in unit for document in file_documents(spec.source, path, spec.tokenizer))
+
+
+def normal_form(document: bytes, source: TextSource) -> bytes:
+    r"""What a document is known by: without byte order mark and blanks around it, lines ended by \n, in Unicode's NFC.
+
+    The library of a Python is known by its bytes, for it is one release, and so are token ids.
+    """
+    if isinstance(source, PythonStdlib | TokenFiles):
+        return document
+    text = document.decode().strip().removeprefix("\ufeff").strip().replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text).encode()
+
+
+def as_text(document: bytes, source: TextSource) -> bytes:
+    """A document as near-duplicates are sought: token ids are words, their digits."""
+    if isinstance(source, TokenFiles):
+        return " ".join(map(str, np.frombuffer(document, "<u4").tolist())).encode()
+    return document
 
 
 def blocks(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
@@ -71,27 +102,44 @@ def blocks(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 @dataclass(frozen=True)
 class NoteHashes:
-    """Notes the hashes of a unit's documents, sorted: (2, documents), 8 bytes that name it, and 2 * row + side."""
+    """Notes the hashes of a unit's documents, sorted: (2, documents), 8 bytes that name it, and 2 * row + side.
+
+    Beside them, the signatures of the held-out documents with the smallest hashes.
+    """
 
     spec: TextDataset
     folder: Path
+    signatures: int
+    """how many are noted"""
 
     def file(self, number: int) -> Path:
         """Where a unit's hashes are."""
         return self.folder / f"hashes-{number:05d}.npy"
 
+    def signature_file(self, number: int) -> Path:
+        """Where its signatures are."""
+        return self.folder / f"signatures-{number:05d}.npy"
+
     def __call__(self, task: tuple[int, Unit], heard: Heard) -> None:
         """Read a unit."""
         number, unit = task
-        digests = bytearray()
+        limit = ceil(self.spec.held_out * 2.0**64)
+        digests, signatures = bytearray(), dict[int, Hashes]()
         for block in blocks(unit_documents(self.spec, unit)):
             for document in block:
-                digests += hashlib.sha256(document).digest()[:16]
+                digest = hashlib.sha256(normal_form(document, self.spec.source)).digest()[:16]
+                digests += digest
+                key = int.from_bytes(digest[8:], "big")
+                if int.from_bytes(digest[:8], "big") < limit and key not in signatures:
+                    signatures[key] = signature(as_text(document, self.spec.source))
+            if len(signatures) > 2 * self.signatures:
+                signatures = dict(sorted(signatures.items())[: self.signatures])
             heard(len(block))
         sides, keys = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2).T
-        held_out = sides < np.uint64(ceil(self.spec.held_out * 2.0**64))
+        held_out = sides < np.uint64(limit)
         order = np.argsort(keys, kind="stable")
         rows = 2 * order.astype(np.uint64) + held_out[order].astype(np.uint64)
+        write_signatures(self.signature_file(number), signatures, self.signatures)
         with replacing(self.file(number)) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack([keys[order], rows]))
 

@@ -1,36 +1,40 @@
 """What prepared data says of itself, and the shape a model must have to read it. Never imports torch.
 
 Token ids are laid out alike for every tokenizer: 0 pads, 1 ends a document, then the tokenizer's own ids, then the
-sentinels that the objective needs, then unused ids up to a multiple of 8 (matrix kernels like it).
+sentinels that the objective needs, then unused ids up to a multiple of 8 (matrix kernels like it). The tokenizer of a
+pretrained model keeps that model's ids and vocabulary (`OwnIds`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Field, ValidationError
 
 from sparsity_lab.artifacts.paths import MANIFEST
-from sparsity_lab.data.tokenizer import asked_vocabulary
-from sparsity_lab.errors import DataError, NotReadyError
+from sparsity_lab.artifacts.reading import read_bytes
+from sparsity_lab.data.own_ids import OwnIds
+from sparsity_lab.data.tokenizer import asked_ids, asked_vocabulary
+from sparsity_lab.errors import DataError, NotReadyError, refusing
 from sparsity_lab.specs.base import Spec
 from sparsity_lab.specs.datasets import (
     Classification,
     DatasetSpec,
     DataShape,
-    Glyphs,
     ImageDataset,
+    MaskedTokens,
     NextToken,
     Objective,
-    ParquetImages,
     SpanCorruption,
     TextDataset,
     noise_counts,
     span_corruption_lengths,
 )
 from sparsity_lab.specs.fingerprint import canonical_json
+from sparsity_lab.specs.sources import Glyphs
 
 FORMAT: Final = 1
 VOCABULARY_MULTIPLE = 8
@@ -61,13 +65,24 @@ class SplitCounts(Spec):
     documents: int
     """distinct documents or images"""
     duplicates: int
-    """documents left out because an equal one came before"""
+    """documents left out because one of the same normal form, or the same image, came before"""
     bytes: int
-    """of text (UTF-8) or pixels"""
+    """of text (UTF-8; ids that were given are 4 each) or pixels"""
     items: int
     """tokens, the one that ends each document included, or images"""
     sha256: Sha256
     """of the token ids in order (little-endian uint32), or of all pixels and then all labels (little-endian int32)"""
+
+
+class NearDuplicates(Spec):
+    """Held-out examples that are nearly in the training data, where they are not equal."""
+
+    looked_at: int
+    """held-out examples that were compared with all training ones: all, or as many of them, chosen by hash"""
+    found: int
+    """of these, which have a near-duplicate in training"""
+    dropped: int = 0
+    """training examples left out because they nearly equal a held-out one, where the spec asks for that"""
 
 
 class Manifest(Spec):
@@ -81,12 +96,18 @@ class Manifest(Spec):
     """of `tokenizer.json`; empty for bytes and for images"""
     vocabulary: int = 0
     """token ids in use or reserved, padding and end included, sentinels apart; 0 for images"""
+    own: OwnIds | None = None
+    """ids of a pretrained model, sentinels and filling included; None where they are laid out as ours"""
     image: int = 0
     """side, pixels; 0 for text"""
     channels: int = 0
     classes: int = 0
     train: SplitCounts
     heldout: SplitCounts
+    near_duplicates: NearDuplicates | None = None
+    """None where an earlier version prepared the data"""
+    label_conflicts: int | None = None
+    """images left out as duplicates of one with another label; None for text"""
     location: str = ""
     """folder or `pyarrow.fs` URI (s3://, gs://, file://) of the shards; empty where they lie beside the manifest"""
     shards: tuple[Shard, ...]
@@ -103,7 +124,9 @@ class Manifest(Spec):
         return self.train if split == "train" else self.heldout
 
 
-def content_hash(train: SplitCounts, heldout: SplitCounts, shape: DataShape, tokenizer_sha256: str) -> str:
+def content_hash(
+    train: SplitCounts, heldout: SplitCounts, shape: DataShape, tokenizer_sha256: str, own: OwnIds | None = None
+) -> str:
     """The data's part of a run's identity: SHA-256 over what decides examples, independent of place and sharding."""
     identity = {
         "format": FORMAT,
@@ -111,6 +134,7 @@ def content_hash(train: SplitCounts, heldout: SplitCounts, shape: DataShape, tok
         "heldout": heldout.sha256,
         "shape": shape.model_dump(mode="json"),
         "tokenizer": tokenizer_sha256,
+        **({"own": own.model_dump(mode="json", exclude={"mask"})} if own else {}),
     }
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
@@ -123,22 +147,26 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: the manifest is damaged or of another format.
     """
     path = folder / MANIFEST
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise NotReadyError(path, make_it="sparsity-lab prepare") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"]) or None
-        raise DataError(f"damaged manifest: {first['msg']}; prepare the data again", where=path, field=field) from None
+    if not os.path.lexists(path):
+        raise NotReadyError(path, make_it="sparsity-lab prepare")
+    content = read_bytes(path, DataError)
+    with refusing(path, DataError, "damaged manifest"):
+        try:
+            return Manifest.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field, said = ".".join(map(str, first["loc"])) or None, first["msg"]
+            raise DataError(f"damaged manifest: {said}; prepare the data again", where=path, field=field) from None
 
 
 def sentinels(objective: Objective) -> int:
-    """How many sentinel tokens an objective needs."""
+    """How many sentinel tokens an objective needs; a mask is one."""
     match objective:
         case SpanCorruption():
             raw, _ = span_corruption_lengths(objective)
             return noise_counts(objective, raw)[1]
+        case MaskedTokens():
+            return 1
         case NextToken() | Classification():
             return 0
         case _:
@@ -151,33 +179,47 @@ def model_shape(manifest: Manifest, objective: Objective) -> DataShape:
     Raises:
         DataError: the objective cannot be asked of this data.
     """
-    return _under(manifest.shape, objective)
+    return _under(manifest.shape, objective, manifest.own)
 
 
 def expected_shape(spec: DatasetSpec, objective: Objective) -> DataShape:
     """`model_shape`, before anything is prepared.
 
     Raises:
-        NotReadyError: only the data can tell (the number of classes of Parquet images).
+        NotReadyError: only the data can tell (the number of classes of pictures).
         DataError: the objective cannot be asked of this data, or the tokenizer's file cannot be read.
     """
     match spec:
         case TextDataset():
-            return _under(DataShape(vocabulary=asked_vocabulary(spec.tokenizer)), objective)
+            asked = spec.tokenizer
+            return _under(DataShape(vocabulary=asked_vocabulary(asked)), objective, asked_ids(asked))
         case ImageDataset(source=Glyphs() as source):
             return _under(DataShape(image=source.image, channels=1, classes=source.classes), objective)
-        case ImageDataset(source=ParquetImages(classes=int() as classes) as source):
-            return _under(DataShape(image=source.image, channels=source.channels, classes=classes), objective)
-        case ImageDataset(source=ParquetImages() as source):
-            raise NotReadyError(f"the number of classes in {source.path}", make_it="sparsity-lab prepare")
+        case ImageDataset():
+            pictures = spec.source
+            assert not isinstance(pictures, Glyphs), "which stands above"
+            if pictures.classes is None:
+                raise NotReadyError(f"the number of classes in {pictures.path}", make_it="sparsity-lab prepare")
+            shape = DataShape(image=pictures.image, channels=pictures.channels, classes=pictures.classes)
+            return _under(shape, objective)
         case _:
-            raise ValueError(f"no such dataset: {spec!r}")
+            assert_never(spec)
 
 
-def _under(shape: DataShape, objective: Objective) -> DataShape:
+def _under(shape: DataShape, objective: Objective, own: OwnIds | None = None) -> DataShape:
     if isinstance(objective, Classification) != bool(shape.image):
         content = "images" if shape.image else "text"
-        needed = "classification" if shape.image else "span-corruption or next-token"
+        needed = "classification" if shape.image else "span-corruption, next-token or masked"
         raise DataError(f"cannot be asked of {content}", field="objective", found=objective.kind, expected=needed)
+    if own is not None:
+        if isinstance(objective, MaskedTokens):
+            if own.mask is None:
+                message = "the model's tokenizer has no mask ([MASK] or <mask>)"
+                raise DataError(message, field="objective", found=objective.kind)
+            return shape
+        if (spans := sentinels(objective)) > len(own.sentinels):
+            message = "the model's tokenizer has too few sentinels (<extra_id_0> and so on)"
+            raise DataError(message, field="objective", found=len(own.sentinels), expected=str(spans))
+        return shape
     total = shape.vocabulary + sentinels(objective) if shape.vocabulary else 0
     return shape.model_copy(update={"vocabulary": -(-total // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE})

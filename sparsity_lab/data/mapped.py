@@ -13,9 +13,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from sparsity_lab.data.manifest import Manifest, Shard, Split, read_manifest
+from sparsity_lab.data.own_ids import token_type
 from sparsity_lab.data.places import ShardPlace
 from sparsity_lab.data.shards import LABEL_COLUMN, PIXELS_COLUMN, TOKENS_COLUMN, batch_items, read_batches
-from sparsity_lab.data.tokenizer import token_type
 from sparsity_lab.errors import DataError
 
 FEW: Final = 16

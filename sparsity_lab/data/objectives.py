@@ -8,13 +8,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.data.keyed import random_words
+from sparsity_lab.data.keyed import random_words, uniforms
 from sparsity_lab.data.tokenizer import EOS, PAD
-from sparsity_lab.specs.datasets import NextToken, SpanCorruption, noise_counts, span_corruption_lengths
+from sparsity_lab.specs.datasets import MaskedTokens, NextToken, SpanCorruption, noise_counts, span_corruption_lengths
 
-TextObjective = SpanCorruption | NextToken
+TextObjective = SpanCorruption | NextToken | MaskedTokens
 Ints = NDArray[np.int32]
 """token ids: half the memory of what models read, which halves the time"""
+HIDDEN, OTHERS = 0.8, 0.1
+"""shares of the tokens to be named that are shown as the mask, and as random ones (Devlin et al. 2019)"""
+UNNAMED = -100
+"""the label that counts for nothing"""
 
 
 def raw_length(objective: TextObjective) -> int:
@@ -22,7 +26,7 @@ def raw_length(objective: TextObjective) -> int:
     match objective:
         case SpanCorruption():
             return span_corruption_lengths(objective)[0]
-        case NextToken():
+        case NextToken() | MaskedTokens():
             return objective.length
 
 
@@ -41,36 +45,77 @@ def noise_mask(objective: SpanCorruption, examples: int, *key: int | str) -> NDA
     return np.repeat(kinds, lengths.ravel()).reshape(examples, length)
 
 
-def corrupt(windows_BL: Ints, noise_BL: NDArray[np.bool_], first_sentinel: int, input_length: int) -> tuple[Ints, Ints]:
+def corrupt(  # noqa: PLR0917
+    windows_BL: Ints,
+    noise_BL: NDArray[np.bool_],
+    sentinels: Ints | int,
+    input_length: int,
+    pad: int = PAD,
+    end: int = EOS,
+) -> tuple[Ints, Ints]:
     """Replace each noise span by a sentinel, and write the spans, each after its sentinel, as targets.
 
     Args:
         windows_BL: raw tokens.
         noise_BL: which of them are noise; every row has equally many noise tokens and spans.
-        first_sentinel: id of the first span's sentinel; the next span's is one higher.
+        sentinels: ids of the spans' sentinels, first to last; of the first alone where the next are one higher each.
         input_length: T; shorter inputs are padded (only rounding of unusual densities makes them shorter).
+        pad: id of padding.
+        end: id of the end.
 
     Returns:
-        inputs (B, T) and targets (B, U), both ended by EOS.
+        inputs (B, T) and targets (B, U), both ended by `end`.
     """
+    if isinstance(sentinels, int):
+        sentinels = np.arange(sentinels, sentinels + windows_BL.shape[1], dtype=np.int32)
     before = np.zeros_like(noise_BL)
     before[:, 1:] = noise_BL[:, :-1]
     opens = noise_BL & ~before
-    inputs = _marked(windows_BL, ~noise_BL | opens, opens, first_sentinel)
+    inputs = _marked(windows_BL, ~noise_BL | opens, opens, sentinels, end)
     if inputs.shape[1] < input_length:
-        inputs = np.pad(inputs, ((0, 0), (0, input_length - inputs.shape[1])), constant_values=PAD)
+        inputs = np.pad(inputs, ((0, 0), (0, input_length - inputs.shape[1])), constant_values=pad)
     in_front = np.zeros_like(opens)
     in_front[:, :-1] = opens[:, 1:]
-    return inputs, _marked(windows_BL, noise_BL | in_front, in_front, first_sentinel)
+    return inputs, _marked(windows_BL, noise_BL | in_front, in_front, sentinels, end)
 
 
-def _marked(windows_BL: Ints, kept: NDArray[np.bool_], marks: NDArray[np.bool_], first_sentinel: int) -> Ints:
-    """The kept tokens of each row, sentinels in the place of the marked ones, and EOS: every row of one length."""
+def masked(objective: MaskedTokens, windows_BL: Ints, mask: int, ids: range, *key: int | str) -> tuple[Ints, Ints]:
+    """Hide tokens of each example, a pure function of the arguments.
+
+    Every example has equally many that are to be named, chosen uniformly; of these each is, by its own draw, the mask
+    (8 of 10), a random token (1 of 10) or itself.
+
+    Args:
+        objective: how many.
+        windows_BL: raw tokens.
+        mask: id of the mask.
+        ids: those that random tokens are drawn from.
+        key: of the draws.
+
+    Returns:
+        inputs (B, L), and labels (B, L) that are `UNNAMED` where nothing is to be named.
+    """
+    examples, length = windows_BL.shape
+    count = min(max(round(objective.rate * length), 1), length)
+    ranks = uniforms(examples * length, *key, "chosen").reshape(examples, length)
+    places = np.argpartition(ranks, count - 1, axis=1)[:, :count]
+    chosen = np.take_along_axis(windows_BL, places, axis=1)
+    fate, draw = (uniforms(examples * count, *key, what).reshape(examples, count) for what in ("fate", "other"))
+    others = (ids.start + np.floor(draw * len(ids))).astype(windows_BL.dtype)
+    shown = np.where(fate < HIDDEN, mask, np.where(fate < HIDDEN + OTHERS, others, chosen))
+    inputs, labels = windows_BL.copy(), np.full_like(windows_BL, UNNAMED)
+    np.put_along_axis(inputs, places, shown.astype(windows_BL.dtype), axis=1)
+    np.put_along_axis(labels, places, chosen, axis=1)
+    return inputs, labels
+
+
+def _marked(windows_BL: Ints, kept: NDArray[np.bool_], marks: NDArray[np.bool_], sentinels: Ints, end: int) -> Ints:
+    """The kept tokens of each row, sentinels in the place of the marked ones, and the end: every row of one length."""
     examples = len(windows_BL)
     tokens = windows_BL[kept]
     spans = np.count_nonzero(marks) // examples
-    tokens[marks[kept]] = np.tile(np.arange(first_sentinel, first_sentinel + spans, dtype=np.int32), examples)
-    ended = np.full((examples, len(tokens) // examples + 1), EOS, tokens.dtype)
+    tokens[marks[kept]] = np.tile(sentinels[:spans], examples)
+    ended = np.full((examples, len(tokens) // examples + 1), end, tokens.dtype)
     ended[:, :-1] = tokens.reshape(examples, -1)
     return ended
 

@@ -2,13 +2,17 @@
 
 A shard is held against its SHA-256 when it is first asked for. What was verified is noted in the cache by size and time
 of the file, so that other processes of the machine need not read it again. Shards of an object store, and compressed
-Parquet shards that earlier versions wrote, are copied into the cache first.
+Parquet shards that earlier versions wrote, are copied into the cache first. What is there already, in a dataset's own
+folder or in that of another study of the same dataset, is found and taken over.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -20,12 +24,14 @@ from pyarrow import fs
 from sparsity_lab.artifacts.atomic import locked, replacing
 from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.artifacts.remote import file_system_at
-from sparsity_lab.data.manifest import Shard
+from sparsity_lab.data.manifest import Manifest, Shard, read_manifest
 from sparsity_lab.data.shards import TOKENS_COLUMN, batch_items
-from sparsity_lab.errors import DataError
+from sparsity_lab.errors import DataError, NotReadyError
+from sparsity_lab.specs.datasets import DatasetSpec
 
 CHUNK: Final = 1 << 22
 """bytes copied at once"""
+TOKENIZER: Final = "tokenizer.json"
 
 
 class ShardPlace:
@@ -178,3 +184,51 @@ def _convert(source: Path, path: Path) -> None:
         pa.ipc.new_file(sink, table.schema) as writer,
     ):
         writer.write_table(table.combine_chunks(), max_chunksize=batch_items(width))
+
+
+def intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, readers: int) -> Manifest | None:
+    """The manifest, when the folder holds what the spec describes, undamaged (in a store: there, and of its size)."""
+    try:
+        manifest = read_manifest(folder)
+    except (NotReadyError, DataError):
+        return None
+    if manifest.spec != spec or manifest.source_sha256 != source or location not in (None, manifest.location):
+        return None
+    if manifest.tokenizer_sha256 and not _holds(folder / TOKENIZER, manifest.tokenizer_sha256):
+        return None
+    place = ShardPlace(folder, manifest.location, folder)
+    try:
+        place.check_present(manifest.shards)
+    except DataError:
+        return None
+    if (home := place.folder) is None:
+        return manifest
+    with ThreadPoolExecutor(readers) as pool:
+        sound = pool.map(lambda shard: _holds(home / shard.name, shard.sha256), manifest.shards)
+        return manifest if all(sound) else None
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def holder(spec: DatasetSpec, source: str, others: Sequence[Path], readers: int) -> tuple[Path, Manifest] | None:
+    """The first of some folders that holds what the spec describes, and its manifest."""
+    found = ((other, intact(spec, other, source, None, readers)) for other in others)
+    return next(((other, manifest) for other, manifest in found if manifest is not None), None)
+
+
+def take_over(source: Path, manifest: Manifest, folder: Path) -> Manifest:
+    """Have the files of prepared data in another folder too; its manifest is for the caller to write, at the end.
+
+    They take no room a second time where the file system can give a file two names: nobody writes into a shard, for a
+    new one takes its place.
+    """
+    shards = () if manifest.location else (shard.name for shard in manifest.shards)
+    for name in (*shards, *((TOKENIZER,) if manifest.tokenizer_sha256 else ())):
+        with replacing(folder / name) as temporary:
+            try:
+                os.link(source / name, temporary)
+            except OSError:
+                shutil.copyfile(source / name, temporary)
+    return manifest

@@ -6,34 +6,34 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, assert_never
-
-import numpy as np
+from typing import Final
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import MANIFEST
 from sparsity_lab.artifacts.reading import file_sha256
+from sparsity_lab.data.images import Written, write_images
 from sparsity_lab.data.judging import NoteHashes, Unit, judge, units_of
-from sparsity_lab.data.manifest import SPLITS, Manifest, Shard, Split, SplitCounts, content_hash, read_manifest
-from sparsity_lab.data.places import ShardPlace, copy_to_store, local_folder
-from sparsity_lab.data.shards import ImageWriter
-from sparsity_lab.data.sources import image_blocks, source_hash
+from sparsity_lab.data.likeness import LOOKED_AT, MOST_TO_DROP, check_can_drop, choose_signatures
+from sparsity_lab.data.manifest import SPLITS, Manifest, content_hash
+from sparsity_lab.data.places import TOKENIZER, copy_to_store, holder, intact, local_folder, take_over
+from sparsity_lab.data.sources import source_hash
 from sparsity_lab.data.text import Joined, Tokenize, Train
-from sparsity_lab.data.tokenizer import Codec, make_tokenizer, restored_tokenizer, tokenizer_hash
+from sparsity_lab.data.tokenizer import ByteCodec, Codec, asked_ids, make_tokenizer, restored_tokenizer, tokenizer_hash
 from sparsity_lab.data.workers import Counter, Progress, Workers
-from sparsity_lab.errors import DataError, NotReadyError
-from sparsity_lab.specs.datasets import Bpe, DatasetSpec, DataShape, Glyphs, ImageDataset, TextDataset, TokenizerFile
+from sparsity_lab.errors import DataError
+from sparsity_lab.specs.datasets import Bpe, DatasetSpec, DataShape, ImageDataset, TextDataset, TokenizerFile
 from sparsity_lab.specs.fingerprint import canonical_json
+from sparsity_lab.specs.sources import Glyphs, PythonStdlib
 
-TOKENIZER: Final = "tokenizer.json"
 WORK: Final = ".work"
 PLAN: Final = "plan"
-WORK_FORMAT: Final = 1
+SIGNATURES: Final = "signatures"
+WORK_FORMAT: Final = 2
 """raised when work that was begun by an earlier version cannot be gone on with"""
+RULES: Final = "normal forms, pictures as seen"
+"""by which examples are kept, in sources whose examples other rules would change; changed with them"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def prepare(
     workers: int = 1,
     location: str | None = None,
     work: Path | None = None,
+    others: Sequence[Path] = (),
 ) -> Manifest:
     """Make `folder` hold the data a spec describes; does nothing when it does already.
 
@@ -81,6 +82,7 @@ def prepare(
         workers: processes that read and tokenize; the data do not depend on their number.
         location: folder or `pyarrow.fs` URI for the shards in the place of `folder`; None: wherever they are.
         work: folder for what is finished of a preparation under way; below `folder` when None.
+        others: folders of prepared data, from which it is taken over where one holds it.
 
     Raises:
         DataError: the source is missing, empty or damaged, or one side of the split would be empty.
@@ -88,21 +90,20 @@ def prepare(
     """
     work = work or folder / WORK
     source = _fingerprint(spec, workers)
-    present = _intact(spec, folder, source, location, workers)
+    present = intact(spec, folder, source, location, workers)
     if present is not None:
         shutil.rmtree(work, ignore_errors=True)
         return present
     job = _Asked(spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None))
-    match spec:
-        case TextDataset():
-            units = units_of(spec)
-            _clear(job, units)
-            manifest = _prepare_text(job, spec, units)
-        case ImageDataset():
-            _clear(job, ())
-            manifest = _prepare_images(job, spec)
-        case _:
-            assert_never(spec)
+    shared = holder(spec, source, others, workers) if location is None else None
+    units = units_of(spec) if shared is None and isinstance(spec, TextDataset) else ()
+    _clear(job, units)
+    if shared is not None:
+        manifest = take_over(*shared, folder)
+    elif isinstance(spec, TextDataset):
+        manifest = _prepare_text(job, spec, units)
+    else:
+        manifest = _prepare_images(job, spec)
     content = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2)  # equal data, equal bytes
     write_text(folder / MANIFEST, content + "\n")
     shutil.rmtree(work, ignore_errors=True)
@@ -111,38 +112,15 @@ def prepare(
 
 def _fingerprint(spec: DatasetSpec, readers: int) -> str:
     found = source_hash(spec.source, readers)
+    if not isinstance(spec.source, PythonStdlib | Glyphs):
+        found = hashlib.sha256(f"{RULES}\n{found}".encode()).hexdigest()
     if isinstance(spec, TextDataset) and isinstance(spec.tokenizer, TokenizerFile):
         path = Path(spec.tokenizer.path)
         if not path.is_file():
             raise DataError("no such file", where=path, field="tokenizer.path")
-        found = hashlib.sha256((found + file_sha256(path)).encode()).hexdigest()
+        told = own.model_dump_json() if (own := asked_ids(spec.tokenizer)) else ""
+        found = hashlib.sha256((found + file_sha256(path) + told).encode()).hexdigest()
     return found
-
-
-def _intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, readers: int) -> Manifest | None:
-    """The manifest, when the folder holds what the spec describes, undamaged (in a store: there, and of its size)."""
-    try:
-        manifest = read_manifest(folder)
-    except (NotReadyError, DataError):
-        return None
-    if manifest.spec != spec or manifest.source_sha256 != source or location not in (None, manifest.location):
-        return None
-    if manifest.tokenizer_sha256 and not _holds(folder / TOKENIZER, manifest.tokenizer_sha256):
-        return None
-    place = ShardPlace(folder, manifest.location, folder)
-    try:
-        place.check_present(manifest.shards)
-    except DataError:
-        return None
-    if (home := place.folder) is None:
-        return manifest
-    with ThreadPoolExecutor(readers) as pool:
-        sound = pool.map(lambda shard: _holds(home / shard.name, shard.sha256), manifest.shards)
-        return manifest if all(sound) else None
-
-
-def _holds(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
 
 
 def _clear(job: _Asked, units: Sequence[Unit]) -> None:
@@ -167,9 +145,9 @@ def _clear(job: _Asked, units: Sequence[Unit]) -> None:
 
 def _prepare_text(job: _Asked, spec: TextDataset, units: Sequence[Unit]) -> Manifest:
     with Workers(job.workers) as workers:
-        verdicts, begins = _judged(job, NoteHashes(spec, job.work), units, workers)
+        verdicts, begins = _judged(job, spec, units, workers)
         codec = _tokenizer(job, Train(spec, verdicts, begins, job.workers), units, workers)
-        tokenize = Tokenize(spec, codec.source, job.work, verdicts, job.home, job.store)
+        tokenize = Tokenize(spec, codec.source, job.work, verdicts, job.work / SIGNATURES, job.home, job.store)
         heard, joined = Counter(job.report, "tokenize", begins[-1]), Joined(tokenize, job.work / "fetched")
         receipts = {number: kept for number in range(len(units)) if (kept := tokenize.kept(number)) is not None}
         heard(sum(begins[number + 1] - begins[number] for number in receipts))
@@ -184,16 +162,25 @@ def _prepare_text(job: _Asked, spec: TextDataset, units: Sequence[Unit]) -> Mani
         heard.end()
     if codec.source:
         write_text(job.folder / TOKENIZER, codec.source)
-    return _finish(job, joined.counts(), joined.shards(), DataShape(vocabulary=codec.vocabulary), tokenizer_hash(codec))
+    shape = DataShape(vocabulary=codec.vocabulary)
+    found = Written(joined.counts(), joined.shards(), shape, joined.near_duplicates(), None)
+    return _finish(job, found, codec)
 
 
-def _judged(job: _Asked, notes: NoteHashes, units: Sequence[Unit], workers: Workers) -> tuple[Path, tuple[int, ...]]:
+def _judged(job: _Asked, spec: TextDataset, units: Sequence[Unit], workers: Workers) -> tuple[Path, tuple[int, ...]]:
     """A file with the verdict on every document, and where those of each unit begin in it, with the end."""
+    most, noted = LOOKED_AT, 4 * LOOKED_AT // max(1, len(units)) + 16  # more than a unit's share, chosen by hash
+    if spec.near_duplicates == "drop":
+        most = noted = MOST_TO_DROP + 1
+    notes = NoteHashes(spec, job.work, noted)
     heard = Counter(job.report, "read", None)
     new = [(number, unit) for number, unit in enumerate(units) if not notes.file(number).is_file()]
     for _ in workers.map(notes, new, heard):
         pass
     heard.end()
+    files = [notes.signature_file(number) for number in range(len(units))]
+    chosen = choose_signatures(files, job.work / SIGNATURES, most)
+    check_can_drop(spec, chosen)
     begins = judge([notes.file(number) for number in range(len(units))], job.work / "verdicts")
     return job.work / "verdicts", tuple(begins.tolist())
 
@@ -212,89 +199,41 @@ def _tokenizer(job: _Asked, train: Train, units: Sequence[Unit], workers: Worker
 
 
 def _prepare_images(job: _Asked, spec: ImageDataset) -> Manifest:
-    side = _Sorter(spec.held_out)
-    duplicates = dict.fromkeys(SPLITS, 0)
-    total = spec.source.examples if isinstance(spec.source, Glyphs) else None
-    done, shape = 0, DataShape(image=1)
-    with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(ImageWriter(job.home / split, split, spec.shard_examples)) for split in SPLITS
-        }
-        for block in image_blocks(spec.source):
-            pixels = np.ascontiguousarray(block.pixels).reshape(len(block.labels), -1)
-            verdicts = [side(image.data) for image in pixels]
-            for split, writer in writers.items():
-                chosen = np.array([verdict == (split, False) for verdict in verdicts])
-                duplicates[split] += verdicts.count((split, True))
-                writer.add(pixels[chosen], block.labels[chosen])
-            done += len(block.labels)
-            _, height, _, channels = block.pixels.shape
-            classes = max(shape.classes, int(block.labels.max()) + 1)
-            shape = DataShape(image=height, channels=channels, classes=classes)
-            job.report("draw" if total else "decode", done, total)
-        shards = [shard for writer in writers.values() for shard in writer.close()]
-    asked = spec.source.classes
+    written = write_images(spec, job.home, job.work, job.report)
+    asked, shape = spec.source.classes, written.shape
     if asked is not None and shape.classes > asked:
-        expected = f"at least {shape.classes}"
-        raise DataError(
-            "a label lies outside the classes", where="source", field="classes", found=asked, expected=expected
-        )
-    if asked is not None:
-        shape = shape.model_copy(update={"classes": asked})
-    for shard in shards if job.store else ():
+        message, expected = "a label lies outside the classes", f"at least {shape.classes}"
+        raise DataError(message, where="source", field="classes", found=asked, expected=expected)
+    shape = shape.model_copy(update={"classes": asked or shape.classes})
+    for shard in written.shards if job.store else ():
         copy_to_store(job.home / shard.name, job.store)
-    counts = {split: writer.counts(duplicates[split]) for split, writer in writers.items()}
-    return _finish(job, counts, shards, shape, "")
+    return _finish(job, replace(written, shape=shape), ByteCodec())
 
 
-@dataclass
-class _Sorter:
-    """Sends each image to its side by the hash of its content, and finds those that came before.
-
-    Remembers 8 bytes of every hash (about 70 bytes of memory an image), as text does in a file: among a billion
-    documents, one in forty corpora loses a single document to a collision.
-    """
-
-    held_out: float
-    seen: set[bytes] = field(default_factory=set)
-
-    def __call__(self, document: bytes | memoryview) -> tuple[Split, bool]:
-        """(side, whether an equal one came before)."""
-        digest = hashlib.sha256(document).digest()
-        split: Split = "heldout" if int.from_bytes(digest[:8], "big") < self.held_out * 2.0**64 else "train"
-        key = digest[8:16]
-        known = key in self.seen
-        self.seen.add(key)
-        return split, known
-
-
-def _finish(
-    job: _Asked,
-    counts: dict[Split, SplitCounts],
-    shards: Sequence[Shard],
-    shape: DataShape,
-    tokenizer_sha256: str,
-) -> Manifest:
-    spec = job.spec
+def _finish(job: _Asked, found: Written, codec: Codec) -> Manifest:
+    spec, counts, shape, tokenizer = job.spec, found.counts, found.shape, tokenizer_hash(codec)
     where = f"{spec.source.kind} {getattr(spec.source, 'path', '')}".strip()
-    total = sum(one.documents for one in counts.values())
-    if not total:
+    documents = [one.documents for one in counts.values()]
+    if not sum(documents):
         raise DataError("the source is empty", where=where)
     empty = next((split for split in SPLITS if not counts[split].documents), None)
     if empty is not None:
-        message = f"no document falls on the {empty} side of the split ({total} documents in all)"
+        message = f"no document falls on the {empty} side of the split ({sum(documents)} documents in all)"
         raise DataError(message, where=where, field="held_out", found=spec.held_out)
     return Manifest(
         spec=spec,
         source_sha256=job.source,
-        tokenizer_sha256=tokenizer_sha256,
+        tokenizer_sha256=tokenizer,
         vocabulary=shape.vocabulary,
+        own=codec.own,
         image=shape.image,
         channels=shape.channels,
         classes=shape.classes,
         train=counts["train"],
         heldout=counts["heldout"],
+        near_duplicates=found.near_duplicates,
+        label_conflicts=found.label_conflicts,
         location=job.location,
-        shards=tuple(shards),
-        content_hash=content_hash(counts["train"], counts["heldout"], shape, tokenizer_sha256),
+        shards=tuple(found.shards),
+        content_hash=content_hash(counts["train"], counts["heldout"], shape, tokenizer, codec.own),
     )

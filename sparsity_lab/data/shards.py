@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.manifest import Shard, Split, SplitCounts
-from sparsity_lab.data.tokenizer import Tokens, token_type
+from sparsity_lab.data.own_ids import Tokens, token_type
 from sparsity_lab.errors import DataError
 
 TOKENS_COLUMN: Final = "tokens"

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from sparsity_lab.data.keyed import Permutation, key_seed
 from sparsity_lab.data.manifest import model_shape
 from sparsity_lab.data.mapped import ImageSplit, TextSplit
-from sparsity_lab.data.objectives import Ints, TextObjective, corrupt, noise_mask, raw_length
+from sparsity_lab.data.objectives import Ints, TextObjective, corrupt, masked, noise_mask, raw_length
+from sparsity_lab.data.tokenizer import SPECIAL
 from sparsity_lab.errors import DataError
-from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
+from sparsity_lab.specs.datasets import Classification, MaskedTokens, NextToken, Objective, SpanCorruption
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 """span corruption: inputs (B, T), targets (B, U) int64; next token: tokens (B, T) int64;
+masked: inputs and labels (B, T) int64, labels -100 where nothing is to be named;
 classification: images (B, height, width, channels) uint8, labels (B,) int64"""
 
 _Block: TypeAlias = dict[str, NDArray[Any]]
@@ -49,7 +51,7 @@ class Stream:
         match split, objective:
             case ImageSplit(), Classification():
                 self._examples = _ImageExamples(split, seed)
-            case TextSplit(), SpanCorruption() | NextToken():
+            case TextSplit(), SpanCorruption() | NextToken() | MaskedTokens():
                 self._examples = _TextExamples(split, objective, seed)
             case _:
                 raise ValueError("model_shape refuses every other pair")
@@ -98,7 +100,7 @@ def heldout_batches(split: TextSplit | ImageSplit, objective: Objective, example
     if examples > stream.unique:
         raise DataError(
             "too few held-out examples: prepare more data, hold out a larger share, or ask for fewer",
-            field="evaluation.examples",
+            field="training.evaluation.examples",
             found=examples,
             expected=f"at most {stream.unique}",
         )
@@ -110,11 +112,20 @@ class _TextExamples:
 
     def __init__(self, split: TextSplit, objective: TextObjective, seed: int | str) -> None:
         self._tokens, self._objective, self._seed = split.tokens, objective, seed
-        self._first_sentinel = split.manifest.vocabulary
+        own = split.manifest.own
+        self._sentinels: Ints | int = np.array(own.sentinels, np.int32) if own else split.manifest.vocabulary
+        self._special = {"pad": own.pad, "end": own.end} if own else {}
+        self._mask = own.mask if own and own.mask is not None else split.manifest.vocabulary
+        self._ids = range(0 if own else SPECIAL, split.manifest.vocabulary)
         self._length = raw_length(objective)
         total = len(split.tokens)
         if total < self._length:
-            raise DataError("the text is shorter than one example", found=total, expected=f"{self._length} tokens")
+            raise DataError(
+                "the text is shorter than one example",
+                field="objective",
+                found=total,
+                expected=f"{self._length} tokens",
+            )
         self.unique = max(1, (total - self._length + 1) // self._length)
         self._slack = min(self._length, total - self.unique * self._length + 1)
 
@@ -128,10 +139,15 @@ class _TextExamples:
         match self._objective:
             case SpanCorruption():
                 noise_BL = noise_mask(self._objective, BLOCK, "corruption", self._seed, start)
-                inputs, targets = corrupt(windows_BL, noise_BL, self._first_sentinel, self._objective.input_length)
+                length = self._objective.input_length
+                inputs, targets = corrupt(windows_BL, noise_BL, self._sentinels, length, **self._special)
                 return {"inputs": inputs, "targets": targets}
             case NextToken():
                 return {"tokens": windows_BL}
+            case MaskedTokens():
+                key = ("masked", self._seed, start)
+                inputs, labels = masked(self._objective, windows_BL, self._mask, self._ids, *key)
+                return {"inputs": inputs, "labels": labels}
 
     def finish(self, block: _Block) -> dict[str, NDArray[Any]]:
         """Token ids in the type that models read."""

@@ -1,9 +1,11 @@
 """Text to shards, file by file in several processes; the data are the same however many there are.
 
-1. Each unit (a large file, or small ones up to 16 MiB) is read and the hashes of its documents are noted.
+1. Each unit (a large file, or small ones up to 16 MiB) is read and the hashes of its documents are noted, with
+   signatures of those held out.
 2. A document that equals an earlier one is found by sorting the hashes, a range of them at a time.
 3. The tokenizer is trained, where one is to be.
-4. Each unit is read again; what is not known yet is tokenized and written as shards of the unit, and a receipt.
+4. Each unit is read again; what is not known yet is compared with the signatures, tokenized and written as shards of
+   the unit, and a receipt.
 5. In the order of the units, the tokens of each side are hashed.
 
 What is finished is in `.work` beside the shards: a preparation that was killed goes on from there.
@@ -24,8 +26,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
-from sparsity_lab.data.judging import HELD_OUT, KNOWN, Unit, Verdicts, blocks, unit_documents
-from sparsity_lab.data.manifest import SPLITS, Shard, Split, SplitCounts
+from sparsity_lab.data.judging import HELD_OUT, KNOWN, Unit, Verdicts, as_text, blocks, unit_documents
+from sparsity_lab.data.likeness import LookedAt
+from sparsity_lab.data.manifest import SPLITS, NearDuplicates, Shard, Split, SplitCounts
 from sparsity_lab.data.places import ShardPlace, copy_to_store
 from sparsity_lab.data.shards import TOKENS_COLUMN, TextWriter, read_batches
 from sparsity_lab.data.tokenizer import Codec, make_tokenizer, restored_tokenizer
@@ -43,6 +46,10 @@ class Receipt(Spec):
     duplicates: tuple[int, int]
     bytes: tuple[int, int]
     """of text (UTF-8)"""
+    dropped: int = 0
+    """training ones left out because they nearly equal a held-out one"""
+    near: tuple[int, ...]
+    """which held-out documents that are looked at have a near-duplicate among its training ones"""
     shards: tuple[Shard, ...]
 
 
@@ -87,6 +94,8 @@ class Tokenize:
     work: Path
     """folder of receipts"""
     verdicts: Path
+    signatures: Path
+    """of held-out documents that training ones are compared with"""
     home: Path
     """folder of the shards"""
     store: str = ""
@@ -109,8 +118,11 @@ class Tokenize:
         """Read a unit, whose verdicts lie between two places."""
         number, begin, end, unit = task
         codec = _codec(self.spec.tokenizer, self.tokenizer)
-        verdicts = _opened(self.verdicts, begin, end)
-        sizes = np.zeros(2, np.int64)
+        verdicts, looked_at = (
+            _opened(self.verdicts, begin, end),
+            _looked_at(self.signatures, self.signatures.stat().st_mtime_ns),
+        )
+        sizes, near, dropped = np.zeros(2, np.int64), set[int](), 0
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
@@ -120,10 +132,16 @@ class Tokenize:
             ]
             row = 0
             for block in blocks(unit_documents(self.spec, unit)):
-                judged = verdicts[row : row + len(block)]
+                judged = verdicts[row : row + len(block)].copy()
                 row += len(block)
                 if len(judged) < len(block):
                     break
+                training = np.flatnonzero(judged == 0)
+                found, alike = looked_at.near([as_text(block[one], self.spec.source) for one in training.tolist()])
+                near |= found
+                if self.spec.near_duplicates == "drop":
+                    judged[training[sorted(alike)]] |= KNOWN
+                    dropped += len(alike)
                 sizes += _append(block, judged, codec, writers)
                 heard(len(block))
             if row != len(verdicts):
@@ -133,9 +151,11 @@ class Tokenize:
             copy_to_store(self.home / shard.name, self.store)
         counted = np.bincount(verdicts, minlength=4).tolist()
         receipt = Receipt(
-            documents=(counted[0], counted[HELD_OUT]),
+            documents=(counted[0] - dropped, counted[HELD_OUT]),
+            dropped=dropped,
             duplicates=(counted[KNOWN], counted[KNOWN | HELD_OUT]),
             bytes=(int(sizes[0]), int(sizes[1])),
+            near=tuple(sorted(near)),
             shards=shards,
         )
         write_text(self.receipt(number), receipt.model_dump_json())
@@ -159,6 +179,12 @@ def _append(block: list[bytes], judged: Verdicts, codec: Codec, writers: list[Te
 @lru_cache(maxsize=1)
 def _codec(spec: Tokenizer, source: str) -> Codec:
     return restored_tokenizer(spec, source)
+
+
+@lru_cache(maxsize=1)
+def _looked_at(signatures: Path, _written: int) -> LookedAt:
+    """Read once while the file is the same: one process may prepare the same folder from another source."""
+    return LookedAt.of(np.load(signatures))
 
 
 def _opened(verdicts: Path, begin: int, end: int) -> Verdicts:
@@ -199,6 +225,15 @@ class Joined:
             )
             for side, split in enumerate(SPLITS)
         }
+
+    def near_duplicates(self) -> NearDuplicates:
+        """Between the sides."""
+        near = set[int]().union(*(receipt.near for receipt in self.receipts))
+        return NearDuplicates(
+            looked_at=len(np.load(self.tokenize.signatures)),
+            found=0 if self.tokenize.spec.near_duplicates == "drop" else len(near),
+            dropped=sum(receipt.dropped for receipt in self.receipts),
+        )
 
     def shards(self) -> list[Shard]:
         """Of both sides, each in order."""

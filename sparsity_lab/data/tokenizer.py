@@ -1,26 +1,53 @@
-"""Text to token ids and back. Ids 0 (padding) and 1 (end of document) are ours; a tokenizer's own ids follow."""
+"""Text to token ids and back.
+
+Ids 0 (padding) and 1 (end of document) are ours and a tokenizer's own follow, but for one that lies in the folder of a
+pretrained model: there they are as the model knows them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, TypeAlias, assert_never
+from typing import Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from sparsity_lab.errors import DataError
-from sparsity_lab.specs.datasets import Bpe, Bytes, Tokenizer, TokenizerFile
+from sparsity_lab.artifacts.reading import read_text
+from sparsity_lab.data.own_ids import IdCodec, OwnIds, Tokens, ended, has_own_ids, narrowed, own_ids
+from sparsity_lab.data.stretches import Stretches, in_stretches
+from sparsity_lab.errors import DataError, refusing
+from sparsity_lab.specs.datasets import Bpe, Bytes, GivenIds, Tokenizer, TokenizerFile
 
 PAD = 0
 EOS = 1
 SPECIAL = 2
 """ids below this are padding and end of document"""
 
-Tokens: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+NO_TOKENIZER = "is no tokenizer.json of the tokenizers library"
+LARGEST_ID = (1 << 24) - 1
+LONGEST = 120
+"""seconds for a tokenizer to be read and encode a line"""
+TRIAL = """
+import os, resource, sys
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+from tokenizers import Tokenizer
+read = Tokenizer.from_str(sys.stdin.buffer.read().decode())
+read.no_padding()
+read.no_truncation()
+again = Tokenizer.from_str(read.to_str())
+again.encode_batch_fast(["".join(map(chr, range(9, 0x180))) + " a word \u2603 " + "a" * 300])
+"""
+"""what a child tries before this process does, within 4 GiB"""
 
 
 class Codec(Protocol):
@@ -30,12 +57,14 @@ class Codec(Protocol):
     """ids in use, padding and end included"""
     source: str
     """text of `tokenizer.json`; empty when there is none"""
+    own: OwnIds | None
+    """ids of a pretrained model; None where they are laid out as ours"""
 
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
         """Token ids of UTF-8 documents, the end token not included."""
 
     def encode_joined(self, documents: Sequence[bytes]) -> tuple[Tokens, NDArray[np.int64]]:
-        """Token ids of UTF-8 documents one after the other, each ended by EOS, and how many each has with its end."""
+        """Token ids of UTF-8 documents one after the other, each with its end token, and how many each has with it."""
 
     def decode(self, tokens: Tokens) -> bytes:
         """The document, whose ids contain no padding, end or sentinel."""
@@ -52,6 +81,7 @@ class ByteCodec:
 
     vocabulary = SPECIAL + 256
     source = ""
+    own: OwnIds | None = None
 
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
         """Token ids, uint16."""
@@ -68,38 +98,69 @@ class ByteCodec:
 
 
 class LibraryCodec:
-    """Any tokenizer of the `tokenizers` library; its own special tokens are never added."""
+    """Any tokenizer of the `tokenizers` library.
 
-    def __init__(self, backend: Backend, vocabulary: int) -> None:
+    Its own special tokens are added only where its ids are those of a model that was trained with them.
+    """
+
+    def __init__(self, backend: Backend, vocabulary: int, own: OwnIds | None = None, place: str = "tokenizer") -> None:
         self.vocabulary = vocabulary
+        self.own = own
         self.source: str = backend.to_str()
-        self._backend = backend
+        self._shift, self._end = (0, own.end) if own else (SPECIAL, EOS)
+        self._backend, self._place = backend, place
         self._backend.no_padding()
         self._backend.no_truncation()
+        self.stretches = Stretches(self._encoded) if own is None and in_stretches(self.source) else None
 
     def encode(self, documents: Sequence[bytes]) -> list[Tokens]:
-        """Token ids, of the smallest unsigned type that holds the vocabulary."""
-        texts = [document.decode() for document in documents]
-        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        shifted = (np.asarray(one.ids, np.uint32) + np.uint32(SPECIAL) for one in encoded)
-        small = token_type(self.vocabulary) is np.uint16
-        return [ids.astype(np.uint16) if small else ids for ids in shifted]
+        """Token ids, of the smallest unsigned type that holds the vocabulary.
+
+        Raises:
+            DataError: the tokenizer has no id for a word of a document, and no unknown token either.
+        """
+        shifted = [ids + np.uint32(self._shift) for ids in self._encoded([one.decode() for one in documents])]
+        if self.own:
+            shifted = [ids[:-1] if len(ids) and ids[-1] == self._end else ids for ids in shifted]
+        return [narrowed(ids, self.vocabulary) for ids in shifted]
+
+    def _encoded(self, texts: Sequence[str]) -> Iterator[NDArray[np.uint32]]:
+        """Ids as the library has them."""
+        special = self.own is not None
+        try:
+            with refusing(self._place, DataError, "cannot encode a document"):
+                encoded = self._backend.encode_batch_fast(texts, add_special_tokens=special)
+        except DataError:
+            for text in texts:
+                with refusing(self._place, DataError, "cannot encode a document", found=text):
+                    self._backend.encode(text, add_special_tokens=special)
+            raise
+        return (np.array(one.ids, np.uint32) for one in encoded)
 
     def encode_joined(self, documents: Sequence[bytes]) -> tuple[Tokens, NDArray[np.int64]]:
         """Token ids, of the type of `encode`."""
-        kind = token_type(self.vocabulary)
-        pieces = [np.append(tokens, kind(EOS)) for tokens in self.encode(documents)]
-        return np.concatenate(pieces), np.array([len(piece) for piece in pieces], np.int64)
+        if self.stretches is None:
+            return ended(self.encode(documents), self._end)
+        ids, lengths = self.stretches([document.decode() for document in documents])
+        lengths += 1
+        joined = np.full(len(ids) + len(lengths), self._end, np.uint32)
+        inside = np.ones(len(joined), np.bool_)
+        inside[np.cumsum(lengths) - 1] = False
+        joined[inside] = ids + np.uint32(self._shift)
+        return narrowed(joined, self.vocabulary), lengths
 
     def decode(self, tokens: Tokens) -> bytes:
         """The document, as far as the tokenizer keeps it (byte-level BPE keeps all)."""
-        text: str = self._backend.decode((tokens.astype(np.int64) - SPECIAL).tolist(), skip_special_tokens=False)
+        ids = (tokens.astype(np.int64) - self._shift).tolist()
+        text: str = self._backend.decode(ids, skip_special_tokens=self.own is not None)
         return text.encode()
 
 
-def token_type(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
-    """The smallest unsigned type that holds every id, of those shards are written in."""
-    return np.uint16 if vocabulary <= 1 << 16 else np.uint32
+def asked_ids(spec: Tokenizer) -> OwnIds | None:
+    """The ids of the pretrained model whose tokenizer this is; None where it is none's. Errors as `load_tokenizer`."""
+    if isinstance(spec, GivenIds):
+        return IdCodec(spec).own
+    return load_tokenizer(spec).own if isinstance(spec, TokenizerFile) and has_own_ids(spec) else None
 
 
 def asked_vocabulary(spec: Tokenizer) -> int:
@@ -111,10 +172,10 @@ def asked_vocabulary(spec: Tokenizer) -> int:
     match spec:
         case Bytes():
             return ByteCodec.vocabulary
-        case Bpe():
+        case Bpe() | GivenIds():
             return spec.vocabulary
         case TokenizerFile():
-            return load_tokenizer(Path(spec.path)).vocabulary
+            return load_tokenizer(spec).vocabulary
         case _:
             assert_never(spec)
 
@@ -134,8 +195,10 @@ def make_tokenizer(spec: Tokenizer, training: Iterable[bytes]) -> Codec:
             return ByteCodec()
         case Bpe():
             return train_bpe(training, spec.vocabulary)
+        case GivenIds():
+            return IdCodec(spec)
         case TokenizerFile():
-            return load_tokenizer(Path(spec.path))
+            return load_tokenizer(spec)
         case _:
             assert_never(spec)
 
@@ -143,12 +206,12 @@ def make_tokenizer(spec: Tokenizer, training: Iterable[bytes]) -> Codec:
 def restored_tokenizer(spec: Tokenizer, source: str) -> Codec:
     """The codec that `make_tokenizer` gave, from its `source`."""
     match spec:
-        case Bytes():
-            return ByteCodec()
+        case Bytes() | GivenIds():
+            return make_tokenizer(spec, ())
         case Bpe():
             return LibraryCodec(Backend.from_str(source), spec.vocabulary)
         case TokenizerFile():
-            return _of_library(Backend.from_str(source), spec.path)
+            return _of_library(Backend.from_str(source), spec)
         case _:
             assert_never(spec)
 
@@ -172,26 +235,45 @@ def train_bpe(documents: Iterable[bytes], vocabulary: int) -> LibraryCodec:
     return LibraryCodec(backend, vocabulary)
 
 
-def load_tokenizer(path: Path) -> LibraryCodec:
+def load_tokenizer(spec: TokenizerFile | Path) -> LibraryCodec:
     """A tokenizer from its `tokenizer.json`.
 
     Raises:
-        DataError: the file is missing or is no tokenizer.
+        DataError: the file is missing or is no tokenizer, or is that of a model whose ids cannot be told.
+    """
+    spec = spec if isinstance(spec, TokenizerFile) else TokenizerFile(kind="file", path=str(spec))
+    path = Path(spec.path)
+    text = read_text(path, DataError)
+    if aborted := _trial(text):
+        raise DataError(f"{NO_TOKENIZER}: {aborted}", where=path)
+    with refusing(path, DataError, NO_TOKENIZER):
+        backend = Backend.from_str(text)
+    return _of_library(backend, spec)
+
+
+@lru_cache(maxsize=4)
+def _trial(text: str) -> str | None:
+    """How a process ends that reads a tokenizer and encodes a line by it; None where it lives.
+
+    The library, written in Rust, aborts its whole process at some files, and takes all memory at others.
     """
     try:
-        backend = Backend.from_str(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-    except Exception as error:  # the library raises bare Exception for whatever is wrong with the JSON
-        raise DataError(f"is no tokenizer.json of the tokenizers library: {error}", where=path) from None
-    return _of_library(backend, path)
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-c", TRIAL], input=text.encode(), capture_output=True, timeout=LONGEST, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"a line is not encoded within {LONGEST} s"
+    return f"it aborts with {signal.Signals(-done.returncode).name}" if done.returncode < 0 else None
 
 
-def _of_library(backend: Backend, path: object) -> LibraryCodec:
+def _of_library(backend: Backend, spec: TokenizerFile) -> LibraryCodec:
     ids = backend.get_vocab(with_added_tokens=True).values()
     if not ids:
-        raise DataError("has no tokens", where=path, field="model.vocab")
-    return LibraryCodec(backend, SPECIAL + max(ids) + 1)
+        raise DataError("has no tokens", where=spec.path, field="model.vocab")
+    if max(ids) > LARGEST_ID:
+        raise DataError("an id is too high", where=spec.path, found=max(ids), expected=f"at most {LARGEST_ID:,}")
+    own = own_ids(spec, backend)
+    return LibraryCodec(backend, own.vocabulary if own else SPECIAL + max(ids) + 1, own, str(spec.path))
 
 
 def tokenizer_hash(codec: Codec) -> str:

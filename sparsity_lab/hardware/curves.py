@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -17,11 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.hardware.layouts import format_named
+from sparsity_lab.hardware.serving import Served, Serving, by_bytes, ratio_by_bytes, served_points
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat
 
+Point = Product | InferenceStep
 STEP = 1e-6
 """width in S of a jump"""
+BOUND_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98)
+"""sparsities at which a curve by bytes alone has its points"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,42 +78,73 @@ def sparsity_at(depth: float) -> float:
     return -math.expm1(-depth)
 
 
-def time_curves(profile: HardwareProfile, rows: int | None) -> dict[ProductFormat, TimeCurve]:
-    """Each sparse format's curve."""
-    steps = [one for one in profile.inference if one.format != "dense"]
-    grouped: dict[ProductFormat, dict[float, list[Product | InferenceStep]]] = defaultdict(lambda: defaultdict(list))
-    for point in steps or _fastest_products(profile.sparse_products, rows):
-        grouped[point.format][point.sparsity].append(point)
+def time_curves(profile: HardwareProfile, serving: Serving) -> dict[ProductFormat, TimeCurve]:
+    """Each sparse format's curve at the rows, type and shapes of a serving."""
+    points = served_points(profile, serving).points
     curves = {}
-    for name, levels in grouped.items():
-        S = sorted(levels)
-        points = ([(one.speedup, one.low, one.high) for one in levels[level]] for level in S)
-        speed = np.array([np.log(some).mean(axis=0) for some in points])
-        curves[name] = TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+    for name in dict.fromkeys(one.format for one in points):
+        served = served_points(profile, serving, name)
+        curves[name] = _measured(served)
+        if by_bytes(served.basis, serving):
+            curves[name] = bound_curve(name, serving, curves[name])
     return curves
+
+
+def _measured(served: Served) -> TimeCurve:
+    """Of each shape and type the fastest kernel, ln(time) linear in ln(rows); then the geometric mean."""
+    grouped: dict[float, dict[object, dict[int, list[Point]]]] = defaultdict(lambda: defaultdict(dict))
+    for one in served.points:
+        alike, rows = _alike(one)
+        grouped[one.sparsity][alike].setdefault(rows, []).append(one)
+    S, found = sorted(grouped), []
+    for level in S:
+        every = list(grouped[level].values())
+        if served.basis.asked is None:  # shapes of which nothing was measured at the most rows say nothing of them
+            every = [points for points in every if served.basis.taken in points] or every
+        found.append(np.mean([_at_rows(points, served.basis.taken) for points in every], axis=0))
+    speed = np.array(found)
+    return TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+
+
+def _alike(one: Point) -> tuple[object, int]:
+    """What a point is of, but for its rows; and its rows."""
+    if isinstance(one, InferenceStep):
+        return one.dense, one.batch
+    return (one.inputs, one.outputs, one.dtype), one.rows
+
+
+def _at_rows(points: Mapping[int, list[Point]], rows: int) -> FloatArray:
+    """Ln of speed-up, its low and its high at so many rows: of the fastest kernel, or of the mean pass."""
+    known = sorted(points)
+    columns = np.array([_of_all(points[n]) for n in known]).T
+    return np.array([np.interp(math.log(rows), np.log(known), column) for column in columns])
+
+
+def _of_all(points: list[Point]) -> FloatArray:
+    speeds = np.log([(one.speedup, one.low, one.high) for one in points])
+    kernels = isinstance(points[0], Product)
+    return np.asarray(speeds[speeds[:, 0].argmax()] if kernels else speeds.mean(axis=0))
+
+
+def bound_curve(name: ProductFormat, serving: Serving, measured: TimeCurve | None = None) -> TimeCurve:
+    """The curve by bytes: no kernel is faster, and one may be as slow as dense.
+
+    Where arithmetic decides, products take the time that was `measured`, or as long as dense.
+    """
+    only = format_named(name).sparsity
+    depth = _depth(BOUND_LEVELS if only is None else (only,)) if measured is None else measured.depth
+    arithmetic = np.ones_like(depth) if measured is None else np.exp(measured.time)
+    time = np.log(ratio_by_bytes(serving, name, -np.expm1(-depth), arithmetic))
+    return TimeCurve(depth, time, time, np.maximum(time, 0.0))
 
 
 def from_dense(name: ProductFormat, curve: TimeCurve) -> TimeCurve:
     """The curve from S = 0 on: a model less sparse than the pattern, or than measured to be fast, runs as dense."""
-    if name != "2:4" and curve.time[0] >= 0:
+    if format_named(name).sparsity is None and curve.time[0] >= 0:
         return curve
     before = _depth([0.0, sparsity_at(curve.depth[0]) - STEP])
     head = (before, *np.zeros((3, 2)))
     return TimeCurve(*(np.concatenate([start, column]) for start, column in zip(head, curve, strict=True)))
-
-
-def _fastest_products(products: Sequence[Product], rows: int | None) -> Iterable[Product]:
-    """Of each shape, type, format and sparsity the fastest kernel, at one number of rows."""
-    if not products:
-        return ()
-    counts = {product.rows for product in products}
-    wanted = max(counts) if rows is None else min(counts, key=lambda count: abs(math.log(count / rows)))
-    best: dict[tuple[object, ...], Product] = {}
-    for one in (product for product in products if product.rows == wanted):
-        key = (one.inputs, one.outputs, one.dtype, one.format, one.sparsity)
-        if key not in best or best[key].speedup < one.speedup:
-            best[key] = one
-    return best.values()
 
 
 def curve_of(profile: HardwareProfile, curves: dict[ProductFormat, TimeCurve], name: ProductFormat) -> TimeCurve:

@@ -1,4 +1,4 @@
-"""Weight matrices in sparse formats, with zeros that suit each, and the product that each is fast in.
+"""Weight matrices in sparse formats, with zeros that suit each, and the product that each is fast in: with torch.
 
 On a CPU `F.linear` with a compressed weight first transposes it, several times slower than the product itself; so
 compressed products are W xᵀ.
@@ -6,21 +6,32 @@ compressed products are W xᵀ.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS
+from torch.sparse import (
+    SparseSemiStructuredTensor,
+    SparseSemiStructuredTensorCUSPARSELT,
+    SparseSemiStructuredTensorCUTLASS,
+)
 
+from sparsity_lab.hardware.layouts import Format, format_named
 from sparsity_lab.specs.hardware import ProductFormat, ProductType
+from sparsity_lab.specs.regimes.patterns import MatrixShape
 
 Multiply = Callable[[Tensor], Tensor]
 """inputs (rows, inputs) to outputs (rows, outputs)"""
 BLOCKS = (16, 8, 4)
 """rows and columns of a block: the largest that fits"""
+SIDE = 64
+"""of the square matrix that is multiplied to see whether a format works"""
 FEWEST_BLOCKS = 50
 """in a matrix: fewer could not have the sparsity asked for, to a hundredth"""
 TYPES: dict[ProductType, torch.dtype] = {
@@ -40,44 +51,81 @@ TOLERANCE: dict[ProductType, float] = {
 """largest error allowed, relative to the largest output"""
 
 
-HALVES: tuple[ProductType, ...] = ("bfloat16", "float16")
-"""types in which torch's 2:4 is two of four: its float32 kernels want one of two"""
-
-
 class UnsupportedError(Exception):
     """The machine, or this torch, has no such product; caught where products are listed."""
 
 
-def draw_mask(shape: tuple[int, int], sparsity: float, fmt: ProductFormat) -> Tensor:
-    """A random mask with exactly the zeros asked for, as the format wants them: alone, in blocks, or two of four.
+@dataclass(frozen=True, eq=False)
+class LaidOut:
+    """A weight in a format.
+
+    Attributes:
+        multiply: inputs (rows, inputs) to outputs (rows, outputs).
+        held: the tensors that it is made of.
+    """
+
+    multiply: Multiply
+    held: tuple[Tensor, ...]
+
+    def __call__(self, x_RI: Tensor) -> Tensor:
+        """The product."""
+        return self.multiply(x_RI)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return sum(_bytes_of(one) for one in self.held)
+
+
+def _bytes_of(held: Tensor) -> int:
+    if held.layout == torch.strided:
+        return held.nbytes
+    parts = (held.values(), held.crow_indices(), held.col_indices())
+    return sum(one.nbytes for one in parts)
+
+
+def draw_mask(shape: MatrixShape, sparsity: float, fmt: ProductFormat) -> Tensor:
+    """A mask with the zeros asked for, as the format wants them.
 
     Args:
         shape: (outputs, inputs).
-        sparsity: S; of blocks, the nearest whole number of them.
-        fmt: dense and CSR take zeros anywhere.
+        sparsity: S.
+        fmt: of the weights.
 
     Returns:
         (outputs, inputs) bool, on the CPU.
 
     Raises:
-        UnsupportedError: the shape is no multiple of the pattern, or has too few blocks or groups for
-            the sparsity; 2:4 has no other than .5.
+        UnsupportedError: the shape is no multiple of the pattern, or the format has no such sparsity there.
+    """
+    with of_torch():
+        return format_named(fmt).mask(shape, sparsity)
+
+
+def zeros_anywhere(shape: MatrixShape, sparsity: float) -> Tensor:
+    """A random mask with exactly the zeros asked for, (outputs, inputs)."""
+    return _kept(shape[0] * shape[1], sparsity).view(shape)
+
+
+def zeros_in_blocks(shape: MatrixShape, sparsity: float, side: int) -> Tensor:
+    """A random mask of whole blocks of side x side, the nearest number of them, (outputs, inputs)."""
+    outputs, inputs = shape
+    blocks = _kept(outputs * inputs // side**2, sparsity).view(outputs // side, inputs // side)
+    return blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)
+
+
+def n_of_m(shape: MatrixShape, n: int, m: int, sparsity: float) -> Tensor:
+    """A random mask that keeps n of each m inputs, (outputs, inputs).
+
+    Raises:
+        UnsupportedError: the sparsity is another than 1 - n / m, or inputs are no multiple of m.
     """
     outputs, inputs = shape
-    match fmt:
-        case "dense" | "csr":
-            return _kept(outputs * inputs, sparsity).view(shape)
-        case "bsr":
-            side = block_of(shape)
-            blocks = _kept(outputs * inputs // side**2, sparsity).view(outputs // side, inputs // side)
-            return blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)
-        case "2:4":
-            if sparsity != 0.5 or inputs % 4:
-                raise UnsupportedError(f"2:4 has half of its weights, in groups of four; not {sparsity:g} of {inputs}")
-            order = torch.rand(outputs, inputs // 4, 4, generator=_fresh()).argsort(-1)
-            return (order < 2).view(shape)
-        case _:
-            assert_never(fmt)
+    if not math.isclose(sparsity, 1 - n / m) or inputs % m:
+        share = "half of its weights" if 2 * n == m else f"{n} of {m} weights"
+        raise UnsupportedError(f"{n}:{m} has {share}, in groups of {m}; not {sparsity:g} zeros of {inputs}")
+    order = torch.rand(outputs, inputs // m, m, generator=_fresh()).argsort(-1)
+    return (order < n).view(shape)
 
 
 def block_of(shape: tuple[int, int]) -> int:
@@ -94,45 +142,124 @@ def block_of(shape: tuple[int, int]) -> int:
     )
 
 
-def kernels_of(fmt: ProductFormat) -> tuple[str, ...]:
-    """Names of the implementations that torch may have."""
-    return ("cutlass", "cusparselt") if fmt == "2:4" else ("torch",)
-
-
-def kernel_here(fmt: ProductFormat) -> str:
-    """The implementation for a whole model: of 2:4 the vendor's, where this torch was built with it."""
-    first, *others = kernels_of(fmt)
-    return others[0] if others and torch.backends.cusparselt.is_available() else first
-
-
-def laid_out(weight_OI: Tensor, fmt: ProductFormat, kernel: str = "torch") -> Multiply:
+def laid_out(weight_OI: Tensor, fmt: ProductFormat, kernel: str = "torch") -> LaidOut:
     """A masked weight matrix in a format, and its product with inputs.
 
     Raises:
-        UnsupportedError: not here, with what torch says.
+        UnsupportedError: not on this device, not of this type, or not here, with what torch says.
     """
-    if fmt == "2:4" and not weight_OI.is_cuda:
-        raise UnsupportedError("2:4 needs a CUDA device")
-    if fmt == "2:4" and weight_OI.dtype not in {TYPES[name] for name in HALVES}:
-        raise UnsupportedError(f"2:4 needs {' or '.join(HALVES)}")
-    try:
-        match fmt:
-            case "dense":
-                return _dense(weight_OI)
-            case "csr":
-                compressed = weight_OI.to_sparse_csr()
-            case "bsr":
-                compressed = weight_OI.to_sparse_bsr((block_of(_shape(weight_OI)),) * 2)
-            case "2:4":
-                cutlass = kernel == "cutlass"
-                kind = SparseSemiStructuredTensorCUTLASS if cutlass else SparseSemiStructuredTensorCUSPARSELT
-                halved: Tensor = kind.from_dense(weight_OI)
-                return lambda x_RI: functional.linear(x_RI, halved)
-            case _:
-                assert_never(fmt)
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
-        raise UnsupportedError(said(error)) from None
-    return lambda x_RI: torch.mm(compressed, x_RI.t()).t()
+    known, device = format_named(fmt), weight_OI.device.type
+    if device not in known.devices:
+        raise UnsupportedError(f"{fmt} {device_wanted(known)}")
+    if weight_OI.dtype not in {TYPES[name] for name in known.dtypes}:
+        raise UnsupportedError(f"{fmt} {types_wanted(known)}")
+    with of_torch():
+        return known.lay_out(weight_OI, kernel)
+
+
+def device_wanted(known: Format) -> str:
+    """Which devices a format multiplies on, in words."""
+    return f"needs a {' or '.join(name.upper() for name in known.devices)} device"
+
+
+def types_wanted(known: Format) -> str:
+    """Which types a format multiplies, in words."""
+    return f"needs {' or '.join(known.dtypes)}"
+
+
+def by_compressed(weight_OI: Tensor) -> LaidOut:
+    """The product of a weight in one of torch's compressed layouts, as W xT."""
+    return LaidOut(lambda x_RI: torch.mm(weight_OI, x_RI.t()).t(), (weight_OI,))
+
+
+def in_full(weight_OI: Tensor) -> LaidOut:
+    """The dense product; in float8 with scales of 1, to bfloat16."""
+    if weight_OI.dtype != TYPES["float8"]:
+        return LaidOut(lambda x_RI: functional.linear(x_RI, weight_OI), (weight_OI,))
+    one = torch.ones((), device=weight_OI.device)
+    return LaidOut(
+        lambda x_RI: torch._scaled_mm(  # noqa: SLF001 - torch has no public name for it
+            x_RI, weight_OI.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16
+        ),
+        (weight_OI,),
+    )
+
+
+def semi_structured(weight_OI: Tensor, kernel: str) -> LaidOut:
+    """Torch's 2:4: by CUTLASS, or by cuSPARSELt with the fastest of its algorithms."""
+    if kernel == "cusparselt":
+        halved = SparseSemiStructuredTensorCUSPARSELT.from_dense(weight_OI)
+        return LaidOut(_Searched(halved), _parts(halved))
+    cut = SparseSemiStructuredTensorCUTLASS.from_dense(weight_OI)
+    return LaidOut(lambda x_RI: functional.linear(x_RI, cut), _parts(cut))
+
+
+def _parts(halved: SparseSemiStructuredTensor) -> tuple[Tensor, ...]:
+    """The packed values; with cuSPARSELt their places lie among them."""
+    return tuple(one for one in (halved.packed, halved.meta) if one is not None)
+
+
+class _Searched:
+    """2:4 by cuSPARSELt with the fastest of its algorithms, looked for once for each number of rows.
+
+    Its default algorithm loses on many shapes on which another one wins (pytorch#179926).
+    """
+
+    def __init__(self, halved: SparseSemiStructuredTensorCUSPARSELT) -> None:
+        self._halved = halved
+        self._best: dict[int, int] = {}
+
+    def __call__(self, x_RI: Tensor) -> Tensor:
+        """(rows, inputs) -> (rows, outputs)."""
+        rows, halved = x_RI.shape[0], self._halved
+        if rows not in self._best:
+            least = halved._DTYPE_SHAPE_CONSTRAINTS[x_RI.dtype].dense_min_rows  # noqa: SLF001 - what torch pads to
+            padded = functional.pad(x_RI, (0, 0, 0, -rows % least))
+            packed = halved.packed
+            assert packed is not None, "compressed from a dense weight"
+            self._best[rows] = int(torch._cslt_sparse_mm_search(packed, padded.t()))  # noqa: SLF001
+        halved.alg_id_cusparselt = self._best[rows]
+        product: Tensor = functional.linear(x_RI, halved)
+        return product
+
+
+def works_here(fmt: ProductFormat, device: torch.device) -> str:
+    """Whether a format multiplies on a device, tried on a small matrix: `multiplied`, or what is said against it."""
+    refused = []
+    known = format_named(fmt)
+    dtype = TYPES[pass_type(known)]
+    for kernel in known.kernels:
+        try:
+            with warnings.catch_warnings(action="ignore"), of_torch():  # layouts "in beta"
+                mask = draw_mask((SIDE, SIDE), 0.5 if known.sparsity is None else known.sparsity, fmt)
+                weight = (torch.ones(SIDE, SIDE) * mask).to(device, dtype)
+                laid_out(weight, fmt, kernel)(torch.ones(SIDE, SIDE, device=device, dtype=dtype))
+        except UnsupportedError as error:
+            refused.append(str(error))
+        else:
+            return "multiplied"
+    return refused[0].removeprefix(f"{fmt} ")
+
+
+def pass_type(known: Format) -> ProductType:
+    """In which type whole models with such weights are timed."""
+    return known.dtypes[0]
+
+
+def off_by(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest error of outputs, and the largest output that it is held against."""
+    gap = float((found.double() - expected.double()).abs().max())
+    return gap, max(float(expected.abs().max()), 1e-30)
+
+
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """Of a CUDA device, as torch tells it; None for others."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def gpu_uuid(device: torch.device) -> str:
+    """Of a CUDA device, as its driver names it."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def as_type(values: Tensor, dtype: ProductType) -> Tensor:
@@ -140,20 +267,6 @@ def as_type(values: Tensor, dtype: ProductType) -> Tensor:
     if dtype == "float8":
         return (values / values.abs().max()).to(TYPES[dtype])
     return values.to(TYPES[dtype])
-
-
-def _dense(weight_OI: Tensor) -> Multiply:
-    if weight_OI.dtype != TYPES["float8"]:
-        return lambda x_RI: functional.linear(x_RI, weight_OI)
-    one = torch.ones((), device=weight_OI.device)
-    return lambda x_RI: torch._scaled_mm(  # noqa: SLF001 - torch has no public name for it
-        x_RI, weight_OI.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16
-    )
-
-
-def _shape(weight_OI: Tensor) -> tuple[int, int]:
-    outputs, inputs = weight_OI.shape
-    return outputs, inputs
 
 
 def _kept(count: int, sparsity: float) -> Tensor:
@@ -172,6 +285,17 @@ def _fresh() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def said(error: Exception) -> str:
-    """What torch says, in one line."""
-    return str(error).strip().partition("\n")[0][:120]
+@contextlib.contextmanager
+def of_torch() -> Iterator[None]:
+    """The border to torch's kernels: whatever is thrown for a product that they lack is that it is not here.
+
+    Raises:
+        UnsupportedError: with the first line of what was thrown.
+    """
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnsupportedError(first[:120]) from None

@@ -7,12 +7,20 @@ import time
 import torch
 from torch import Tensor, nn
 
-from sparsity_lab.hardware.formats import Multiply, UnsupportedError, draw_mask, kernel_here, laid_out, said
+from sparsity_lab.hardware.formats import (
+    TYPES,
+    Multiply,
+    UnsupportedError,
+    draw_mask,
+    laid_out,
+    of_torch,
+    pass_type,
+)
+from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.hardware.paired import Clock, check_fits, time_beside
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.count import prunable_count
-from sparsity_lab.models.layers import Linear
 from sparsity_lab.specs.hardware import InferenceStep, ProductFormat
 from sparsity_lab.specs.models import Dims
 
@@ -34,7 +42,7 @@ def time_inference(
 ) -> InferenceStep:
     """Time the logits of a batch with the prunable weights compressed, beside the same weights laid out in full.
 
-    Both models are in float32; for 2:4, which has no such kernel, both are in bfloat16.
+    Both models are in the first type of the format: float32, and bfloat16 of 2:4, which has no such kernel.
 
     Args:
         dims: of the model.
@@ -53,11 +61,9 @@ def time_inference(
     """
     check_fits(2 * prunable_count(dims) * items, seconds, device)  # of the dense pass alone
     dense, sparse = (_masked(build_model(dims, 0), fmt, sparsity).to(device).eval() for _ in range(2))
-    try:
+    with of_torch():
         compress(sparse, fmt)
         _compare(dense.logits(batch), sparse.logits(batch), fmt)
-    except (RuntimeError, NotImplementedError) as error:  # torch names what it lacks with either
-        raise UnsupportedError(said(error)) from None
     paired = time_beside(lambda: dense.logits(batch), lambda: sparse.logits(batch), seconds, device, clock)
     speedup, low, high = paired.speedup()
     return InferenceStep(
@@ -70,6 +76,7 @@ def time_inference(
         speedup=speedup,
         low=low,
         high=high,
+        **paired.energy(),
     )
 
 
@@ -79,18 +86,18 @@ def compress(model: Model, fmt: ProductFormat) -> None:
     Raises:
         UnsupportedError: the machine or this torch has no such product.
     """
+    kernel = format_named(fmt).kernel_here()
     for name in model.prunable():
-        layer = model.get_submodule(name.removesuffix(".weight"))
-        assert isinstance(layer, Linear), "prunable weights are those of linear layers"
-        model.set_submodule(
-            name.removesuffix(".weight"), _Compressed(layer, laid_out(layer.weight.data, fmt, kernel_here(fmt)))
-        )
+        place = name.removesuffix(".weight")
+        layer = model.get_submodule(place)
+        assert isinstance(layer, nn.Linear), "prunable weights are those of linear layers"
+        model.set_submodule(place, _Compressed(layer, laid_out(layer.weight.data, fmt, kernel)))
 
 
 class _Compressed(nn.Module):
     """A linear layer whose weight is in a format."""
 
-    def __init__(self, layer: Linear, multiply: Multiply) -> None:
+    def __init__(self, layer: nn.Linear, multiply: Multiply) -> None:
         super().__init__()
         self.bias, self.outputs, self.multiply = layer.bias, layer.out_features, multiply
 
@@ -101,13 +108,19 @@ class _Compressed(nn.Module):
 
 
 def _masked(model: Model, fmt: ProductFormat, sparsity: float) -> Model:
-    for weight in model.prunable().values():
+    for name, weight in model.prunable().items():
+        if weight.ndim > 2:
+            raise UnsupportedError(f"{name} holds experts, whose products are not timed")
         outputs, inputs = weight.shape
         weight.data.mul_(draw_mask((outputs, inputs), sparsity, fmt))
-    return model.bfloat16() if fmt == "2:4" else model
+    return model.to(TYPES[pass_type(format_named(fmt))])
 
 
 def _compare(dense: Tensor, sparse: Tensor, fmt: ProductFormat) -> None:
     error, largest = float((dense - sparse).abs().max()), float(dense.abs().max())
-    if not error <= (HALF_TOLERANCE if fmt == "2:4" else TOLERANCE) * largest:
+    if not error <= _tolerance(fmt) * largest:
         raise UnsupportedError(f"logits with {fmt} weights differ from the dense ones by {error:.2g} of {largest:.2g}")
+
+
+def _tolerance(fmt: ProductFormat) -> float:
+    return HALF_TOLERANCE if TYPES[pass_type(format_named(fmt))].itemsize < 4 else TOLERANCE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -12,24 +12,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 PRODUCTS = frozenset({"mm", "addmm", "linear", "_scaled_mm", "_semi_structured_linear", "_cslt_sparse_mm"})
 
 
-def kernel_run(work: Callable[[], Tensor], dense: Callable[[], Tensor]) -> tuple[str, bool]:
+def kernel_run(work: Callable[[], Tensor], dense: Callable[[], Tensor], own: Collection[str] = ()) -> tuple[str, bool]:
     """What multiplied, and whether it was a sparse kernel.
 
-    On a CPU it is one where a product was given its weight in a compressed layout and nothing was made dense before:
-    torch has no dense way to multiply such a tensor. On CUDA the longest kernel must be one that the dense product
-    does not run.
+    On a CPU it is one where a product was given its weight in a compressed layout (torch has no dense way to multiply
+    such a tensor), where an operation of the format's own ran, or where fewer numbers were multiplied than in the dense
+    product; and nothing was made dense before. On CUDA the longest kernel must be one that the dense product does not
+    run.
 
     Args:
         work: the product.
         dense: the dense product of the same matrices.
+        own: operations that are kernels of the format's own, as `namespace::name`.
 
     Returns:
         Name of the kernel, and whether it is a sparse one.
     """
-    with _Operations() as seen:
+    with _Operations(own) as seen:
         on = work().device
     if on.type != "cuda":
-        return seen.product, seen.compressed and not seen.made_dense
+        sparse = not seen.made_dense and (seen.compressed or _fewer(seen.multiplied, dense))
+        return seen.product, sparse
     kernels, others = _device_kernels(work), _device_kernels(dense)
     longest = max(kernels, key=lambda name: kernels[name], default=seen.product)
     return longest[:80], longest not in others
@@ -38,9 +41,11 @@ def kernel_run(work: Callable[[], Tensor], dense: Callable[[], Tensor]) -> tuple
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the operations that torch dispatches."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Collection[str] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.own = own
         self.product = ""
+        self.multiplied = 0
         self.compressed = self.made_dense = False
 
     def __torch_dispatch__(
@@ -54,10 +59,31 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         self.made_dense |= "to_dense" in name
         layouts = [arg.layout for arg in args if isinstance(arg, Tensor) and arg.layout != torch.strided]
-        if name in PRODUCTS:
+        full = func.overloadpacket._qualified_op_name  # noqa: SLF001 - torch has no public name for it
+        if full in self.own:
+            self.product, self.compressed = full, True
+        elif name in PRODUCTS:
             self.product = " ".join([f"aten::{name}", *(str(layout).removeprefix("torch.") for layout in layouts)])
             self.compressed |= bool(layouts)
+            self.multiplied += _multiplications(name, args)
         return func(*args, **(kwargs or {}))
+
+
+def _fewer(multiplied: int, dense: Callable[[], Tensor]) -> bool:
+    """Whether some numbers were multiplied, and fewer than the dense product multiplies."""
+    full = _Operations()
+    with full:
+        dense()
+    return 0 < multiplied < full.multiplied
+
+
+def _multiplications(name: str, args: tuple[Any, ...]) -> int:
+    """Of a product of matrices that lie in full; 0 of others."""
+    found = [arg for arg in args if isinstance(arg, Tensor) and arg.ndim == 2 and arg.layout == torch.strided]
+    if name in {"mm", "addmm"} and len(found) >= 2:
+        left, right = found[-2:]
+        return left.shape[0] * left.shape[1] * right.shape[1]
+    return 0
 
 
 def _device_kernels(work: Callable[[], Tensor]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from sparsity_lab.hardware.energy import ENERGY_SHARE, joules_in_turn, meter_here
 from sparsity_lab.laws.rows.runs import FloatArray
 
 Work = Callable[[], object]
@@ -36,10 +37,16 @@ class Paired:
     Attributes:
         reference: (pairs,) seconds.
         timed: (pairs,) seconds.
+        joules: of one call of the reference and of what is timed; None where no counter tells.
     """
 
     reference: FloatArray
     timed: FloatArray
+    joules: tuple[float, ...] | None = None
+
+    def energy(self) -> dict[str, float]:
+        """As a point of a profile has it."""
+        return dict(zip(("dense_joules", "joules"), self.joules or (), strict=False))
 
     def ratio(self) -> tuple[float, float, float]:
         """Median, lower and upper quartile of timed / reference, within pairs."""
@@ -106,8 +113,13 @@ def time_in_turn(
 def time_beside(
     reference: Work, timed: Work, seconds: float, device: torch.device, clock: Clock = time.perf_counter
 ) -> Paired:
-    """Time one thing beside its reference; as `time_in_turn`."""
-    return Paired(*time_in_turn((reference, timed), seconds, device, clock))
+    """Time one thing beside its reference, and meter both where a meter is in use; as `time_in_turn`."""
+    works, meter = (reference, timed), meter_here(seconds)
+    if meter is None:
+        base, found = time_in_turn(works, seconds, device, clock)
+        return Paired(base, found)
+    base, found = time_in_turn(works, (1 - ENERGY_SHARE) * seconds, device, clock)
+    return Paired(base, found, joules_in_turn(works, lambda: _wait(device), meter, ENERGY_SHARE * seconds, clock))
 
 
 def _timed(work: Work, calls: int, device: torch.device, clock: Clock) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -14,18 +14,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsity_lab.hardware.formats import (
-    HALVES,
     TOLERANCE,
     TYPES,
-    UnsupportedError,
     as_type,
-    block_of,
+    device_wanted,
     draw_mask,
-    kernels_of,
     laid_out,
-    said,
+    of_torch,
+    off_by,
+    types_wanted,
 )
 from sparsity_lab.hardware.kernel_probe import kernel_run
+from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.hardware.paired import Clock, check_fits, time_beside
 from sparsity_lab.specs.hardware import Product, ProductFormat, ProductType
 from sparsity_lab.specs.regimes.patterns import MatrixShape
@@ -74,18 +74,45 @@ def product_cases(
             found += [
                 ProductCase(count, inputs, outputs, dtype, name, S, kernel)
                 for S in _levels(name, dtype, levels)
-                for kernel in kernels_of(name)
+                for kernel in format_named(name).kernels
             ]
     return tuple(found)
 
 
+def not_to_be_had(
+    dtypes: Iterable[ProductType],
+    formats: Iterable[ProductFormat],
+    sparsities: Iterable[float] | None,
+    device: str,
+) -> Iterator[str]:
+    """What of a request has no products at all, and why; sparsities are None where nobody asked for any.
+
+    Args:
+        dtypes: asked for.
+        formats: asked for.
+        sparsities: asked for.
+        device: cpu or cuda.
+    """
+    types = tuple(dtypes)
+    for name in formats:
+        known = format_named(name)
+        if device not in known.devices:
+            yield f"{name}: {device_wanted(known)}, and there is none here"
+            continue
+        for dtype in types:
+            if dtype not in known.dtypes:
+                yield f"{name} in {dtype}: there is no such product; it {types_wanted(known)}"
+        if known.sparsity is not None and (other := sorted({*(sparsities or ())} - {known.sparsity})):
+            told = ", ".join(f"{100 * S:g} %" for S in other)
+            yield f"{name} at {told}: the format has {100 * known.sparsity:g} % zeros"
+
+
 def _levels(name: ProductFormat, dtype: ProductType, levels: tuple[float, ...]) -> tuple[float, ...]:
     """Sparsities of a format; none where it has no product of that type at all."""
-    if name == "dense" or dtype == "float8":
+    known = format_named(name)
+    if name == "dense" or dtype not in known.dtypes:
         return ()
-    if name == "2:4":
-        return (0.5,) if dtype in HALVES else ()
-    return levels
+    return levels if known.sparsity is None else (known.sparsity,)
 
 
 @torch.no_grad()
@@ -103,18 +130,19 @@ def time_product(case: ProductCase, device: torch.device, seconds: float, clock:
     x_RI = _normal((case.rows, case.inputs)).to(device)
     weight_OI = (_normal(shape) * draw_mask(shape, case.sparsity, case.format)).to(device)
     wide: ProductType = "bfloat16" if case.dtype == "float8" else case.dtype
-    try:
+    with of_torch():
         x_RI, weight_OI = as_type(x_RI, case.dtype), as_type(weight_OI, case.dtype)
         x_wide_RI, weight_wide_OI = x_RI.to(TYPES[wide]), weight_OI.to(TYPES[wide])
         multiply = laid_out(weight_OI, case.format, case.kernel)
         found_RO, expected_RO = multiply(x_RI), functional.linear(x_wide_RI, weight_wide_OI)
-        kernel, sparse_one = kernel_run(lambda: multiply(x_RI), lambda: functional.linear(x_wide_RI, weight_wide_OI))
-    except (RuntimeError, NotImplementedError) as error:  # torch names what it lacks with either
-        raise UnsupportedError(said(error)) from None
-    if case.format == "bsr":
-        kernel += " in blocks of " + str(block_of(shape))
-    gap, largest = float((found_RO.double() - expected_RO.double()).abs().max()), float(expected_RO.abs().max())
-    right = gap <= TOLERANCE[case.dtype] * max(largest, 1e-30)
+        kernel, sparse_one = kernel_run(
+            lambda: multiply(x_RI),
+            lambda: functional.linear(x_wide_RI, weight_wide_OI),
+            format_named(case.format).operations,
+        )
+        kernel += format_named(case.format).note(shape)
+    gap, largest = off_by(found_RO, expected_RO)
+    right = gap <= TOLERANCE[case.dtype] * largest
     paired = time_beside(
         lambda: functional.linear(x_wide_RI, weight_wide_OI), lambda: multiply(x_RI), seconds, device, clock
     )
@@ -132,6 +160,7 @@ def time_product(case: ProductCase, device: torch.device, seconds: float, clock:
         low=low,
         high=high,
         verified=right and (case.format == "dense" or sparse_one),
+        **paired.energy(),
     )
 
 

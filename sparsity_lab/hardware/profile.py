@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,9 +18,19 @@ from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
-from sparsity_lab.hardware.curves import STEP, Ratio, curve_of, fastest_of, from_dense, sparsity_at, time_curves
+from sparsity_lab.hardware.curves import (
+    STEP,
+    Ratio,
+    bound_curve,
+    curve_of,
+    fastest_of,
+    from_dense,
+    sparsity_at,
+    time_curves,
+)
+from sparsity_lab.hardware.serving import Serving, SpeedBasis, by_bytes, served_points
 from sparsity_lab.laws.questions.multipliers import Measured
-from sparsity_lab.specs.files import find_named, known_names
+from sparsity_lab.specs.files import find_named, known_names, looked_in
 from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, load_hardware
 
 PATTERN_SPARSITY = 0.5
@@ -26,11 +39,41 @@ FORWARD_SHARE = 1 / 3
 """of a training step's products: those that a 2:4 weight takes part in without a transposable mask"""
 DENSEST_EXTRAPOLATED = 0.999
 """sparsity up to which training costs are extrapolated"""
+ANY_SERVING = Serving()
+FINE_ROWS = 60
+"""between the measured ones, where bytes may decide"""
+MOST_ROWS = 8192
+LEAST_GAIN = 1e-12
 QUARTILE = 0.6745
 """of the standard normal distribution: quartiles lie so many standard deviations from the median"""
 
 
-def inference_ratio(profile: HardwareProfile, format: ProductFormat | None = None, rows: int | None = None) -> Ratio:  # noqa: A002
+def speed_basis(
+    profile: HardwareProfile,
+    serving: Serving = ANY_SERVING,
+    format: ProductFormat | None = None,  # noqa: A002
+) -> SpeedBasis:
+    """What `inference_ratio` of the same arguments rests on."""
+    basis = served_points(profile, serving, format).basis
+    known = {one.format for one in served_points(profile, serving).points} if format is None else {format}
+    if any(by_bytes(served_points(profile, serving, name).basis, serving) for name in known):
+        return replace(basis, of="bytes", taken=serving.rows or 0)
+    return basis
+
+
+class RowsBreakEven(NamedTuple):
+    """Rows from which (above) or up to which (below) a format is fast enough; None for always and never."""
+
+    side: Literal["above", "below", "always", "never"]
+    rows: float | None
+
+
+def inference_ratio(
+    profile: HardwareProfile,
+    format: ProductFormat | None = None,  # noqa: A002
+    serving: Serving = ANY_SERVING,
+    among: Collection[ProductFormat] | None = None,
+) -> Ratio:
     """Time of a sparse model's inference relative to the dense model of the same shapes.
 
     Whole inference steps count where the profile has any, else single products: of each shape the fastest kernel,
@@ -39,26 +82,35 @@ def inference_ratio(profile: HardwareProfile, format: ProductFormat | None = Non
     Args:
         profile: the machine.
         format: of the weights. None: the fastest at each S, where a sparse model may run as dense: never above 1.
-        rows: tokens or images multiplied at once, where products are asked; the nearest measured. None: the most.
+        serving: batch, type, shapes and phase; of what it leaves out, everything measured, at the most rows.
+        among: formats of which the fastest may be, where none is named; all when None.
 
     Raises:
         RecordError: the profile has nothing of that format.
     """
-    curves = {name: from_dense(name, curve) for name, curve in time_curves(profile, rows).items()}
+    found = time_curves(profile, serving)
+    wanted = None if format in {"dense", *found} else format
+    if wanted is not None and by_bytes(served_points(profile, serving, format).basis, serving):
+        found[wanted] = bound_curve(wanted, serving)
+    curves = {name: from_dense(name, curve) for name, curve in found.items()}
     if format is None:
-        return fastest_of(list(curves.values()))
+        return fastest_of([curve for name, curve in curves.items() if among is None or name in among])
     if format == "dense":
         return fastest_of([])
     return curve_of(profile, curves, format).as_ratio()
 
 
-def break_even(profile: HardwareProfile, format: ProductFormat, rows: int | None = None) -> float | None:  # noqa: A002
+def break_even(
+    profile: HardwareProfile,
+    format: ProductFormat,  # noqa: A002
+    serving: Serving = ANY_SERVING,
+) -> float | None:
     """The lowest sparsity at which the format is as fast as dense, interpolated; None where it never was.
 
     Raises:
         RecordError: the profile has nothing of that format.
     """
-    depth, time, *_ = curve_of(profile, time_curves(profile, rows), format)
+    depth, time, *_ = curve_of(profile, time_curves(profile, serving), format)
     reached = np.flatnonzero(time <= 0)
     if not reached.size:
         return None
@@ -67,6 +119,42 @@ def break_even(profile: HardwareProfile, format: ProductFormat, rows: int | None
         return sparsity_at(depth[0])
     share = time[after - 1] / (time[after - 1] - time[after])
     return sparsity_at(depth[after - 1] + share * (depth[after] - depth[after - 1]))
+
+
+def break_even_rows(
+    profile: HardwareProfile,
+    format: ProductFormat | None,  # noqa: A002
+    sparsity: float,
+    serving: Serving = ANY_SERVING,
+    speedup: float = 1.0,
+) -> RowsBreakEven:
+    """From or up to how many rows (examples of a pass) a format is so many times as fast as dense.
+
+    The turn nearest to the rows that are served, by ln(rows), within the measured ones; those of one request where
+    decoding is told by bytes.
+
+    Raises:
+        RecordError: the profile has nothing of that format.
+    """
+    basis = served_points(profile, serving, format).basis
+    modelled = by_bytes(basis, serving)
+    rows = basis.rows or (1, MOST_ROWS)
+    grid = sorted({*rows, *map(round, np.geomspace(1 if modelled else rows[0], rows[-1], FINE_ROWS))})
+
+    def excess(rows: int) -> float:
+        there = replace(serving, rows=rows, batch=rows)
+        return float(np.log(inference_ratio(profile, format, there)(np.float64(sparsity)) * speedup))
+
+    found = np.array([excess(rows) for rows in grid])
+    reached = found <= LEAST_GAIN
+    turns = np.flatnonzero(reached[1:] != reached[:-1])
+    if not turns.size:
+        return RowsBreakEven("always" if reached[0] else "never", None)
+    served = math.log(basis.asked or basis.taken)
+    turn = min(turns, key=lambda place: abs(math.log(grid[place]) - served))
+    share = found[turn] / (found[turn] - found[turn + 1])
+    at = math.exp((1 - share) * math.log(grid[turn]) + share * math.log(grid[turn + 1]))
+    return RowsBreakEven("below" if reached[turn] else "above", at)
 
 
 def training_cost(profile: HardwareProfile, nonzero: float | None = None, regime: str | None = None) -> Measured:
@@ -186,8 +274,9 @@ def load_profile(project: Path, name_or_path: str) -> HardwareProfile:
         return read_profile(find_named("hardware", name_or_path, project))
     if (measured := Layout(project).hardware(name_or_path)).is_file():
         return read_profile(measured)
-    known = ", ".join(known_profiles(project)) or "none here"
-    raise RecordError("no such hardware profile", found=name_or_path, expected=f"a file, or one of: {known}")
+    expected = f"a file, or one of: {', '.join(known_profiles(project)) or 'none here'}"
+    where = f"{looked_in('hardware', project / 'specs')} and {Layout(project).hardware('x').parent.absolute()}"
+    raise RecordError("no such hardware profile", where=where, found=name_or_path, expected=expected)
 
 
 def known_profiles(project: Path) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class _Steps:
     """A run in motion, at places of its schedule that are chosen freely."""
 
     def __init__(self, timed: TimedRun, inputs: Inputs, device: torch.device) -> None:
-        run = timed.run
+        run = timed.run if timed.run.steps else timed.run.model_copy(update={"steps": 1})
         stream = inputs.stream(run)
         batches = [stream.batch_at(number) for number in range(BATCHES)]
         self.loop = Loop(run, lambda number: batches[number % len(batches)], device)
@@ -108,6 +108,8 @@ class _Steps:
         plain = (step for step in range(run.steps - 1, -1, -1) if step + 1 not in due)
         self._plain = next(plain, run.steps - 1)
         self._last_choice = chosen[-1] - 1 if chosen else self._plain
+        while self.loop.one_shot is not None and not self.loop.one_shot.finished:
+            self.loop.one_shot.prune_next()
         self.loop.advance()  # masks that are there from the first step on are chosen before it
         self.choosing()
 

@@ -26,10 +26,12 @@ from sparsity_lab.laws.documents.law import LawDocument, document
 from sparsity_lab.laws.fitting.aicc import aicc
 from sparsity_lab.laws.fitting.compare import Column, Compared, Comparison, HeldOut, compare, heldout_error
 from sparsity_lab.laws.fitting.fit import Fit, evaluate, fit
+from sparsity_lab.laws.forms.declaration import FormDeclaration
 from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY, Feature
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import CHINCHILLA, FORMS, FRANTAR, form_named
-from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
+from sparsity_lab.laws.forms.power import PowerForm
+from sparsity_lab.laws.forms.terms import FormColumn, Parameter, Power, Term, exponent
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.identifiability import Quantity, usual_quantities, verdict_on, verdicts
 from sparsity_lab.laws.questions.inverse import data_needed, dense_size_needed, loss_floor, size_needed
@@ -59,6 +61,7 @@ from sparsity_lab.laws.questions.optimum import (
     optimum_grid,
     training_flops,
 )
+from sparsity_lab.laws.questions.together import Stacked, together
 from sparsity_lab.laws.rows.runs import Runs
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, Verdict, bootstrap
 from sparsity_lab.laws.uncertainty.covariance import Noise, covariance, noise
@@ -80,6 +83,8 @@ __all__ = [
     "Feature",
     "Fit",
     "Form",
+    "FormColumn",
+    "FormDeclaration",
     "HeldOut",
     "Interval",
     "JointOptimum",
@@ -92,11 +97,13 @@ __all__ = [
     "Parameter",
     "Points",
     "Power",
+    "PowerForm",
     "Profile",
     "Quantity",
     "Runs",
     "ScheduledDensity",
     "SparseSchedule",
+    "Stacked",
     "Suggestion",
     "Term",
     "Verdict",
@@ -132,6 +139,7 @@ __all__ = [
     "profile",
     "size_needed",
     "suggest_runs",
+    "together",
     "training_flops",
     "usual_quantities",
     "verdict_on",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,18 +13,21 @@ from numpy.typing import ArrayLike
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.laws.documents.law import LawDocument, read_document
 from sparsity_lab.laws.fitting.fit import Fit
-from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.form import Form, Further
 from sparsity_lab.laws.forms.named import form_named
-from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, within_floats
 from sparsity_lab.laws.uncertainty.covariance import Noise, noise, noise_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.laws import PublishedLaw, load_law
 
+REPORTED_DRAWS = 1000
+"""of a law whose paper reports a spread"""
+
 
 @dataclass(frozen=True, eq=False)
 class Law:
-    """A form with parameters in raw units, and the bootstrap's draws of them where it was fitted here.
+    """A form with parameters in raw units, and draws of them: a bootstrap's, or by the spread that a paper reports.
 
     Attributes:
         form: the form.
@@ -33,6 +36,7 @@ class Law:
         source: where the law comes from, in words.
         draws: (replicates,) of each parameter, or None for a law without uncertainty.
         noise: scatter of single runs about the law, or None where nobody knows.
+        at: what the form reads beside S, N and D (`given`); a number for all questions.
     """
 
     form: Form
@@ -41,24 +45,31 @@ class Law:
     source: str
     draws: NamedTuple | None = None
     noise: Noise | None = None
+    at: Further = field(default_factory=dict)
 
     @classmethod
     def from_fit(cls, fit: Fit, bootstrap: Bootstrap | None = None) -> Law:
-        """The law at a fit's minimum, with the draws of its bootstrap."""
+        """The law at a fit's minimum, with the draws of its bootstrap.
+
+        What its form must be told beside S, N and D is the median of the runs, until it is `given`.
+        """
         draws = None
         if bootstrap and len((drawn := within_floats(bootstrap.draws._asdict()))[fit.form.names[0]]):
             draws = bootstrap.draws._replace(**drawn)
-        return cls(fit.form, fit.params, fit.runs.data_unit, f"fitted to {len(fit.runs)} runs", draws, noise(fit))
+        made = cls(fit.form, fit.params, fit.runs.data_unit, f"fitted to {len(fit.runs)} runs", draws, noise(fit))
+        return made.given(**{name: float(np.median(fit.runs.column(name))) for name in fit.form.required})
 
     @classmethod
     def from_spec(cls, spec: PublishedLaw) -> Law:
-        """A published law.
+        """A published law; with draws where its paper reports a spread.
 
         Raises:
             RecordError: its parameters are not those of its form.
         """
         form = form_named(spec.form, spec.settings)
-        return cls(form, form.make_params(spec.params), spec.data_unit, spec.citation)
+        params = form.make_params(spec.params)
+        draws = form.make_params(_reported(spec.params, spec.spread)) if spec.spread else None
+        return cls(form, params, spec.data_unit, spec.citation, draws)
 
     @classmethod
     def from_document(cls, document: LawDocument) -> Law:
@@ -71,8 +82,10 @@ class Law:
         draws = None
         if document.bootstrap and len((drawn := within_floats(document.bootstrap.draws))[form.names[0]]):
             draws = form.make_params(drawn)
-        made, free = document.fit, len(document.params) - len(document.fit.at_bounds)
-        scatter = noise_of(made.objective, made.threshold, made.residual, document.provenance.runs, free)
+        made, steered = document.fit, document.fit.steering
+        free = len(document.params) - len(made.at_bounds) - len(steered.pinned)
+        symmetric = made.objective * 2 / (1 + steered.overestimates)
+        scatter = noise_of(symmetric, made.threshold, made.residual, document.provenance.runs, free)
         return cls(form, form.make_params(document.params), document.data_unit, document.source, draws, scatter)
 
     @classmethod
@@ -94,7 +107,24 @@ class Law:
 
     def predict(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
         """Loss in nats at sparsity S, N non-zero weights and D tokens or images; all broadcast."""
-        return self.form.predict(self.params, sparsity, nonzero, data)
+        return self.form.predict(self.params, sparsity, nonzero, data, further=self.at)
+
+    def at_runs(self, runs: Runs) -> FloatArray:
+        """(rows,) losses in nats at measured runs, with what they say of themselves beside S, N and D."""
+        return self.form.at_runs(self.params, runs)
+
+    def slope(
+        self, variable: Literal["nonzero", "data"], sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike
+    ) -> FloatArray:
+        """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
+        return self.form.slope(self.params, variable, sparsity, nonzero, data, further=self.at)
+
+    def given(self, **at: float) -> Law:
+        """The same law, asked with these beside S, N and D: `unique` data, or `bits` of the weights.
+
+        What the form does not read is left alone.
+        """
+        return replace(self, at={**self.at, **{name: at[name] for name in self.form.further if name in at}})
 
     def with_axis(self) -> Law:
         """The same law with one more trailing axis on its parameters, as the arguments may have."""
@@ -129,3 +159,16 @@ class Law:
 
 def _map(params: NamedTuple, change: Callable[[ArrayLike], FloatArray]) -> NamedTuple:
     return params._replace(**{name: change(value) for name, value in params._asdict().items()})
+
+
+def _reported(params: Mapping[str, float], spread: Mapping[str, float]) -> dict[str, FloatArray]:
+    """(REPORTED_DRAWS,) of each parameter: ln normal where it is above 0, else normal, each by itself.
+
+    Papers report no correlations: intervals are too wide where errors of parameters offset one another. A parameter
+    without a spread stays as it is.
+    """
+    rng, drawn = np.random.default_rng(0), {}
+    for name, value in params.items():
+        deviations = rng.standard_normal(REPORTED_DRAWS) * spread.get(name, 0.0)
+        drawn[name] = value * np.exp(deviations / value) if value > 0 else value + deviations
+    return drawn

@@ -46,6 +46,8 @@ WRITTEN: Mapping[str, Callable[[float], str]] = {
     "bytes": storage,
     "duration": duration,
 }
+LAYOUT = "pattern-"
+"""of the words for formats of weights: one of another package goes by its own name"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,8 @@ class Words(Formatter):
                 return self(value)
             case tuple() | list():
                 return self.join(tuple(value))
+            case str() if format_spec == "word" and value.startswith(LAYOUT):
+                return self.catalogue.get(value, value.removeprefix(LAYOUT))
             case str():
                 return self.catalogue[value] if format_spec == "word" else value
             case _:
@@ -102,7 +106,7 @@ class Words(Formatter):
     def _number(self, value: float, form: str) -> str:
         if "|" in form:
             one, several = form.split("|")
-            return (one if value == 1 else several).replace("#", f"{value:,}")
+            return (one if value == 1 else several).replace("#", f"{int(value) if value == int(value) else value:,}")
         if not math.isfinite(value):
             return self.catalogue["unknown" if math.isnan(value) else "endless" if value > 0 else "out-of-reach"]
         if form == "times":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sparsity_lab.models.count import vit_tokens
 from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, Dims, HuggingFaceDims, T5Dims, ViTDims
 
 VALUE, INDEX = 4, 8
 """bytes of a float32 and of an int64"""
@@ -24,6 +24,11 @@ def activation_bytes(dims: Dims, objective: Objective, batch: int) -> int:
         ValueError: the objective does not suit the family (`resolve_dims` refuses such a pair).
     """
     match dims, objective:
+        case HuggingFaceDims(), _:
+            from sparsity_lab.models.foreign import passes  # noqa: PLC0415 - a plan of own families needs no torch
+
+            one, two = (passes.activation_bytes(dims, objective, examples) for examples in (1, 2))
+            return one + (batch - 1) * (two - one)
         case T5Dims(), SpanCorruption():
             inputs, (_, targets) = objective.input_length, span_corruption_lengths(objective)
             width, heads = dims.width, dims.heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +16,19 @@ from sparsity_lab.specs.models import Dims
 
 Batch = Mapping[str, Tensor]
 """T5: `inputs` (B, T) and `targets` (B, U), int64, targets padded with -100; decoder: `tokens` (B, T), int64;
+masked: `inputs` and `labels` (B, T), int64, labels -100 where nothing is to be named;
 ViT: `images` (B, side, side, channels), uint8, and `labels` (B,), int64."""
+
+
+class ParameterLayout(Protocol):
+    """How a run lays out a parameter."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the run's tensor."""
+
+    def seen(self, tensor: Tensor) -> Tensor:
+        """The run's tensor as the module reads it: a view."""
 
 
 class Model(nn.Module, ABC):
@@ -53,6 +66,16 @@ class Model(nn.Module, ABC):
     def blocks_of_stacks(self) -> list[nn.Module]:
         """The blocks, stack after stack: what is compiled or sharded one by one."""
         return [block for stack in self.children() if isinstance(stack, nn.ModuleList) for block in stack]
+
+    @property
+    def layouts(self) -> Mapping[str, ParameterLayout]:
+        """How parameters are laid out in a run that are no matrices (outputs, inputs) as they are."""
+        return {}
+
+    def seen(self, name: str, tensor: Tensor) -> Tensor:
+        """A run's tensor as the parameter of its name has it: a view."""
+        layout = self.layouts.get(name)
+        return tensor if layout is None else layout.seen(tensor)
 
     def prunable(self) -> dict[str, nn.Parameter]:
         """The 2-D weights of attention and MLP projections inside blocks, in order of definition."""

@@ -8,10 +8,11 @@ from typing import assert_never
 import torch
 
 from sparsity_lab.models.base import Model
+from sparsity_lab.models.count import foreign_structure
 from sparsity_lab.models.decoder import Decoder
 from sparsity_lab.models.t5 import T5
 from sparsity_lab.models.vit import ViT
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, Dims, HuggingFaceDims, OwnDims, T5Dims, ViTDims
 
 
 def build_model(dims: Dims, seed: int) -> Model:
@@ -20,6 +21,10 @@ def build_model(dims: Dims, seed: int) -> Model:
     The same dims and seed give the same bytes (on one instruction set); torch's global generator is neither read
     nor moved.
     """
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign.network import build  # noqa: PLC0415 - it needs an extra
+
+        return build(dims, seed)
     model = _network(dims)
     generator = torch.Generator().manual_seed(seed)
     deviations = initial_deviations(dims)
@@ -34,12 +39,14 @@ def build_model(dims: Dims, seed: int) -> Model:
 
 
 def parameter_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter, tied ones once, without memory for their values."""
+    """Name and shape of every tensor of a run, tied ones once, without memory for their values."""
+    if isinstance(dims, HuggingFaceDims):
+        return foreign_structure(dims).shapes
     with torch.device("meta"):
         return {name: tuple(parameter.shape) for name, parameter in _network(dims).named_parameters()}
 
 
-def _network(dims: Dims) -> Model:
+def _network(dims: OwnDims) -> Model:
     match dims:
         case T5Dims():
             return T5(dims)
@@ -51,7 +58,7 @@ def _network(dims: Dims) -> Model:
             assert_never(dims)
 
 
-def initial_deviations(dims: Dims) -> dict[str, float]:
+def initial_deviations(dims: OwnDims) -> dict[str, float]:
     """Standard deviation of every drawn tensor, by the last part of its name; norms start at 1 and biases at 0.
 
     T5: fan-in scaling, with attention's 1/sqrt(head width) in q; embeddings of unit variance; the head at

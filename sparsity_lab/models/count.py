@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from sparsity_lab.specs.datasets import NextToken, Objective, SpanCorruption, span_corruption_lengths
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, Dims, HuggingFaceDims, OwnDims, T5Dims, ViTDims
+
+if TYPE_CHECKING:
+    from sparsity_lab.models.foreign.structure import Structure
 
 Shapes = dict[str, tuple[int, int]]
 AnyShapes = dict[str, tuple[int, ...]]
@@ -56,9 +59,18 @@ class StepFlops:
         return self.forward.total + self.backward.total
 
 
+def foreign_structure(dims: HuggingFaceDims) -> Structure:
+    """The weights of an architecture of `transformers`; torch and transformers load when it is asked for."""
+    from sparsity_lab.models.foreign.structure import structure  # noqa: PLC0415 - a plan of own families needs no torch
+
+    return structure(dims)
+
+
 def prunable_shapes(dims: Dims) -> Shapes:
     """Name and (outputs, inputs) of every prunable weight, in the module's order of definition."""
     match dims:
+        case HuggingFaceDims():
+            return dict(foreign_structure(dims).prunable)
         case T5Dims():
             return _stack("encoder", dims.encoder_layers, _attention("attention", dims) | _gated(dims)) | _stack(
                 "decoder",
@@ -79,6 +91,8 @@ def embedding_and_head_shapes(dims: Dims) -> Shapes:
     They are the only others ever pruned: tables of relative positions, norms and biases never are.
     """
     match dims:
+        case HuggingFaceDims():
+            return dict(foreign_structure(dims).outside)
         case T5Dims():
             return dict.fromkeys(("embedding.weight", "head.weight"), (dims.vocabulary, dims.width))
         case DecoderDims():
@@ -98,16 +112,16 @@ def _stack(name: str, layers: int, block: Mapping[str, AnyShape]) -> dict[str, A
     return {f"{name}.{layer}.{tensor}": shape for layer in range(layers) for tensor, shape in block.items()}
 
 
-def _attention(name: str, dims: Dims) -> Shapes:
+def _attention(name: str, dims: OwnDims) -> Shapes:
     return {f"{name}.{projection}.weight": (dims.width, dims.width) for projection in ("q", "k", "v", "o")}
 
 
-def _gated(dims: Dims) -> Shapes:
+def _gated(dims: T5Dims | DecoderDims) -> Shapes:
     wide, narrow = (dims.ff, dims.width), (dims.width, dims.ff)
     return {"mlp.wi_0.weight": wide, "mlp.wi_1.weight": wide, "mlp.wo.weight": narrow}
 
 
-def _plain(dims: Dims) -> Shapes:
+def _plain(dims: ViTDims) -> Shapes:
     return {"mlp.wi.weight": (dims.ff, dims.width), "mlp.wo.weight": (dims.width, dims.ff)}
 
 
@@ -126,6 +140,9 @@ def other_shapes(dims: Dims) -> AnyShapes:
     """Name and shape of every weight that is not prunable: embeddings, head, norms, biases, relative positions."""
     wide = (dims.width,)
     match dims:
+        case HuggingFaceDims():
+            found = foreign_structure(dims)
+            return {**found.outside, **found.other}
         case T5Dims():
             table, norms = (dims.relative_buckets, dims.heads), _norms("attention", "mlp", width=dims.width)
             return {
@@ -185,6 +202,11 @@ def step_flops(dims: Dims, objective: Objective, batch: int) -> StepFlops:
         ValueError: the objective does not suit the family (`resolve_dims` refuses such a pair).
     """
     match dims, objective:
+        case HuggingFaceDims(), _:
+            from sparsity_lab.models.foreign import passes  # noqa: PLC0415 - as above
+
+            step = passes.step_flops(dims, objective)
+            return StepFlops(_times(step.forward, batch), _times(step.backward, batch))
         case T5Dims(), SpanCorruption():
             _, targets = span_corruption_lengths(objective)
             one = _t5_forward(dims, objective.input_length, targets)

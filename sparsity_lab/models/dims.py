@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import paper_count, prunable_count
@@ -14,7 +14,9 @@ from sparsity_lab.specs.models import (
     DecoderDims,
     DecoderSpec,
     Dims,
+    HuggingFaceSpec,
     ModelSpec,
+    OwnSpec,
     ScalingRule,
     T5Dims,
     T5Spec,
@@ -65,7 +67,7 @@ class _Candidate:
 class _Wish:
     """What `resolve_dims` is asked."""
 
-    model: ModelSpec
+    model: OwnSpec
     target: float
     shape: DataShape
     objective: Objective
@@ -94,9 +96,7 @@ class _Wish:
             return
         dims = self._dims(layers, width, heads, ff)
         count = prunable_count(dims) if rule.size == "tensors" else paper_count(dims)
-        head_width = width / max(width / rule.head_width, rule.minimum_heads)
-        of_heads = abs(math.log(width / heads / head_width)) / GOOD_HEADS
-        yield _Candidate(dims, layers, count, max(abs(math.log(ff / wished)) / GOOD_BEND, of_heads))
+        yield _Candidate(dims, layers, count, _bend(width, heads, ff, rule))
 
     def _dims(self, layers: int, width: int, heads: int, ff: int) -> Dims:
         shape = self.shape
@@ -158,17 +158,34 @@ def resolve_dims(model: ModelSpec, dense_target: float, shape: DataShape, object
     Raises:
         SpecError: the objective or the data do not suit the family, or no shape comes within 3 % of the target.
     """
+    if isinstance(model, HuggingFaceSpec):
+        return _resolve_foreign(model, dense_target, shape, objective)
     _check_fit(model, shape, objective)
     wish = _Wish(model, dense_target, shape, objective)
     candidates = [found for layers in model.scaling.layers for found in wish.at_depth(layers)]
-    reached = [found for found in candidates if found.error(dense_target) <= TOLERANCE]
+    return _best(candidates, dense_target, model.family, exact=model.scaling.size == "twelve_d_squared")
+
+
+def _resolve_foreign(model: HuggingFaceSpec, target: float, data: DataShape, objective: Objective) -> Dims:
+    """The same for an architecture of `transformers`, whose weights are counted on its module."""
+    from sparsity_lab.models.foreign import growth  # noqa: PLC0415 - a plan of own families needs no torch
+
+    wish = growth.wish_for(model, data, objective)
+    heads = partial(_heads, rule=model.scaling, even=True)
+    shapes = list(growth.shapes_near(wish, target, heads, LARGEST_BEND))
+    bends = [_bend(*one.proportions, model.scaling) for one in shapes]
+    candidates = [_Candidate(one.dims, one.layers, one.count, bend) for one, bend in zip(shapes, bends, strict=True)]
+    return _best(candidates, target, f"huggingface ({wish.tree['model_type']})", exact=False)
+
+
+def _best(candidates: list[_Candidate], target: float, family: str, *, exact: bool) -> Dims:
+    reached = [found for found in candidates if found.error(target) <= TOLERANCE]
     if not reached:
-        raise _unreachable(wish, candidates)
-    exact = model.scaling.size == "twelve_d_squared"
-    return min(reached, key=lambda found: found.rank(dense_target, exact=exact)).dims
+        raise _unreachable(family, target, {candidate.count for candidate in candidates})
+    return min(reached, key=lambda found: found.rank(target, exact=exact)).dims
 
 
-def _coefficients(model: ModelSpec) -> tuple[int, int]:
+def _coefficients(model: OwnSpec) -> tuple[int, int]:
     """Prunable weights of one layer (T5: one of each stack) = first * width^2 + second * width * ff."""
     match model:
         case T5Spec():
@@ -179,6 +196,13 @@ def _coefficients(model: ModelSpec) -> tuple[int, int]:
             return 4, 3
 
 
+def _bend(width: int, heads: int, ff: int, rule: ScalingRule) -> float:
+    """How far a shape bends the family's proportions, in units of what is good."""
+    head_width = width / max(width / rule.head_width, rule.minimum_heads)
+    of_heads = abs(math.log(width / heads / head_width)) / GOOD_HEADS
+    return max(abs(math.log(ff / (rule.ff_ratio * width))) / GOOD_BEND, of_heads)
+
+
 def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     """The head count nearest to width / head_width that divides the width (rotary positions need an even head)."""
     counts = range(rule.minimum_heads, width + 1)
@@ -186,7 +210,7 @@ def _heads(width: int, rule: ScalingRule, *, even: bool) -> int | None:
     return min(allowed, key=lambda h: abs(h - width / rule.head_width), default=None)
 
 
-def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None:
+def _check_fit(model: OwnSpec, shape: DataShape, objective: Objective) -> None:
     if objective.kind != OBJECTIVES[model.family]:
         message = f"does not suit a {model.family} model"
         raise SpecError(message, field="objective", found=objective.kind, expected=OBJECTIVES[model.family])
@@ -197,14 +221,12 @@ def _check_fit(model: ModelSpec, shape: DataShape, objective: Objective) -> None
         raise SpecError(f"does not divide the image side {shape.image}", field="patch", found=model.patch)
 
 
-def _unreachable(wish: _Wish, candidates: list[_Candidate]) -> SpecError:
-    target = wish.target
-    counts = {candidate.count for candidate in candidates}
+def _unreachable(family: str, target: float, counts: set[int]) -> SpecError:
     below = max((count for count in counts if count < target), default=None)
     above = min((count for count in counts if count > target), default=None)
     nearest = " and ".join(f"{count:,}" for count in (below, above) if count is not None) or "none"
     return SpecError(
-        f"no {wish.model.family} shape comes within {TOLERANCE:.0%} of {target:,.0f} dense prunable weights; "
+        f"no {family} shape comes within {TOLERANCE:.0%} of {target:,.0f} dense prunable weights; "
         f"the nearest reachable sizes are {nearest}",
         field="nonzero",
     )

@@ -19,15 +19,15 @@ from pathlib import Path
 from torch import Tensor
 
 from sparsity_lab.artifacts.reading import parse_json, read_bytes
-from sparsity_lab.artifacts.weights import CONFIG, opened, weight_files
+from sparsity_lab.artifacts.weights import CONFIG, OpenWeights, opened, weight_files
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.huggingface_config import Config, config_of, misfits
 from sparsity_lab.models.huggingface_names import IGNORED, their_names
-from sparsity_lab.specs.models import Dims, ViTDims
+from sparsity_lab.specs.models import Dims, HuggingFaceDims, OwnDims, ViTDims
 
 
-def to_huggingface(weights: Mapping[str, Tensor], dims: Dims) -> tuple[Config, dict[str, Tensor]]:
+def to_huggingface(weights: Mapping[str, Tensor], dims: OwnDims) -> tuple[Config, dict[str, Tensor]]:
     """The content of `config.json` and of `model.safetensors`.
 
     Args:
@@ -53,24 +53,14 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
         CheckpointError: a file is missing or damaged, or the architecture is another: names the field or tensor, what
             was found and what was expected.
     """
-    _check_config(path / CONFIG, dims)
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+        return folder.read_weights(path, dims)
     shapes = parameter_shapes(dims)
-    names = their_names(dims, shapes)
     with ExitStack() as stack:
-        files = [(file, stack.enter_context(opened(file))) for file in weight_files(path)]
-        place = {name: (where, file) for where, file in files for name in file.names}
-        if missing := sorted(set(names.values()) - set(place)):
-            raise CheckpointError("tensor is missing", where=path, field=missing[0])
-        if surplus := sorted(set(place) - set(names.values()) - IGNORED):
-            raise CheckpointError("tensor has no place in the architecture", where=path, field=surplus[0])
         weights = {}
-        for ours, theirs in names.items():
-            where, file = place[theirs]
-            found, expected = file.shape(theirs), _their_shape(ours, shapes[ours], dims)
-            if found != expected:
-                raise CheckpointError(
-                    "tensor does not fit", where=where, field=theirs, found=found, expected=str(expected)
-                )
+        for ours, (theirs, file) in _held(path, dims, stack).items():
             weight: Tensor = file.tensor(theirs)
             if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
                 weight = weight.permute(0, 2, 3, 1)
@@ -78,7 +68,38 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
     return weights
 
 
-def _their_shape(ours: str, shape: tuple[int, ...], dims: Dims) -> tuple[int, ...]:
+def check_folder(path: Path, dims: Dims) -> None:
+    """Hold the configuration and the headers of the weights against an architecture; errors as `read_weights`."""
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+        folder.check_folder(path, dims)
+        return
+    with ExitStack() as stack:
+        _held(path, dims, stack)
+
+
+def _held(path: Path, dims: OwnDims, stack: ExitStack) -> dict[str, tuple[str, OpenWeights]]:
+    """Their name of each of our parameters, all of which fit, and the file that has it, opened."""
+    _check_config(path / CONFIG, dims)
+    shapes = parameter_shapes(dims)
+    names = their_names(dims, shapes)
+    files = [stack.enter_context(opened(file)) for file in weight_files(path)]
+    place = {name: file for file in files for name in file.names}
+    if missing := sorted(set(names.values()) - set(place)):
+        raise CheckpointError("tensor is missing", where=path, field=missing[0])
+    if surplus := sorted(set(place) - set(names.values()) - IGNORED):
+        raise CheckpointError("tensor has no place in the architecture", where=path, field=surplus[0])
+    for ours, theirs in names.items():
+        file = place[theirs]
+        found, expected = file.shape(theirs), _their_shape(ours, shapes[ours], dims)
+        if found != expected:
+            message = "tensor does not fit"
+            raise CheckpointError(message, where=file.path, field=theirs, found=found, expected=str(expected))
+    return {ours: (theirs, place[theirs]) for ours, theirs in names.items()}
+
+
+def _their_shape(ours: str, shape: tuple[int, ...], dims: OwnDims) -> tuple[int, ...]:
     match ours, dims:
         case "patch_embedding.weight", ViTDims():
             return (dims.width, dims.channels, dims.patch, dims.patch)
@@ -90,7 +111,7 @@ def _their_shape(ours: str, shape: tuple[int, ...], dims: Dims) -> tuple[int, ..
             return shape
 
 
-def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
+def _to_theirs(ours: str, weight: Tensor, dims: OwnDims) -> Tensor:
     """Ours, in their shape: they order the inputs of a patch by channel, row, column, we by row, column, channel."""
     shape = _their_shape(ours, tuple(weight.shape), dims)
     if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
@@ -98,7 +119,7 @@ def _to_theirs(ours: str, weight: Tensor, dims: Dims) -> Tensor:
     return weight.reshape(shape).contiguous()
 
 
-def _check_config(path: Path, dims: Dims) -> None:
+def _check_config(path: Path, dims: OwnDims) -> None:
     found = parse_json(read_bytes(path, CheckpointError), path, CheckpointError)
     if not isinstance(found, dict):
         raise CheckpointError("is no configuration", where=path)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
 from sparsity_lab.models import decoder, layers, vit
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, OwnDims, T5Dims, ViTDims
 
 Config = dict[str, Any]
 
@@ -20,6 +20,7 @@ _SAID_BY_ABSENCE: Mapping[str, Config] = {
         "layer_norm_epsilon": 1e-6,
         "feed_forward_proj": "relu",
         "tie_word_embeddings": True,
+        "decoder_start_token_id": PAD,
     },
     "vit": {"qkv_bias": True, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "num_channels": 3},
     "siglip": {
@@ -41,7 +42,7 @@ _SAID_BY_ABSENCE: Mapping[str, Config] = {
 """what transformers takes a field for that a file leaves out, as old files do"""
 
 
-def config_of(dims: Dims) -> Config:
+def config_of(dims: OwnDims) -> Config:
     """The whole configuration of a network; no dropout, float32."""
     tree: Config = {}
     for field, value in _decisive(dims).items():
@@ -53,7 +54,7 @@ def config_of(dims: Dims) -> Config:
     return {**tree, **_informative(dims), "dtype": "float32"}
 
 
-def misfits(config: Config, dims: Dims) -> Iterator[tuple[str, Any, Any]]:
+def misfits(config: Config, dims: OwnDims) -> Iterator[tuple[str, Any, Any]]:
     """Fields of a configuration that make it another function than ours: name, what it says, what it should say."""
     expected = _decisive(dims)
     model = expected["model_type"]
@@ -68,7 +69,7 @@ def misfits(config: Config, dims: Dims) -> Iterator[tuple[str, Any, Any]]:
             yield field, found.get(field), value
 
 
-def _decisive(dims: Dims) -> Config:
+def _decisive(dims: OwnDims) -> Config:
     """The fields that decide shapes and numbers; a dot leads into a section."""
     match dims:
         case T5Dims():
@@ -86,6 +87,7 @@ def _decisive(dims: Dims) -> Config:
                 "layer_norm_epsilon": layers.EPSILON,
                 "feed_forward_proj": "gated-gelu",
                 "tie_word_embeddings": False,
+                "decoder_start_token_id": PAD,
             }
         case ViTDims(pooling="cls"):
             return {"model_type": "vit", **_encoder(dims), "qkv_bias": True}
@@ -128,7 +130,7 @@ def _encoder(dims: ViTDims) -> Config:
     }
 
 
-def _informative(dims: Dims) -> Config:
+def _informative(dims: OwnDims) -> Config:
     """What loading and generating need besides; a starting run does not ask for it."""
     match dims:
         case T5Dims():
@@ -136,7 +138,6 @@ def _informative(dims: Dims) -> Config:
                 "architectures": ["T5ForConditionalGeneration"],
                 "pad_token_id": PAD,
                 "eos_token_id": END,
-                "decoder_start_token_id": PAD,
                 "dropout_rate": 0.0,
             }
         case ViTDims():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
+from sparsity_lab.specs.models import DecoderDims, OwnDims, T5Dims, ViTDims
 
 IGNORED = frozenset(
     {
@@ -41,7 +41,7 @@ class _Naming:
         return f"{block.format(number)}.{modules[inner]}.{leaf}"
 
 
-def their_names(dims: Dims, ours: Iterable[str]) -> dict[str, str]:
+def their_names(dims: OwnDims, ours: Iterable[str]) -> dict[str, str]:
     """Their name of each parameter; a head tied to the embedding has none."""
     match dims:
         case T5Dims():

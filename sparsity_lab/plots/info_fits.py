@@ -98,7 +98,7 @@ class OptimumCurves:
 
 def residuals(runs: Runs, law: Law, *, worst: int = 3) -> Residuals:
     """Errors of a law on runs, with their medians at each level of S, N and D."""
-    error = np.log(law.predict(runs.sparsity, runs.nonzero, runs.data) / runs.loss)
+    error = np.log(law.at_runs(runs) / runs.loss)
     medians: dict[Literal["sparsity", "nonzero", "data"], FloatArray] = {
         "sparsity": _medians(runs.sparsity, error, relative=False),
         "nonzero": _medians(runs.nonzero, error),

@@ -76,11 +76,11 @@ def parity(runs: Runs, law: Law, r2: float | None, refit: Law | None = None) -> 
         r2: of that fit.
         refit: the law fitted without the runs of the largest D, to predict those; None when there is none.
     """
-    predicted = law.predict(runs.sparsity, runs.nonzero, runs.data)
+    predicted = law.at_runs(runs)
     held_out = runs.data >= 0.98 * runs.data.max() if refit else np.zeros(len(runs), dtype=bool)
     error = None
     if refit:
-        predicted = np.where(held_out, refit.predict(runs.sparsity, runs.nonzero, runs.data), predicted)
+        predicted = np.where(held_out, refit.at_runs(runs), predicted)
         error = float(np.abs(predicted / runs.loss - 1)[held_out].mean())
     return Parity(law.form.name, runs.sparsity, runs.loss, predicted, held_out, r2, error)
 

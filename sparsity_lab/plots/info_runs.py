@@ -80,7 +80,7 @@ class Curve:
         """The curve of a run."""
         return cls(
             sparsity=run.spec.sparsity,
-            progress=np.array([point.step for point in run.curve]) / run.spec.steps,
+            progress=np.array([run.spec.share(point.step) for point in run.curve]),
             loss=np.array([point.loss for point in run.curve]),
             reached=np.array([point.sparsity for point in run.curve]),
         )

@@ -29,6 +29,8 @@ Colour = tuple[float, float, float, float]
 Which = Literal["x", "y"]
 
 DPI = 150
+LARGEST_DRAWING = 250_000
+"""bytes of an SVG that holds every point by itself"""
 INK, GREY, PALE = "#1a1c20", "#6b7280", "#d9dce1"
 LAW, SEARCH = "#0072b2", "#d55e00"
 """blue and vermilion of Okabe & Ito's palette"""
@@ -88,6 +90,8 @@ def styled() -> Iterator[None]:
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Write `<name>.png` and `<name>.svg`; the same figure gives the same bytes.
 
+    Of a figure of thousands of points the SVG holds these as one picture, and its axes and labels as ever.
+
     Raises:
         MachineError: the folder cannot be written.
     """
@@ -100,6 +104,11 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
         with replacing(svg) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+            if temporary.stat().st_size > LARGEST_DRAWING:
+                for axes in figure.axes:
+                    for artist in (*axes.lines, *axes.collections, *axes.patches):
+                        artist.set_rasterized(True)
+                figure.savefig(temporary, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
     return png, svg
 
 

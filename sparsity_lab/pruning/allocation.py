@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -103,6 +103,16 @@ class Shares:
     def _own(self, name: str, level: float) -> int:
         unit = self.units[name]
         return zeros_for(level * self.rates[name], self.sizes[name] // unit) * unit
+
+
+def blocks_of(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Weights block by block, in order: a block is what shares a name up to its first number (`encoder.0`)."""
+    blocks: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split(".")
+        first = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
+        blocks.setdefault(".".join(parts[: first + 1]), []).append(name)
+    return tuple(map(tuple, blocks.values()))
 
 
 def share_out(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> Shares:

@@ -10,12 +10,15 @@ from sparsity_lab.pruning.allocation import Shares, share_out
 from sparsity_lab.specs.regimes.allocations import Global, Uniform
 from sparsity_lab.specs.regimes.patterns import Block, Channel, MatrixShape, NofM, Pattern, Unstructured, unit_shape
 from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plugin
-from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime
+from sparsity_lab.specs.regimes.regime import Dynamic, OneShotPruning, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Static
+from sparsity_lab.specs.regimes.scores import OBC, OneShotScore, Reconstruction, Score, SparseGPT
 from sparsity_lab.specs.regimes.starts import Scratch
 
 CLOSE = 1e-9
 """how closely a sparsity must fit a pattern's own"""
+MOST_COLUMNS = 1024
+"""inputs of a layer that exact pruning takes: it holds inputs^2 numbers a row"""
 
 
 def resolve_regime(regime: SparseRegime, sparsity: float) -> SparseRegime:
@@ -36,6 +39,17 @@ def resolve_regime(regime: SparseRegime, sparsity: float) -> SparseRegime:
     return regime.model_copy(update=chosen)
 
 
+def check_trained(regime: SparseRegime) -> None:
+    """Refuse a regime, not yet resolved, that prunes at once what was never trained.
+
+    Raises:
+        SpecError: it does.
+    """
+    if isinstance(regime, OneShotPruning) and isinstance(regime.start, Scratch):
+        message = "what is pruned at once has to be trained before"
+        _refuse(message, "start", "scratch", "dense-run, or weights from a file")
+
+
 def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:
     """Refuse a regime that cannot end on `sparsity` > 0 for weights of these shapes (out, in).
 
@@ -50,6 +64,8 @@ def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, M
             - a dynamic regime with a pattern from outside, with channels under the global ranking (they differ in
               size, so no exchange keeps the count), with a cyclic schedule, or whose masks settle before the first
               are chosen;
+            - pruning at once under the global ranking; with weights that are moved, another pattern than single
+              weights or n:m, blocks of columns that cut groups, or, exactly, more inputs than that can take;
             - excluded or named tensors that do not exist, that are named twice, or that leave the others more to
               give up than they have.
     """
@@ -57,6 +73,7 @@ def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, M
     _check_combination(resolved)
     shares = share_out(resolved, sparsity, shapes)
     pruned = {name: shapes[name] for name, rate in shares.rates.items() if rate}
+    _check_columns(resolved.score, pruned)
     match resolved.pattern:
         case NofM() as pattern:
             _check_groups(pattern, sparsity * max(shares.rates.values()), sparsity, pruned)
@@ -96,6 +113,30 @@ def _check_combination(regime: SparseRegime) -> None:
             _refuse("a pattern from outside chooses tensor by tensor", "allocation", "global", "another")
     if isinstance(regime, Dynamic):
         _check_dynamic(regime)
+    if isinstance(regime, OneShotPruning):
+        _check_one_shot(regime)
+
+
+def _check_one_shot(regime: OneShotPruning) -> None:
+    pattern, score = regime.pattern, regime.score
+    if isinstance(regime.allocation, Global):
+        _refuse("layers are pruned one after the other, not ranked together", "allocation", "global", "another")
+    if not isinstance(score, Reconstruction):
+        return
+    if not isinstance(pattern, NofM) and pattern != Unstructured():
+        expected = "unstructured within a tensor, or n:m"
+        _refuse(f"{score.kind} moves single weights of a whole tensor", "pattern", pattern.kind, expected)
+    if isinstance(score, SparseGPT) and isinstance(pattern, NofM) and score.block_size % pattern.m:
+        message, expected = "blocks of columns would cut groups of n:m", f"a multiple of {pattern.m}"
+        _refuse(message, "score.block_size", score.block_size, expected)
+
+
+def _check_columns(score: OneShotScore | Score, shapes: Mapping[str, MatrixShape]) -> None:
+    if isinstance(score, OBC):
+        for name, (_, inputs) in shapes.items():
+            if inputs > MOST_COLUMNS:
+                expected = f"at most {MOST_COLUMNS}; SparseGPT takes any"
+                _refuse(f"{name} has too many inputs to be pruned exactly", "score", inputs, expected)
 
 
 def _check_dynamic(regime: Dynamic) -> None:

@@ -24,7 +24,7 @@ from sparsity_lab.pruning.scores import (
 )
 from sparsity_lab.specs.regimes.allocations import Global
 from sparsity_lab.specs.regimes.patterns import MatrixShape, NofM, Pattern, Unstructured, unit_size
-from sparsity_lab.specs.regimes.regime import Dynamic, SparseRegime, StraightThrough
+from sparsity_lab.specs.regimes.regime import Dynamic, ScheduledRegime, StraightThrough
 from sparsity_lab.specs.regimes.schedules import Static
 from sparsity_lab.specs.regimes.scores import Magnitude, Random
 
@@ -59,7 +59,7 @@ class Pruner:
     sparser than its share stays so, and the others give up less.
     """
 
-    regime: SparseRegime
+    regime: ScheduledRegime
     sparsity: float
     """asked at the end"""
     ramp: Ramp
@@ -272,7 +272,7 @@ class Pruner:
 
 
 def make_pruner(  # noqa: PLR0917
-    regime: SparseRegime,
+    regime: ScheduledRegime,
     sparsity: float,
     masks: Mapping[str, Tensor],
     steps: int,

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from sparsity_lab.pruning.allocation import balanced_sparsity
-from sparsity_lab.specs.regimes.regime import Dynamic, Masked, Refresh, SparseRegime, StraightThrough
+from sparsity_lab.specs.regimes.regime import (
+    Dynamic,
+    Masked,
+    OneShotPruning,
+    Refresh,
+    SparseRegime,
+    StraightThrough,
+)
 from sparsity_lab.specs.regimes.schedules import (
     Cubic,
     Cyclic,
@@ -85,7 +92,8 @@ class Ramp:
 
     def _mean(self, levels: Sequence[float]) -> float:
         starts, ends = (0, *self.updates), (*self.updates, self.steps)
-        return sum(level * (end - start) for start, end, level in zip(starts, ends, levels, strict=True)) / self.steps
+        total = sum(level * (end - start) for start, end, level in zip(starts, ends, levels, strict=True))
+        return total / max(self.steps, 1)
 
 
 def ramp_of(run: RunSpec, found: float = 0.0) -> Ramp:
@@ -123,7 +131,7 @@ def lay_out(regime: SparseRegime, sparsity: float, steps: int, found: float = 0.
             assert_never(regime.schedule)
     ramp = Ramp(steps, tuple(updates), tuple(updates.values()), found=found)
     match regime:
-        case Masked():
+        case Masked() | OneShotPruning():
             return ramp
         case StraightThrough():  # an update chooses masks already
             refreshes = [step for step in _refreshes(regime.refresh, ramp) if step not in updates]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparsity_lab.artifacts.atomic import write_text
@@ -18,14 +18,15 @@ from sparsity_lab.report.decision import StudyVerdict, decide
 from sparsity_lab.report.evidence import Evidence, ReportInputs, gather
 from sparsity_lab.report.findings import findings
 from sparsity_lab.report.gallery import pictures
-from sparsity_lab.report.page import FactRow, Finding, Page, Plate
+from sparsity_lab.report.page import FactRow, Finding, Page, Plate, Table
 from sparsity_lab.report.plain import render_markdown
 from sparsity_lab.report.render import labelled, render_html
-from sparsity_lab.report.tables import facts, tables
+from sparsity_lab.report.tables import energy_table, facts, precision_table, tables
 from sparsity_lab.report.top import Top
 from sparsity_lab.report.whatif import WhatIf, WhatIfInputs
 
-INDEX, MARKDOWN, DOCUMENT, FIGURES = "index.html", "index.md", "report.json", "figures"
+LOG = logging.getLogger(__name__)
+INDEX, MARKDOWN, DOCUMENT, FIGURES, PICTURES = "index.html", "index.md", "report.json", "figures", "png"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Money:
 
     advice: Advice
     what_if: WhatIfInputs
+
+
+MOST_ROWS = 500
+"""of a table on the page; report.json has all"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class ReportSummary:
 def build_report(
     inputs: ReportInputs, folder: Path, *, money: Money | None = None, language: str = "en"
 ) -> ReportSummary:
-    """Write `folder/index.html`, `index.md`, `report.json` and `figures/*`; the same inputs give the same bytes.
+    """Write `index.html`, `index.md`, `report.json`, `figures/*.svg` and `png/*`; the same inputs give the same bytes.
 
     Figures that an earlier report left and this one does not make are removed. The folder holds one language: the one
     last asked for.
@@ -73,9 +78,9 @@ def build_report(
     """
     words, evidence = words_in(language), gather(inputs)
     with recorded() as labels:
-        drawn = tuple(pictures(evidence))
-    plates, files = _draw(drawn, labels, folder / FIGURES, words)
-    study, verdict, name = inputs.study, decide(evidence), shlex.quote(inputs.study.name)
+        drawn = tuple(_told(pictures(evidence)))
+    plates, files = _draw(drawn, labels, folder, words)
+    study, verdict = inputs.study, decide(evidence)
     page = Page(
         study=study.name,
         description=study.spec.description,
@@ -84,28 +89,50 @@ def build_report(
         verdict=verdict,
         findings=findings(evidence),
         plates=plates,
-        tables=tables(evidence),
-        commands=("make repro", *(f"sparsity-lab {step} {name}" for step in STEPS)),
+        tables=(*_of_money(money), *tables(evidence)),
+        commands=(
+            *(() if study.overrides else ("make repro",)),
+            *(f"sparsity-lab {step} {study.typed}" for step in STEPS),
+        ),
         facts=_facts(evidence),
     )
     index = folder / INDEX
-    write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
     told = page.json(money.advice if money else None, words)
     write_text(folder / DOCUMENT, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    page = replace(page, tables=[table.shown(MOST_ROWS) for table in page.tables])
+    write_text(folder / MARKDOWN, render_markdown(page, words, FIGURES))
     write_text(index, render_html(page, words))
     return ReportSummary(index, files, words(page.top.headline), page.verdict, tuple(page.findings))
+
+
+def _of_money(money: Money | None) -> Iterator[Table]:
+    """The tables of types and of electricity, where the scenario says enough for them."""
+    advice = money.advice if money else None
+    if advice is not None and advice.rivalry.rows:
+        yield precision_table(advice.rivalry)
+    if advice is not None and advice.energy.rows:
+        yield energy_table(advice.energy, advice.currency, advice.horizon_years)
+
+
+def _told(made: Iterable[Picture]) -> Iterator[Picture]:
+    for picture in made:
+        LOG.info("drawn: %s", picture.name)
+        yield picture
 
 
 def _draw(drawn: Sequence[Picture], labels: Labels, folder: Path, words: Words) -> tuple[list[Plate], tuple[Path, ...]]:
     plates: list[Plate] = []
     files: list[Path] = []
-    for picture in drawn:
-        png, svg = save(picture.figure, folder, picture.name)
+    for number, picture in enumerate(drawn, 1):
+        LOG.info("writing figure %d of %d, %s", number, len(drawn), picture.name)
+        png, svg = save(picture.figure, folder / FIGURES, picture.name)
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        png = png.replace(folder / PICTURES / png.name)  # apart, for `dvc plots` shows every file of a folder
         drawing = labelled(svg.read_text(encoding="utf-8"), labels, words)
         write_text(svg, drawing)
         plates.append(Plate(picture.name, picture.title, picture.caption, picture.alt, drawing.encode()))
         files += [png, svg]
-    for left in (*folder.glob("*.png"), *folder.glob("*.svg")):
+    for left in (*folder.glob("*/*.png"), *folder.glob(f"{FIGURES}/*.svg")):
         if left not in files:
             left.unlink()
     return plates, tuple(files)
@@ -117,6 +144,7 @@ def _facts(evidence: Evidence) -> dict[Said, tuple[FactRow, ...]]:
     engines = sorted({str(record.engine) for record in evidence.records})
     results = (
         (message("fact-study"), inputs.study.path.as_posix()),
+        *((message("fact-override"), str(one)) for one in inputs.study.overrides),
         (message("fact-engine"), ", ".join(engines)),
         (message("fact-data-hash"), ", ".join(hashes)),
         *((message("fact-rows", law=name), law.provenance.sha256) for name, law in inputs.laws.items()),

@@ -11,14 +11,15 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
-from sparsity_lab.cost.assumptions import study_multiplier
 from sparsity_lab.cost.comparison import NO_SPARSITY, Reference, Winner
 from sparsity_lab.cost.quantities import CostQuantity, QuantityName
+from sparsity_lab.cost.speeds import study_multiplier
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import Law, LawDocument, Runs, form_named
+from sparsity_lab.laws import Law, LawDocument, Runs
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
 from sparsity_lab.laws.documents.law import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import Message, Said, Value
 from sparsity_lab.plots.info_laws import sees_sparsity
 from sparsity_lab.plots.picture import Picture
@@ -156,7 +157,8 @@ class Evidence:
         places: finished grid runs by place.
         noise: of seeds, or None where nothing was repeated.
         differences: each sparse place of the laws' regime against the dense one of equal N and D.
-        law: the first law that sees every sparsity, if one was fitted and its fit converged.
+        laws: every sound law that sees each sparsity, weighted by held-out error; None where there is not even one.
+        law: the first of them.
         document: of that law.
         comparisons: dense against sparse at equal cost, by the law and by the search.
         totals: all non-zero weights of the grid's runs, by size, sparsity and regime.
@@ -167,6 +169,7 @@ class Evidence:
     places: Mapping[Place, tuple[RunRecord, ...]]
     noise: SeedNoise | None
     differences: tuple[Difference, ...]
+    laws: Mixture | None
     law: Law | None
     document: LawDocument | None
     comparisons: tuple[EqualCost, ...]
@@ -184,7 +187,7 @@ class Evidence:
         if self.law is None or self.noise is None or not self.finished:
             return None
         runs = self.fitted_runs
-        left = runs.loss - self.law.predict(runs.sparsity, runs.nonzero, runs.data)
+        left = runs.loss - self.law.at_runs(runs)
         return math.sqrt(max(0.0, float(np.mean(left**2)) - self.noise.deviation**2))
 
     @property
@@ -235,10 +238,9 @@ def gather(inputs: ReportInputs) -> Evidence:
     sizes = asked_sizes(inputs.study)
     places = by_place(inputs.grid, sizes)
     of_one_regime = by_place(filter(inputs.about, inputs.grid), sizes)
-    converged = (law for law in inputs.laws.values() if law.fit.sound)
-    forms = ((law, form_named(law.form, law.settings)) for law in converged)
-    document = next((law for law, form in forms if form.sees_sparsity and not form.adapt), None)
-    law = Law.from_document(document) if document else None
+    sound = {name: Law.from_document(one) for name, one in inputs.laws.items() if one.fit.sound}
+    seeing = {name: law for name, law in sound.items() if law.form.sees_sparsity and not law.form.levels}
+    first, law = next(iter(seeing.items()), (None, None))
     budgets = inputs.search.budgets if inputs.search else ()
     searched = (EqualCost.searched(inputs.search, budget) for budget in budgets if inputs.search)
     return Evidence(
@@ -247,8 +249,9 @@ def gather(inputs: ReportInputs) -> Evidence:
         places=places,
         noise=seed_noise(records),
         differences=differences_and_noise(of_one_regime, inputs.study.spec.grid.data_unit).differences,
+        laws=Mixture.weighed(seeing, inputs.laws) if seeing else None,
         law=law,
-        document=document,
+        document=inputs.laws[first] if first else None,
         comparisons=(*_by_law(inputs, law, of_one_regime), *(one for one in searched if one)),
         totals=totals_of(inputs.grid, sizes, lambda record: regime_name(record, inputs.study)),
     )

@@ -112,7 +112,7 @@ def _parities(evidence: Evidence) -> Iterator[Picture]:
 def _gains(evidence: Evidence) -> Iterator[Picture]:
     laws = [Law.from_document(one) for one in evidence.inputs.laws.values() if one.fit.sound]
     shown = {
-        law.form.name: law for law in laws if law.form.sees_sparsity and not law.form.adapt and acts_on_size_alone(law)
+        law.form.name: law for law in laws if law.form.sees_sparsity and not law.form.levels and acts_on_size_alone(law)
     }
     if not shown:
         return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from sparsity_lab.cost.advice import Advice, plain
-from sparsity_lab.messages import Message, Said, Words, words_in
+from sparsity_lab.messages import Message, Said, Words, message, words_in
 from sparsity_lab.report.decision import StudyVerdict
 from sparsity_lab.report.top import Top
 from sparsity_lab.report.whatif import WhatIf
@@ -61,6 +61,14 @@ class Table:
     head: TableRow
     rows: tuple[TableRow, ...]
     text_columns: frozenset[int] = frozenset()
+
+    def shown(self, most: int) -> Table:
+        """The table as a page has room for it: its first rows, and how many there are."""
+        if len(self.rows) <= most:
+            return self
+        assert not isinstance(self.caption, tuple), "a caption is one sentence"
+        caption = message("table-first", caption=self.caption, shown=most, rows=len(self.rows))
+        return replace(self, caption=caption, rows=self.rows[:most])
 
     def json(self, words: Words) -> dict[str, Any]:
         """As plain values."""

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.cost.advice import PrecisionRow, Rivalry
+from sparsity_lab.cost.energy import EnergyUse
 from sparsity_lab.messages import Message, Said, message
-from sparsity_lab.messages.numbers import count, percent
+from sparsity_lab.messages.numbers import count, percent, storage
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import NOTHING, FactRow, Table
 from sparsity_lab.report.regimes import columns, compare, regime_tables
@@ -30,6 +32,58 @@ def tables(evidence: Evidence) -> tuple[Table, ...]:
         measured_table(evidence),
     )
     return tuple(table for table in every if table.rows)
+
+
+ENERGY_COLUMNS = ("option", "kwh-training", "kwh-inference", "kwh-money", "co2e")
+
+
+def precision_table(rivalry: Rivalry) -> Table:
+    """Dense and sparse in every type that the scenario has, at equal quality."""
+    rows = tuple(_precision(row) for row in rivalry.rows)
+    names = ("type", "zeros", "bytes", "time", "total", "saved", "interval", "sure", "runs")
+    head = tuple(message(f"column-{name}") for name in names)
+    own = rivalry.rows[0].dtype if rows else ""
+    caption = (message("title-precision", dtype=own), message("precision-modelled"))
+    return Table("precision", caption, head, rows, frozenset({0, 8}))
+
+
+def _precision(row: PrecisionRow) -> tuple[Said, ...]:
+    by_rho = " rho" if row.quality == "panferov2025" else ""
+    return (
+        row.dtype,
+        percent(row.sparsity) + by_rho,
+        storage(row.stored) if math.isfinite(row.stored) else NOTHING,
+        f"{row.inference_ratio:.3g}{'*' if row.modelled else ''}",
+        _amount(row.total),
+        _amount(row.npv),
+        f"{_amount(row.npv_low)} … {_amount(row.npv_high)}",
+        percent(row.share),
+        message(f"colour-{row.runs}") if row.runs else NOTHING,
+    )
+
+
+def energy_table(energy: EnergyUse, currency: str, years: float) -> Table:
+    """Electricity of dense and of the best sparse option over the horizon."""
+    rows = tuple(
+        (
+            message(f"row-{row.kind}", S=row.sparsity),
+            _told(row.training),
+            f"{_told(row.inference)}{'' if row.metered or row.inference is None else '*'}",
+            _told(row.money),
+            _told(row.emitted),
+        )
+        for row in energy.rows
+    )
+    head = tuple(message(f"column-{name}", currency=currency) for name in ENERGY_COLUMNS)
+    return Table("energy", (message("title-energy", years=years), *energy.notes), head, rows, frozenset({0}))
+
+
+def _told(value: float | None) -> str:
+    return NOTHING if value is None else count(value)
+
+
+def _amount(value: float) -> str:
+    return f"{'−' if value < 0 else ''}{count(abs(value))}" if math.isfinite(value) else NOTHING
 
 
 def totals_table(evidence: Evidence) -> Table:

@@ -1,4 +1,4 @@
-"""The top of the page: what to do, why, the three questions, the money, and what to do next."""
+"""The top of the page: what to do, why, the four questions, the money, and what to do next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.decision import StudyVerdict
 
-Style = Literal["train-sparse", "prune-existing", "stay-dense", "unsettled"]
+Style = Literal["train-sparse", "prune-existing", "quantise", "stay-dense", "unsettled"]
 Assumption = tuple[Said, Said]
 
 
@@ -27,7 +27,7 @@ class KeyNumber:
 
 @dataclass(frozen=True)
 class Answered:
-    """One of the three questions with its answer."""
+    """One of the four questions with its answer."""
 
     colour: CriterionColour
     question: Said
@@ -44,7 +44,7 @@ class Top:
         headline: what to do, in a sentence.
         reasons: why, one sentence each.
         numbers: money and confidence.
-        answers: to the three questions.
+        answers: to the four questions.
         steps: what to do next.
         assumptions: what was assumed, by name.
     """
@@ -86,8 +86,14 @@ class Top:
                 for one in advice.criteria
             ),
             steps=advice.checklist,
-            assumptions=(*_assumptions(advice), *((message("assumed-unknown"), caveat) for caveat in advice.caveats)),
+            assumptions=(*_assumptions(advice), *((message("assumed-unknown"), one) for one in _unknown(advice))),
         )
+
+
+def _unknown(advice: Advice) -> Iterator[Message]:
+    yield from advice.caveats
+    if not advice.energy.rows:
+        yield from advice.energy.notes
 
 
 def _assumptions(advice: Advice) -> Iterator[Assumption]:

@@ -11,6 +11,7 @@ from sparsity_lab.artifacts.searches import SearchResult, Trend
 from sparsity_lab.cost.comparison import NO_SPARSITY
 from sparsity_lab.laws import Law, optimal_sparsity
 from sparsity_lab.laws.questions.multipliers import Multiplier
+from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.results.places import asked_sizes
@@ -75,26 +76,37 @@ class TrendPlace(NamedTuple):
         cost = evidence.cost(charged, regime)
         return cls(nonzero, min(budgets), max(budgets), cost, evidence.confidence, charged)
 
-    def read(self, law: Law, unit: str) -> Reading:
-        """The law's trend between the least and the most data budget that was measured."""
+    def read(self, law: Law, laws: Mixture, unit: str) -> Reading:
+        """The law's trend between the least and the most data budget that was measured.
+
+        Args:
+            law: says where the optimum lies.
+            laws: all that may be right, which give the interval and the direction.
+            unit: of data.
+        """
         ends = np.array([self.least, self.most], dtype=np.float64)
+        doublings = float(np.log2(ends[1] / ends[0]))
         low, high = (float(S) for S in optimal_sparsity(law, self.nonzero, ends, self.cost))
-        slope = (high - low) / float(np.log2(ends[1] / ends[0]))
+        slope = (high - low) / doublings
         said: dict[str, Value] = {"form": law.form.name, "low": low, "high": high, "nonzero": self.nonzero}
         said |= {"least": float(ends[0]), "most": float(ends[1]), "unit": f"unit-{unit}"}
         said["cost"] = f"equal-{self.charged}"
         if law.draws is None:
             return Reading("law", "unclear", slope, None, None, None, Message("trend-law-unsure", said))
-        optima = law.drawn(lambda each: optimal_sparsity(each, self.nonzero, ends, self.cost))
-        slopes = (optima[:, 1] - optima[:, 0]) / np.log2(ends[1] / ends[0])
-        tails = [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
-        bottom, top = (float(edge) for edge in np.quantile(slopes, tails))
-        rising = float((slopes > 1e-4).mean())
+        optima = laws.drawn(lambda each: optimal_sparsity(each, self.nonzero, ends, self.cost))
+        slopes = optima._replace(all=(optima.all[:, 1] - optima.all[:, 0]) / doublings)
+        bottom, top = (
+            float(slopes.quantile(share)) for share in ((1 - self.confidence) / 2, (1 + self.confidence) / 2)
+        )
+        rising = float(slopes.weights[slopes.all > 1e-4].sum())
         direction = direction_of(bottom, top)
         if max(low, high) <= NO_SPARSITY:
             return Reading("law", direction, slope, bottom, top, rising, Message("trend-law-dense", said))
         said |= {"slope": _slope(slope, bottom, top, self.confidence), "rising": 100 * rising}
-        return Reading("law", direction, slope, bottom, top, rising, Message("trend-law", said))
+        if len(laws.laws) == 1:
+            return Reading("law", direction, slope, bottom, top, rising, Message("trend-law", said))
+        said["names"] = laws.names
+        return Reading("law", direction, slope, bottom, top, rising, Message("trend-laws", said))
 
 
 def read_search(result: SearchResult, trend: Trend) -> Reading:
@@ -122,8 +134,8 @@ def readings(evidence: Evidence) -> tuple[Reading, ...]:
     result, law = evidence.inputs.search, evidence.law
     found = [read_search(result, trend) for trend in result.trends] if result else []
     question = TrendPlace.of(evidence)
-    if law is not None and question is not None:
-        found.append(question.read(law, evidence.inputs.study.spec.grid.data_unit))
+    if law is not None and evidence.laws is not None and question is not None:
+        found.append(question.read(law, evidence.laws, evidence.inputs.study.spec.grid.data_unit))
     return tuple(found)
 
 

@@ -12,14 +12,17 @@ and a table is read with the log of its values linear in −ln(1 − S), as `law
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sparsity_lab.cost.assumptions import Setting, Speeds
+from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.economics import Existing, annuity
+from sparsity_lab.cost.precision import rivalry, runs_row
+from sparsity_lab.cost.speeds import Speeds
 from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
+from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule
@@ -31,6 +34,8 @@ MOST_SPARSE = 0.95
 """upper end of the slider"""
 REACH = 100.0
 """sliders go this many times below and above the scenario's value"""
+DRAWS = 100
+"""laws behind the band"""
 FINE = -np.expm1(-np.linspace(0, -np.log1p(-0.99), 401))
 COARSE = FINE[[0, -1]]
 """sparsities at which a cost multiplier that is a formula becomes a table: two where its log is linear in −ln(1 − S)"""
@@ -51,9 +56,11 @@ SCRIPT_WORDS = (
     "break_below",
     "break_always",
     "break_never",
+    "band",
     "train-sparse",
     "prune-existing",
     "stay-dense",
+    "quantise",
     "cost_alt",
     "loss_alt",
 )
@@ -89,10 +96,10 @@ class WhatIf:
     @classmethod
     def of(cls, inputs: WhatIfInputs, words: Words) -> WhatIf | None:
         """Everything the script needs; None for a form of a user's own whose features the script does not know."""
-        terms = law_terms(inputs.setting.law)
-        if terms is None:
-            return None
         setting = inputs.setting
+        if law_terms(setting.law) is None:
+            return None
+        draws, names = _drawn_laws(setting)
         case, unit = setting.case(), setting.law.data_unit
         numbers = {name: float(value) for name, value in vars(case.given).items()}
         start = {
@@ -111,10 +118,14 @@ class WhatIf:
         payload = {
             **numbers,
             "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
-            "terms": terms,
-            "size_alone": acts_on_size_alone(setting.law),
+            "law": _told(setting.law),
+            "draws": draws,
+            "drawn": names,
+            "confidence": setting.scenario.confidence,
             "known": {name: list(span) for name, span in inputs.known.items()},
             "sparsities": list(setting.scenario.sparsities),
+            "runs": bool(np.all(case.runs)),
+            "types": _types(setting),
             "existing": _existing(case.existing),
             "available": limit if np.isfinite(limit) else None,
             "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
@@ -126,9 +137,59 @@ class WhatIf:
         return cls(payload)
 
 
-def law_terms(law: Law) -> list[dict[str, Any]] | None:
-    """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where a feature is none of ours."""
+def _told(law: Law) -> dict[str, Any]:
+    """A law as the script reads it."""
+    return {"terms": law_terms(law), "size_alone": acts_on_size_alone(law)}
+
+
+def _drawn_laws(setting: Setting) -> tuple[list[dict[str, Any]], str]:
+    """Draws of the laws, as the advice takes them, and the names of their forms; what is no terms is left out."""
+    if setting.laws is None and setting.law.draws is None:
+        return [], ""
+    few = replace(setting, scenario=setting.scenario.model_copy(update={"draws": DRAWS}))
+    told: list[dict[str, Any]] = []
+    names: list[str] = []
+    for case in few.draws():
+        rows = [replace(case.law, params=_row(case.law, row)) for row in range(len(np.asarray(case.r)))]
+        if law_terms(rows[0]) is not None:
+            names.append(case.law.form.name)
+            told += map(_told, rows)
+    return told, ", ".join(names)
+
+
+def _row(law: Law, row: int) -> Any:
+    """One draw of a law's (draws, 1) parameters; those of a law without draws are the same in every row."""
     values = law.params._asdict()
+    return law.params._replace(
+        **{name: np.ravel(value)[row if np.ndim(value) else 0] for name, value in values.items()}
+    )
+
+
+def _types(setting: Setting) -> list[dict[str, Any]]:
+    """Every type of the scenario: its worth, and at each sparsity its time relative to the own type's, if it runs."""
+    levels = (0.0, *setting.scenario.sparsities)
+    rows = [row for row in rivalry(setting).rows if row.quality == "law"]
+    told = []
+    for place, one in enumerate(setting.scenario.precisions):
+        here, own = rows[place * len(levels) : (place + 1) * len(levels)], rows[: len(levels)]
+        told.append(
+            {
+                "name": one.dtype,
+                "rho": 1.0 if one.rho is None else one.rho,
+                "loss_added": one.loss_added or 0.0,
+                "days": one.days,
+                "factors": [row.inference_ratio / other.inference_ratio for row, other in zip(here, own, strict=True)],
+                "runs": [runs_row(setting, row) for row in here],
+            }
+        )
+    return told
+
+
+def law_terms(law: Law) -> list[dict[str, Any]] | None:
+    """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where it is no such sum or a feature is not ours."""
+    values = law.params._asdict()
+    if not isinstance(law.form, PowerForm):
+        return None
     terms = [_term(term, values, law) for term in law.form.terms]
     return None if None in terms else [term for term in terms if term is not None]
 

@@ -23,6 +23,7 @@ from sparsity_lab.results.places import Place, place_of
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes.patterns import NofM, Unstructured
+from sparsity_lab.specs.regimes.regime import OneShotPruning
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, Start, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
@@ -246,8 +247,12 @@ def _starts_so(start: Start, run: RunSpec) -> bool:
         case Scratch(), None:
             return True
         case DenseRun(), RunOrigin(run=dense):
-            wanted = start.data or start.times * run.data
-            rounding = run.data / run.steps * (1 + start.times) / 2  # both were rounded to whole steps
+            recovery = run.regime.recovery if isinstance(run.regime, OneShotPruning) else 1.0
+            if not recovery and start.data is None:
+                return dense.seed == start.seed  # of the data that was asked for the run keeps nothing
+            wanted = start.data or start.times * run.data / recovery
+            step = dense.data / dense.steps
+            rounding = step * (1 + start.times / (recovery or 1.0)) / 2  # both were rounded to whole steps
             return dense.seed == start.seed and abs(dense.data - wanted) <= rounding
         case WeightsFile() | HuggingFace(), FileOrigin(format=found):
             return start.kind == found

@@ -14,13 +14,23 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import replacing
+from sparsity_lab.artifacts.reading import parquet_rows, parquet_schema
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, refusing
 from sparsity_lab.messages import words_in
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
 from sparsity_lab.specs.regimes.plugins import Plugin
-from sparsity_lab.specs.regimes.regime import Dense, Dynamic, Masked, RegimeSpec, SparseRegime, StraightThrough, sparse
+from sparsity_lab.specs.regimes.regime import (
+    Dense,
+    Dynamic,
+    Masked,
+    OneShotPruning,
+    RegimeSpec,
+    SparseRegime,
+    StraightThrough,
+    sparse,
+)
 from sparsity_lab.specs.runs import FileOrigin
 
 SCHEMA = pa.schema(
@@ -60,6 +70,8 @@ SCHEMA = pa.schema(
         ("threads", pa.int64()),
         ("torch", pa.string()),
         ("data_hash", pa.string()),
+        ("loss_before", pa.float64()),
+        ("loss_pruned", pa.float64()),
     ]
 )
 WHOLE = "record"
@@ -92,29 +104,31 @@ def read_records(path: Path) -> list[RunRecord]:
         RecordError: the file is missing, damaged or without that column, or a row is no run record or is not the run
             that its fingerprint names.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordError("is no Parquet file that can be read", where=path, found=str(error)) from None
-    if WHOLE not in table.column_names:
+    names = parquet_schema(path, RecordError)[0].names
+    if WHOLE not in names:
         expected = "a file that `sparsity-lab runs pack` wrote"
-        raise RecordError(
-            "holds no whole records", where=path, field=WHOLE, found=table.column_names, expected=expected
-        )
-    records = []
-    for row, text in enumerate(table.column(WHOLE).to_pylist()):
+        raise RecordError("holds no whole records", where=path, field=WHOLE, found=names, expected=expected)
+    return [
+        _read(text, f"{path}: row {row}")
+        for start, columns in parquet_rows(path, RecordError, [WHOLE])
+        for row, text in enumerate(columns[WHOLE].to_pylist(), start)
+    ]
+
+
+def _read(text: Any, where: str) -> RunRecord:
+    """One record from its cell."""
+    with refusing(where, RecordError, "is no run record", field=WHOLE):
         try:
             record = RunRecord.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or WHOLE
-            raise RecordError(first["msg"], where=f"{path}: row {row}", field=field) from None
+            raise RecordError(first["msg"], where=where, field=field) from None
         expected = fingerprint(record.spec, record.data_hash, record.engine)
-        if record.fingerprint != expected:
-            message = "spec and data do not have this fingerprint"
-            raise RecordError(message, where=f"{path}: row {row}", found=record.fingerprint, expected=expected)
-        records.append(record)
-    return records
+    if record.fingerprint != expected:
+        message = "spec and data do not have this fingerprint"
+        raise RecordError(message, where=where, found=record.fingerprint, expected=expected)
+    return record
 
 
 def row_of(record: RunRecord) -> dict[str, Any]:
@@ -136,6 +150,8 @@ def row_of(record: RunRecord) -> dict[str, Any]:
         "instruction_set": machine.instruction_set,
         "threads": machine.threads,
         "torch": machine.torch,
+        "loss_before": record.pruned_at_once and record.pruned_at_once.loss_before,
+        "loss_pruned": record.pruned_at_once and record.pruned_at_once.loss_after,
     }
     return {name: known[name] if name in known else getattr(record, name) for name in SCHEMA.names}
 
@@ -164,7 +180,7 @@ def regime_words(regime: RegimeSpec) -> str:
             return "dense"
         case Dynamic(grow=grow):
             method = f"dynamic ({grow})"
-        case Masked() | StraightThrough():
+        case Masked() | StraightThrough() | OneShotPruning():
             method = regime.method
         case _:
             assert_never(regime)

@@ -43,7 +43,7 @@ def rule_from(
 def recovery_of(record: RunRecord) -> Recovery:
     """How far a finished run fell after its mask had settled."""
     spec, end = record.spec, record.curve[-1].loss
-    settled = ramp_of(spec).last_change / spec.steps
-    after = [(point.step / spec.steps, point.loss - end) for point in record.curve]
+    settled = ramp_of(spec).last_change / max(spec.steps, 1)
+    after = [(spec.share(point.step), point.loss - end) for point in record.curve]
     after = [(fraction, drop) for fraction, drop in after if fraction > settled + TOLERANCE]
     return Recovery(settled=settled, fractions=tuple(f for f, _ in after), drops=tuple(d for _, d in after))

@@ -6,8 +6,17 @@ from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from ruamel.yaml import YAML
 
 from sparsity_lab.errors import PASSWORD, shown
 
@@ -15,15 +24,33 @@ Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
 NO_NUMBERS, NOT_FINITE = frozenset({"bool", "bool_", "str", "bytes"}), ("Infinity", "-Infinity", "NaN")
 """names of types that pydantic would turn into numbers; what JSON writes for numbers that it has no digits for"""
+LARGEST = 2**63 - 1
+"""integer: tables and tensors hold no larger one, and floats none beyond 10³⁰⁸"""
 KEPT = frozenset({"type", "cls", "metadata", "config"})
 """parts of a model's schema that hold no schemas"""
-ENDINGS = (".json", ".parquet", ".yaml", ".yml")
-"""of files that lie beside the folders of studies"""
+ENDINGS = (
+    *(".json", ".parquet", ".yaml", ".yml", ".dvc"),
+    *(".csv", ".tsv", ".jsonl", ".ndjson", ".feather", ".arrow", ".gz", ".zst"),
+)
+"""of files that lie beside the folders of studies, and of those that commands take where they take a study"""
 
 
 def misfit(message: str, *at: str) -> PydanticCustomError:
     """An error of a field that only a validator of the whole model can see; `at` names the field from the model on."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "at": at})
+
+
+def of_one_length(*names: str) -> Any:
+    """A validator of models whose lists belong together, place by place."""
+
+    def check(model: Any) -> Any:
+        lengths = {name: len(getattr(model, name)) for name in names}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise misfit(f"lists must be of one length: {told}", min(lengths, key=lambda name: lengths[name]))
+        return model
+
+    return model_validator(mode="after")(check)
 
 
 def _distinct(values: Values) -> Values:
@@ -54,14 +81,16 @@ class FrozenMapping(Mapping[str, Value], Generic[Value]):
         return repr(self._values)
 
 
-def _without_ending(name: str) -> str:
-    """A study `a.json` would put its folder where study `a` has a file.
+def _plain_word(name: str) -> str:
+    """A study `a.json` would put its folder where study `a` has a file; DVC passes over a study 1.5 without a word.
 
     Raises:
-        ValueError: the name ends like a file of ours.
+        ValueError: the name ends like a file, or YAML reads it as something else than text.
     """
     if name.lower().endswith(ENDINGS):
         raise ValueError(f"must not end like a file ({', '.join(ENDINGS)})")
+    if YAML(typ="safe", pure=True).load(name) != name:
+        raise ValueError(f"must be a word, not what YAML reads as a number, a date or a constant: v{name} would do")
     return name
 
 
@@ -81,6 +110,11 @@ PathOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_password
 FrozenNumbers = Annotated[
     Mapping[str, float], AfterValidator(FrozenMapping[float]), PlainSerializer(dict, return_type=dict[str, float])
 ]
+FrozenSpans = Annotated[
+    Mapping[str, tuple[float, float]],
+    AfterValidator(FrozenMapping[tuple[float, float]]),
+    PlainSerializer(dict, return_type=dict[str, tuple[float, float]]),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sparsity = Annotated[
     float, Field(ge=0, lt=1, description="fraction of prunable weights that are exactly zero, 0 <= S < 1")
@@ -88,11 +122,12 @@ Sparsity = Annotated[
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-SpecName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), AfterValidator(_without_ending)
-]
+SpecName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100), AfterValidator(_plain_word)]
 """of a spec file, without its ending: also what folders, stages and searches are called"""
-NAME_RULE = "up to 100 of A-Z, a-z, 0-9, dot, underscore and dash, a letter or digit first, no ending such as .json"
+NAME_RULE = (
+    "up to 100 of A-Z, a-z, 0-9, dot, underscore and dash, a letter or digit first, no ending such as .json, "
+    "and no number, date, true, false or null"
+)
 Distinct = AfterValidator(_distinct)
 """for tuples whose values must differ from one another"""
 
@@ -101,6 +136,8 @@ def _number(value: Any, name: str = "number") -> Any:
     """What may become a number: neither true nor text, but for the words that JSON has for what is not finite."""
     if type(value).__name__ in NO_NUMBERS and value not in NOT_FINITE:
         raise PydanticCustomError("number_type", "Input should be a valid {name}", {"name": name})
+    if name == "integer" and isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise PydanticCustomError("number_size", "Input should be an integer of at most 64 bits")
     return value
 
 
@@ -114,6 +151,10 @@ def _strict(schema: Any, not_finite: bool) -> Any:
             check = partial(_number, name="integer") if kind == "int" else _number
             checked = core_schema.no_info_before_validator_function(check, schema)
             plain = {**schema, "strict": True}
+            if kind == "int" and not schema.keys() & {"lt", "le"}:
+                plain["le"] = LARGEST
+            if kind == "int" and not schema.keys() & {"gt", "ge"}:
+                plain["ge"] = -LARGEST
             words = {"custom_error_type": "number_type", "custom_error_message": "Input should be a valid number"}
             union = {"type": "union", "mode": "left_to_right", "choices": [plain, checked], **words}
             from_json = union if kind == "float" and not_finite else plain

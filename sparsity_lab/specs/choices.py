@@ -6,9 +6,11 @@ They stand alone so that a query of a law loads no more than it needs.
 from __future__ import annotations
 
 import math
+from importlib.metadata import entry_points
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 DataUnit = Literal["tokens", "images"]
 CostMultiplier = Literal["sparse_schedule", "dense_hardware", "free", "measured"]
@@ -16,7 +18,35 @@ BudgetUnit = Literal["data", "compute", "seconds"]
 """what a search's budgets are in: D_dense, training FLOPs C = 6 N D_dense, or seconds of training on a named machine"""
 SearchObjective = Literal["loss", "training_cost", "inference_cost"]
 """what a search makes small"""
-LawForm = Literal["frantar", "chinchilla", "average_params", "density", "effective_params", "generalized"]
+LAW_FORMS = (
+    "frantar",
+    "chinchilla",
+    "average_params",
+    "density",
+    "effective_params",
+    "generalized",
+    "moe_abnar",
+    "repeated_dense",
+    "repeated_sparse",
+    "sparse_quantised",
+    "precision",
+    "precision_after",
+    "pruned_after",
+    "compressed",
+)
+FORM_PLUGINS = "sparsity_lab.forms"
+"""entry points of law forms from other packages"""
+
+
+def _known_form(name: str) -> str:
+    outside = entry_points(group=FORM_PLUGINS).names
+    if name not in LAW_FORMS and name not in outside:
+        known = ", ".join((*LAW_FORMS, *sorted(outside)))
+        raise PydanticCustomError("law_form", "no such law form, expected one of {known}", {"known": known})
+    return name
+
+
+LawForm = Annotated[str, AfterValidator(_known_form)]
 Holdout = Literal["largest-data", "largest-nonzero", "largest-sparsity"]
 """the runs with the largest value of a column"""
 HuberDelta = Annotated[float, Field(ge=1e-9, le=1e9)] | Literal["least-squares"]

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.base import Count, FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
-from sparsity_lab.specs.problems import line_of
+from sparsity_lab.specs.problems import where_of
+from sparsity_lab.specs.tracking import TrackerSpec
 
 GIB = 2**30
 
@@ -86,6 +87,9 @@ class RunResources(Spec):
     """main memory, GiB; not asked for when left out"""
     deterministic: bool = True
     """refuse operations of a GPU whose bits do not repeat; records say which way a run was made"""
+    accumulation: Count = 1
+    """parts in which one device takes every batch, one after the other (gradient accumulation): activations of a part
+    alone are held; as many parts as several processes take give their bits, and records name them"""
     wall_minutes: Positive | None = None
     """longest time of a worker or task, after which it writes its checkpoint and is queued again"""
 
@@ -125,6 +129,9 @@ class Compute(SpecFile):
     """the hardware profile that planning takes speed and memory from; finished runs tell it when left out"""
     price_per_device_hour: Annotated[float, Field(ge=0)] | None = None
     """of one device, or of one core where runs have no GPU"""
+
+    tracking: tuple[TrackerSpec, ...] | None = None
+    """where curves are shown as well; what the user's own file says when left out, nowhere when empty"""
 
     def devices_for(self, state: float) -> int:
         """Over how many devices a run is spread.
@@ -185,7 +192,7 @@ def default_compute(root: Path) -> str | None:
     named = tree.get("compute")
     if named is not None and not isinstance(named, str):
         raise SpecError(
-            "wrong value", where=f"{path}:{line_of(node, ['compute'])}", field="compute", found=named, expected="a name"
+            "wrong value", where=where_of(path, node, ["compute"]), field="compute", found=named, expected="a name"
         )
     return named
 

@@ -6,84 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Fraction, Spec, SpecFile
-
-
-class PythonStdlib(Spec):
-    """The running interpreter's own library source: real text on every machine."""
-
-    kind: Literal["python-stdlib"]
-    maximum_bytes: Count | None = None
-    """stop after this many bytes of text (whole files, in order of their hash); all of it when absent"""
-
-
-class TextFiles(Spec):
-    """Every file below a folder that matches a pattern; one file is one document."""
-
-    kind: Literal["files"]
-    path: str
-    """folder, relative to the working directory or absolute"""
-    pattern: str = "**/*.txt"
-    """glob below the folder"""
-
-
-class JsonLines(Spec):
-    """C4's own layout: JSON lines, plain or .gz, one document a line."""
-
-    kind: Literal["jsonl"]
-    path: str
-    """a file or a folder, relative to the working directory or absolute"""
-    pattern: str = "**/*.json*"
-    """glob below the folder"""
-    text_field: str = "text"
-
-
-class ParquetText(Spec):
-    """Parquet files with a text column; one row is one document."""
-
-    kind: Literal["parquet-text"]
-    path: str
-    pattern: str = "**/*.parquet"
-    text_column: str = "text"
-
-
-class Glyphs(Spec):
-    """Characters drawn from the fonts that ship with matplotlib, each example a new drawing."""
-
-    kind: Literal["glyphs"]
-    classes: Annotated[int, Field(ge=2, le=800)] = 200
-    """number of characters to tell apart"""
-    examples: Count = 200_000
-    """how many drawings to prepare, training and held-out together"""
-    image: Annotated[int, Field(ge=8, le=256)] = 24
-    """side of the image, pixels"""
-    distortion: Fraction = 0.5
-    """strength of the random affine map and stroke change, 0..1"""
-    noise: Fraction = 0.1
-    """standard deviation of the pixel noise, relative to full contrast"""
-    clutter: Fraction = 0.3
-    """chance that each of the background strokes is present"""
-    imbalance: Annotated[float, Field(ge=0, le=3)] = 0.0
-    """Zipf exponent of the class frequencies: the k-th class is drawn with a chance proportional to k^-imbalance"""
-    variety: Fraction = 0.0
-    """how much examples differ in difficulty: each one's distortion and noise are a share of the full strength, drawn
-    uniformly from [1 - variety, 1]"""
-    seed: int = 0
-
-
-class ParquetImages(Spec):
-    """Parquet files with encoded images (PNG, JPEG, ...) and an integer label."""
-
-    kind: Literal["parquet-images"]
-    path: str
-    pattern: str = "**/*.parquet"
-    image_column: str = "image"
-    label_column: str = "label"
-    image: Count
-    """side to which images are resized, pixels"""
-    channels: Literal[1, 3] = 3
-    classes: Count | None = None
-    """number of classes; counted in the data when absent, but then nothing can be planned before preparing"""
+from sparsity_lab.specs.base import Count, Spec, SpecFile, misfit
+from sparsity_lab.specs.sources import ImageSource, TextSource, TokenFiles
 
 
 class Bytes(Spec):
@@ -106,11 +30,29 @@ class TokenizerFile(Spec):
 
     kind: Literal["file"]
     path: str
+    ids: Literal["own", "shifted"] | None = None
+    """own: as the file has them, for a model that was trained with them, whose config.json lies beside it; shifted: by
+    two, since 0 pads and 1 ends; own where such a config.json is there, when left out"""
 
 
-TextSource = Annotated[PythonStdlib | TextFiles | JsonLines | ParquetText, Field(discriminator="kind")]
-ImageSource = Annotated[Glyphs | ParquetImages, Field(discriminator="kind")]
-Tokenizer = Annotated[Bytes | Bpe | TokenizerFile, Field(discriminator="kind")]
+class GivenIds(Spec):
+    """No tokenizer: the source holds the ids of one that is known by its numbers alone."""
+
+    kind: Literal["given"]
+    vocabulary: Annotated[int, Field(ge=2, le=1 << 24)]
+    """rows of the embedding: every id lies below"""
+    end: Annotated[int, Field(ge=0)]
+    """the id that ends a document"""
+
+    @model_validator(mode="after")
+    def _end_is_an_id(self) -> GivenIds:
+        if self.end >= self.vocabulary:
+            raise misfit(f"must lie below the vocabulary, {self.vocabulary}", "end")
+        return self
+
+
+NearDuplicatesAre = Literal["count", "drop"]
+Tokenizer = Annotated[Bytes | Bpe | TokenizerFile | GivenIds, Field(discriminator="kind")]
 
 
 class TextDataset(SpecFile):
@@ -122,8 +64,16 @@ class TextDataset(SpecFile):
     tokenizer: Tokenizer = Bytes(kind="bytes")
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """share of documents (by hash) that are never trained on"""
+    near_duplicates: NearDuplicatesAre = "count"
+    """what becomes of training documents that nearly equal a held-out one: they are counted, or left out"""
     shard_tokens: Count = 4_000_000
-    """tokens in one Parquet shard, at most (a longer document is split over shards)"""
+    """tokens in one shard, at most (a longer document is split over shards)"""
+
+    @model_validator(mode="after")
+    def _ids_are_given(self) -> TextDataset:
+        if isinstance(self.source, TokenFiles) != isinstance(self.tokenizer, GivenIds):
+            raise misfit("must be `given` where the source is `token-files`, and only there", "tokenizer", "kind")
+        return self
 
 
 class ImageDataset(SpecFile):
@@ -134,8 +84,10 @@ class ImageDataset(SpecFile):
     source: ImageSource
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """share of images (by hash) that are never trained on"""
+    near_duplicates: NearDuplicatesAre = "count"
+    """what becomes of training images that nearly equal a held-out one: they are counted, or left out"""
     shard_examples: Count = 50_000
-    """images in one Parquet shard, at most"""
+    """images in one shard, at most"""
 
 
 DatasetSpec = Annotated[TextDataset | ImageDataset, Field(discriminator="content")]
@@ -198,13 +150,23 @@ class NextToken(Spec):
     """tokens of one example; this is what D counts"""
 
 
+class MaskedTokens(Spec):
+    """BERT's objective (Devlin et al. 2019, section 3.1): name tokens, most of them hidden."""
+
+    kind: Literal["masked"]
+    length: Annotated[int, Field(ge=2, le=2**24)] = 128
+    """tokens of one example; this is what D counts"""
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """share of tokens that are to be named, at least one: of ten, eight are hidden, one is a random one, one stays"""
+
+
 class Classification(Spec):
     """Name the class of an image; D counts images."""
 
     kind: Literal["classification"]
 
 
-Objective = Annotated[SpanCorruption | NextToken | Classification, Field(discriminator="kind")]
+Objective = Annotated[SpanCorruption | NextToken | MaskedTokens | Classification, Field(discriminator="kind")]
 
 
 class DataShape(Spec):

@@ -30,6 +30,11 @@ def canonical_json(value: Spec | dict[str, Any]) -> str:
     return _text(_canonical(value.model_dump(mode="json") if isinstance(value, Spec) else value))
 
 
+def digest(value: Spec | dict[str, Any], digits: int = 8) -> str:
+    """A short name for a value: the first hexadecimal digits of the SHA-256 of its canonical text."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:digits]
+
+
 def fingerprint(run: RunSpec, data_hash: str, engine: int = ENGINE_VERSION) -> str:
     """64 hexadecimal digits that name a run in every store."""
     identity = {"run": run.model_dump(mode="json"), "data": data_hash, "engine": engine}

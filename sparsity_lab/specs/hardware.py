@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
 
-from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec, SpecFile
+from sparsity_lab.errors import shown
+from sparsity_lab.specs.base import Count, Positive, Sparsity, Spec, SpecFile, misfit
 from sparsity_lab.specs.files import read_spec
 
-ProductFormat = Literal["dense", "csr", "bsr", "2:4"]
-"""how a weight matrix is laid out: in full, by non-zero elements, by non-zero blocks, or two of every four"""
+FORMATS = ("dense", "csr", "bsr", "2:4")
+FORMAT_PLUGINS = "sparsity_lab.formats"
+"""entry points of formats from other packages"""
+
+
+def formats_outside() -> Mapping[str, EntryPoint]:
+    """Formats of other packages that are installed, by name."""
+    return _entries(tuple(sys.path))
+
+
+@cache
+def _entries(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Looking through all installed packages is slow, and a profile has a format in every line."""
+    del path  # what is found depends on it
+    return {one.name: one for one in sorted(entry_points(group=FORMAT_PLUGINS)) if one.name not in FORMATS}
+
+
+def known_formats() -> tuple[str, ...]:
+    """Names of formats, built-in ones first."""
+    return (*FORMATS, *formats_outside())
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS and name not in formats_outside():
+        known = ", ".join(known_formats())
+        message = "no such format of weights here, expected one of {known}, or a package that adds it"
+        raise PydanticCustomError("product_format", message, {"known": known})
+    return name
+
+
+ProductFormat = Annotated[str, AfterValidator(_known_format)]
+"""how a weight matrix is laid out: in full, by non-zero elements, by non-zero blocks, two of every four; or a format
+of another package"""
 ProductType = Literal["float32", "float64", "bfloat16", "float16", "float8"]
 """of the weights and of what they are multiplied with; float8 is e4m3 with scales of whole tensors"""
+WeightType = Literal["float32", "float64", "bfloat16", "float16", "float8", "int8", "int4"]
+"""of weights as they lie in memory"""
+Architecture = Literal["cpu", "cuda-ampere", "cuda-ada", "cuda-hopper", "cuda-blackwell", "rocm-cdna"]
+"""kinds of hardware that engines tell apart"""
+Phase = Literal["prefill", "decode"]
+"""of serving: all tokens of a request at once, or the next one of each"""
 
 
 class SpeedUp(Spec):
@@ -25,6 +68,16 @@ class SpeedUp(Spec):
     """lower quartile of the repetitions' speed-ups, each against its own dense neighbour; or the least published"""
     high: Positive
     """upper quartile; or the most published"""
+    joules: Positive | None = None
+    """of one such product or pass, by the profile's counters"""
+    dense_joules: Positive | None = None
+    """of the dense equivalent, metered in turn with it"""
+
+    @model_validator(mode="after")
+    def _metered_together(self) -> Self:
+        if (self.joules is None) != (self.dense_joules is None):
+            raise misfit("joules and dense_joules go together", "joules")
+        return self
 
 
 class Product(SpeedUp):
@@ -108,6 +161,8 @@ class DeviceSpeed(Spec):
     """sustained / peak over a whole training step (MFU); small models reach less"""
     memory_gib: Positive
     """of one device, GiB"""
+    bandwidth_bytes_per_second: Positive | None = None
+    """of its memory: what decoding is modelled by where nothing was measured"""
 
 
 class HardwareProfile(SpecFile):
@@ -120,6 +175,8 @@ class HardwareProfile(SpecFile):
     sources: Annotated[tuple[str, ...], Field(min_length=1)]
     """where the figures come from: machine, torch, threads and date, or the papers"""
     device: Literal["cpu", "cuda"]
+    architecture: Architecture | None = None
+    """as engines tell hardware apart; any of the device when left out"""
     machine: MeasuredOn | None = None
     """of a measured profile"""
     request: str = ""
@@ -129,8 +186,21 @@ class HardwareProfile(SpecFile):
     products: tuple[Product, ...] = ()
     training: tuple[TrainingStep, ...] = ()
     inference: tuple[InferenceStep, ...] = ()
+    energy: str = ""
+    """the counters that joules are from: of whole packages or boards, idle parts and other work included"""
     skipped: tuple[str, ...] = ()
     """what was asked and not measured, and why"""
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> Self:
+        if self.architecture is not None and (self.architecture == "cpu") != (self.device == "cpu"):
+            raise misfit(
+                f"{self.architecture} is no {self.device}, which the profile names as its device", "architecture"
+            )
+        on = None if self.machine is None else self.machine.device
+        if on is not None and (on == "cpu") != (self.device == "cpu"):
+            raise misfit(f"{self.device} is not {shown(on)}, which was measured", "device")
+        return self
 
     @property
     def sparse_products(self) -> tuple[Product, ...]:

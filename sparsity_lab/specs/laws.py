@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
-from sparsity_lab.specs.base import FrozenNumbers, SpecFile
+from sparsity_lab.specs.base import FrozenNumbers, SpecFile, misfit
 from sparsity_lab.specs.choices import DataUnit, LawForm
 from sparsity_lab.specs.files import read_spec
 
@@ -24,11 +25,22 @@ class PublishedLaw(SpecFile):
     """what D counts"""
     params: FrozenNumbers
     """every parameter of the form, by name"""
+    spread: FrozenNumbers | None = None
+    """standard errors of parameters, where the paper reports them; of nothing else has the law intervals"""
     description: str = ""
     citation: Annotated[str, Field(min_length=1)]
     """the paper"""
     provenance: Annotated[str, Field(min_length=1)]
     """how these very numbers came about: from which table, code or fit"""
+
+    @model_validator(mode="after")
+    def _spread_fits(self) -> Self:
+        for name, error in (self.spread or {}).items():
+            if name not in self.params:
+                raise misfit(f"{name} is none of the parameters: {', '.join(self.params)}", "spread")
+            if not 0 < error < math.inf:
+                raise misfit(f"the standard error of {name} must be above 0, found {error:g}", "spread")
+        return self
 
 
 def load_law(path: Path) -> PublishedLaw:

@@ -1,6 +1,6 @@
 """Model specs: a family and its rules (what a user writes), and dimensions (what a run trains).
 
-A `ModelSpec` says *how* a family scales; the study's grid says how large. `models.build.resolve_dims`
+A `ModelSpec` says *how* a family scales; the study's grid says how large. `models.dims.resolve_dims`
 joins the two into `Dims`, which are complete: they alone decide every tensor's shape.
 """
 
@@ -10,16 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Positive, Spec, SpecFile
+from sparsity_lab.specs.base import Count, Distinct, PathOrUrl, Positive, Spec, SpecFile
+from sparsity_lab.specs.configs import ConfigTree, SizeRules
 
 
 class ScalingRule(Spec):
     """How a target of dense prunable weights becomes a shape that hardware likes."""
 
     layers: tuple[Count, ...] = Field(default=(2,), min_length=1)
-    """allowed depths (blocks per stack); with several, the one that meets the target best is taken"""
+    """allowed depths (blocks per stack); of several that meet the target well, the shallowest is taken"""
     head_width: Count = 16
-    """wished width of one attention head; the nearest that divides the width is taken"""
+    """wished width of one attention head; the number of heads that comes nearest and divides the width is taken"""
     minimum_heads: Count = 1
     """heads even where the width asks for fewer: a narrow model with one head learns much more slowly"""
     ff_ratio: Positive = 2.0
@@ -75,7 +76,43 @@ class DecoderSpec(SpecFile):
     """share the output head's weights with the token embedding"""
 
 
-ModelSpec = Annotated[T5Spec | ViTSpec | DecoderSpec, Field(discriminator="family")]
+NamePatterns = Annotated[tuple[str, ...], Distinct]
+
+
+class PrunableNames(Spec):
+    """Corrections to which weights can be pruned, by name patterns (as in a shell: *, ?, [..]) of parameters."""
+
+    include: NamePatterns = ()
+    """linear layers outside the blocks that are to count in N as well"""
+    exclude: NamePatterns = ()
+    """weights in blocks that count as dense, such as routers"""
+
+
+class HuggingFaceSpec(SpecFile):
+    """Any architecture of `transformers`: its configuration, and rules by which it grows."""
+
+    kind: Literal["model"] = "model"
+    family: Literal["huggingface"]
+    path: PathOrUrl | None = None
+    """a folder with a config.json, or such a file; relative to the project folder"""
+    config: ConfigTree = "{}"
+    """fields of the configuration, `model_type` first; they go before those of `path`"""
+    sizes: SizeRules = ()
+    """fields that make the size, of width, heads, ff and layers: `{hidden_size: width, intermediate_size: ff}`"""
+    scaling: ScalingRule = ScalingRule()
+    prunable: PrunableNames = PrunableNames()
+
+    @model_validator(mode="after")
+    def _counts_tensors(self) -> HuggingFaceSpec:
+        if self.scaling.size != "tensors":
+            raise ValueError("scaling.size must be tensors: only they are known of any architecture")
+        if self.path is None and self.config == "{}":
+            raise ValueError("one of path and config must say which architecture it is")
+        return self
+
+
+OwnSpec = T5Spec | ViTSpec | DecoderSpec
+ModelSpec = Annotated[OwnSpec | HuggingFaceSpec, Field(discriminator="family")]
 
 
 class T5Dims(Spec):
@@ -122,4 +159,21 @@ class DecoderDims(Spec):
     tied_head: bool = False
 
 
-Dims = Annotated[T5Dims | ViTDims | DecoderDims, Field(discriminator="family")]
+HuggingFaceTask = Literal["causal-lm", "encoder-decoder", "masked-lm", "image-classification"]
+
+
+class HuggingFaceDims(Spec):
+    """An architecture of `transformers` of one size."""
+
+    family: Literal["huggingface"] = "huggingface"
+    task: HuggingFaceTask
+    """which of the architecture's heads it has"""
+    config: ConfigTree
+    """the fields that were written, and those of its size and data; the rest is as `transformers` has it"""
+    prunable: PrunableNames = PrunableNames()
+    width: Count
+    layers: Count
+
+
+OwnDims = T5Dims | ViTDims | DecoderDims
+Dims = Annotated[OwnDims | HuggingFaceDims, Field(discriminator="family")]

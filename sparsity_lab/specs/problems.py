@@ -38,27 +38,35 @@ def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: Validation
     return SpecError("\n".join([*map(str, problems), *([f"and {left:,} problems more"] if left else [])]))
 
 
-def not_yaml(path: Path, error: Exception) -> SpecError:
-    """The error of a file that is no YAML."""
+def not_yaml(where: Path | str, error: Exception) -> SpecError:
+    """The error of a file, or of an override by its name, that is no YAML."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
-        return SpecError(f"is not YAML: {' '.join(str(error).split())}", where=path)
+        return SpecError(f"is not YAML: {' '.join(str(error).split())}", where=where)
     problem = str(error.problem)
     opened = f", {error.context} that starts in line {error.context_mark.line + 1}" if error.context_mark else ""
-    where = f"{path}:{error.problem_mark.line + 1}"
+    if isinstance(where, str):
+        return SpecError(f"is not YAML: {problem}", where=where)
     expected = "spaces, for YAML forbids tabs as indentation" if "'\\t'" in problem else None
-    return SpecError(f"is not YAML: {problem}{opened}", where=where, expected=expected)
+    return SpecError(
+        f"is not YAML: {problem}{opened}", where=f"{where}:{error.problem_mark.line + 1}", expected=expected
+    )
 
 
-def line_of(root: Node, location: Location) -> int:
-    """The line, counted from 1, of the innermost part of a location that is written in the file."""
-    return _locate(root, location)[1]
+def where_of(path: Path, root: Node, location: Location) -> str:
+    """Where the innermost part of a location stands that is written: `file:line`, or the override that says it."""
+    return _told(path, _locate(root, location)[1])
+
+
+def _told(path: Path, mark: Any) -> str:
+    """A mark of the YAML library in words; its name of a text that has none is in angle brackets."""
+    return f"{path}:{mark.line + 1}" if mark.name.startswith("<") else str(mark.name)
 
 
 def _problem(path: Path, root: Node, schema: Mapping[str, Any], detail: ErrorDetails) -> SpecError:
     context = detail.get("ctx", {})
     location = (*detail["loc"], *context.get("at", ()))
-    keys, line = _locate(root, location)
-    where, found = f"{path}:{line}", _shown(detail["input"])
+    keys, mark = _locate(root, location)
+    where, found = _told(path, mark), _shown(detail["input"])
     match detail["type"]:
         case "missing":
             return SpecError("is missing", where=where, field=_dotted([*keys, location[-1]]))
@@ -70,7 +78,7 @@ def _problem(path: Path, root: Node, schema: Mapping[str, Any], detail: ErrorDet
             known = "one of " + ", ".join(name["mapping"])
             field, tag = name["propertyName"], context.get("tag")
             message = "is missing" if tag is None else "unknown variant"
-            where = f"{path}:{line_of(root, [*location, field])}"
+            where = where_of(path, root, [*location, field])
             return SpecError(message, where=where, field=_dotted([*keys, field]), found=tag, expected=known)
         case "invalid_key":
             return SpecError("the name of a field must be text", where=where, found=location[-1])
@@ -95,16 +103,16 @@ def _dotted(keys: Location) -> str | None:
     return ".".join(str(key) for key in keys) or None
 
 
-def _locate(root: Node, location: Location) -> tuple[list[int | str], int]:
+def _locate(root: Node, location: Location) -> tuple[list[int | str], Any]:
     """Follow an error's location through the YAML nodes; the tags of unions in it are no keys of the file."""
-    node, line = root, root.start_mark.line + 1
+    node, mark = root, root.start_mark
     keys: list[int | str] = []
     for key in location:
         child = _child(node, key)
         if child is not None:
-            node, line = child[1], child[0].start_mark.line + 1
+            node, mark = child[1], child[0].start_mark
             keys.append(key)
-    return keys, line
+    return keys, mark
 
 
 def _child(node: Node, key: int | str) -> tuple[Node, Node] | None:

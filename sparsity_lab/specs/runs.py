@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sparsity_lab.specs.base import Count, Positive, Seed, Sparsity, Spec
 from sparsity_lab.specs.choices import DataUnit
-from sparsity_lab.specs.datasets import Classification, NextToken, Objective, SpanCorruption
+from sparsity_lab.specs.datasets import Classification, MaskedTokens, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
 from sparsity_lab.specs.training import Evaluation, Optimizer, Precision, RateSchedule
@@ -45,7 +45,8 @@ class RunSpec(Spec):
     sparsity: Sparsity
     """asked final sparsity of the prunable weights"""
     batch: Count
-    steps: Count
+    steps: Annotated[int, Field(ge=0)]
+    """0 only of weights that are pruned at once and not trained on"""
     optimizer: Optimizer
     peak_learning_rate: Positive
     schedule: RateSchedule
@@ -53,6 +54,15 @@ class RunSpec(Spec):
     evaluation: Evaluation
     seed: Seed
     """decides initial weights and the order of examples"""
+
+    def share(self, step: int) -> float:
+        """Of its steps that are done after `step`; 1 where it has none."""
+        return step / self.steps if self.steps else 1.0
+
+    @property
+    def words(self) -> str:
+        """The run in a few words: dense size, sparsity, steps, seed."""
+        return f"width {self.model.width:<4} S {self.sparsity:<6.3g} {self.steps:>6} steps  seed {self.seed}"
 
     @property
     def pruning(self) -> SparseRegime | None:
@@ -93,7 +103,7 @@ def data_per_example(objective: Objective) -> int:
     match objective:
         case SpanCorruption():
             return objective.input_length
-        case NextToken():
+        case NextToken() | MaskedTokens():
             return objective.length
         case Classification():
             return 1

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sparsity_lab.specs.base import Distinct, Fraction, Positive, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.base import Count, Distinct, Positive, Seed, Sparsity, Spec, SpecFile, misfit
 from sparsity_lab.specs.choices import CostMultiplier, LawForm
-from sparsity_lab.specs.hardware import ProductFormat
+from sparsity_lab.specs.hardware import Phase, ProductFormat, ProductType, WeightType
 
 Amount = Annotated[float, Field(ge=0)]
 
@@ -25,6 +25,8 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 ValueRange = Annotated[tuple[Amount, Amount], AfterValidator(_ordered)]
 """a lowest and a highest value that are both thought possible"""
+Rate = Annotated[float, Field(gt=-1, le=1)]
+RateRange = Annotated[tuple[Rate, Rate], AfterValidator(_ordered)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
 
@@ -35,9 +37,12 @@ class EvidenceSource(Spec):
     study: str | None = None
     """a study that has been fitted; also tells the hardware and the pruning schedule"""
     form: LawForm | None = None
-    """which of the study's laws; its frantar law, or the only one, when left out"""
+    """which of the study's laws, alone; when left out its frantar law, or the only one, and draws are from every law of
+    the study that sees sparsity"""
     law: str | None = None
     """a law's name or file"""
+    further: Annotated[tuple[str, ...], Distinct] = ()
+    """laws, by name or file, that draws are from too, so that confidence knows that a form may be wrong"""
 
     @model_validator(mode="after")
     def _one_source(self) -> EvidenceSource:
@@ -67,11 +72,15 @@ class Accelerator(Spec):
     electricity_per_kwh: Amount = 0.0
     pue: Annotated[float, Field(ge=1)] = 1.0
     """power usage effectiveness of the building: all power drawn / power of the machine"""
+    co2e_per_kwh: Amount | None = None
+    """kg CO2 equivalents of the grid's electricity; nothing is said of emissions when left out"""
     flops_per_second: Positive | None = None
     """dense FLOP/s sustained; give this, or peak and utilisation, or neither where the hardware profile is measured"""
     peak_flops_per_second: Positive | None = None
     utilisation: Share | None = None
     """sustained / peak"""
+    bandwidth_bytes_per_second: Positive | None = None
+    """of its memory; the hardware profile's when left out. Decoding reads every weight once for a whole batch"""
 
     @model_validator(mode="after")
     def _one_speed(self) -> Accelerator:
@@ -94,12 +103,33 @@ class TrainingPlan(Spec):
 
 
 class InferencePlan(Spec):
-    """How much the model is used."""
+    """How much the model is used, and how it is served: kernels that help one way of serving harm another."""
 
     items_per_year: Amount
     """tokens or images a year"""
     accelerator: Accelerator | None = None
     """the one that trains when left out"""
+    batch: Count | None = None
+    """requests or images served at once; the most that the profile knows when left out, and the advice says so"""
+    length: Count = 1
+    """tokens of a request, or patches of an image, that are multiplied at once in prefill"""
+    phase: Phase | None = None
+    """decode multiplies one token of each request: a product has `batch` rows; otherwise it has batch x length"""
+    dtype: ProductType | None = None
+    """of weights and inputs; every type of the profile when left out"""
+    shapes: Annotated[tuple[tuple[Count, Count], ...], Distinct] = ()
+    """(outputs, inputs) of the weights that are multiplied; every shape of the profile when left out"""
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of a product."""
+        return self.batch if self.batch is None or self.phase == "decode" else self.batch * self.length
+
+    @model_validator(mode="after")
+    def _length_fits(self) -> InferencePlan:
+        if self.length > 1 and (self.batch is None or self.phase == "decode"):
+            raise misfit("goes with a batch, and not with decode, which multiplies one token of each", "length")
+        return self
 
 
 class Engineering(Spec):
@@ -110,6 +140,38 @@ class Engineering(Spec):
     day_cost: Amount
     days_per_year: Amount = 0.0
     """to keep it working"""
+
+
+class RivalType(Spec):
+    """A type that weights could be stored in, what it costs in quality, and what it gives in speed.
+
+    The first type of a scenario is its own, with neither rho nor loss_added: losses of the law are in that type.
+    """
+
+    dtype: WeightType
+    rho: Share | None = None
+    """share of the weights that weights of this type are worth"""
+    loss_added: Amount | None = None
+    """nats that quantising after training adds: measured, or published for a model like this one"""
+    range: ValueRange | None = None
+    """of rho or loss_added, the lowest and highest thought possible"""
+    speedup: Positive | None = None
+    """of arithmetic, against the own type: 2 where a machine multiplies 8 bits twice as fast; none when left out, as
+    where weights are turned into the own type before they are multiplied"""
+    days: Amount = 0.0
+    """of engineering, once"""
+    source: str = ""
+    """of rho or loss_added"""
+
+    @model_validator(mode="after")
+    def _one_worth(self) -> RivalType:
+        if self.rho is not None and self.loss_added is not None:
+            raise ValueError("give either rho or loss_added")
+        if self.range is not None and self.rho is None and self.loss_added is None:
+            raise misfit("goes with rho or loss_added", "range")
+        if self.range is not None and self.rho is not None and not 0 < self.range[0] < self.range[1] <= 1:
+            raise misfit("of rho lies above 0 and up to 1", "range")
+        return self
 
 
 class Checkpoint(Spec):
@@ -152,7 +214,7 @@ class Ranges(Spec):
     """of engineering, once"""
     days_per_year: ValueRange | None = None
     day_cost: ValueRange | None = None
-    discount_rate: ValueRange | None = None
+    discount_rate: RateRange | None = None
 
     @property
     def given(self) -> dict[str, tuple[float, float]]:
@@ -173,6 +235,10 @@ class ScenarioSpec(SpecFile):
     format: ProductFormat | None = None
     """how sparse weights are laid out for inference; at each sparsity the fastest that the profile has, or dense where
     none helps, when left out"""
+    runtime: str | None = None
+    """a runtime's name or file: the engine that serves here; any that is known when left out"""
+    own_kernel: bool = False
+    """whether we have a kernel of our own, so that no engine has to load the format"""
     model: TargetModel
     sparsities: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1), Distinct] = (
         0.5,
@@ -186,9 +252,12 @@ class ScenarioSpec(SpecFile):
     engineering: Engineering
     checkpoint: Checkpoint | None = None
     """a dense model that could be pruned; only training from scratch is considered when left out"""
-    horizon_years: Annotated[int, Field(gt=0, le=1000)] = 3
-    discount_rate: Fraction = 0.08
-    """a year"""
+    precisions: tuple[RivalType, ...] = ()
+    """types that weights could be stored in, the own one first: rivals of sparsity, and its partners"""
+    horizon_years: Annotated[float, Field(gt=0, le=1000)] = 3
+    """may end within a year, or be shorter than one"""
+    discount_rate: Rate = 0.08
+    """a year; 0 where money later is worth as much, below 0 where more"""
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "USD"
     """a label"""
     ranges: Ranges = Ranges()
@@ -197,6 +266,20 @@ class ScenarioSpec(SpecFile):
     seed: Seed = 0
     confidence: Confidence = 0.9
     """of the intervals; and the share of draws that must agree before anything but dense is recommended"""
+
+    @model_validator(mode="after")
+    def _own_type_first(self) -> ScenarioSpec:
+        if not self.precisions:
+            return self
+        own, types = self.precisions[0], [one.dtype for one in self.precisions]
+        if own.rho is not None or own.loss_added is not None or own.speedup is not None:
+            raise misfit("the own type comes first, with neither rho nor loss_added nor speedup", "precisions", "0")
+        if own.dtype != (self.inference.dtype or "bfloat16"):
+            expected = f"inference.dtype is {self.inference.dtype or 'left out, so bfloat16'}"
+            raise misfit(f"{own.dtype} is not the type that is served: {expected}", "precisions", "0", "dtype")
+        if len(set(types)) != len(types):
+            raise misfit("each type once", "precisions")
+        return self
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> ScenarioSpec:

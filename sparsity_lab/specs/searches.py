@@ -194,6 +194,11 @@ class SearchSpec(Spec):
         """Whether all N and budgets are one search, which chooses among them too."""
         return self.sampler == "law" or len(self.objectives) > 1
 
+    @property
+    def trials_in_all(self) -> int:
+        """Of every N and budget together."""
+        return self.trials * len(self.nonzero) * len(self.budgets)
+
     def data_dense(self, nonzero: int, budget: float, seconds_per_item: float | None = None) -> int:
         """A budget as data: what a dense model of `nonzero` weights sees for it, at least 1.
 

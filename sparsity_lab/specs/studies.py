@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Seed, Sparsity, Spec, SpecFile, SpecName, misfit
+from sparsity_lab.specs.base import (
+    Count,
+    Distinct,
+    FrozenMapping,
+    FrozenNumbers,
+    FrozenSpans,
+    Seed,
+    Sparsity,
+    Spec,
+    SpecFile,
+    SpecName,
+    misfit,
+)
 from sparsity_lab.specs.choices import CostMultiplier, DataUnit, Holdout, HuberDelta, LawForm, threshold
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import unit_of
@@ -85,8 +97,8 @@ class LawSpec(Spec):
     """Which laws are fitted to the finished runs, and how."""
 
     forms: Annotated[tuple[LawForm, ...], Distinct] | None = None
-    """every form that the runs can carry when left out, the others being reported as skipped; a form named here that
-    they cannot carry is an error; an empty list where a study only compares regimes"""
+    """when left out, every form of sparsity, size and data that the runs can carry, the others being reported as
+    skipped; a form named here that they cannot carry is an error; an empty list where a study only compares regimes"""
     regime: SpecName | None = None
     """the regime whose runs the laws are fitted to, beside the dense ones; the first of the grid when left out"""
     residual: Literal["log", "linear"] = "log"
@@ -103,6 +115,18 @@ class LawSpec(Spec):
     cost: CostMultiplier = "sparse_schedule"
     """m(S) under which the report's optimal sparsities are computed"""
     seed: Seed = 0
+    pin: FrozenNumbers = Field(default_factory=lambda: FrozenMapping[float]({}))
+    """parameters held at a value, raw units: `{c: 1.6}`; a form heeds those that it has"""
+    bounds: FrozenSpans = Field(default_factory=lambda: FrozenMapping[tuple[float, float]]({}))
+    """least and largest value of parameters, raw units: `{b_D: [0.1, 0.6]}`"""
+    overestimates: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0
+    """what a prediction that is too high costs, relative to one that is too low: 10 lets undertuned runs lie above"""
+    noise_scale: Literal["fixed", "free"] = "fixed"
+    """`free` fits the scale of the noise too; delta is then in its units"""
+    best_of_each: bool = False
+    """only the row of lowest loss of each sparsity, size and data"""
+    weights: str | None = None
+    """a column of the study's table of runs, or an expression of columns: what each run counts"""
 
     @property
     def threshold(self) -> float:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from sparsity_lab.cost.advice import Advice
-from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
-from sparsity_lab.errors import SpecError
+from sparsity_lab.cost.speeds import speeds_of
+from sparsity_lab.errors import RecordError, SpecError, about
 from sparsity_lab.hardware.profile import load_profile
+from sparsity_lab.hardware.runtimes import architectures, load_runtimes
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.together import Mixture
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.regimes.regime import sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
+from sparsity_lab.specs.runtimes import RuntimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.law import open_law
+from sparsity_lab.stages.law import OpenLaw, laws_of_study, mixture_of, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace
 
 
@@ -44,17 +53,30 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
         assert source.law is not None, "a scenario has one source of evidence"
         opened = open_law(source.law, root)
         profile = load_profile(root, spec.hardware) if spec.hardware else None
-        return setting_of(name, spec, opened.law, profile, opened.name, document=opened.document)
+        engines = runtimes_of(name, spec, profile, root)
+        return setting_of(
+            name,
+            spec,
+            opened.law,
+            profile,
+            opened.name,
+            document=opened.document,
+            runtimes=engines,
+            laws=mixture_for(spec, opened, (), root),
+        )
     space = open_workspace(source.study, root)
     opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
+    profile = scenario_profile(space, spec)
     return setting_of(
         name,
         spec,
         opened.law,
-        scenario_profile(space, spec),
+        profile,
         f"{source.study} ({opened.law.form.name})",
         schedule=schedule_of(space.study),
         document=opened.document,
+        runtimes=runtimes_of(name, spec, profile, root),
+        laws=mixture_for(spec, opened, laws_of_study(source.study, root), root),
     )
 
 
@@ -75,6 +97,8 @@ def setting_of(
     *,
     schedule: Schedule | None = None,
     document: LawDocument | None = None,
+    runtimes: Mapping[str, RuntimeSpec] | None = None,
+    laws: Mixture | None = None,
 ) -> Setting:
     """A scenario put together; see `Setting`.
 
@@ -86,7 +110,69 @@ def setting_of(
         raise SpecError(
             "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
         )
-    return Setting(spec, law, profile, speeds_of(spec, profile, schedule), name, evidence, document)
+    speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
+    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws)
+
+
+def mixture_for(spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], root: Path) -> Mixture | None:
+    """The laws that a scenario's draws are from; None where its own law is the only one.
+
+    Args:
+        spec: names further laws, and may name the one form of the study that is meant.
+        own: the law that the scenario's own numbers are by.
+        of_study: every law of the study that the evidence is from.
+        root: the project folder.
+
+    Raises:
+        RecordError: a further law is not there, is damaged, counts other data, or cannot answer.
+    """
+    S, N, D = np.array([0.0, *spec.sparsities]), spec.model.nonzero, spec.model.data
+    named = {name: replace(open_law(name, root), name=name) for name in spec.evidence.further}
+    for one in named.values():
+        with about(f"evidence.further: {one.name}"):
+            one.law.predict(S, N, D)
+    own = replace(own, name=own.law.form.name if of_study else own.name)
+    rest = () if spec.evidence.form else of_study
+    beside = [one for one in rest if one.name != own.name and _answers(one.law, S, N, D)]
+    asked = [own, *beside, *(one for one in named.values() if one.name != own.name)]
+    return mixture_of(asked) if len(asked) > 1 and own.law.form.sees_sparsity else None
+
+
+def _answers(law: Law, S: FloatArray, N: float, D: float) -> bool:
+    """Whether a law knows of these sparsities and reads nothing beside them, size and data."""
+    if not law.form.sees_sparsity or law.form.further:
+        return False
+    try:
+        return bool(np.isfinite(law.predict(S, N, D)).all())
+    except RecordError:
+        return False
+
+
+def runtimes_of(
+    name: str, spec: ScenarioSpec, profile: HardwareProfile | None, root: Path
+) -> Mapping[str, RuntimeSpec]:
+    """The tables of engines that a scenario asks: the one that it names, else all there are.
+
+    Raises:
+        SpecError: there is no such table, one is damaged, two contradict each other, or the named one has nothing for
+            the hardware.
+    """
+    if spec.runtime is None:
+        return load_runtimes(root)
+    path = find_named("runtime", spec.runtime, root)
+    found = load_spec(path, "runtime")
+    assert isinstance(found, RuntimeSpec)
+    has = {one for support in found.supports for one in support.hardware}
+    wanted = architectures(profile)
+    if not has & set(wanted):
+        raise SpecError(
+            "scenario, runtime and hardware contradict one another",
+            where=name,
+            field="runtime",
+            found=f"{spec.runtime}, which has {', '.join(sorted(has))}",
+            expected=f"one for {' or '.join(wanted)}, as the hardware {spec.hardware or 'of the study'} is",
+        )
+    return {path.stem: found}
 
 
 def scenario_profile(space: Workspace, spec: ScenarioSpec) -> HardwareProfile | None:

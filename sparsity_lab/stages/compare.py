@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.cost.assumptions import assumptions, speeds_of
+from sparsity_lab.cost.advice import Rivalry
+from sparsity_lab.cost.assumptions import Setting, assumptions
 from sparsity_lab.cost.comparison import QuantityComparison, Reference
 from sparsity_lab.cost.observed import Observed, observe_runs
+from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.quantities import WeightBytes, quantities
+from sparsity_lab.cost.speeds import speed_notes, speeds_of
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
+from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import regime_name
-from sparsity_lab.specs.files import known_names, parse
+from sparsity_lab.specs.files import Override, known_names, parse
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.advise import read_scenario
+from sparsity_lab.stages.advise import read_scenario, runtimes_of
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 
@@ -73,6 +77,7 @@ class EqualCostComparison:
         observed: what a study's runs show, of every regime; empty for a law.
         currency: of the row of money, or empty.
         notes: what must be said beside the numbers.
+        rivalry: every type of the scenario, dense and sparse, for its own model; empty where it has none.
     """
 
     opened: OpenLaw
@@ -82,10 +87,15 @@ class EqualCostComparison:
     observed: tuple[Observed, ...]
     currency: str
     notes: tuple[str, ...]
+    rivalry: Rivalry = field(default_factory=Rivalry)
 
 
 def compare_at_equal_cost(
-    name: str, root: Path = Path(), request: ComparisonRequest | None = None, regime: str | None = None
+    name: str,
+    root: Path = Path(),
+    request: ComparisonRequest | None = None,
+    regime: str | None = None,
+    overrides: Sequence[Override] = (),
 ) -> EqualCostComparison:
     """Compare dense with sparse by a study's law and runs, or by a law alone.
 
@@ -94,6 +104,7 @@ def compare_at_equal_cost(
         root: the project's folder.
         request: the reference and what else is asked.
         regime: of the study, whose schedule is charged and whose runs are shown; the laws' own, and all, when None.
+        overrides: fields that are other than the study's file says.
 
     Raises:
         NotReadyError: the study has no law yet.
@@ -103,7 +114,9 @@ def compare_at_equal_cost(
     request, path = request or ComparisonRequest(), Path(name)
     is_file = path.suffix in {".yaml", ".yml"}
     if name in known_names("study", root) or (is_file and parse(path)[0].get("kind") == "study"):
-        return _of_study(open_workspace(name, root), request, regime)
+        return _of_study(open_workspace(name, root, overrides), request, regime)
+    if overrides:
+        raise RecordError("goes with a study", where=overrides[0].said, found=name, expected="a study's name")
     if regime is not None:
         raise RecordError("goes with a study", field="regime", found=regime, expected="a study's name, or --schedule")
     opened = open_law(name, root)
@@ -120,7 +133,7 @@ def _of_study(space: Workspace, request: ComparisonRequest, regime: str | None) 
     if request.schedule is not None:
         raise RecordError("a study has its own schedule", field="schedule", found=request.schedule)
     if not list(space.layout.laws(space.name).glob("*.json")):
-        raise NotReadyError(space.layout.laws(space.name), make_it=f"sparsity-lab fit {space.name}")
+        raise NotReadyError(space.layout.laws(space.name), make_it=f"sparsity-lab fit {space.study.typed}")
     profile = load_profile(root, request.hardware) if request.hardware else known_profile(space)
     found = _compared(
         open_law(space.name, root),
@@ -153,16 +166,21 @@ def _compared(
     scenario = read_scenario(request.scenario, root)[1] if request.scenario else None
     reference = _reference(opened, request, scenario, memory)
     measured = regime_cost(profile, regime, reference.nonzero) if profile else None
-    money = None
+    money, basis, rivals = None, None, Rivalry()
     if scenario is not None:
         hardware = load_profile(root, scenario.hardware) if scenario.hardware else profile
         speeds = speeds_of(scenario, hardware)
         if scenario.training.cost == "sparse_schedule":
             speeds = replace(speeds, training=schedule)
-        money = assumptions(scenario, hardware), speeds
+        money, basis = (assumptions(scenario, hardware), speeds), speeds.basis
+        name = request.scenario or ""
+        engines = runtimes_of(name, scenario, hardware, root)
+        rivals = rivalry(Setting(scenario, opened.law, hardware, speeds, name, runtimes=engines))
     found = reference.compare(quantities(schedule, measured, memory, money))
-    notes = (*_notes(opened, reference, profile, scenario), *_at_the_end(found, reference))
-    return EqualCostComparison(opened, regime, reference, found, observed, scenario.currency if scenario else "", notes)
+    told = (f"money: {words_in()(note)}" for note in speed_notes(basis))
+    notes = (*_notes(opened, reference, profile, scenario), *told, *_at_the_end(found, reference))
+    currency = scenario.currency if scenario else ""
+    return EqualCostComparison(opened, regime, reference, found, observed, currency, notes, rivals)
 
 
 def _reference(
@@ -171,9 +189,13 @@ def _reference(
     law, ranges = opened.law, opened.document.provenance.ranges if opened.document else {}
     if not law.form.sees_sparsity:
         raise RecordError("sees no sparsity, so it cannot tell dense from sparse", where=opened.name, field="form")
-    own = law.form.settings if law.form.adapt else ()  # such a form knows the levels of its runs only
-    trained = tuple(S for S in own if S > 0)
     highest = request.highest or ranges.get("sparsity", (0.0, HIGHEST_SPARSITY))[1]
+    own = tuple(S for S in law.form.levels or () if S > 0)
+    trained = tuple(S for S in own if highest >= S)
+    if own and not trained:
+        raise RecordError(
+            "knows no sparsity so low", where=opened.name, field="highest", found=highest, expected=f"{own}"
+        )
     N = request.nonzero or (scenario.model.nonzero if scenario else ranges.get("nonzero", (0.0, SIZE))[1])
     levels = request.sparsities or trained or tuple(S for S in LEVELS if highest >= S) or (highest,)
     return Reference(
@@ -182,7 +204,7 @@ def _reference(
         data=_data(opened, request, scenario, N),
         levels=tuple(sorted(levels)),
         highest=max(highest, *levels),
-        only_levels=bool(own) or (memory is not None and memory.group is not None),
+        only_levels=law.form.levels is not None or (memory is not None and memory.group is not None),
         confidence=request.confidence,
     )
 
@@ -221,7 +243,9 @@ def _notes(
     if profile is None:
         yield "no row of seconds: give --hardware PROFILE, or sparsity-lab measure STUDY"
     elif not profile.training:
-        yield "seconds: the profile has no training steps; zeros are multiplied, but for what its 2:4 products save"
+        halves = [one.rows for one in profile.sparse_products if one.format == "2:4"]
+        saved = f", but for what its 2:4 products of {max(halves):,} rows save" if halves else ""
+        yield f"seconds: the profile has no training steps; zeros are multiplied{saved}"
     if scenario is None:
         yield "no row of money: give --scenario; without one, equal money is equal seconds of training"
     ranges = opened.document.provenance.ranges if opened.document else {}

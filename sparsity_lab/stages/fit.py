@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.searches import TrialRecord, read_search
+from sparsity_lab.artifacts.searches import TrialRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import RecordError, about
 from sparsity_lab.laws.documents.comparison import comparison_document
-from sparsity_lab.laws.documents.law import Diagnostics, LawDocument
+from sparsity_lab.laws.documents.law import Diagnostics
+from sparsity_lab.laws.forms.named import form_named, further_columns, plain_forms
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.optimum import gain, optimal_sparsity
+from sparsity_lab.laws.questions.optimum import optimal_sparsity
 from sparsity_lab.laws.rows.inputs import PLAIN, Exclusion, Input, read_runs, select_runs
-from sparsity_lab.laws.rows.tables import InputTable, are_tables
+from sparsity_lab.laws.rows.tables import PLAIN_DIALECT, Dialect, InputTable, are_tables
 from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.results.table import SCHEMA, row_of, write_table
 from sparsity_lab.specs.choices import DataUnit, Holdout
+from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
 from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.train import grid_names, grid_records
-from sparsity_lab.stages.workspace import Workspace, named_records, study_cost
+from sparsity_lab.stages.workspace import Workspace, known_profile, named_records, study_cost
 
+BEFORE = "loss_before"
+"""the column that only runs have that were pruned at once"""
 HOLDOUTS: tuple[Holdout, ...] = get_args(Holdout)
 
 
@@ -45,6 +48,7 @@ class FitRequest:
         holdouts: columns whose largest values are held out, and files of runs that no fit sees.
         against: a law, by name or file, to put beside the fit.
         all_forms: fit every form and hold out every column, unless others are named.
+        dialect: of CSV files.
     """
 
     settings: Mapping[str, Any]
@@ -55,13 +59,14 @@ class FitRequest:
     holdouts: tuple[str, ...] = ()
     against: str | None = None
     all_forms: bool = False
+    dialect: Dialect = PLAIN_DIALECT
 
 
-def fit_asked(source: Workspace | Sequence[str], asked: FitRequest, root: Path = Path()) -> RunsFit:
+def fit_asked(source: Workspace | Sequence[str | InputTable], asked: FitRequest, root: Path = Path()) -> RunsFit:
     """Fit the runs of a study or of files as they are asked to be; writes nothing.
 
     Args:
-        source: a study, or files of runs, joined.
+        source: a study, or files and tables of runs, joined.
         asked: the request.
         root: the project folder, where laws are known by name.
 
@@ -79,18 +84,26 @@ def fit_asked(source: Workspace | Sequence[str], asked: FitRequest, root: Path =
         changes["holdouts"] = held or HOLDOUTS
     if asked.all_forms:
         changes.setdefault("forms", None)
+    law = settings(source.study.spec.law if isinstance(source, Workspace) else SINGLE, changes)
+    dense = law.forms is not None and not any("sparsity" in form_named(form).columns for form in law.forms)
+    read: dict[str, Any] = {
+        "columns": asked.columns,
+        "data_unit": asked.data_unit,
+        "dialect": asked.dialect._replace(all_dense=dense),
+        "further": further_columns(),
+    }
     if isinstance(source, Workspace):
-        found, base, name = study_input(source, asked.where, asked.columns), source.study.spec.law, source.name
+        found, name = study_input(source, asked.where, asked.columns, law), source.study.told
     else:
-        found = read_runs(source, columns=asked.columns, where=asked.where, data_unit=asked.data_unit)
-        base, name = SINGLE, ", ".join(source)
+        found = read_runs(source, where=asked.where, weights=law.weights, best_of_each=law.best_of_each, **read)
+        name = ", ".join(str(one.path) if isinstance(one, InputTable) else one for one in source)
     with about(name):
         return fit_runs(
             found,
-            settings(base, changes),
+            law,
             name,
             resample=asked.resample,
-            tests={Path(f).stem: read_runs(f, columns=asked.columns, data_unit=asked.data_unit).runs for f in files},
+            tests={Path(f).stem: read_runs(f, **read).runs for f in files},
             against=open_law(asked.against, root) if asked.against else None,
         )
 
@@ -104,26 +117,42 @@ def fit_study(space: Workspace) -> RunsFit:
     """
     records = study_records(space)
     with about(space.layout.runs(space.name)):
-        fitted = fit_runs(_input_of(space, records), space.study.spec.law, space.name)
+        law = space.study.spec.law  # forms of other columns take minutes: they are fitted where they are asked for
+        fitted = fit_runs(_input_of(space, records, law), law, space.study.told, proposed=plain_forms)
+    metrics = _metrics(space, fitted)
     _write_laws(space, fitted)
     write_table(records, space.layout.table(space.name))
-    space.write_metrics("fit", {form: _metrics(space, one.document) for form, one in fitted.forms.items()})
+    space.write_metrics("fit", metrics)
+    space.write_plot("laws", ("law", "sparsity", "measured", "predicted"), _predictions(fitted))
     return fitted
 
 
 def _write_laws(space: Workspace, fitted: RunsFit) -> None:
-    """Write laws, comparison and diagnostics, and remove the laws of forms that are fitted no more."""
+    """Write laws, comparison and diagnostics, and remove the laws of forms that are fitted no more.
+
+    All of it is computed before the first byte is written, and what is said of the laws is removed before they change:
+    whatever breaks off, no file ever speaks of laws other than those beside it.
+    """
     folder = space.layout.laws(space.name)
+    about_laws = {
+        space.layout.comparison(space.name): comparison_document(fitted.comparison, fitted.source),
+        space.layout.diagnostics(space.name): Diagnostics(
+            forms={name: one.diagnostics for name, one in fitted.forms.items()}
+        ),
+    }
+    texts = {path: document.model_dump_json(indent=1) + "\n" for path, document in about_laws.items()}
+    for path in texts:
+        path.unlink(missing_ok=True)
     written = fitted.write(folder)
-    comparison, diagnostics = space.layout.comparison(space.name), space.layout.diagnostics(space.name)
-    write_text(comparison, comparison_document(fitted.comparison, fitted.source).model_dump_json(indent=1) + "\n")
-    forms = Diagnostics(forms={name: one.diagnostics for name, one in fitted.forms.items()})
-    write_text(diagnostics, forms.model_dump_json(indent=1) + "\n")
-    for left in set(folder.glob("*.json")) - {*written, comparison, diagnostics}:
+    for left in set(folder.glob("*.json")) - {*written}:
         left.unlink()
+    for path, text in texts.items():
+        write_text(path, text)
 
 
-def study_input(space: Workspace, where: str | None = None, columns: Mapping[str, str] = PLAIN) -> Input:
+def study_input(
+    space: Workspace, where: str | None = None, columns: Mapping[str, str] = PLAIN, law: LawSpec | None = None
+) -> Input:
     """The study's finished runs that its laws are fitted to, with every column of its table of runs to choose by.
 
     Args:
@@ -131,31 +160,48 @@ def study_input(space: Workspace, where: str | None = None, columns: Mapping[str
         where: a condition on the columns of `runs.parquet`, where `regime` is the study's own name of it.
         columns: columns or expressions of them that stand for a quantity: `nonzero="nonzero_total"` fits all non-zero
             weights instead of the prunable ones.
+        law: how runs are weighed and chosen; as the study says when None.
 
     Raises:
         NotReadyError: runs or the search are missing.
         RecordError: no run is left.
     """
-    return _input_of(space, study_records(space), where, columns)
+    return _input_of(space, study_records(space), law or space.study.spec.law, where, columns)
 
 
 def _input_of(
-    space: Workspace, records: Sequence[RunRecord], where: str | None = None, columns: Mapping[str, str] = PLAIN
+    space: Workspace,
+    records: Sequence[RunRecord],
+    law: LawSpec,
+    where: str | None = None,
+    columns: Mapping[str, str] = PLAIN,
 ) -> Input:
     finished = [record for record in records if record.finished]
     names = fitted_names(space)
     wanted = [record for record in finished if record.fingerprint in names]
+    of_pruned = any(BEFORE in form_named(form).further for form in law.forms or ())
+    if of_pruned:  # dense runs are what is pruned, and no rows
+        wanted = [record for record in wanted if record.pruned_at_once]
     counts: dict[Exclusion, int] = {
         "diverged": len(records) - len(finished),
         "other-regime": len(finished) - len(wanted),
     }
     rows = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
+    known = [name for name in (*SCHEMA.names, "regime") if of_pruned or name != BEFORE]
     table = InputTable(
         space.layout.runs(space.name),
-        {name: [row[name] for row in rows] for name in (*SCHEMA.names, "regime")},
+        {name: [row[name] for row in rows] for name in known},
         tuple(record.fingerprint for record in wanted),
     )
-    found = select_runs([table], columns=columns, where=where, data_unit=space.study.spec.grid.data_unit)
+    found = select_runs(
+        [table],
+        columns=columns,
+        where=where,
+        data_unit=space.study.spec.grid.data_unit,
+        weights=law.weights,
+        best_of_each=law.best_of_each,
+        further=further_columns(),
+    )
     excluded = {reason: count for reason, count in counts.items() if count}
     return replace(found, excluded={**excluded, **found.excluded})
 
@@ -181,7 +227,7 @@ def fitted_names(space: Workspace) -> frozenset[str]:
 
 def _trials(space: Workspace) -> tuple[TrialRecord, ...]:
     """The trials that have a run in the store: those that were given up have none."""
-    result = read_search(space.layout.search_result(space.name))
+    result = space.search_result()
     return tuple(trial for trial in result.trials if trial.state != "stopped") if result else ()
 
 
@@ -205,34 +251,45 @@ def search_records(space: Workspace) -> list[RunRecord]:
     """
     names = dict.fromkeys(trial.fingerprint for trial in _trials(space))
     store = Store(space.layout.search(space.name), (space.layout.runs(space.name),))
-    return named_records(store, list(names), f"sparsity-lab search {space.name}")
+    return named_records(store, list(names), f"sparsity-lab search {space.study.typed}")
 
 
-def _metrics(space: Workspace, fitted: LawDocument) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        "r2": fitted.fit.r2,
-        "objective": fitted.fit.objective,
-        "converged": fitted.fit.converged,
-        "refuted": fitted.fit.refuted,
-        "runs": fitted.provenance.runs,
-        "excluded": sum(fitted.provenance.excluded.values()),
-        "heldout_error": fitted.heldout and fitted.heldout.mean_relative_error,
-        **{f"param_{name}": value for name, value in fitted.params.items()},
+def _metrics(space: Workspace, fitted: RunsFit) -> dict[str, Any]:
+    """Of the sound law of lowest AICc, one that knows of sparsity where there is any; the rest is in its file."""
+    forms = list(fitted.forms.values())
+    seeing = [one for one in forms if one.law.form.sees_sparsity] or forms
+    among = [one for one in seeing if one.fit.sound] or seeing
+    if not among:
+        return {}
+    best = min(among, key=lambda one: math.inf if one.compared.aicc is None else one.compared.aicc)
+    heldout = best.document.heldout
+    return {
+        "law": best.document.form,
+        "r2": best.document.fit.r2,
+        "heldout_error": heldout and heldout.mean_relative_error,
+        "optimal_sparsity": _optimum(space, best.law) if best.fit.sound else None,
     }
-    if fitted.form == "frantar":
-        metrics |= _derived(space, Law.from_document(fitted))
-    return metrics
 
 
-def _derived(space: Workspace, law: Law) -> dict[str, Any]:
-    search = space.study.spec.search
-    gains = {f"gain_at_{S:g}": float(gain(law, S)) for S in space.study.spec.grid.sparsity if S > 0}
-    if search is None:
-        return gains
-    result = read_search(space.layout.search_result(space.name))
-    if result is None:
-        return gains
-    cost = study_cost(space, search.cost, search.regimes[0])
-    N, D = np.array([(budget.nonzero, budget.data_dense) for budget in result.budgets], dtype=np.float64).T
-    named = zip(result.budgets, np.atleast_1d(optimal_sparsity(law, N, D, cost)), strict=True)
-    return gains | {f"optimal_sparsity_at_N{b.nonzero}_D{b.data_dense}": float(optimum) for b, optimum in named}
+def _optimum(space: Workspace, law: Law) -> float | None:
+    """S_opt at the largest N and D of the search, or else of the grid; None where its cost was never measured."""
+    spec = space.study.spec
+    result = space.search_result()
+    if spec.search is None or result is None:
+        cost, regime = spec.law.cost, space.study.law_regime
+        N, D = max(spec.grid.nonzero), max(spec.grid.data)
+    else:
+        cost, regime = spec.search.cost, spec.search.regimes[0]
+        N, D = max((budget.nonzero, budget.data_dense) for budget in result.budgets)
+    if not law.form.sees_sparsity or (cost == "measured" and known_profile(space) is None):
+        return None
+    return float(optimal_sparsity(law, N, D, study_cost(space, cost, regime)))
+
+
+def _predictions(fitted: RunsFit) -> Iterator[tuple[str, float, float, float]]:
+    """Every law's loss of every run beside the measured one."""
+    for name, one in fitted.forms.items():
+        runs = one.fit.runs
+        if not one.fit.failed:
+            rows = zip(runs.sparsity.tolist(), runs.loss.tolist(), one.law.at_runs(runs).tolist(), strict=True)
+            yield from ((name, *row) for row in rows)

@@ -12,19 +12,26 @@ import numpy as np
 from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, refusing
 from sparsity_lab.laws.documents.law import FormDiagnostics, LawDocument, document
-from sparsity_lab.laws.fitting.compare import Compared, Comparison, compare
+from sparsity_lab.laws.fitting.compare import Compared, Comparison, Proposed, compare
 from sparsity_lab.laws.fitting.fit import Fit
+from sparsity_lab.laws.fitting.rollout import Step, rollout
+from sparsity_lab.laws.fitting.steering import Steering
+from sparsity_lab.laws.forms.features import design_levels
+from sparsity_lab.laws.forms.named import forms_for
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.against_published import AgainstPublished, against_published
 from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.questions.identifiability import verdicts
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.laws.questions.next_runs import candidates_around, suggest_runs
-from sparsity_lab.laws.questions.optimum import optimal_sparsity
+from sparsity_lab.laws.questions.next_runs import Points, candidates_around, suggest_runs
+from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, dense_data, optimal_sparsity, training_flops
+from sparsity_lab.laws.questions.standing_out import StandsOut, standing_out
+from sparsity_lab.laws.rows.expressions import condition
 from sparsity_lab.laws.rows.inputs import Input
-from sparsity_lab.laws.rows.runs import COLUMNS, Runs
+from sparsity_lab.laws.rows.runs import COLUMNS, UNIQUE, Runs
+from sparsity_lab.laws.rows.tables import InputTable
 from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Resample, bootstrap
 from sparsity_lab.laws.uncertainty.profile import profile
 from sparsity_lab.messages import message
@@ -32,6 +39,8 @@ from sparsity_lab.specs.choices import Holdout
 from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.law import OpenLaw
 
+MOST_SPARSITIES = 6
+"""that a fit tells the gains at"""
 DOCUMENTED: Holdout = "largest-data"
 """the holdout that a law's file tells of"""
 
@@ -70,6 +79,21 @@ class FittedForm:
         judged = verdicts(self.bootstrap, confidence=self.confidence)
         profiles = profile(self.fit, confidence=self.confidence)
         return FormDiagnostics(confidence=self.confidence, verdicts=judged, profiles=profiles)
+
+    @cached_property
+    def standing_out(self) -> tuple[StandsOut, ...]:
+        """Rows and rungs that stand apart, with their influence on S_opt at the largest size and data of the runs."""
+        runs, law = self.fit.runs, self.law
+        N, D = float(runs.nonzero.max()), float(runs.data.max())
+        if not law.form.sees_sparsity:
+            return standing_out(self.fit)
+        budget = float(dense_data(training_flops(0.0, N, D), N))
+        return standing_out(self.fit, lambda one: optimal_sparsity(one, N, budget, highest=HIGHEST_SPARSITY))
+
+    @cached_property
+    def rollout(self) -> tuple[Step, ...]:
+        """Sizes added one by one, each time predicting the next."""
+        return rollout(self.fit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +149,7 @@ def fit_runs(
     resample: Resample = "rows",
     tests: Mapping[str, Runs] | None = None,
     against: OpenLaw | None = None,
+    proposed: Proposed = forms_for,
 ) -> RunsFit:
     """Fit forms to runs.
 
@@ -135,19 +160,21 @@ def fit_runs(
         resample: what the bootstrap draws: rows, or whole sizes.
         tests: by name, runs that no fit sees, to predict.
         against: a law to put beside the fit of its own form, which is fitted too if it is not among those asked for.
+        proposed: the forms where the settings name none.
 
     Raises:
         RecordError: the runs cannot carry a form.
     """
+    pinned = {name: (value, value) for name, value in settings.pin.items()}
     compared = compare(
         found.runs,
-        _forms(settings, against),
-        holdouts=settings.holdouts,
-        tests=tests or {},
+        proposed if settings.forms is None else _forms(settings.forms, against),
+        holdouts={**{name: name for name in settings.holdouts}, **(tests or {})},
         residual=settings.residual,
         delta=settings.threshold,
         starts=settings.starts,
         seed=settings.seed,
+        steering=Steering(settings.overestimates, settings.noise_scale == "free", {**settings.bounds, **pinned}),
     )
     forms = {one.fit.form.name: _with_uncertainty(one, found, settings, source, resample) for one in compared.forms}
     beside = None
@@ -157,12 +184,9 @@ def fit_runs(
     return RunsFit(source, found, settings, forms, compared, beside)
 
 
-def _forms(settings: LawSpec, against: OpenLaw | None) -> list[str] | None:
-    """The forms to fit, with that of the given law; None for every form that the runs can carry."""
-    if settings.forms is None:
-        return None
-    own = [against.law.form.name] if against else []
-    return list(dict.fromkeys([*settings.forms, *own]))
+def _forms(asked: Sequence[str], against: OpenLaw | None) -> list[str]:
+    """The forms to fit, with that of the given law."""
+    return list(dict.fromkeys([*asked, *([against.law.form.name] if against else [])]))
 
 
 def _joined(tests: Mapping[str, Runs] | None) -> Runs | None:
@@ -171,10 +195,45 @@ def _joined(tests: Mapping[str, Runs] | None) -> Runs | None:
         return None
     parts = list(tests.values())
     S, N, D, loss = (np.concatenate([part.column(name) for part in parts]) for name in COLUMNS)
-    return Runs(S, N, D, loss, parts[0].data_unit)
+    shared = set(parts[0].further).intersection(*(part.further for part in parts)) - {UNIQUE}
+    others = {name: np.concatenate([part.column(name) for part in parts]) for name in sorted(shared)}
+    told = [part.epochs for part in parts if part.epochs is not None]
+    epochs = np.concatenate(told) if len(told) == len(parts) else None
+    return Runs(S, N, D, loss, parts[0].data_unit, epochs=epochs, others=others)
 
 
-def suggestion(one: FittedForm, count: int, cost: Multiplier) -> Answer:
+@dataclass(frozen=True)
+class Suggesting:
+    """Which further runs may be proposed.
+
+    Attributes:
+        count: how many.
+        where: a condition on sparsity, nonzero, data, flops and, with a speed, seconds.
+        speed: training FLOPs a second of the machine.
+    """
+
+    count: int = 0
+    where: str | None = None
+    speed: float | None = None
+
+    def among(self, points: Points, cost: Multiplier) -> Points:
+        """The candidates that meet the condition.
+
+        Raises:
+            RecordError: it cannot be read, or asks for seconds without a speed.
+        """
+        if self.where is None:
+            return points
+        flops = training_flops(points.sparsity, points.nonzero, points.data, cost)
+        columns = {"sparsity": points.sparsity, "nonzero": points.nonzero, "data": points.data, "flops": flops}
+        if self.speed:
+            columns["seconds"] = flops / self.speed
+        listed = {name: column.tolist() for name, column in columns.items()}
+        table = InputTable(Path("candidates"), listed, tuple(f"candidate {i + 1}" for i in range(len(points))))
+        return points.select(condition(self.where, table, "--suggest-where"))
+
+
+def suggestion(one: FittedForm, asked: Suggesting, cost: Multiplier) -> Answer:
     """The runs that shrink the interval of S_opt most per training FLOP, at the largest size and data of the runs.
 
     Raises:
@@ -186,14 +245,15 @@ def suggestion(one: FittedForm, count: int, cost: Multiplier) -> Answer:
     proposed = suggest_runs(
         one.law,
         lambda law: optimal_sparsity(law, N, D, cost, highest=highest),
-        candidates_around(runs),
-        count,
+        asked.among(candidates_around(runs), cost),
+        asked.count,
         cost=cost,
     )
     points = proposed.points
     columns = {"sparsity": points.sparsity, "nonzero": points.nonzero, "data": points.data}
     note = message("interval-left", N=N, D=D)
-    return Answer({**columns, "flops": proposed.flops, "width": proposed.width}, (note,))
+    spent = {"flops": proposed.flops} | ({"seconds": proposed.flops / asked.speed} if asked.speed else {})
+    return Answer({**columns, **spent, "width": proposed.width}, (note,))
 
 
 def settings(base: LawSpec, changes: Mapping[str, Any]) -> LawSpec:
@@ -202,17 +262,28 @@ def settings(base: LawSpec, changes: Mapping[str, Any]) -> LawSpec:
     Raises:
         RecordError: a value is none that a spec could hold.
     """
-    try:
-        return LawSpec.model_validate(base.model_dump() | dict(changes))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"][:1])
-        raise RecordError(first["msg"], field=field, found=first["input"]) from None
+    with refusing(None, RecordError, "cannot be asked"):
+        try:
+            return LawSpec.model_validate(base.model_dump() | dict(changes))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"][:1])
+            raise RecordError(first["msg"], field=field, found=first["input"]) from None
 
 
 def sparsities_of(runs: Runs) -> Sequence[float]:
-    """The sparsities that a reader would name: distinct to three digits, the dense one left out."""
-    return [float(value) for value in np.unique(np.round(runs.sparsity, 3)) if value > 0]
+    """The sparsities that a reader would name: distinct to three digits, the dense one left out.
+
+    Of more than `MOST_SPARSITIES`, as a search tries them, those of a design (`design_levels`), evenly picked.
+    """
+    named = np.unique(np.round(runs.sparsity, 3))
+    if len(named) > MOST_SPARSITIES:
+        named = np.unique(np.round(design_levels(runs.sparsity), 3))
+    named = named[named > 0]
+    if not len(named):
+        return []
+    picked = np.unique(np.linspace(0, len(named) - 1, MOST_SPARSITIES).round().astype(int))
+    return [float(value) for value in named[picked]]
 
 
 def _with_uncertainty(one: Compared, found: Input, settings: LawSpec, source: str, resample: Resample) -> FittedForm:

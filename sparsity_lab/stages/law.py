@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from pydantic import ValidationError
-
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.errors import RecordError, SpecError
+from sparsity_lab.errors import RecordError, SpecError, refusing
 from sparsity_lab.laws.documents.law import LawDocument, read_document
 from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule, multiplier
+from sparsity_lab.laws.questions.together import Mixture, answer_together, stacked
+from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.rows.tables import KINDS, read_table
+from sparsity_lab.messages import message
 from sparsity_lab.specs.choices import CostMultiplier
-from sparsity_lab.specs.files import find_named, known_names
+from sparsity_lab.specs.files import find_named, known_names, looked_in
 from sparsity_lab.specs.laws import PublishedLaw, load_law
 from sparsity_lab.specs.regimes.schedules import Cubic
 
@@ -39,6 +42,10 @@ class OpenLaw:
     law: Law
     document: LawDocument | None = None
     published: PublishedLaw | None = None
+
+    def given(self, at: Mapping[str, float]) -> OpenLaw:
+        """The same, asked with what its form reads beside S, N and D."""
+        return replace(self, law=self.law.given(**at))
 
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> OpenLaw:
@@ -71,6 +78,51 @@ def open_law(name: str, root: Path = Path()) -> OpenLaw:
     return _of_study(name, root)
 
 
+def under_all(
+    opened: Sequence[OpenLaw],
+    name: str,
+    at: Mapping[str, FloatArray],
+    quantity: Callable[[Law], FloatArray],
+    confidence: float = 0.9,
+) -> Answer:
+    """One quantity under several laws: each, and stacked by their held-out errors.
+
+    Args:
+        opened: the laws; those that do not see sparsity are asked for losses only.
+        name: of the quantity's column.
+        at: columns of the places at which it is asked.
+        quantity: of a law, as for `Law.interval`.
+        confidence: of the intervals.
+
+    Raises:
+        RecordError: no law is left, or one cannot answer.
+    """
+    held = mixture_of(opened, blind=name == "loss")
+    return answer_together(at, name, stacked(held, quantity, confidence), held.notes)
+
+
+def mixture_of(opened: Sequence[OpenLaw], *, blind: bool = False) -> Mixture:
+    """Laws weighted by their held-out errors; those that do not see sparsity only where the `blind` may answer.
+
+    Raises:
+        RecordError: no law is left, or they count different data.
+    """
+    asked = {one.name: one for one in opened if blind or one.law.form.sees_sparsity}
+    left = tuple(message("together-blind", name=one.name) for one in opened if one.name not in asked)
+    documents = {name: one.document for name, one in asked.items()}
+    held = Mixture.weighed({name: one.law for name, one in asked.items()}, documents)
+    return replace(held, notes=(*held.notes, *left))
+
+
+def laws_of_study(study: str, root: Path = Path()) -> list[OpenLaw]:
+    """The laws fitted to a study, each by the name of its form.
+
+    Raises:
+        RecordError: a file is damaged.
+    """
+    return [OpenLaw.read(path) for path in _fitted(root, study)]
+
+
 def known_laws(root: Path = Path()) -> tuple[str, ...]:
     """Names that `open_law` takes: published laws, then the studies' as STUDY/FORM."""
     return (*known_names("law", root), *sorted(f"{path.parent.name}/{path.stem}" for path in _fitted(root)))
@@ -87,6 +139,9 @@ def cost_named(name: str, schedule: str | None = None) -> Multiplier:
         RecordError: there is no such multiplier, the schedule says nothing sensible, or the table does not.
     """
     if Path(name).suffix.lower() in KINDS:
+        if schedule is not None:
+            said = "has no schedule: it says what every sparsity costs"
+            raise RecordError(said, where=name, field="schedule", found=schedule, expected="sparse_schedule")
         table = read_table(name)
         return Measured(table.numbers("sparsity"), table.numbers("cost"))
     if name not in COSTS:
@@ -95,13 +150,12 @@ def cost_named(name: str, schedule: str | None = None) -> Multiplier:
         return multiplier(cast("CostMultiplier", name))
     if name != "sparse_schedule":
         raise RecordError("has no schedule", field="cost", found=name, expected="sparse_schedule")
-    try:
-        parts = [float(part) for part in schedule.split(",")]
-        window = Cubic.model_validate(dict(zip(("start", "end", "power"), parts, strict=False)))
-    except (ValueError, ValidationError):
-        expected = "START,END or START,END,POWER with 0 <= START < END <= 1"
-        raise RecordError("is no pruning window", field="schedule", found=schedule, expected=expected) from None
-    return SparseSchedule.of(window)
+    parts, expected = schedule.split(","), "START,END or START,END,POWER with 0 <= START < END <= 1"
+    if not 2 <= len(parts) <= 3:
+        raise RecordError("is no pruning window", field="schedule", found=schedule, expected=expected)
+    with refusing(None, RecordError, f"is no pruning window, {expected}", field="schedule", found=schedule):
+        named = zip(("start", "end", "power"), map(float, parts), strict=False)
+        return SparseSchedule.of(Cubic.model_validate(dict(named)))
 
 
 def _fitted(root: Path, study: str = "*") -> list[Path]:
@@ -123,5 +177,6 @@ def _of_study(name: str, root: Path) -> OpenLaw:
     wanted = form or (FIRST_FORM if FIRST_FORM in found else next(iter(found), ""))
     if wanted not in found or (not form and len(found) > 1 and FIRST_FORM not in found):
         known = ", ".join(known_laws(root)) or "none here"
-        raise RecordError("no such law", found=name, expected=f"a file, or one of: {known}")
+        where = f"{looked_in('law', root / 'specs')} and {Layout(root).laws('x').parent.absolute()}"
+        raise RecordError("no such law", where=where, found=name, expected=f"a file, or one of: {known}")
     return OpenLaw.read(found[wanted], name)

@@ -16,7 +16,8 @@ from rich.console import Console
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.errors import SparsityLabError
-from sparsity_lab.hardware.formats import UnsupportedError
+from sparsity_lab.hardware.energy import Meter, NoMeterError, meter_of, metering
+from sparsity_lab.hardware.formats import UnsupportedError, gpu_uuid
 from sparsity_lab.hardware.inference import time_inference
 from sparsity_lab.hardware.paired import Clock, TooSlowError
 from sparsity_lab.hardware.products import ProductCase, time_product
@@ -25,7 +26,6 @@ from sparsity_lab.hardware.training_steps import time_training
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
 from sparsity_lab.stages.measure_plan import (
-    LLM,
     Family,
     MeasurePlan,
     MeasureRequest,
@@ -122,10 +122,10 @@ def measure_shapes(
     console: Console | None = None,
     clock: Clock = time.perf_counter,
 ) -> Measurement:
-    """Measure products alone, of a list of shapes; as `measure_study`, written to `hardware/SHAPES.json`."""
+    """Measure products alone, of lists of shapes; as `measure_study`, written to `hardware/SHAPES.json`."""
     request, device = request or MeasureRequest(), best_device()
     job = _MeasureJob(plan_of_shapes(root, request, device), request.seconds, device, clock=clock)
-    return _measured(job, Layout(root), request.shapes or LLM, out=out, again=again, console=console)
+    return _measured(job, Layout(root), request.name, out=out, again=again, console=console)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,8 @@ def _measured(
             console.print(elsewhere, highlight=False, soft_wrap=True)
         with deterministic():  # loads a good part of torch the first time: not in the time that is shared out
             pass
-        with console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
+        meter, untold = _meter(job.device)
+        with metering(meter), console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
             timed, skipped = carry_out(
                 list(job.tasks()), job.seconds, lambda task: status.update(f"{name}: {task}"), job.clock
             )
@@ -219,10 +220,19 @@ def _measured(
             products=tuple(one for one in timed if isinstance(one, Product)),
             training=tuple(one for one in timed if isinstance(one, TrainingStep)),
             inference=tuple(one for one in timed if isinstance(one, InferenceStep)),
-            skipped=tuple(skipped),
+            energy=meter.name if meter else "",
+            skipped=(*job.plan.refused, *skipped, *untold),
         )
         write_profile(profile, path)
     return Measurement(profile, path, kept=False)
+
+
+def _meter(device: Device) -> tuple[Meter | None, tuple[str, ...]]:
+    """The counters of a device; or why there are none."""
+    try:
+        return meter_of(device.type, lambda: gpu_uuid(device)), ()
+    except NoMeterError as error:
+        return None, (f"energy: {error}",)
 
 
 def carry_out(

@@ -8,15 +8,16 @@ from itertools import chain
 
 from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.artifacts.store import Store, all_homes
-from sparsity_lab.doctor import usable_cores
-from sparsity_lab.errors import NotReadyError
+from sparsity_lab.doctor import usable_cores, usable_memory
+from sparsity_lab.errors import CheckpointError, NotReadyError, SpecError
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import final_zeros
 from sparsity_lab.specs.compute import GIB, Compute, DevicesBySize, RayEngine
 from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.runs import RunOrigin, RunSpec
+from sparsity_lab.specs.loading import place
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.estimate import (
     Allotment,
@@ -28,10 +29,10 @@ from sparsity_lab.sweep.estimate import (
     profile_speed,
 )
 from sparsity_lab.sweep.executors.factory import side_by_side
-from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining
+from sparsity_lab.sweep.resolve import PlannedRun, grid_runs, pretraining, start_files
 from sparsity_lab.sweep.study import missing_of
 from sparsity_lab.training.accounting import RunFlops, run_flops
-from sparsity_lab.training.memory import planned_other_zeros, run_memory
+from sparsity_lab.training.memory import memory_in_parts, planned_other_zeros, run_memory
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ class ClusterPlan:
 
 
 @dataclass(frozen=True)
+class RunLimit:
+    """What one run can be trained on at most."""
+
+    name: str
+    memory: float
+    """bytes"""
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """What a study will do."""
 
@@ -112,6 +122,8 @@ class StudyPlan:
     """bytes that stay"""
     checkpoints: int
     """bytes of checkpoints at the same time, at most"""
+    device: RunLimit
+    """what the study's hardware or this machine holds"""
     cluster: ClusterPlan | None = None
     """where a compute file was named"""
     unique: int | None = None
@@ -145,10 +157,12 @@ def plan_study(space: Workspace, workers: int | None = None, compute: Compute | 
         compute: where else it is to be trained: how runs are split over devices there, what they take, until when.
 
     Raises:
-        SpecError: a run cannot be laid out, or the compute file names no hardware profile that there is.
+        SpecError: a run cannot be laid out or begin with the file that it is to, or the compute file names no hardware
+            profile that there is.
         RecordError: that profile is damaged.
     """
     planned = grid_runs(space.study, space.shape())
+    _check_starts(space, planned)
     first = pretraining(planned)
     count = workers or (side_by_side(compute) if compute else usable_cores())
     known = {record.fingerprint: record for home in all_homes(space.layout) for record in Store(home).records()}
@@ -162,14 +176,39 @@ def plan_study(space: Workspace, workers: int | None = None, compute: Compute | 
         data_unit=space.study.spec.grid.data_unit,
         rows=rows,
         pretraining=before,
-        search_trials=len(search.budgets) * search.trials if search else 0,
+        search_trials=search.trials_in_all if search else 0,
         workers=count,
         speed=speed,
         disk=_disk(planned, first, keep_weights=space.study.spec.keep_weights),
         checkpoints=sum(largest),
         cluster=_cluster(space, compute, rows, before) if compute else None,
+        device=_device(space),
         unique=_unique(space),
     )
+
+
+def _check_starts(space: Workspace, planned: Iterable[PlannedRun]) -> None:
+    """Hold files that runs start from against each architecture that is to start from them."""
+    pairs = {(run.run.origin, run.run.model): run for run in planned if isinstance(run.run.origin, FileOrigin)}
+    if not pairs:
+        return
+    from sparsity_lab.training.start import check_file  # noqa: PLC0415 - a plan without files needs no torch
+
+    files = start_files(space.study)
+    for (origin, dims), run in pairs.items():
+        try:
+            check_file(origin, files[origin.sha256], dims)
+        except CheckpointError as error:
+            where = place(space.study.regime_file(run.point.regime), "start.path")
+            raise SpecError(f"weights to start from: {error}", where=where) from None
+
+
+def _device(space: Workspace) -> RunLimit:
+    """The accelerator of the hardware that a study names, else this machine."""
+    profile = load_profile(space.layout.root, named) if (named := space.study.spec.hardware) else None
+    if profile and profile.accelerator and (gib := profile.accelerator.memory_gib):
+        return RunLimit(f"one device of {space.study.spec.hardware}", gib * GIB)
+    return RunLimit("this machine", usable_memory())
 
 
 def _unique(space: Workspace) -> int | None:
@@ -201,7 +240,9 @@ def _cluster(
     for row in (row for row in (*rows, *before) if not row.done):
         waves[isinstance(row.planned.run.origin, RunOrigin)].append(row)
     memory = None if held is None else held * GIB
-    allotted = allot([[(row.memory, row.seconds) for row in wave] for wave in waves], compute, memory, devices)
+    parts = compute.run.accumulation
+    needs = [[(memory_in_parts(row.planned.run, parts), row.seconds) for row in wave] for wave in waves]
+    allotted = allot(needs, compute, memory, devices)
     pairs = (zip(wave, them, strict=True) for wave, them in zip(waves, allotted, strict=True))
     return ClusterPlan(compute, devices, tuple(chain.from_iterable(pairs)))
 

@@ -8,19 +8,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sparsity_lab import __version__
-from sparsity_lab.artifacts.searches import SearchResult, read_search
+from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import read_diagnostics, read_document
 from sparsity_lab.messages import Said, message
 from sparsity_lab.plots.picture import Picture, recorded
-from sparsity_lab.report.build import ReportSummary, build_report
+from sparsity_lab.report.build import LOG, ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
 from sparsity_lab.stages.fit import fitted_names, search_records
 from sparsity_lab.stages.report_money import money_of
 from sparsity_lab.stages.train import grid_records
-from sparsity_lab.stages.workspace import Workspace, known_profile, storage_of
+from sparsity_lab.stages.workspace import Workspace, known_profile
 
 
 def report_study(space: Workspace, language: str = "en") -> ReportSummary:
@@ -31,8 +31,9 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         RecordError: a result is damaged.
         SpecError: there is no such language.
     """
+    LOG.info("%s: reading runs and laws", space.name)
     manifest = space.manifest()
-    result = read_search(space.layout.search_result(space.name))
+    result = space.search_result()
     grid, trials = grid_records(space), search_records(space)
     comparison = read_comparison(_made_by_fit(space, space.layout.comparison(space.name)))
     layout, laws = space.layout, comparison.forms
@@ -56,14 +57,19 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
             profile=known_profile(space),
             drawn=_drawn(space, result),
         )
+        LOG.info("%s: what it means for money", space.name)
         money = money_of(space, inputs.laws)
-        return build_report(inputs, space.layout.report(space.name), money=money, language=language)
+        summary = build_report(inputs, space.layout.report(space.name), money=money, language=language)
+    verdict = summary.verdict
+    space.write_metrics("report", {"verdict": verdict.choice, "verdict_sparsity": verdict.sparsity})
+    return summary
 
 
 def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]:
     """Optuna's figures of the search; none where its storage is a database that is out of reach now."""
     if result is not None:
         from sparsity_lab.search.pictures import optuna_pictures  # noqa: PLC0415 - queries of a report need no Optuna
+        from sparsity_lab.stages.searching.setup import storage_of  # noqa: PLC0415
 
         with suppress(MachineError):
             return tuple(optuna_pictures(storage_of(space), result))
@@ -72,17 +78,26 @@ def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]
 
 def _made_by_fit(space: Workspace, path: Path) -> Path:
     if not path.is_file():
-        raise NotReadyError(path, make_it=f"sparsity-lab fit {space.name}")
+        raise NotReadyError(path, make_it=f"sparsity-lab fit {space.study.typed}")
     return path
 
 
 def _manifest_facts(manifest: Manifest) -> dict[Said, object]:
     unit = "images" if manifest.image else "tokens"
+    near = manifest.near_duplicates
+    counted: dict[Said, object] = {}
+    if near is not None:
+        counted[message("fact-near-duplicates", looked_at=near.looked_at)] = near.found
+        if near.dropped:
+            counted[message("fact-near-duplicates-dropped")] = near.dropped
+    if manifest.label_conflicts is not None:
+        counted[message("fact-label-conflicts")] = manifest.label_conflicts
     return {
         message(f"fact-training-{unit}"): manifest.train.items,
         message(f"fact-held-out-{unit}"): manifest.heldout.items,
         message("fact-training-documents"): manifest.train.documents,
         message("fact-held-out-documents"): manifest.heldout.documents,
         message("fact-duplicates"): manifest.train.duplicates + manifest.heldout.duplicates,
+        **counted,
         message("fact-source"): manifest.source_sha256,
     }

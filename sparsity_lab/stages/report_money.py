@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sparsity_lab.cost.assumptions import Setting, Speeds, speeds_of
+from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
+from sparsity_lab.cost.speeds import Speeds, speeds_of
 from sparsity_lab.errors import RecordError
 from sparsity_lab.hardware.profile import known_profiles, load_profile
 from sparsity_lab.laws.documents.law import LawDocument
@@ -29,8 +30,8 @@ from sparsity_lab.specs.scenarios import (
     TargetModel,
     TrainingPlan,
 )
-from sparsity_lab.stages.advise import scenario_profile, schedule_of, setting_of
-from sparsity_lab.stages.law import FIRST_FORM
+from sparsity_lab.stages.advise import mixture_for, runtimes_of, scenario_profile, schedule_of, setting_of
+from sparsity_lab.stages.law import FIRST_FORM, OpenLaw
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
 NEUTRAL = "neutral prices"
@@ -61,24 +62,42 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
     if document is None:
         return None
     if spec is not None:
-        return _money(space, spec, document, scenario_profile(space, spec))
+        return _money(space, spec, document, scenario_profile(space, spec), laws)
     profile = known_profile(space)
     timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
     if profile is None or not timed or not document.fit.sound:
         return None
     try:
-        return _money(space, neutral(space.study, profile), document, profile)
+        return _money(space, neutral(space.study, profile), document, profile, laws)
     except RecordError:  # nobody asked: a law or a profile that lacks one of the sparsities is no reason to fail
         return None
 
 
-def _money(space: Workspace, spec: ScenarioSpec, document: LawDocument, profile: HardwareProfile | None) -> Money:
-    schedule, law = schedule_of(space.study), Law.from_document(document)
+def _money(
+    space: Workspace,
+    spec: ScenarioSpec,
+    document: LawDocument,
+    profile: HardwareProfile | None,
+    laws: Mapping[str, LawDocument],
+) -> Money:
+    schedule, root = schedule_of(space.study), space.layout.root
     name, evidence = space.study.spec.scenario or NEUTRAL, f"{space.name} ({document.form})"
-    held = setting_of(name, spec, law, profile, evidence, schedule=schedule, document=document)
+    opened = [OpenLaw(form, Law.from_document(one), one) for form, one in laws.items()]
+    own = next(one for one in opened if one.document is document)
+    held = setting_of(
+        name,
+        spec,
+        own.law,
+        profile,
+        evidence,
+        schedule=schedule,
+        document=document,
+        runtimes=runtimes_of(name, spec, profile, root),
+        laws=mixture_for(spec, own, opened, root),
+    )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity
-    return Money(advice, what_if_inputs(space.layout.root, held, start, schedule=schedule))
+    return Money(advice, what_if_inputs(root, held, start, schedule=schedule))
 
 
 def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:
@@ -135,7 +154,7 @@ def what_if_inputs(
 
 
 def _speeds(setting: Setting, profile: HardwareProfile | None, schedule: Schedule | MeanDensity | None) -> Speeds:
-    return speeds_of(setting.scenario, profile, schedule)
+    return speeds_of(setting.scenario, profile, schedule, runnable(setting.scenario, profile, setting.runtimes))
 
 
 def _label(name: str | None, profile: HardwareProfile | None) -> Message:

@@ -40,9 +40,8 @@ def find_run(prefix: str, root: Path) -> RunRecord:
     found = {run.name: run for home in homes for run in home.iterdir() if (run / RECORD).is_file()}
     matches = [run for name, run in found.items() if name.startswith(prefix)]
     if len(matches) != 1:
-        raise RecordError(
-            "fingerprint names not one run", found=prefix, expected=f"one match, there are {len(matches)}"
-        )
+        expected, where = f"one match, there are {len(matches)}", root.absolute()
+        raise RecordError("fingerprint names not one run", where=where, found=prefix, expected=expected)
     return read_record(matches[0] / RECORD)
 
 
@@ -55,8 +54,8 @@ def pack_runs(space: Workspace, path: Path) -> int:
     """
     records = list_runs(space)
     if not records:
-        raise NotReadyError(space.layout.runs(space.name), make_it=f"sparsity-lab train {space.name}")
-    write_table(records, path, about={"study": space.name, "command": f"sparsity-lab train {space.name}"})
+        raise NotReadyError(space.layout.runs(space.name), make_it=f"sparsity-lab train {space.study.typed}")
+    write_table(records, path, about={"study": space.name, "command": f"sparsity-lab train {space.study.typed}"})
     return len(records)
 
 
@@ -96,7 +95,7 @@ def compare_study(space: Workspace) -> ComparedRegimes:
     found = store.find_all(space.grid().runs)
     records = [record for record in found if record is not None]
     if not records:
-        raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.name}")
+        raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.study.typed}")
     return ComparedRegimes(compare(records, space.study), len(records), len(found) - len(records))
 
 
@@ -150,9 +149,10 @@ def verify_study(space: Workspace, *, retrain: int = 0) -> Verification:
 
 
 def _retrain(space: Workspace, record: RunRecord) -> Retrained:
+    from sparsity_lab.training.context import RunContext  # noqa: PLC0415
     from sparsity_lab.training.determinism import make_deterministic  # noqa: PLC0415 - looks need no torch
     from sparsity_lab.training.inputs import Inputs  # noqa: PLC0415
-    from sparsity_lab.training.run import RunContext, train  # noqa: PLC0415
+    from sparsity_lab.training.run import train  # noqa: PLC0415
 
     if (record.data_hash, record.engine) != (space.manifest().content_hash, ENGINE_VERSION):
         return Retrained(record, "other data or engine")

@@ -67,7 +67,7 @@ def submit_sweep(space: Workspace, compute: Compute) -> SweepStatus | None:
 
     for board in _boards(space):
         if tasks_of(board) != [] and not board.over:
-            expected = f"to wait for it, or `sparsity-lab sweep cancel {space.name}`"
+            expected = f"to wait for it, or `sparsity-lab sweep cancel {space.study.typed}`"
             raise MachineError(
                 "SLURM is at work on this study", where=space.name, found=board.arrays, expected=expected
             )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Container
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 
 from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.artifacts.paths import RECORD
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.artifacts.store import Store, clear_scratch
+from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch, copy_run
 from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import NamedRuns
@@ -17,12 +20,18 @@ from sparsity_lab.stages.workspace import Workspace, named_records, require
 from sparsity_lab.sweep.executors.base import Executor
 from sparsity_lab.sweep.study import Sweep, complete
 
+Retry = Literal["diverged"]
+"""which runs that are there may be trained again"""
+SHORT, MOST_CURVES = 12, 24
+"""of a fingerprint's digits, and of training curves, in plots"""
+
 
 def train_study(
     space: Workspace,
     *,
     workers: int | None = None,
     compute: Compute | str | None = None,
+    retry: Retry | None = None,
     console: Console | None = None,
 ) -> Sweep:
     """Train what is missing of the study's grid.
@@ -31,6 +40,7 @@ def train_study(
         space: the study.
         workers: parallel runs on this machine.
         compute: where runs are trained, or its name or file; this machine when None.
+        retry: runs that are trained again although they are there.
         console: where progress is shown.
 
     Raises:
@@ -47,12 +57,37 @@ def train_study(
     with locked(space.layout.lock(f"train-{space.name}"), wait=False) as mine:
         if not mine:
             raise MachineError("another process is training this study; wait for it or stop it", where=home)
+        withdrawn = withdraw_diverged(space, runs) if retry else {}
         sweep = complete(runs, space.workplace(home, where), title=space.name, compute=where, console=console)
+        for name, homes in withdrawn.items():
+            for other in homes - {home}:
+                copy_run(home / name, other / name)
         moved = Store(home).keep_only({*runs.runs, *runs.origin_names.values()}, space.layout.archive)
         clear_scratch(space.layout, home)
     space.write_metrics("train", _metrics(sweep.records.values()))
+    _plot(space, sweep.records.values())
     console.print(_summary(space.name, sweep, moved), highlight=False, soft_wrap=True)
     return sweep
+
+
+def withdraw_diverged(space: Workspace, runs: NamedRuns) -> dict[str, set[Path]]:
+    """Remove the records of runs that diverged, wherever in the project they lie, so that they are missing.
+
+    Args:
+        space: the study.
+        runs: which; those that they start from are withdrawn too.
+
+    Returns:
+        The folders of runs that each was in, by fingerprint.
+    """
+    withdrawn: dict[str, set[Path]] = {}
+    names = {*runs.runs, *runs.origin_names.values()}
+    for home in all_homes(space.layout):
+        for record in Store(home).find_all(names):
+            if record is not None and not record.finished:
+                (home / record.fingerprint / RECORD).unlink()
+                withdrawn.setdefault(record.fingerprint, set()).add(home)
+    return withdrawn
 
 
 def train_runs(space: Workspace, prefixes: Collection[str], compute: Compute, executor: Executor) -> Sweep:
@@ -80,17 +115,18 @@ def grid_records(space: Workspace, regimes: Container[str] | None = None) -> lis
         NotReadyError: a run is missing.
     """
     names = space.grid(regimes).runs
-    return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.name}")
+    return named_records(Store(space.layout.runs(space.name)), names, f"sparsity-lab train {space.study.typed}")
 
 
 def grid_names(space: Workspace, regimes: Container[str]) -> list[str]:
     """Fingerprints of the runs that `grid_records` would give; errors as there, but no record is opened."""
     names, store = list(space.grid(regimes).runs), Store(space.layout.runs(space.name))
-    require(sum(store.folder(name) is None for name in names), names, store, f"sparsity-lab train {space.name}")
+    require(sum(store.folder(name) is None for name in names), names, store, f"sparsity-lab train {space.study.typed}")
     return names
 
 
 def _metrics(records: Collection[RunRecord]) -> dict[str, Any]:
+    """The rest, of each run, is in the study's table of runs."""
     finished = [record for record in records if record.finished]
     pretraining = {record.origin: record.pretraining for record in records if record.pretraining}.values()
     return {
@@ -98,11 +134,31 @@ def _metrics(records: Collection[RunRecord]) -> dict[str, Any]:
         "diverged": len(records) - len(finished),
         "lowest_loss": min((record.loss for record in finished), default=None),
         "flops_dense": sum(record.cost.flops_dense for record in records),
-        "core_seconds": round(sum(record.cost.seconds for record in records), 1),
-        "pretraining_runs": len(pretraining),
-        "pretraining_flops_dense": sum(cost.flops_dense for cost in pretraining),
-        "pretraining_core_seconds": round(sum(cost.seconds for cost in pretraining), 1),
-    }
+    } | ({"pretraining_flops_dense": sum(cost.flops_dense for cost in pretraining)} if pretraining else {})
+
+
+def _plot(space: Workspace, records: Collection[RunRecord]) -> None:
+    """Final losses of all runs for `dvc plots`, and curves of some, evenly picked."""
+    finished = sorted(
+        (record for record in records if record.finished),
+        key=lambda record: (record.nonzero, record.data, record.sparsity, record.fingerprint),
+    )
+    table = space.layout.plot(space.name, "losses")
+    if table.is_file():
+        with table.open(encoding="utf-8", errors="replace", newline="") as file:
+            if [row[:1] for row in csv.reader(file)][1:] == [[one.fingerprint[:SHORT]] for one in finished]:
+                return  # a record never changes, and the curves stand before the losses do
+    shown = finished[:: max(1, -(-len(finished) // MOST_CURVES))]
+    space.write_plot(
+        "curves",
+        ("run", "step", "sparsity", "loss"),
+        ((one.fingerprint[:SHORT], at.step, one.sparsity, at.loss) for one in shown for at in one.curve),
+    )
+    space.write_plot(
+        "losses",
+        ("run", "nonzero", "data", "sparsity", "seed", "loss"),
+        ((one.fingerprint[:SHORT], one.nonzero, one.data, one.sparsity, one.spec.seed, one.loss) for one in finished),
+    )
 
 
 def _summary(name: str, sweep: Sweep, moved: int) -> str:
@@ -110,7 +166,7 @@ def _summary(name: str, sweep: Sweep, moved: int) -> str:
     if sweep.pretrained:
         parts.append(f"{sweep.pretrained} more trained for others to start from")
     if sweep.diverged:
-        parts.append(f"{sweep.diverged} diverged and stay out of fits")
+        parts.append(f"{sweep.diverged} diverged and stay out of fits (--retry diverged trains them again)")
     longest = max((record.epochs for record in sweep.records.values()), default=0.0)
     if longest > 1:
         parts.append(f"D exceeds the unique training data: examples repeat up to {longest:.3g} times")

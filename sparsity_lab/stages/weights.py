@@ -11,7 +11,9 @@ from sparsity_lab.artifacts.records import RunRecord, read_record
 from sparsity_lab.artifacts.store import all_homes
 from sparsity_lab.checkpoints.encodings import encoding
 from sparsity_lab.checkpoints.files import (
+    TYPES,
     Weights,
+    as_type,
     not_finite,
     read_weights,
     stored_bytes,
@@ -20,18 +22,20 @@ from sparsity_lab.checkpoints.files import (
 from sparsity_lab.checkpoints.folder import FILES, write_folder
 from sparsity_lab.checkpoints.plain import fingerprint_of
 from sparsity_lab.checkpoints.survey import Survey, survey
-from sparsity_lab.checkpoints.tokenizer import tokenizer_files
-from sparsity_lab.data.manifest import read_manifest, sentinels
-from sparsity_lab.data.prepare import TOKENIZER
-from sparsity_lab.errors import CheckpointError, DataError, NotReadyError
+from sparsity_lab.checkpoints.tokenizer import own_tokenizer_files, tokenizer_files
+from sparsity_lab.data.manifest import Manifest, read_manifest, sentinels
+from sparsity_lab.data.own_ids import OwnIds
+from sparsity_lab.data.places import TOKENIZER
+from sparsity_lab.errors import CheckpointError, DataError, NotReadyError, about
 from sparsity_lab.messages import words_in
 from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.count import prunable_shapes
+from sparsity_lab.specs.datasets import MaskedTokens
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.stages.runs import find_run
 
 HUGGING_FACE = "huggingface"
-FORMATS = f"dense, two-four, bitmask, csr, {HUGGING_FACE}, or n:m with numbers"
+FORMATS = f"dense, two-four, bitmask, csr, int8, int4, {HUGGING_FACE}, or n:m with numbers"
 
 
 @dataclass(frozen=True)
@@ -47,40 +51,51 @@ class Export:
     """bytes of the tensors by format; None where the weights do not have its pattern"""
     tokenizer: bool
     """whether a tokenizer was written"""
+    vanished: int
+    """prunable weights that are zero in the type written, and were not"""
 
 
-def export_run(run: str, form: str, to: Path, root: Path = Path(), *, force: bool = False) -> Export:
+def export_run(
+    run: str, form: str, to: Path, root: Path = Path(), *, dtype: str | None = None, force: bool = False
+) -> Export:
     """Write a run's final weights.
 
     Args:
         run: its fingerprint, or the beginning of it.
-        form: dense, two-four, n:m with numbers (1:4), bitmask or csr for one safetensors file; huggingface for a
-            folder.
+        form: dense, two-four, n:m with numbers (1:4), bitmask, csr, int8 or int4 for one safetensors file; huggingface
+            for a folder.
         to: the file or folder to write.
         root: the project's folder.
+        dtype: type that weights are rounded to: float32, bfloat16 or float16; None leaves them as they are.
         force: replace what is at `to`.
 
     Raises:
         RecordError: no run, or more than one, has this name.
         NotReadyError: the study does not keep weights.
-        CheckpointError: no such format; the target exists; the weights are damaged or lack the format's pattern.
+        CheckpointError: no such format or type; the target exists; the weights are damaged, lack the format's pattern
+            or overflow the type.
         MachineError: the disk is full or the folder cannot be written.
     """
     try:
         how = None if form == HUGGING_FACE else encoding(form)
     except ValueError:
         raise CheckpointError("no such format", field="--format", found=form, expected=FORMATS) from None
+    if dtype is not None and dtype not in TYPES:
+        raise CheckpointError("no such type", field="--dtype", found=dtype, expected=", ".join(TYPES))
     _check_target(to, folder=form == HUGGING_FACE, force=force)
     record = find_run(run, root)
-    weights, prunable = _weights(record, root), set(prunable_shapes(record.spec.model))
+    kept, prunable = run_weights(record, root), set(prunable_shapes(record.spec.model))
+    with about(f"run {record.fingerprint[:12]}"):
+        weights = kept if dtype is None else as_type(kept, dtype)
+    vanished = sum(int(((weights[name] == 0) & (kept[name] != 0)).sum()) for name in prunable)
     tokenizer: Mapping[str, str] = {}
     if how is None:
-        tokenizer = _tokenizer(record, root)
-        write_folder(to, weights, record.spec.model, tokenizer)
+        tokenizer, own = _tokenizer(record, root)
+        write_folder(to, weights, record.spec.model, tokenizer, own)
     else:
         write_weights(to, weights, how, prunable=prunable, run=record.fingerprint)
     written = sum(file.stat().st_size for file in ([to] if to.is_file() else to.iterdir()))
-    return Export(record, to, form, written, _sizes(record, weights, prunable), bool(tokenizer))
+    return Export(record, to, form, written, _sizes(record, weights, prunable), bool(tokenizer), vanished)
 
 
 def inspect_weights(path: Path) -> Survey:
@@ -117,7 +132,13 @@ def _check_target(to: Path, *, folder: bool, force: bool) -> None:
         raise CheckpointError("holds what no export wrote; choose another folder", where=to, found=others[0])
 
 
-def _weights(record: RunRecord, root: Path) -> Weights:
+def run_weights(record: RunRecord, root: Path) -> Weights:
+    """A run's final weights, held against its record.
+
+    Raises:
+        NotReadyError: they were not kept.
+        CheckpointError: they are damaged, or another run's.
+    """
     places = [home / record.fingerprint for home in all_homes(Layout(root))]
     place = next((place for place in places if (place / WEIGHTS).is_file()), None)
     if place is None:
@@ -176,14 +197,38 @@ def _sizes(record: RunRecord, weights: Weights, prunable: set[str]) -> dict[str,
     return sizes
 
 
-def _tokenizer(record: RunRecord, root: Path) -> dict[str, str]:
-    """The tokenizer of the data that the run was trained on, where a study still has them."""
+def run_data(record: RunRecord, root: Path) -> tuple[Path, Manifest]:
+    """The prepared data that a run was trained on, whichever study has them.
+
+    Raises:
+        NotReadyError: none has them any more.
+    """
     for folder in sorted((Layout(root).root / "data").glob("*")):
         try:
             manifest = read_manifest(folder)
         except (NotReadyError, DataError):
             continue
-        if manifest.content_hash == record.data_hash and manifest.vocabulary:
-            source = (folder / TOKENIZER).read_text(encoding="utf-8") if manifest.tokenizer_sha256 else ""
-            return tokenizer_files(source, manifest.vocabulary, sentinels(record.spec.objective))
-    return {}
+        if manifest.content_hash == record.data_hash:
+            return folder, manifest
+    what = f"data with the hash {record.data_hash[:12]}, which the run was trained on"
+    raise NotReadyError(what, make_it="sparsity-lab prepare STUDY")
+
+
+def tokenizer_source(folder: Path, manifest: Manifest) -> str:
+    """The `tokenizer.json` of prepared data; empty where they have none."""
+    return (folder / TOKENIZER).read_text(encoding="utf-8") if manifest.tokenizer_sha256 else ""
+
+
+def _tokenizer(record: RunRecord, root: Path) -> tuple[dict[str, str], OwnIds | None]:
+    """The tokenizer of the data that the run was trained on, and ids of its own, where a study still has them."""
+    try:
+        folder, manifest = run_data(record, root)
+    except NotReadyError:
+        return {}, None
+    if not manifest.vocabulary:
+        return {}, None
+    source, objective = tokenizer_source(folder, manifest), record.spec.objective
+    if manifest.own is not None:
+        return own_tokenizer_files(source, manifest.own), manifest.own
+    masks = isinstance(objective, MaskedTokens)
+    return tokenizer_files(source, manifest.vocabulary, sentinels(objective), masks=masks), None

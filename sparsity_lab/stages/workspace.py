@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Container, Iterable, Sized
+from collections.abc import Container, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from sparsity_lab.artifacts.atomic import write_text
-from sparsity_lab.artifacts.paths import STORAGE, Layout
+from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.cost.assumptions import study_multiplier
+from sparsity_lab.cost.speeds import study_multiplier
 from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, read_manifest
-from sparsity_lab.errors import NotReadyError
+from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.hardware.profile import load_profile, read_profile
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.specs.bundle import Study, load_study
+from sparsity_lab.specs.bundle import IDLE, Study, load_study
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.datasets import DataShape
-from sparsity_lab.specs.files import check_name, find_named
-from sparsity_lab.specs.fingerprint import NamedRuns, name_runs
+from sparsity_lab.specs.files import Override, as_yaml, check_name, find_named, known_names, parse
+from sparsity_lab.specs.fingerprint import NamedRuns, digest, name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.sweep.jobs import Workplace
-from sparsity_lab.sweep.resolve import grid_runs, start_files
+from sparsity_lab.sweep.resolve import grid_points, grid_runs, start_files
+
+MOST_SIZES = 3
+"""whose training steps are timed"""
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,13 @@ class Workspace:
         try:
             manifest = read_manifest(self.layout.data(self.name))
         except NotReadyError:
-            raise NotReadyError(self.layout.data(self.name), make_it=f"sparsity-lab prepare {self.name}") from None
+            raise NotReadyError(
+                self.layout.data(self.name), make_it=f"sparsity-lab prepare {self.study.typed}"
+            ) from None
         if manifest.spec != self.study.dataset:
             raise NotReadyError(
                 f"data for the present {self.study.spec.dataset} spec (its spec has changed since it was prepared)",
-                make_it=f"sparsity-lab prepare {self.name}",
+                make_it=f"sparsity-lab prepare {self.study.typed}",
             )
         return manifest
 
@@ -90,20 +100,42 @@ class Workspace:
             keep_weights=self.study.spec.keep_weights,
             threads=compute.run.cores,
             fast=not compute.run.deterministic,
+            accumulation=compute.run.accumulation,
             checkpoint_seconds=compute.checkpoints.seconds,
             checkpoints=uri if uri is None or "://" in uri else str(self.layout.root.resolve() / uri),
             start_files=start_files(self.study),
         )
 
+    def search_result(self) -> SearchResult | None:
+        """What the search found; None for a study that asks for none, whatever an earlier one left.
+
+        Raises:
+            NotReadyError: the search has not been run.
+            RecordError: its result is damaged.
+        """
+        return read_search(self.layout.search_result(self.name)) if self.study.spec.search else None
+
     def write_metrics(self, step: str, metrics: dict[str, Any]) -> None:
-        """Write one step's numbers for `dvc metrics`."""
-        write_text(self.layout.metrics(self.name, step), json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+        """Write one step's few telling numbers for `dvc metrics`; all of them are in its results."""
+        write_text(self.layout.metrics(self.name, step), json.dumps(metrics, indent=2) + "\n")
+
+    def write_plot(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table for `dvc plots`."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((columns, *rows))
+        write_text(self.layout.plot(self.name, name), text.getvalue())
 
 
-def open_workspace(study: str, root: Path = Path()) -> Workspace:
+def open_workspace(study: str, root: Path = Path(), overrides: Sequence[Override] = ()) -> Workspace:
     """A study by its name, by the path of its file, or as DVC calls the stage of it that it is running.
 
     The pipeline passes "$DVC_STAGE" (`train@NAME`), so that no name is ever part of a shell's command.
+
+    Args:
+        study: its name or file.
+        root: the project folder.
+        overrides: fields that are other than the file says. Results of steps that they change lie in folders of their
+            own, so that nothing of the study as it is written is touched; the others are shared with it.
 
     Raises:
         SpecError: there is no such study, with those that are, or a spec is wrong.
@@ -111,7 +143,46 @@ def open_workspace(study: str, root: Path = Path()) -> Workspace:
     if study == os.environ.get("DVC_STAGE"):
         study = study.rpartition(".yaml:")[2].partition("@")[2]
         check_name("study", study, "params.yaml: studies")
-    return Workspace(Layout(root), load_study(find_named("study", study, root)))
+    opened = load_study(find_named("study", study, root), overrides)
+    names = {step: opened.name_of(step) for step in IDLE} if opened.overrides else {}
+    return Workspace(Layout(root, names), opened)
+
+
+def names_study(name: str, root: Path) -> bool:
+    """Whether `open_workspace` knows a study of this name, or of the stage that DVC is running; no file is opened."""
+    return name == os.environ.get("DVC_STAGE") or name in known_names("study", root)
+
+
+def compose_study(values: Mapping[str, Any], name: str | None, root: Path = Path()) -> Path:
+    """Write the file of a study that is given as values, so that commands and DVC know it too; gives its path.
+
+    Args:
+        values: the fields; `version` and `kind` may be left out.
+        name: of the study; of what it says when None, so that equal values are one study.
+        root: the project folder, whose specs the study names.
+
+    Raises:
+        SpecError: the values are no study, or a file of this name says something else.
+    """
+    where = "values" if name is None else name
+    tree = {"version": 1, "kind": "study", **json.loads(as_yaml(dict(values), where))}
+    named = f"study-{digest(tree)}" if name is None else name
+    check_name("study", named)
+    path = Layout(root).study_spec(named)
+    if path.exists():
+        if parse(path)[0] != tree:
+            expected = "another name, or overrides of what the file says"
+            raise SpecError("a study of this name says something else", where=path, field="name", expected=expected)
+        return path
+    text = io.StringIO()
+    YAML().dump(tree, text)
+    write_text(path, text.getvalue())
+    try:
+        load_study(path)
+    except SpecError:
+        path.unlink()
+        raise
+    return path
 
 
 def profile_of(space: Workspace) -> HardwareProfile:
@@ -125,7 +196,7 @@ def profile_of(space: Workspace) -> HardwareProfile:
         return load_profile(space.layout.root, named)
     path = space.layout.hardware(space.name)
     if not path.is_file():
-        raise NotReadyError(path, make_it=f"sparsity-lab measure {space.name}")
+        raise NotReadyError(path, make_it=f"sparsity-lab measure {space.study.typed}")
     return read_profile(path)
 
 
@@ -164,17 +235,51 @@ def require(missing: int, of: Sized, store: Store, make_it: str) -> None:
         NotReadyError: some are.
     """
     if missing:
-        raise NotReadyError(f"{missing} of {len(of)} runs in {store.home}", make_it=make_it)
+        raise NotReadyError(f"{missing} of {len(of)} runs in {store.home.absolute()}", make_it=make_it)
 
 
-def storage_of(space: Workspace, asked: str | None = None) -> str:
-    """Where trials are kept: what was asked for, else what the study says, else SQLite beside the trials' runs.
+def measured_sizes(study: Study) -> tuple[str | None, tuple[int, ...]]:
+    """The regime whose training steps are timed, if any prunes, and the N at which they are: at most `MOST_SIZES`."""
+    regime = study.spec.law.regime or next(iter(study.sparse_regimes), None)
+    points = list(grid_points(study))
+    of_regime = {round(one.nonzero) for one in points if one.sparsity > 0 and one.regime == regime}
+    sizes = sorted(of_regime or {round(one.nonzero) for one in points})
+    few = len(sizes) <= MOST_SIZES
+    return regime, tuple(sizes) if few else (sizes[0], sizes[len(sizes) // 2], sizes[-1])
 
-    A path in the study is below the project's root; one that was asked for is as the shell understands it.
+
+def settings_read(study: Study) -> Mapping[str, Mapping[str, Any]]:
+    """What some steps read of a study's spec, every default filled in, by step.
+
+    Prepare and report are not among them, and of train only what may be left out: the rest are whole sections.
     """
-    said = space.study.spec.search.storage if space.study.spec.search else None
-    if asked is not None:
-        return asked
-    if said is None:
-        return str(space.layout.search(space.name) / STORAGE)
-    return said if "://" in said else str(space.layout.root / said)
+    spec = study.spec.model_dump(mode="json")
+    runs = {name: spec[name] for name in ("model", "objective", "training", "grid")}
+    regime, sizes = measured_sizes(study)
+    timed = {name: spec["training"][name] for name in ("batch", "optimizer", "precision")}
+    searched = {name: spec["search"][name] for name in ("regimes", "cost")} if spec["search"] else None
+    return {
+        "measure": {"model": spec["model"], "objective": spec["objective"], **timed, "regime": regime, "sizes": sizes},
+        "train": {"keep_weights": spec["keep_weights"]},
+        "search": runs
+        | {name: spec[name] for name in ("search", "hardware", "keep_weights")}
+        | {"confidence": study.spec.law.confidence},
+        "fit": {
+            "law": spec["law"],
+            "regime": study.law_regime,
+            "search": searched,
+            "hardware": spec["hardware"],
+            "data_unit": spec["grid"]["data_unit"],
+        },
+    }
+
+
+def write_settings(space: Workspace) -> Path:
+    """Write what steps read to `settings/STUDY`, a file a step: an edit that one does not read leaves its file alone.
+
+    DVC cannot depend on a field that may be left out, so its stages depend on these files.
+    """
+    folder = space.layout.settings(space.name)
+    for step, values in settings_read(space.study).items():
+        write_text(folder / f"{step}.json", json.dumps(values, indent=1) + "\n")
+    return folder

@@ -14,6 +14,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.models.count import other_count, prunable_count
 from sparsity_lab.specs.compute import GIB, Compute, DevicesBySize
 from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.regimes.regime import OneShotPruning
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.memory import run_memory
@@ -36,12 +37,18 @@ class TrainingSpeed:
 
     def seconds(self, run: RunSpec) -> float:
         """Estimated seconds of one run."""
-        return run.steps * self.seconds_per_step + run_flops(run).dense / self.flops_per_second
+        flops = run_flops(run)
+        at_once = flops.mask_updates if isinstance(run.pruning, OneShotPruning) else 0.0
+        return run.steps * self.seconds_per_step + (flops.dense + at_once) / self.flops_per_second
 
 
 def measured_speed(records: Iterable[RunRecord]) -> TrainingSpeed:
     """The speed that finished runs had, by non-negative least squares on relative error; the default without any."""
-    rows = [(r.spec.steps, r.cost.flops_dense, r.cost.seconds) for r in records if r.finished and r.cost.seconds > 0]
+    rows = [
+        (r.spec.steps, r.cost.flops_dense, r.cost.seconds)
+        for r in records
+        if r.finished and r.spec.steps and r.cost.seconds > 0
+    ]
     if len(rows) < 2:
         return TrainingSpeed()
     steps, flops, seconds = np.array(rows, dtype=np.float64).T

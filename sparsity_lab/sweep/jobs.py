@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import RunCost, Stopped
+from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.specs.runs import RunSpec
 
@@ -24,6 +24,8 @@ class Workplace:
     threads: int = 1
     fast: bool = False
     """operations of a GPU may be such whose bits do not repeat; records say so"""
+    accumulation: int = 1
+    """parts in which a run on one device that begins here takes its batches; records name them"""
     checkpoint_seconds: float = 60.0
     checkpoints: str | None = None
     """where copies of checkpoints go that other machines reach: a folder, or a URI of pyarrow.fs"""
@@ -62,9 +64,8 @@ class Job:
 
     @property
     def words(self) -> str:
-        """The run in a few words: dense size, sparsity, steps, seed."""
-        run = self.run
-        return f"width {run.model.width:<4} S {run.sparsity:<6.3g} {run.steps:>6} steps  seed {run.seed}"
+        """The run in a few words."""
+        return self.run.words
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Progressed:
     fingerprint: str
     step: int
     loss: float
+    points: tuple[CurvePoint, ...] = ()
+    """of its curve since it last told; all of them where it takes a run up again"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,13 @@ class Done:
     loss: float
     """held-out loss at the end, nats"""
     diverged: bool
+    found: bool = False
+    """whether it was there when its turn came: another sweep had trained it meanwhile"""
+
+    @classmethod
+    def of(cls, record: RunRecord, *, found: bool = False) -> Done:
+        """The event of a run that has a record."""
+        return cls(record.fingerprint, record.loss, diverged=not record.finished, found=found)
 
 
 @dataclass(frozen=True)

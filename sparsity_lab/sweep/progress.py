@@ -57,7 +57,7 @@ class SweepDisplay:
         match event:
             case Progressed():
                 job, name = self.jobs[event.fingerprint], event.fingerprint
-                self.share[name] = event.step / job.run.steps
+                self.share[name] = job.run.share(event.step)
                 if name not in self.rows:
                     self.rows[name] = self.bars.add_task(job.words, total=job.run.steps, note="")
                 self.bars.update(self.rows[name], completed=event.step, note=f"loss {event.loss:.3f}")
@@ -72,6 +72,10 @@ class SweepDisplay:
                 self.bars.update(self.overall, note=event.reason)
                 if not self.console.is_terminal:
                     self.console.print(f"{self.title}: {event.reason}", highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Say something in a line of its own, from whatever thread."""
+        self.console.print(f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def seconds_left(self) -> float:
         """Time left at the speed so far, in FLOPs; NaN before anything is known."""

@@ -16,19 +16,20 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.errors import CheckpointError, SpecError
-from sparsity_lab.models.count import prunable_count, prunable_shapes
+from sparsity_lab.models.count import foreign_structure, prunable_count, prunable_shapes
 from sparsity_lab.models.dims import resolve_dims
-from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
+from sparsity_lab.pruning.feasibility import check_feasible, check_trained, resolve_regime
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.loading import place
-from sparsity_lab.specs.models import Dims
+from sparsity_lab.specs.models import Dims, HuggingFaceDims, HuggingFaceSpec
 from sparsity_lab.specs.regimes.allocations import Allocation
 from sparsity_lab.specs.regimes.patterns import Pattern
-from sparsity_lab.specs.regimes.regime import Dense, SparseRegime, sparse
+from sparsity_lab.specs.regimes.regime import Dense, OneShotPruning, SparseRegime, sparse
 from sparsity_lab.specs.regimes.starts import DenseRun, HuggingFace, Scratch, WeightsFile
 from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin, RunSpec, data_per_example
 from sparsity_lab.specs.studies import GridBlock, GridPoints
+from sparsity_lab.training.accounting import needs_of
 
 DENSE = Dense(version=1, kind="regime", method="dense")
 
@@ -105,16 +106,20 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
         SpecError: a size is out of the family's reach, a regime cannot prune its weights, or a file that runs start
             from is missing.
     """
-    points = (p for p in _points(study) if regimes is None or p.sparsity == 0 or p.regime in regimes)
+    points = (p for p in grid_points(study) if regimes is None or p.sparsity == 0 or p.regime in regimes)
     planned: dict[RunSpec, PlannedRun] = {}
-    settle = cache(_settled)
+    settle = cache(settled)
     for run in (plan_point(study, shape, point, settle) for point in points):
         planned.setdefault(run.run, run)
     return tuple(planned.values())
 
 
-def _settled(regime: SparseRegime, sparsity: float, dims: Dims) -> SparseRegime:
+def settled(regime: SparseRegime, sparsity: float, dims: Dims) -> SparseRegime:
     """The regime of a run of these dimensions; errors as `check_feasible`."""
+    if isinstance(dims, HuggingFaceDims) and "inputs" in needs_of(regime.score)[0] and foreign_structure(dims).experts:
+        message = "scores weights by what goes into their layer, and experts are no layers of their own"
+        expected = 'another score, or prunable: {exclude: ["*.experts.*"]} in the model'
+        raise SpecError(message, field="score", found=regime.score.kind, expected=expected)
     check_feasible(regime, sparsity, prunable_shapes(dims))
     return resolve_regime(regime, sparsity)
 
@@ -123,19 +128,22 @@ def plan_point(
     study: Study,
     shape: DataShape,
     point: RunPoint,
-    settle: Callable[[SparseRegime, float, Dims], SparseRegime] = _settled,
+    settle: Callable[[SparseRegime, float, Dims], SparseRegime] = settled,
 ) -> PlannedRun:
     """The run of one point; errors as `grid_runs`. Of many points, `settle` may remember what it has said."""
     target = point.dense or point.nonzero / (1 - point.sparsity)
     try:
         dims = resolve_dims(study.model, target, shape, study.spec.objective)
     except SpecError as error:
-        size = f"{point.field}.{'nonzero' if point.dense is None else 'dense'}"
-        raise SpecError(str(error), where=place(study.path, size)) from None
+        where = study.place(f"{point.field}.{'nonzero' if point.dense is None else 'dense'}")
+        if isinstance(study.model, HuggingFaceSpec) and error.field not in {None, "nonzero", "dataset"}:
+            where = place(study.model_file, str(error.field))
+        raise SpecError(str(error), where=where) from None
     resolved, origin = None, None
     if point.sparsity > 0:
         regime = regime_of(study, point)
         try:
+            check_trained(regime)
             resolved = settle(regime, point.sparsity, dims)
         except SpecError as error:
             raise _refused(study, point, error) from None
@@ -148,7 +156,7 @@ def plan_point(
 
 def _refused(study: Study, point: RunPoint, error: SpecError) -> SpecError:
     """The error of a regime, with the place in the study's spec that asks for it."""
-    return SpecError(str(error), where=f"{place(study.path, f'{point.field}.regimes')}: regime {point.regime}")
+    return SpecError(str(error), where=f"{study.place(f'{point.field}.regimes')}: regime {point.regime}")
 
 
 def regime_of(study: Study, point: RunPoint) -> SparseRegime:
@@ -200,6 +208,7 @@ def _lay_out(
     """A run of these dimensions under the study's training settings."""
     objective, training = study.spec.objective, study.spec.training
     unit = training.batch * data_per_example(objective)
+    share = regime.recovery if isinstance(regime, OneShotPruning) else 1.0
     if data > MOST_STEPS * unit:
         expected = f"at most {MOST_STEPS * unit:,}, or a larger batch"
         raise SpecError(
@@ -212,7 +221,7 @@ def _lay_out(
         origin=origin,
         sparsity=sparsity,
         batch=training.batch,
-        steps=max(1, round(data / unit)),
+        steps=max(1, round(share * data / unit)) if share else 0,
         optimizer=training.optimizer,
         peak_learning_rate=training.learning_rate.at(dims.width),
         schedule=training.schedule,
@@ -222,7 +231,8 @@ def _lay_out(
     )
 
 
-def _points(study: Study) -> Iterator[RunPoint]:
+def grid_points(study: Study) -> Iterator[RunPoint]:
+    """Every point of a study's grid, replicates and blocks included; several may be the same run."""
     grid = study.spec.grid
     replicates = {f"grid.replicates.{number}": points for number, points in enumerate(grid.replicates)}
     for regime in grid.regimes:

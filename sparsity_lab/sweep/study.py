@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from rich.console import Console
@@ -18,10 +18,11 @@ from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.sweep.executors.base import Executor, carry_out
 from sparsity_lab.sweep.executors.factory import run_jobs
-from sparsity_lab.sweep.jobs import Event, Job, Workplace
+from sparsity_lab.sweep.jobs import Done, Event, Job, Workplace
 from sparsity_lab.sweep.progress import SweepDisplay
+from sparsity_lab.sweep.tracking.follow import Tracking
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.memory import run_memory
+from sparsity_lab.training.memory import memory_in_parts
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sweep:
     stopped: Mapping[str, Stopped]
     """the runs that were given up, by fingerprint"""
     trained: int
-    """how many were trained now; the others were there already"""
+    """how many were trained now, here; the others were there already, or another sweep's were waited for"""
     pretrained: int = 0
     """how many runs were trained now for the sake of their weights alone, because others start from them"""
 
@@ -70,6 +71,23 @@ def missing_of(named: NamedRuns, has: Has, *, keep_weights: bool) -> Missing:
     return Missing(asked, {name: run for name, run in named.origins(asked).items() if not has(name, True)})
 
 
+@dataclass
+class _Ends:
+    """How runs ended that were not trained to their end here."""
+
+    stopped: dict[str, Stopped] = field(default_factory=dict)
+    """given up, by fingerprint"""
+    found: set[str] = field(default_factory=set)
+    """that another sweep had trained meanwhile"""
+
+    def __call__(self, event: Event) -> None:
+        """Hear of one."""
+        if isinstance(event, Stopped):
+            self.stopped[event.fingerprint] = event
+        elif isinstance(event, Done) and event.found:
+            self.found.add(event.fingerprint)
+
+
 def complete(
     named: NamedRuns,
     place: Workplace,
@@ -101,27 +119,29 @@ def complete(
         SparsityLabError: a run failed for a reason the user can mend; finished runs are kept.
     """
     store = Store(place.home, all_homes(place.layout))
-    stopped: dict[str, Stopped] = {}
+    ends = _Ends()
     missing, first, later = _missing_jobs(named, place, store, rules or {})
     if first or later:
-        there = len(named.runs.keys() - {*first, *later})
-        with SweepDisplay(title, first | later, there, console) as display:
+        where, there = compute or here(), len(named.runs.keys() - {*first, *later})
+        display = SweepDisplay(title, first | later, there, console)
+        with Tracking(first | later, place, where, display.warn) as tracking, display:
 
             def hear(event: Event) -> None:
                 display(event)
-                if isinstance(event, Stopped):
-                    stopped[event.fingerprint] = event
+                tracking(event)
+                ends(event)
 
             for wave in (first, later):
-                jobs = [spread(started(job, place, store), compute or here()) for job in wave.values()]
+                jobs = [spread(started(job, place, store), where) for job in wave.values()]
                 if executor is None:
-                    run_jobs(jobs, place, compute or here(), hear)
+                    run_jobs(jobs, place, where, hear)
                 else:
                     carry_out(executor, jobs, hear)
-    made = [name for name in named.runs if name not in stopped]
+    made = [name for name in named.runs if name not in ends.stopped]
     records = {name: record for name, record in zip(made, store.find_all(made), strict=True) if record is not None}
     assert len(records) == len(made), f"a run is not in {store.home}"
-    return Sweep(records, stopped, len(missing.asked), len(missing.origins.keys() - missing.asked.keys()))
+    asked, origins = missing.asked.keys() - ends.found, missing.origins.keys() - missing.asked.keys() - ends.found
+    return Sweep(records, ends.stopped, len(asked), len(origins))
 
 
 def hand_over(named: NamedRuns, place: Workplace, compute: Compute, submit: Callable[[Sequence[Job]], object]) -> int:
@@ -181,7 +201,7 @@ def spread(job: Job, compute: Compute) -> Job:
     Raises:
         SpecError: its rule's most do not hold the run.
     """
-    devices = compute.devices_for(run_memory(job.run).training)
+    devices = compute.devices_for(memory_in_parts(job.run, compute.run.accumulation).training)
     by_size = isinstance(compute.devices, DevicesBySize)
     return replace(job, devices=devices, sharded=devices > 1 if by_size else None)
 

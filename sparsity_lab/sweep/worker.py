@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -15,16 +14,17 @@ from typing import cast
 
 from sparsity_lab.artifacts.atomic import explained, locked
 from sparsity_lab.artifacts.paths import WEIGHTS
-from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.records import CurvePoint, RunRecord, Stopped
 from sparsity_lab.artifacts.remote import RemoteCheckpoints
 from sparsity_lab.artifacts.store import Store, all_homes, claim
-from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
+from sparsity_lab.training.context import Leave, Left, RunContext
 from sparsity_lab.training.determinism import Device, make_deterministic
-from sparsity_lab.training.distributed import Ranks, place_in_group
-from sparsity_lab.training.group import train_together
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Leave, Left, RunContext, train_or_stop
+from sparsity_lab.training.parallel.distributed import Ranks, place_in_group
+from sparsity_lab.training.parallel.group import train_together
+from sparsity_lab.training.run import train_or_stop
 
 
 def serve(connection: Connection, place: Workplace, leave: Leave | None = None) -> None:
@@ -47,11 +47,18 @@ class Together:
     sharded: bool | None = None
     parts: int | None = None
     leave: Leave | None = None
+    leads: bool | None = None
+    """as in `RunContext`"""
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether this process looks after the run's files on its machine."""
+        return place_in_group()[0] == 0 if self.leads is None else self.leads
 
 
 def train_into_store(
     job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()
-) -> RunRecord | Stopped:
+) -> Done | Stopped:
     """Make sure that a run lies at home: found elsewhere, or trained here under the run's lock.
 
     Where the job's rule gives the run up, its checkpoint stays and nothing enters the store. In a group of processes,
@@ -61,23 +68,24 @@ def train_into_store(
         Left: it was told to leave; the checkpoint is written.
     """
     ranks = Ranks(*place_in_group())
-    with locked(place.layout.lock(job.fingerprint)) if ranks.writes else contextlib.nullcontext():
+    with locked(place.layout.run_lock(job.fingerprint)) if ranks.writes else contextlib.nullcontext():
         store = Store(place.home, all_homes(place.layout))
         keep_weights = place.keep_weights or job.keep_weights
         there = ranks.writes and store.adopt(job.fingerprint, with_weights=keep_weights)
         if there:
             forget(job.fingerprint, place)  # left by a worker that was killed after its run
         if found := ranks.tell(store.get(job.fingerprint) if there else None):
-            return cast("RunRecord", found)
+            return Done.of(cast("RunRecord", found), found=True)
         if ranks.writes:
             claim(place.layout, job.fingerprint, place.home)
         weights = place.home / job.fingerprint / WEIGHTS if keep_weights else None
         made = train(job, place, inputs, weights, send, together)
-        if isinstance(made, Stopped) or not ranks.writes:
+        if isinstance(made, Stopped):
             return made
-        record = store.settle(made)
-        forget(job.fingerprint, place)
-        return record
+        if ranks.writes:
+            made = store.settle(made, place.layout)
+            forget(job.fingerprint, place)
+        return Done.of(made)
 
 
 def train(  # noqa: PLR0917 - a run and all that surrounds it
@@ -99,10 +107,11 @@ def train(  # noqa: PLR0917 - a run and all that surrounds it
     """
     ranks, checkpoint = Ranks(*place_in_group()), place.layout.checkpoint(job.fingerprint)
     copies = RemoteCheckpoints(place.checkpoints) if place.checkpoints else None
-    if copies is not None:
-        if ranks.writes:
-            copies.fetch(job.fingerprint, checkpoint)
-        ranks.wait()
+    if copies is not None and together.keeps_files:
+        if together.leads is not None:
+            shutil.rmtree(checkpoint.parent, ignore_errors=True)  # others may have a newer one, or none
+        copies.fetch(job.fingerprint, checkpoint)
+    ranks.wait()
     context = RunContext(
         checkpoint,
         weights,
@@ -111,25 +120,18 @@ def train(  # noqa: PLR0917 - a run and all that surrounds it
         device=together.device,
         pretraining=job.pretraining,
         sharded=job.sharded if together.sharded is None else together.sharded,
-        parts=together.parts,
+        parts=together.parts or (min(place.accumulation, job.run.batch) if job.devices == ranks.size == 1 else None),
         leave=together.leave,
-        on_saved=None if copies is None else partial(_send_copy, copies, job.fingerprint),
+        copies=copies,
+        leads=together.leads,
     )
     alone = job.devices == 1 or ranks.size > 1
     how = train_or_stop if alone else partial(train_together, job.devices)
 
-    def progressed(step: int, loss: float) -> None:
-        send(Progressed(job.fingerprint, step, loss))
+    def progressed(step: int, loss: float, curve: Sequence[CurvePoint]) -> None:
+        send(Progressed(job.fingerprint, step, loss, tuple(curve)))
 
     return how(job.run, inputs, context, job.rule, progressed)
-
-
-def _send_copy(copies: RemoteCheckpoints, fingerprint: str, file: Path) -> None:
-    """The place was reached when the run began: more is lost by ending it than by going on."""
-    try:
-        copies.put(fingerprint, file)
-    except MachineError as error:
-        logging.getLogger(__name__).warning("%s: no copy of this checkpoint: %s", fingerprint[:12], error)
 
 
 def forget(fingerprint: str, place: Workplace) -> None:
@@ -150,12 +152,11 @@ def _next(connection: Connection) -> Job | None:
 def attempt(job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()) -> Event:
     """As `train_into_store`, telling how it ended, errors included but `Left`."""
     try:
-        made = train_into_store(job, place, inputs, send, together)
+        return train_into_store(job, place, inputs, send, together)
     except Left:
         raise
     except Exception as error:
         return failure(job.fingerprint, error)
-    return made if isinstance(made, Stopped) else Done(job.fingerprint, made.loss, diverged=not made.finished)
 
 
 def failure(fingerprint: str, error: Exception) -> Failed:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Train a study, or the task that `training.group.train_together` wrote down; the exit code."""
+    """Train a study, or the task that `training.parallel.group.train_together` wrote down; the exit code."""
     if sys.argv[1:2] == ["--task"]:
-        from sparsity_lab.training.group import serve_task  # noqa: PLC0415 - each way loads its own room
+        from sparsity_lab.training.parallel.group import serve_task  # noqa: PLC0415 - each way loads its own room
 
         return serve_task(Path(sys.argv[2]))
     from sparsity_lab.cli.torchrun import main as train_study  # noqa: PLC0415

@@ -9,13 +9,30 @@ from dataclasses import dataclass
 from math import prod
 from typing import assert_never
 
-from sparsity_lab.models.count import StepFlops, other_count, prunable_count, step_flops
-from sparsity_lab.pruning.allocation import balanced_sparsity
+from sparsity_lab.models.count import StepFlops, other_count, prunable_count, prunable_shapes, step_flops
+from sparsity_lab.pruning.allocation import balanced_sparsity, blocks_of, share_out
 from sparsity_lab.pruning.schedules import Ramp, ramp_of
 from sparsity_lab.specs.regimes.plugins import SCORES, Plugin
-from sparsity_lab.specs.regimes.regime import Dynamic, Masked, SparseRegime, StraightThrough
+from sparsity_lab.specs.regimes.regime import (
+    Dynamic,
+    Masked,
+    OneShotPruning,
+    ScheduledRegime,
+    SparseRegime,
+    StraightThrough,
+)
 from sparsity_lab.specs.regimes.schedules import Static
-from sparsity_lab.specs.regimes.scores import Fisher, Magnitude, Random, Saliency, Score, Wanda
+from sparsity_lab.specs.regimes.scores import (
+    OBC,
+    Fisher,
+    Magnitude,
+    OneShotScore,
+    Random,
+    Saliency,
+    Score,
+    SparseGPT,
+    Wanda,
+)
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.memory import pruned_outside
@@ -108,6 +125,8 @@ def _mask_flops(run: RunSpec, regime: SparseRegime, ramp: Ramp, step: StepFlops)
     masked = prunable_count(run.model) + sum(map(prod, pruned_outside(run).values()))
     one_choice = masked * (1 + SELECT_FLOPS + MASK_FLOPS)
     masking = float(len(ramp.changes) * one_choice + ramp.steps * _masking(regime) * masked)
+    if isinstance(regime, OneShotPruning):
+        return masking + _one_shot_flops(run, regime, step)
     return masking + _observation_flops(regime, ramp, step)
 
 
@@ -116,13 +135,15 @@ def _masking(regime: SparseRegime) -> int:
     match regime:
         case Masked() | Dynamic():
             return MASK_FLOPS * (2 if regime.optimizer_state == "kept" else 1)
+        case OneShotPruning():
+            return MASK_FLOPS
         case StraightThrough():
             return 3 * MASK_FLOPS + (2 if regime.decay else 0)
         case _:
             assert_never(regime)
 
 
-def _observation_flops(regime: SparseRegime, ramp: Ramp, step: StepFlops) -> float:
+def _observation_flops(regime: ScheduledRegime, ramp: Ramp, step: StepFlops) -> float:
     """Passes that scores and growth ask for: the model sparse, but the gradient of every weight.
 
     A gradient taken from the step just done costs what sparse training would have saved of it.
@@ -143,20 +164,46 @@ def _observation_flops(regime: SparseRegime, ramp: Ramp, step: StepFlops) -> flo
     return total
 
 
-def _request(regime: SparseRegime, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:
+def _one_shot_flops(run: RunSpec, regime: OneShotPruning, step: StepFlops) -> float:
+    """Of calibration and reconstruction: a dense forward pass a block and batch, products of inputs, what is solved.
+
+    Every layer is taken to see as many positions as the average weight does. Products of inputs with one another take
+    2 inputs^2 a position; the inverse and its two Cholesky factors 4/3 inputs^3; columns that take over
+    outputs x inputs^2; exact pruning 2 outputs x inputs^3 and as many systems as there are outputs.
+    """
+    needs, batches = needs_of(regime.score)
+    if not needs:
+        return 0.0
+    shapes = prunable_shapes(run.model)
+    pruned = [shapes[name] for name, rate in share_out(regime, run.sparsity, shapes).rates.items() if rate]
+    blocks = blocks_of(shapes)
+    positions = step.forward.projections / (2 * prunable_count(run.model))
+    total = batches * (len(blocks) * step.forward.total + sum(2 * positions * inputs**2 for _, inputs in pruned))
+    for outputs, inputs in pruned:
+        if isinstance(regime.score, SparseGPT | OBC):
+            total += 4 / 3 * inputs**3
+        if isinstance(regime.score, SparseGPT):
+            total += outputs * inputs**2
+        if isinstance(regime.score, OBC):
+            total += outputs * (2 + 2 / 3) * inputs**3
+    return total
+
+
+def _request(regime: ScheduledRegime, ramp: Ramp, change: int) -> tuple[frozenset[str], int]:
     """What a choice of masks has to be told, as `Pruner.request` says, and from how many batches."""
     if ramp.sparsity_after(change) == 0:
         return frozenset(), 1
     if not isinstance(regime, Dynamic):
-        return _needs(regime.score)
+        return needs_of(regime.score)
     if isinstance(regime.schedule, Static) and change == 0 and regime.initial == "random":
         return frozenset(), 1
-    needs, batches = _needs(regime.score)
+    needs, batches = needs_of(regime.score)
     grows = regime.grow == "gradient" and change in ramp.refreshes
     return needs | ({"gradient"} if grows else set()), batches
 
 
-def _needs(score: Score) -> tuple[frozenset[str], int]:
+def needs_of(score: Score | OneShotScore) -> tuple[frozenset[str], int]:
+    """What a score has to be told of weights, and from how many batches."""
     match score:
         case Magnitude() | Random():
             return frozenset(), 1
@@ -164,7 +211,7 @@ def _needs(score: Score) -> tuple[frozenset[str], int]:
             return frozenset({"gradient"}), score.batches
         case Fisher():
             return frozenset({"fisher"}), score.batches
-        case Wanda():
+        case Wanda() | SparseGPT() | OBC():
             return frozenset({"inputs"}), score.batches
         case Plugin():
             rule = score.load(SCORES)

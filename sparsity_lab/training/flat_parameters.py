@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsity_lab.models.base import Model
+
 ALIGNMENT = 16
 """elements (64 bytes of float32): matrix kernels are slower on unaligned rows"""
 
@@ -27,7 +29,7 @@ class Slot:
     start: int
     size: int
     decays: bool
-    """2-D weights take weight decay; norms, biases and tables do not"""
+    """tensors of two or more dimensions take weight decay, embeddings and tables among them; norms and biases do not"""
 
     def view(self, flat: Tensor) -> Tensor:
         """The parameter's part of a flat vector."""
@@ -41,7 +43,7 @@ class FlatParameters:
     A run in motion asks two things of its parameters. What is done to each number for itself (steps, masks, decay)
     goes over the flat vectors. What looks at a tensor as a whole (scores, ranks, norms, counts, files) asks `whole`,
     `count`, `sizes` and `row_norms`: here they are views and sums of what lies in this process, in
-    `training.sharded` they gather what lies in several.
+    `training.parallel.sharded` they gather what lies in several.
     """
 
     slots: tuple[Slot, ...]
@@ -120,21 +122,24 @@ def row_norms(tensor: Tensor) -> Tensor:
     return norms
 
 
-def flatten_parameters(model: nn.Module, maskable: Mapping[str, nn.Parameter]) -> FlatParameters:
+def flatten_parameters(model: Model, maskable: Mapping[str, nn.Parameter]) -> FlatParameters:
     """Move a model's parameters, tied ones once, into one vector; the model goes on with views of it."""
-    everything = dict(model.named_parameters())
+    everything, layouts = dict(model.named_parameters()), model.layouts
     first = {name: everything[name] for name in maskable}
     rest = {name: parameter for name, parameter in everything.items() if name not in maskable}
-    slots = lay_out((name, tuple(parameter.shape)) for name, parameter in {**first, **rest}.items())
+    slots = lay_out(
+        (name, layouts[name].shape if name in layouts else tuple(parameter.shape))
+        for name, parameter in {**first, **rest}.items()
+    )
     device = next(iter(everything.values())).device
     weights = torch.zeros(end_of(slots), device=device)
     gradients = torch.zeros_like(weights)
     with torch.no_grad():
         for slot in slots:
             parameter = everything[slot.name]
-            slot.view(weights).copy_(parameter)
-            parameter.data = slot.view(weights)
-            parameter.grad = slot.view(gradients)
+            seen = model.seen(slot.name, slot.view(weights))
+            seen.copy_(parameter)
+            parameter.data, parameter.grad = seen, model.seen(slot.name, slot.view(gradients))
     head = slots[: len(first)]
     mask = torch.ones(end_of(head), dtype=torch.bool, device=device)
     return FlatParameters(slots, weights, gradients, mask, head)

@@ -11,6 +11,7 @@ import torch
 from sparsity_lab.data.manifest import Manifest, read_manifest
 from sparsity_lab.data.mapped import ImageSplit, TextSplit, open_split
 from sparsity_lab.data.stream import Stream, heldout_batches
+from sparsity_lab.errors import about
 from sparsity_lab.models.base import Batch
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import RunSpec
@@ -40,13 +41,15 @@ class Inputs:
 
     def stream(self, run: RunSpec) -> Stream:
         """The training examples of a run."""
-        return Stream(self.train, run.objective, run.batch, run.seed)
+        with about(self.folder):
+            return Stream(self.train, run.objective, run.batch, run.seed)
 
     def evaluation(self, run: RunSpec, examples: int) -> Sequence[Batch]:
         """The first `examples` held-out examples: the same for every run of the objective."""
         key = (run.objective, examples, run.batch)
         if key not in self._held_out:
-            self._held_out[key] = heldout_batches(self.heldout, run.objective, examples, run.batch)
+            with about(self.folder):
+                self._held_out[key] = heldout_batches(self.heldout, run.objective, examples, run.batch)
         return self._held_out[key]
 
 

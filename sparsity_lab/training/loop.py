@@ -7,26 +7,26 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsity_lab.artifacts.records import CurvePoint, TensorCount
+from sparsity_lab.errors import MachineError
 from sparsity_lab.models.build import build_model
 from sparsity_lab.pruning.patterns import fits
 from sparsity_lab.pruning.pruner import Pruner, make_pruner
 from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.pruning.scores import WeightStatistics
-from sparsity_lab.specs.regimes.regime import StraightThrough
+from sparsity_lab.specs.regimes.regime import OneShotPruning, StraightThrough
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
-from sparsity_lab.training.distributed import Ranks, current_ranks
-from sparsity_lab.training.flat_parameters import flatten_parameters
+from sparsity_lab.training.flat_parameters import FlatParameters, flatten_parameters
 from sparsity_lab.training.methods import make_method
 from sparsity_lab.training.observe import observe
-from sparsity_lab.training.optim import make_optimizer, relative_rate
+from sparsity_lab.training.one_shot import OneShotPruner
+from sparsity_lab.training.optim import make_optimizer
+from sparsity_lab.training.parallel.distributed import Ranks, current_ranks
 from sparsity_lab.training.passes import BatchAt, Passes
-from sparsity_lab.training.sharded import shard_parameters
-
-SPARSE_START = 0.01
-"""share of zeros from which on first weights count as sparse: fewer are what rounding leaves of small weights"""
+from sparsity_lab.training.rates import relative_rate
+from sparsity_lab.training.start import SPARSE_START
 
 
 class Loop:
@@ -52,11 +52,7 @@ class Loop:
         rule = run.pruning
         outside = self.model.embeddings_and_head() if rule and rule.allocation.prunes_outside else {}
         maskable = prunable | outside
-        self.parameters = (
-            shard_parameters(self.model, maskable, self.ranks, device)
-            if self.ranks.sharded
-            else flatten_parameters(self.model, maskable)
-        )
+        self.parameters = self._laid_out(maskable, device)
         self.pruner = self._make_pruner(frozenset(outside))
         self.optimizer = make_optimizer(
             run.optimizer,
@@ -75,6 +71,9 @@ class Loop:
             compiled=run.compiled,
             ahead=ahead,
         )
+        self.one_shot: OneShotPruner | None = None
+        if isinstance(rule, OneShotPruning):
+            self.one_shot = OneShotPruner(rule, run.sparsity, run.seed, self.passes, frozenset(outside))
         self.step = 0
         self.found = 0.0
         self.off_pattern = 0
@@ -84,9 +83,18 @@ class Loop:
         self._loss_sum = torch.zeros((), device=device)
         self._losses = 0
 
+    def _laid_out(self, maskable: dict[str, nn.Parameter], device: torch.device) -> FlatParameters:
+        if not self.ranks.sharded:
+            return flatten_parameters(self.model, maskable)
+        if odd := next(iter(self.model.layouts), None):
+            raise MachineError("cannot be spread over processes by rows: it is no matrix", field=odd)
+        from sparsity_lab.training.parallel.sharded import shard_parameters  # noqa: PLC0415 - FSDP loads for a second
+
+        return shard_parameters(self.model, maskable, self.ranks, device)
+
     def _make_pruner(self, outside: frozenset[str]) -> Pruner | None:
         run, parameters = self.run, self.parameters
-        if run.pruning is None:
+        if run.pruning is None or isinstance(run.pruning, OneShotPruning):
             return None
         masks = parameters.whole(parameters.mask)
         pruner = make_pruner(run.pruning, run.sparsity, masks, run.steps, run.seed, outside)
@@ -150,6 +158,8 @@ class Loop:
 
     def masks_changed_since(self, step: int) -> bool:
         """Whether masks were chosen after `step`, or before the first step where that is 0."""
+        if self.one_shot is not None:
+            return step == 0
         passed = range(step + (step > 0), self.step + 1)
         return self.pruner is not None and any(map(self.pruner.due, passed))
 
@@ -203,7 +213,9 @@ class Loop:
         """What is not a tensor, as JSON."""
         curve = [point.model_dump(mode="json") for point in self.curve]
         started = {"found": self.found, "off_pattern": self.off_pattern} if self.found else {}
-        return {"step": self.step, "losses": self._losses, "first_loss": self.first_loss, "curve": curve, **started}
+        pruned = {"one_shot": self.one_shot.facts()} if self.one_shot else {}
+        state = {"step": self.step, "losses": self._losses, "first_loss": self.first_loss, "curve": curve}
+        return {**state, **started, **pruned}
 
     def restore_facts(self, facts: dict[str, Any]) -> None:
         """Take over what `facts` gave; raises where they are no facts of this run."""
@@ -213,6 +225,8 @@ class Loop:
         steps = [0, *(point.step for point in self.curve), self.step, self.run.steps]
         if type(self.step) is not int or steps != sorted(steps):
             raise ValueError(f"step {self.step} of {self.run.steps}, curve at {steps[1:-2]}")
+        if self.one_shot is not None:
+            self.one_shot.restore_facts(facts["one_shot"])
         if "found" in facts:
             self.off_pattern = facts["off_pattern"]
             self._begin_at(facts["found"])

@@ -67,6 +67,20 @@ def run_memory(run: RunSpec, zeros: ZeroCounts | None = None) -> RunMemory:
     )
 
 
+def memory_in_parts(run: RunSpec, parts: int) -> RunMemory:
+    """Memory of a run on one device that takes every batch in so many parts.
+
+    Activations are those of one part; partial sums of gradients wait for their neighbours
+    (`parallel.distributed.TreeSum`).
+    """
+    memory, parts = run_memory(run), min(parts, run.batch)
+    if parts == 1:
+        return memory
+    sums = (parts & -parts).bit_length()
+    activations = activation_bytes(run.model, run.objective, -(-run.batch // parts))
+    return memory.model_copy(update={"gradients": memory.gradients * (1 + sums), "activations": activations})
+
+
 def planned_zeros(run: RunSpec) -> dict[str, int]:
     """Zeros that a run is to end with, of every tensor that pruning may touch."""
     if run.pruning is None:

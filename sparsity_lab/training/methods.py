@@ -12,7 +12,14 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from sparsity_lab.specs.regimes.regime import Dynamic, Masked, SparseRegime, StateOfPruned, StraightThrough
+from sparsity_lab.specs.regimes.regime import (
+    Dynamic,
+    Masked,
+    OneShotPruning,
+    SparseRegime,
+    StateOfPruned,
+    StraightThrough,
+)
 from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.optim import Stepper
 
@@ -121,6 +128,8 @@ def make_method(regime: SparseRegime | None, parameters: FlatParameters, optimiz
             return TrainingMethod()
         case Masked() | Dynamic():
             return MaskedWeights(parameters, optimizer, regime.optimizer_state)
+        case OneShotPruning():
+            return MaskedWeights(parameters, optimizer, "zeroed")
         case StraightThrough():
             return StraightThroughWeights(parameters, regime.decay)
         case _:

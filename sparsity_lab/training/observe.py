@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparsity_lab.models.base import Model
 from sparsity_lab.pruning.scores import Request, WeightStatistics
-from sparsity_lab.training.distributed import Ranks
+from sparsity_lab.training.parallel.distributed import Ranks
 from sparsity_lab.training.passes import Passes
 
 
@@ -22,7 +22,7 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
         return WeightStatistics()
     moments = InputMoments()
     watched = list(passes.model.prunable()) if "inputs" in needs else []
-    with moments.watching(passes.model, watched), _layer_by_layer(passes.compiled and bool(watched)):
+    with moments.watching(passes.model, watched), layer_by_layer(passes.compiled and bool(watched)):
         mean, squares = _gradient_moments(passes, range(first, first + request.batches), backward=needs != {"inputs"})
     return WeightStatistics(
         gradient=whole(mean) if "gradient" in needs else {},
@@ -31,7 +31,7 @@ def observe(passes: Passes, request: Request, first: int) -> WeightStatistics:
     )
 
 
-def _layer_by_layer(due: bool) -> AbstractContextManager[object]:
+def layer_by_layer(due: bool) -> AbstractContextManager[object]:
     """Compiled blocks may call no hooks: where inputs are watched, their layers are called one by one."""
     return torch.compiler.set_stance("force_eager") if due else nullcontext()
 

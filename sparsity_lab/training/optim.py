@@ -7,13 +7,12 @@ weights. What becomes of the state when masks change is the method's choice (`tr
 
 from __future__ import annotations
 
-import math
 from typing import Protocol, assert_never
 
 import torch
 from torch import Tensor
 
-from sparsity_lab.specs.training import AdaFactor, AdamW, CosineSchedule, InverseSqrtSchedule, Optimizer, RateSchedule
+from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 from sparsity_lab.training.flat_parameters import FlatParameters, Slot
 
 
@@ -166,19 +165,3 @@ class AdaFactorStepper:
                 kept[: len(counts)] = counts.clamp(min=1)
             self._kept_of = (version, kept)
         return self._kept_of[1]
-
-
-def relative_rate(schedule: RateSchedule, step: int, steps: int) -> float:
-    """Learning rate of step `step` (0-based) of `steps`, as a fraction of the peak; never zero before the end."""
-    warmup = max(1, round(schedule.warmup * steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    match schedule:
-        case CosineSchedule():
-            progress = (step - warmup) / max(1, steps - warmup)
-            return schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * progress))
-        case InverseSqrtSchedule():
-            cooldown = max(1, round(schedule.cooldown * steps))
-            return math.sqrt(warmup / (step + 1)) * min(1.0, (steps - step) / cooldown)
-        case _:
-            assert_never(schedule)

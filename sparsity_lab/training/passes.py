@@ -1,21 +1,29 @@
-"""Forward and backward passes of a model over the batches of its run, and its loss on held-out ones."""
+"""Forward and backward passes of a model over the batches of its run, its held-out loss, and when it has diverged."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sparsity_lab.messages import Message, message
 from sparsity_lab.models.base import Batch, Model
-from sparsity_lab.training.distributed import Ranks, TreeSum, examples_in
 from sparsity_lab.training.flat_parameters import FlatParameters
 from sparsity_lab.training.inputs import to_device
+from sparsity_lab.training.parallel.distributed import Ranks, TreeSum, examples_in
 from sparsity_lab.training.prefetch import Prefetch
 
 BatchAt = Callable[[int], Batch]
+BEYOND_NOISE = 2.5
+"""standard errors by which a held-out loss must be above its start"""
+MOST_OF_SPREAD = 64
+"""examples that tell the spread of their losses, one forward pass each"""
 
 
 @dataclass(frozen=True)
@@ -80,3 +88,39 @@ def held_out_loss(model: Model, batches: Sequence[Batch], device: torch.device, 
             total += float(model(to_device(batch, device))) * size
             examples += size
     return total / examples
+
+
+def why_diverged(loss: float, highest: float, step: int, noise: Callable[[], float]) -> Message | str:
+    """Why a run has diverged at one point of its curve; empty where it has not.
+
+    Args:
+        loss: held-out, nats.
+        highest: the loss of fresh weights on the same examples, nats; infinite where the point is not judged by it:
+            warming up may take a sound run above it, and so may a choice of masks.
+        step: steps done.
+        noise: standard error of a loss as high as `highest`; asked only where it decides.
+    """
+    if not math.isfinite(loss):
+        return message("run-no-number", loss=str(loss), step=step)
+    if loss > highest and not loss <= highest + BEYOND_NOISE * noise():
+        return message("run-above-start", loss=loss, step=step, start=highest)
+    return ""
+
+
+@torch.no_grad()
+def held_out_noise(
+    model: Model, batches: Sequence[Batch], device: torch.device, start: float, *, bfloat16: bool = False
+) -> float:
+    """Standard error, by chance of the examples, of a mean loss as high as `start`, nats.
+
+    Their spread is that of the first few, and at most `start`, as large as it is where chances are exponential: a
+    model that is sure of what is wrong has a wide spread, and would excuse itself.
+    """
+    alone = (
+        {name: tensor[n : n + 1] for name, tensor in batch.items()}
+        for batch in batches
+        for n in range(examples_in(batch))
+    )
+    losses = [held_out_loss(model, [one], device, bfloat16=bfloat16) for one in islice(alone, MOST_OF_SPREAD)]
+    spread = float(np.std(losses, ddof=1)) if len(losses) > 1 else start
+    return min(spread, start) / math.sqrt(sum(map(examples_in, batches)))

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing, nullcontext
 
-import torch
-
+from sparsity_lab.artifacts.progress import ProgressFile
 from sparsity_lab.artifacts.records import CurvePoint, RunCost, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.messages import Message, message
@@ -20,53 +15,20 @@ from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
-from sparsity_lab.training.checkpoint import damaged, save_checkpoint, save_tensors
+from sparsity_lab.training.checkpoint import damaged, save_tensors
+from sparsity_lab.training.context import Left, OnProgress, RunContext
 from sparsity_lab.training.determinism import best_device, needs_sharding, peak_memory, this_machine
-from sparsity_lab.training.distributed import current_ranks, place_in_group
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import run_memory
-from sparsity_lab.training.passes import held_out_loss
-from sparsity_lab.training.sharded_checkpoint import RANDOM, find_checkpoint, folder_of, save_sharded
-from sparsity_lab.training.start import begin_with, origin_fingerprint
+from sparsity_lab.training.parallel.distributed import current_ranks, place_in_group
+from sparsity_lab.training.parallel.sharded_checkpoint import find_checkpoint, save_sharded, save_whole
+from sparsity_lab.training.passes import held_out_loss, held_out_noise, why_diverged
+from sparsity_lab.training.rates import warmup_steps
+from sparsity_lab.training.start import begin_with, check_dense, check_start, origin_fingerprint
 
 AHEAD = 2
 """batches made beyond the one that a GPU works on"""
-OnProgress = Callable[[int, float], None]
-"""called with (steps done, latest held-out loss)"""
-Leave = Callable[[], bool]
-"""asked after every step whether to write the checkpoint and leave: a machine's time ends, or it is taken away"""
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """How a run is trained here: none of this enters its identity."""
-
-    checkpoint: Path
-    """where the run's latest state is kept until it is finished"""
-    weights: Path | None = None
-    """where the final weights go; nowhere when None"""
-    checkpoint_seconds: float = 60.0
-    """longest time between two checkpoints"""
-    device: torch.device | None = None
-    """the best there is when None"""
-    start: Path | None = None
-    """the weights of the run's origin: a safetensors file, or a Hugging Face folder where the origin says so"""
-    pretraining: RunCost | None = None
-    """what the run of origin cost"""
-    on_saved: Callable[[Path], None] | None = None
-    """told of every checkpoint, by its path, after it was written whole; of sharded ones nothing"""
-    sharded: bool | None = None
-    """spread parameters, gradients and optimiser state over the processes; where they do not fit one when None"""
-    ahead: int | None = None
-    """batches that a thread makes ahead of time; `AHEAD` for a GPU and none for a CPU when None"""
-    parts: int | None = None
-    """in which a run that begins here takes its batches (`training.distributed`); up to the processes when None"""
-    leave: Leave | None = None
-
-
-class Left(Exception):  # noqa: N818 - nothing went wrong
-    """A run was told to leave and did: its checkpoint is written, and whoever asks for it again goes on from there."""
 
 
 def train(run: RunSpec, inputs: Inputs, context: RunContext, on_progress: OnProgress = lambda *_: None) -> RunRecord:
@@ -125,10 +87,19 @@ class _Training:
 
     def finish(self) -> RunRecord | Stopped:
         self._restore()
+        file = ProgressFile(self.run, self.fingerprint, run_flops(self.run).dense, self.context.checkpoint)
+        with file.telling(self._now) if self.ranks.writes else nullcontext():
+            return self._to_its_end()
+
+    def _now(self) -> tuple[int, tuple[CurvePoint, ...], float]:
+        return self.loop.step, tuple(self.loop.curve), self._seconds()
+
+    def _to_its_end(self) -> RunRecord | Stopped:
         loop = self.loop
         self.inputs.evaluation(self.run, self.run.evaluation.examples)  # too few are told now, not after hours
-        if loop.step == 0:
+        if loop.step == 0 and (loop.one_shot is None or loop.one_shot.loss_before is None):
             self._begin()
+        self._prune_at_once()
         if stopped := self._given_up():
             return stopped
         while loop.step < self.run.steps and not self.reason:
@@ -153,6 +124,24 @@ class _Training:
         begin_with(loop.model, whole, origin, self.context.start, self.data_hash)
         for name, tensor in whole.items():
             loop.parameters.write(loop.parameters.weights, name, tensor)
+        check_start(self._loss(self.run.evaluation.curve_examples), loop.first_loss, origin, self.context.start)
+        if loop.one_shot is not None:
+            loss = self._loss(self.run.evaluation.examples)
+            check_dense(loss, loop.sparsity(), self.context.start)
+            loop.one_shot.loss_before = loss
+
+    def _prune_at_once(self) -> None:
+        """Prune what a one-shot regime begins with, block by block, each of them saved where that is due."""
+        one_shot = self.loop.one_shot
+        if one_shot is None or one_shot.loss_after is not None:
+            return
+        while not one_shot.finished:
+            one_shot.prune_next()
+            self._save_where_due()
+        one_shot.loss_after = self._loss(self.run.evaluation.examples)
+        loss = self._loss(self.run.evaluation.curve_examples)
+        self.loop.curve.append(CurvePoint(step=0, loss=loss, train_loss=math.nan, sparsity=self.loop.sparsity()))
+        self._judge(loss, highest=math.inf)
 
     def _end(self) -> RunRecord:
         """The record, and the weights where they are kept."""
@@ -175,10 +164,10 @@ class _Training:
         loss = self._loss(self.run.evaluation.curve_examples)
         point = CurvePoint(step=loop.step, loss=loss, train_loss=loop.mean_train_loss(), sparsity=loop.sparsity())
         loop.curve.append(point)
-        warm = loop.step >= self.run.schedule.warmup * self.run.steps
+        warm = loop.step > warmup_steps(self.run.schedule, self.run.steps)
         settled = not loop.masks_changed_since(before) or point.train_loss > loop.first_loss
         self._judge(loss, highest=loop.first_loss if warm and settled else math.inf)
-        self.on_progress(loop.step, loss)
+        self.on_progress(loop.step, loss, [point])
 
     def _given_up(self) -> Stopped | None:
         """The first point of the curve at which the rule gives the run up, if it does."""
@@ -191,15 +180,13 @@ class _Training:
         return Stopped(fingerprint=self.fingerprint, step=point.step, steps=steps, loss=point.loss, reason=reason)
 
     def _judge(self, loss: float, highest: float) -> None:
-        """A run has diverged when its held-out loss is no number, or above that of fresh weights on the same examples.
-
-        A choice of masks may throw a sound run up there for a moment: where masks changed since the last point, the
-        mean training loss since then must be above the start too.
-        """
-        if not math.isfinite(loss):
-            self.reason = message("run-no-number", loss=str(loss), step=self.loop.step)
-        elif loss > highest:
-            self.reason = message("run-above-start", loss=loss, step=self.loop.step, start=highest)
+        batches = self.inputs.evaluation(self.run, self.run.evaluation.curve_examples)
+        self.reason = why_diverged(
+            loss,
+            highest,
+            self.loop.step,
+            lambda: held_out_noise(self.loop.model, batches, self.device, highest, bfloat16=self.run.bfloat16),
+        )
 
     def _loss(self, examples: int) -> float:
         batches = self.inputs.evaluation(self.run, examples)
@@ -218,15 +205,11 @@ class _Training:
             raise Left
 
     def _save(self) -> None:
+        context = self.context
         facts = {**self.loop.facts(), "fingerprint": self.fingerprint, "seconds": self._seconds()}
         facts |= {"parts": self.ranks.parts, "one_way": self.one_way}
-        if self.ranks.sharded:
-            save_sharded(self.context.checkpoint, self.loop, facts)
-        elif self.ranks.writes:
-            save_checkpoint(self.context.checkpoint, {**self.loop.tensors(), RANDOM: torch.get_rng_state()}, facts)
-            shutil.rmtree(folder_of(self.context.checkpoint), ignore_errors=True)
-            if self.context.on_saved is not None:
-                self.context.on_saved(self.context.checkpoint)
+        save = save_sharded if self.ranks.sharded else save_whole
+        save(context.checkpoint, self.loop, facts, context.copies, context.leads)
         self.saved = time.monotonic()
 
     def _parts(self) -> tuple[bool, int | None]:
@@ -251,14 +234,14 @@ class _Training:
             self.seconds_before = float(facts["seconds"])
         except Exception as error:
             raise damaged(self.context.checkpoint, error) from None
-        self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan)
+        self.on_progress(self.loop.step, self.loop.curve[-1].loss if self.loop.curve else math.nan, self.loop.curve)
 
     def _record(self, loss: float) -> RunRecord:
         run, loop, dims = self.run, self.loop, self.run.model
         flops = run_flops(run, loop.found)
         tensors = loop.tensor_counts()
         dense, zeros = prunable_count(dims), sum(tensor.zeros for tensor in tensors)
-        share = loop.step / run.steps
+        share, at_once = run.share(loop.step), loop.one_shot
         return RunRecord(
             fingerprint=self.fingerprint,
             engine=ENGINE_VERSION,
@@ -267,6 +250,7 @@ class _Training:
             origin=origin_fingerprint(run.origin, self.data_hash),
             start_sparsity=loop.found,
             start_off_pattern=loop.off_pattern,
+            pruned_at_once=at_once and at_once.result(),
             status="diverged" if self.reason else "finished",
             reason=self.reason,
             sparsity=zeros / dense,
@@ -277,7 +261,7 @@ class _Training:
             other_zeros=loop.other_zeros(),
             nonzero_total=dense - zeros + other_count(dims) - loop.other_zeros(),
             paper_dense=paper_count(dims),
-            data=run.data * loop.step // run.steps,
+            data=run.data * loop.step // max(run.steps, 1),
             data_unit=run.data_unit,
             epochs=self.stream.epochs(loop.step),
             loss=loss,
@@ -286,7 +270,7 @@ class _Training:
             cost=RunCost(
                 flops_dense=flops.dense * share,
                 flops_sparse=flops.sparse * share,
-                flops_mask_updates=flops.mask_updates * share,
+                flops_mask_updates=flops.mask_updates * (share if at_once is None else 1.0),
                 seconds=self._seconds(),
                 peak_memory=peak_memory(self.device),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
@@ -9,16 +10,22 @@ from typing import assert_never
 from torch import Tensor
 
 from sparsity_lab import checkpoints
-from sparsity_lab.artifacts.weights import content_sha256
-from sparsity_lab.checkpoints.files import not_finite
+from sparsity_lab.artifacts.weights import content_sha256, opened
+from sparsity_lab.checkpoints.files import not_finite, read_header
 from sparsity_lab.checkpoints.plain import fingerprint_of
 from sparsity_lab.errors import CheckpointError, refusing
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.base import Model
+from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin
 from sparsity_lab.training.checkpoint import copy_into
+
+FAR_ABOVE = 1.1
+"""times the loss of fresh weights"""
+SPARSE_START = 0.01
+"""share of zeros from which on first weights count as sparse: fewer are what rounding leaves of small weights"""
 
 
 def origin_fingerprint(origin: Origin | None, data_hash: str) -> str | None:
@@ -43,6 +50,69 @@ def begin_with(model: Model, weights: Mapping[str, Tensor], origin: Origin, path
     copy_into(dict(weights), tensors, path)
     if not any(bool(weights[name].any()) for name in model.prunable()):
         raise CheckpointError("holds no prunable weight that is not zero", where=path)
+
+
+def check_file(origin: FileOrigin, path: Path, dims: Dims) -> None:
+    """Hold the names and shapes of weights to begin with against an architecture, by headers alone.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the architecture is another, or a tensor does not fit.
+    """
+    if origin.format == "huggingface":
+        huggingface.check_folder(path, dims)
+        return
+    header = read_header(path)
+    with opened(path) as file:
+        found = {name: file.shape(name) for name in file.names}
+    if header is not None:
+        found = {name: tuple(entry.shape) for name, entry in header.tensors.items()}
+    expected = parameter_shapes(dims)
+    for name in sorted(set(found) | set(expected) - {"head.weight"}):
+        if name not in expected:
+            message = "tensor has no place in the architecture"
+            raise CheckpointError(message, where=path, field=name, found=found[name])
+        if found.get(name) != expected[name]:
+            message, known = "tensor does not fit", found.get(name)
+            raise CheckpointError(message, where=path, field=name, found=known, expected=str(expected[name]))
+
+
+def check_start(loss: float, fresh: float, origin: Origin, path: Path) -> None:
+    """Refuse weights from elsewhere that do worse on these data than none: they were trained on other ids or pixels.
+
+    Args:
+        loss: held-out, of the first weights, nats.
+        fresh: of fresh weights on the same examples, nats.
+        origin: what the run begins with.
+        path: where it lies.
+
+    Raises:
+        CheckpointError: the loss is far above that of fresh weights.
+    """
+    if isinstance(origin, FileOrigin) and loss > FAR_ABOVE * fresh:
+        message = (
+            "begins far above fresh weights: it was trained with other token ids, or other images, than these data"
+        )
+        raise CheckpointError(
+            message, where=path, field="held-out loss", found=f"{loss:.4g}", expected=f"below {fresh:.4g}"
+        )
+
+
+def check_dense(loss: float, sparsity: float, path: Path) -> None:
+    """Refuse what cannot be pruned at once: a model of no use, or one that was pruned before.
+
+    Args:
+        loss: held-out, of the first weights, nats.
+        sparsity: zeros among its prunable weights.
+        path: where it lies.
+
+    Raises:
+        CheckpointError: the loss is no number, or 1 % or more of the weights are zero.
+    """
+    if not math.isfinite(loss):
+        raise CheckpointError("gives no loss", where=path, field="held-out loss", found=loss, expected="a number")
+    if sparsity >= SPARSE_START:
+        message, expected = "is sparse already, and is to be pruned at once", "dense weights, or method: masked"
+        raise CheckpointError(message, where=path, field="sparsity", found=f"{sparsity:.3g}", expected=expected)
 
 
 def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 
-from sparsity_lab.artifacts.atomic import locked, replacing, write_bytes, write_text
+from sparsity_lab.artifacts.atomic import locked, present, replacing, write_bytes, write_text
 from sparsity_lab.errors import MachineError
 
 
@@ -138,3 +138,30 @@ def test_a_lock_holds_across_processes_and_dies_with_its_holder(tmp_path: Path) 
         holder.kill()
         with locked(path) as held:
             assert held
+
+
+@pytest.mark.parametrize(
+    ("stands", "target"),
+    [(Path.mkdir, "thing"), (Path.touch, "thing/file"), (lambda path: path.symlink_to(path), "thing/file")],
+)
+def test_what_stands_in_the_way_is_told(tmp_path: Path, stands: Callable[[Path], None], target: str) -> None:
+    stands(tmp_path / "thing")
+    with pytest.raises(MachineError, match=r"thing.*cannot be used"):
+        write_bytes(tmp_path / target, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+
+
+def test_the_last_of_several_is_alone(tmp_path: Path) -> None:
+    with present(tmp_path / "here") as first:
+        assert first()
+        with present(tmp_path / "other") as other:
+            assert other()
+    code = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_SH); print(1, flush=True); input()"
+    call = [sys.executable, "-c", code, str(tmp_path / "here")]
+    with present(tmp_path / "here") as first:
+        with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+            assert second.stdout is not None
+            second.stdout.readline()
+            assert not first()
+            second.communicate(b"\n")
+        assert first()

@@ -18,7 +18,7 @@ from sparsity_lab.artifacts.reading import json_lines, parquet_rows, parse_json,
 from sparsity_lab.data.sources import documents
 from sparsity_lab.errors import DataError, InputError, RecordError, refusing, shown
 from sparsity_lab.laws.rows.tables import Cell, read_table
-from sparsity_lab.specs.datasets import JsonLines, ParquetText
+from sparsity_lab.specs.sources import JsonLines, ParquetText
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda text: f"<{text}>")
 """among them every character that Unicode calls an end of line"""
@@ -183,6 +183,26 @@ def test_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monke
     for read in (READERS["bytes"], READERS["lines"]):
         with pytest.raises(RecordError, match=r"x\.jsonl\.gz.*expected 1,000 bytes"):
             read(tmp_path / "x.jsonl.gz")
+
+
+def test_what_zstandard_packed_is_unpacked_and_refused_where_it_is_cut(tmp_path: Path) -> None:
+    text = "a,b\n1,2\n" * 5000
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(text.encode())
+    content, path = packed.getvalue().to_pybytes(), tmp_path / "x.csv.zst"
+    path.write_bytes(content * 2)
+    assert read_text(path, RecordError) == text * 2
+    assert read_table(path).columns == read_table(_written(tmp_path / "x.csv", text * 2)).columns
+    for size in (1, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(RecordError, match=r"x\.csv\.zst: damaged Zstandard file"):
+            read_text(path, RecordError)
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 @pytest.mark.parametrize("columns", [1001, 1])

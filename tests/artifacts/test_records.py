@@ -183,6 +183,8 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "threads": 1,
         "torch": "2",
         "data_hash": "0" * 64,
+        "loss_before": None,
+        "loss_pruned": None,
     }
     assert (second["fingerprint"], second["status"]) == ("b" * 64, "diverged")
     assert second["reason"] == "held-out loss became nan at step 5"

@@ -20,6 +20,28 @@ from sparsity_lab.artifacts.searches import (
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.messages import message, words_in
 
+
+@pytest.mark.parametrize("short", ["sparsity", "mean", "low", "high"])
+def test_the_lists_of_a_curve_are_of_one_length(tmp_path: Path, short: str) -> None:
+    path = tmp_path / "s.json"
+    write_search(RESULT, path)
+    tree = json.loads(path.read_bytes())
+    tree["budgets"][0]["curve"] = {name: [0.1, 0.2] for name in ("sparsity", "mean", "low", "high")} | {short: [0.1]}
+    path.write_text(json.dumps(tree))
+    with pytest.raises(RecordError, match=rf"one length.*{short} has 1"):
+        read_search(path)
+
+
+def test_a_trial_has_a_value_an_objective(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    write_search(RESULT, path)
+    tree = json.loads(path.read_bytes())
+    tree["budgets"][0]["trials"][0]["values"].append(1.0)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(RecordError, match=r"trial 0 holds 3 values of 2 objectives"):
+        read_search(path)
+
+
 DENSE = TrialRecord(
     number=0,
     source="dense",

@@ -90,3 +90,11 @@ def test_ids_that_a_tokenizer_leaves_out_stay_left_out(tmp_path) -> None:
 def test_the_configuration_names_the_special_tokens() -> None:
     config = json.loads(tokenizer_files("", 258, 0)["tokenizer_config.json"])
     assert (config["pad_token"], config["eos_token"]) == ("<pad>", "</s>")
+
+
+def test_a_mask_follows_the_vocabulary_and_nothing_is_ended() -> None:
+    files = tokenizer_files("", 258, 1, masks=True)
+    tokenizer = Tokenizer.from_str(files["tokenizer.json"])
+    assert json.loads(files["tokenizer_config.json"])["mask_token"] == "<mask>"  # noqa: S105
+    assert tokenizer.token_to_id("<mask>") == 258
+    assert tokenizer.encode("a<mask>").ids == [ord("a") + 2, 258]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity_lab.cost.assumptions import Speeds
 from sparsity_lab.cost.comparison import NO_SPARSITY, QuantityComparison, Reference, advantage
 from sparsity_lab.cost.economics import Assumptions, Option
 from sparsity_lab.cost.quantities import CostQuantity, QuantityName, WeightBytes, quantities
+from sparsity_lab.cost.speeds import Speeds
 from sparsity_lab.hardware.curves import Ratio
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, dense_hardware

@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from worked import CHECKPOINT, hardware, law, setting
 
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.candidates import candidates, focus_of, npv_with
 from sparsity_lab.cost.decision import advise, tornado
+from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.laws import Law, form_named
+from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import LANGUAGES, words_in
 
 
@@ -179,3 +183,94 @@ def test_everything_can_be_said(name, language):
         assert not set("{}") & set(text)
         assert "nan" not in text
         assert not any(f"{kind}-" in text for kind in ("unit", "pattern", "field"))
+
+
+def measured_at(*points: tuple[int, float]):
+    """The example's hardware, with products at several numbers of rows."""
+    one = hardware().products[0]
+    products = tuple(one.model_copy(update={"rows": rows, "speedup": v, "low": v, "high": v}) for rows, v in points)
+    return hardware().model_copy(update={"products": products})
+
+
+def test_the_batch_that_is_served_decides_and_without_one_nothing_is_firm():
+    curve = measured_at((1, 0.5), (64, 2.0))
+    alone, together = (decided(curve, **MANY, format="csr", inference__batch=batch) for batch in (1, 64))
+    assert (alone.recommendation.choice, alone.criteria[1].colour) == ("stay-dense", "red")
+    assert (together.recommendation.choice, together.criteria[1].colour) == ("train-sparse", "green")
+    assert alone.criteria[1].change.key == "hardware-change-above"
+    nobody = decided(curve, **MANY, format="csr")
+    assert (nobody.recommendation.choice, nobody.recommendation.firm) == ("stay-dense", False)
+    assert nobody.recommendation.until[0].key == "speed-unasked"
+    assert nobody.criteria[1].colour == "amber"
+    same = decided(measured_at((1, 2.0), (64, 2.0)), **MANY, format="csr")
+    assert same.recommendation.choice == "train-sparse", "every batch gives the same answer"
+
+
+def test_decoding_reads_every_weight_once_for_a_batch():
+    served = {"phase": "decode", "batch": 4, "dtype": "float16"}
+    plan = {f"inference__{name}": value for name, value in served.items()}
+    slow = setting(hardware(), **plan, accelerator__bandwidth_bytes_per_second=1e9).case().given
+    assert slow.inference_flops_per_second == pytest.approx(2 * 4 * 1e9 / 2)
+    wide = setting(hardware(), **plan, accelerator__bandwidth_bytes_per_second=1e15).case().given
+    assert wide.inference_flops_per_second == pytest.approx(1e12)
+
+
+@pytest.mark.parametrize(("years", "said"), [(3, "over 3 years"), (1, "over 1 year "), (0.5, "over 0.5 years")])
+def test_a_horizon_is_said_as_it_is(years, said):
+    money = decided(hardware(), horizon_years=years).criteria[-1].finding
+    assert said in words_in("en")(money)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.0, 0.25])
+def test_a_decision_at_any_rate_adds_up(rate):
+    found = decided(hardware(), discount_rate=rate, ranges={"discount_rate": [rate - 0.05, rate + 0.05]})
+    for option in found.options:
+        parts = option.engineering + option.training + option.inference + option.upkeep
+        assert option.total == pytest.approx(parts)
+    assert {bar.field for bar in found.tornado} == {"discount_rate"}
+
+
+def mixed(*laws: Law, weights: tuple[float, ...], **changes):
+    """The example under several laws."""
+    named = {f"law {k}": one for k, one in enumerate(laws)}
+    shares = dict(zip(named, (weight / sum(weights) for weight in weights), strict=True))
+    return replace(setting(hardware(2.0, 0.2), laws[0], **changes), laws=Mixture(named, shares))
+
+
+@given(st.floats(0.05, 20), st.floats(0.05, 0.9), st.integers(100, 190))
+@example(1 / 3, 0.5, 118)
+def test_draws_of_several_laws_are_shared_out_by_weight_and_each_law_once_is_no_change(weight, spread, draws):
+    """Laws that are one and the same make a mixture that is no mixture, in money and in types."""
+    one, precisions = with_draws(spread), [{"dtype": "bfloat16"}, {"dtype": "int8", "rho": 0.9, "range": [0.8, 0.95]}]
+    changes = {"ranges": {"items_per_year": [1e9, 1e12]}, "draws": draws, "precisions": precisions, **MANY}
+    alone, same = setting(hardware(2.0, 0.2), one, **changes), mixed(one, one, weights=(weight, 1.0), **changes)
+    rows = [slice_ for _, slice_ in same.shared_out()]
+    assert rows[0].start == 0
+    assert rows[-1].stop == draws
+    assert sum(each.stop - each.start for each in rows) == draws
+    first = rows[0].stop - rows[0].start if len(rows) == 2 else draws * (weight > 1)
+    share = weight / (weight + 1)  # first, as the mixture holds it: 118 draws by a third to one are 29.5, told exactly
+    assert abs(first - draws * share) <= 0.5
+    for own, other in zip(candidates(alone), candidates(same), strict=True):
+        np.testing.assert_array_equal(own.over.npv, other.over.npv)
+    assert [row.npv_low for row in rivalry(alone).rows] == [row.npv_low for row in rivalry(same).rows]
+
+
+def test_confidence_and_tornado_know_that_another_form_may_be_right():
+    """Half the weight on a law by which zeros are worth nothing: the saving is no longer sure, and the bar says why."""
+    sure, nothing = with_draws(0.01), law(a_S=0.0, c_S=4000.0)
+    alone, both = advise(setting(hardware(), sure, **MANY)), advise(mixed(sure, nothing, weights=(1, 1), **MANY))
+    assert alone.recommendation.choice == "train-sparse"
+    assert both.recommendation.choice == "stay-dense"
+    assert both.options[1].share == pytest.approx(0.5)
+    bars = {bar.field: bar for bar in both.tornado}
+    assert bars["form"].npv_high > 0 > bars["form"].npv_low
+    assert bars["form"].width > bars["law"].width
+    keys = {caveat.key for caveat in both.caveats}
+    assert "caveat-forms" in keys
+    assert "caveat-one-form" not in keys
+    assert {caveat.key for caveat in alone.caveats} & {"caveat-forms", "caveat-one-form"} == {"caveat-one-form"}
+    share = next(caveat for caveat in both.caveats if caveat.key == "caveat-forms").values["share"]
+    assert share > 0.5
+    for language in LANGUAGES:
+        assert all(words_in(language)(message) for message in messages(both))

@@ -151,3 +151,25 @@ def test_worth_of_pruning_is_the_papers_and_nothing_beyond():
 def test_equal_quality_is_equal_loss(data):
     size = equal_quality_size(law(), 0.5, 2.56e8, data)
     assert law().predict(0.5, size, data) == pytest.approx(law().predict(0.0, 2.56e8, data))
+
+
+@pytest.mark.parametrize(
+    ("rate", "years", "worth"),
+    [
+        (0.0, 3, 3),
+        (0.0, 0.5, 0.5),
+        (0.25, 2, 1.44),
+        (0.25, 1.5, 0.8 + 0.5 * 0.8**1.5),
+        (-0.5, 2, 6),
+        (-0.2, 0.25, 0.25 * 0.8**-0.25),
+    ],
+)
+def test_annuity_of_any_rate_and_horizon(rate, years, worth):
+    assert float(annuity(rate, years)) == pytest.approx(worth)
+
+
+@given(rate=st.floats(-0.5, 1.0), years=st.floats(0.05, 30), more=st.floats(1e-3, 5))
+def test_a_longer_horizon_is_never_worth_less_at_rates_from_zero_on(rate, years, more):
+    longer, shorter = (float(annuity(abs(rate), span)) for span in (years + more, years))
+    assert longer >= shorter * (1 - 1e-9)
+    assert float(annuity(rate, years)) > 0

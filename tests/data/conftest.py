@@ -20,16 +20,13 @@ from sparsity_lab.data.prepare import prepare
 from sparsity_lab.specs.datasets import (
     Bytes,
     Classification,
-    Glyphs,
     ImageDataset,
-    JsonLines,
     NextToken,
     SpanCorruption,
     TextDataset,
-    TextFiles,
-    TextSource,
     Tokenizer,
 )
+from sparsity_lab.specs.sources import Glyphs, JsonLines, TextFiles, TextSource
 
 BYTES = Bytes(kind="bytes")
 SPANS = SpanCorruption(kind="span-corruption", input_length=32)

@@ -6,7 +6,7 @@ import pytest
 from sparsity_lab.data.fonts import FEWEST_FONTS, Rasters, rasterise
 from sparsity_lab.data.glyphs import BLOCK, GlyphPainter
 from sparsity_lab.errors import DataError
-from sparsity_lab.specs.datasets import Glyphs
+from sparsity_lab.specs.sources import Glyphs
 
 
 def spec(**changes: object) -> Glyphs:

@@ -4,12 +4,13 @@ import itertools
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsity_lab.data.objectives import corrupt, noise_mask, raw_length
+from sparsity_lab.data.objectives import UNNAMED, corrupt, masked, noise_mask, raw_length
 from sparsity_lab.data.tokenizer import EOS, PAD
-from sparsity_lab.specs.datasets import SpanCorruption, noise_counts, span_corruption_lengths
+from sparsity_lab.specs.datasets import MaskedTokens, SpanCorruption, noise_counts, span_corruption_lengths
 
 FIRST_SENTINEL = 1000
 objectives = st.builds(
@@ -104,3 +105,27 @@ def test_a_corpus_may_hold_document_ends() -> None:
     assert ((inputs == EOS).sum(1) == raw - noise + 1).all()
     assert ((targets == EOS).sum(1) == noise + 1).all()
     assert spans >= 1
+
+
+@given(length=st.integers(2, 60), rate=st.floats(0.01, 0.99), seed=st.integers(0, 9))
+def test_masked_examples_hold_the_window_and_equally_many_labels(length: int, rate: float, seed: int) -> None:
+    windows = np.arange(6 * length, dtype=np.int32).reshape(6, length)
+    objective = MaskedTokens(kind="masked", length=length, rate=rate)
+    inputs, labels = masked(objective, windows, 9_999, range(2, 500), seed)
+    named = labels != UNNAMED
+    assert set(named.sum(1)) == {min(max(round(rate * length), 1), length)}
+    assert (np.where(named, labels, inputs) == windows).all()
+    again = masked(objective, windows, 9_999, range(2, 500), seed)
+    assert all((one == other).all() for one, other in zip((inputs, labels), again, strict=True))
+
+
+def test_eight_of_ten_are_hidden_and_one_is_another() -> None:
+    windows = np.full((500, 100), 7, np.int32)
+    inputs, labels = masked(MaskedTokens(kind="masked", length=100), windows, 1_000, range(100, 200), "shares")
+    shown = inputs[labels != UNNAMED]
+    others = shown[(shown != 7) & (shown != 1_000)]
+    assert len(shown) == 500 * 15
+    assert (shown == 1_000).mean() == pytest.approx(0.8, abs=0.02)
+    assert len(others) / len(shown) == pytest.approx(0.1, abs=0.02)
+    assert set(others) == set(range(100, 200))
+    assert np.bincount(np.nonzero(labels != UNNAMED)[1], minlength=100).std() < 15

@@ -3,7 +3,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import re
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sparsity_lab.data.sources import documents, image_blocks, source_files, source_hash
 from sparsity_lab.errors import DataError
-from sparsity_lab.specs.datasets import JsonLines, ParquetImages, ParquetText, PythonStdlib, TextFiles
+from sparsity_lab.specs.sources import JsonLines, ParquetImages, ParquetText, PythonStdlib, TextFiles
 
 
 def lines(path: Path, **changes: str) -> JsonLines:
@@ -173,6 +178,57 @@ def test_parquet_without_images_is_named(tmp_path: Path, columns: dict[str, Any]
     parquet(tmp_path / "a.parquet", columns)
     with pytest.raises(DataError, match=message):
         list(image_blocks(ParquetImages(kind="parquet-images", path=str(tmp_path), image=4)))
+
+
+@given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "ICO"]), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_picture_is_decoded_or_refused_with_its_row(form: str, data: st.DataObject) -> None:
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    Image.fromarray(noise).save(stream, form)
+    content = bytearray(stream.getvalue())
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(content[: data.draw(st.integers(0, len(content)))])
+    with tempfile.TemporaryDirectory() as folder:
+        parquet(Path(folder, "a.parquet"), {"image": [png(0), cut], "label": [0, 1]})
+        source = ParquetImages(kind="parquet-images", path=folder, image=4)
+        told = ""
+        try:
+            shapes = [block.pixels.shape for block in image_blocks(source)]
+        except DataError as refusal:
+            told = str(refusal)
+        assert re.search(r"a\.parquet: row 1: image: cannot be decoded: .", told) if told else shapes == [(2, 4, 4, 3)]
+
+
+def test_a_file_too_large_for_one_document_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(
+        DataError, match=r"a\.txt: is too large for one document .found 1099511627776, expected at most"
+    ):
+        source_hash(TextFiles(kind="files", path=str(tmp_path)))
+
+
+def test_names_with_stray_bytes_are_read(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9\n\x1b.txt"
+    with open(path, "wb") as file:  # noqa: PTH123 - a name of bytes
+        file.write(b"text")
+    source = TextFiles(kind="files", path=str(tmp_path))
+    assert list(documents(source)) == [b"text"]
+    assert source_hash(source)
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(b"\xff")
+    with pytest.raises(DataError, match=r"caf\\udce9\n\\x1b\.txt: is not UTF-8 at byte 0"):
+        list(documents(source))
+
+
+def test_parquet_text_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    wrong = pa.array([b"fine"] * 300 + [b"caf\xe9"], pa.binary())
+    text = pa.StringArray.from_buffers(len(wrong), *wrong.buffers()[1:])
+    parquet(tmp_path / "a.parquet", {"text": text})
+    with pytest.raises(DataError, match=r"a\.parquet: rows 256 to 300: text: cannot be read as Parquet"):
+        list(documents(ParquetText(kind="parquet-text", path=str(tmp_path))))
 
 
 def test_a_sources_hash_knows_names_and_content_but_not_the_place(tmp_path: Path) -> None:

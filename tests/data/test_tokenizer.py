@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
+from sparsity_lab.data.own_ids import token_type
 from sparsity_lab.data.tokenizer import (
     EOS,
     PAD,
+    SPECIAL,
     ByteCodec,
     Codec,
     asked_vocabulary,
     load_tokenizer,
-    token_type,
     tokenizer_hash,
     train_bpe,
 )
@@ -68,7 +72,7 @@ def test_a_tokenizer_file_encodes_like_its_origin(tmp_path: Path) -> None:
 
 def test_a_wrong_tokenizer_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    with pytest.raises(DataError, match=r"tokenizer\.json: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"tokenizer\.json: no such file"):
         load_tokenizer(path)
     path.write_text('{"model": 3}', encoding="utf-8")
     with pytest.raises(DataError, match=r"tokenizer\.json: is no tokenizer\.json"):
@@ -79,3 +83,88 @@ def test_token_ids_fit_their_type() -> None:
     assert token_type(65_536) is np.uint16
     assert token_type(65_537) is np.uint32
     assert BPE.encode([CORPUS[0]])[0].dtype == ByteCodec().encode([CORPUS[0]])[0].dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel({"the": 0, "cat": 1}),
+        models.WordPiece({"the": 0, "cat": 1}),
+        models.BPE({"a": 0}, [], unk_token="<unk>"),  # noqa: S106
+        models.Unigram([("the", -1.0), ("cat", -2.0)]),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_tokenizer_without_its_unknown_token_is_told_by_its_file(tmp_path: Path, model: models.Model) -> None:
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    path = tmp_path / "tokenizer.json"
+    backend.save(str(path))
+    codec = load_tokenizer(TokenizerFile(kind="file", path=str(path)))
+    with pytest.raises(DataError, match=r"tokenizer\.json: cannot encode a document: .*(UNK|unk)"):
+        codec.encode([b"the number"])
+    if not isinstance(model, models.Unigram):
+        with pytest.raises(DataError, match="found 'a number'"):
+            codec.encode([b"", b"a number"])
+
+
+def saved(folder: Path, **fields: Any) -> TokenizerFile:
+    """A file of the library whose fields are changed."""
+    document = json.loads(Tokenizer(models.BPE({"a": 0}, [])).to_str())
+    for name, value in fields.items():
+        document[name] = {**document[name], **value} if name == "model" else value
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return TokenizerFile(kind="file", path=str(path))
+
+
+CHARS = {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}
+MULTIPLIED = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 30}
+HIGH = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"model": {"vocab": {"a": 0, "é": 1}, "merges": [["a", "é"]], "continuing_subword_prefix": "z"}},
+            "aborts with",
+        ),
+        ({"normalizer": {"type": "Sequence", "normalizers": [MULTIPLIED] * 12}}, "aborts with SIGABRT"),
+        ({"normalizer": CHARS}, "index out of bounds"),
+        ({"model": {"vocab": {"a": 0}, "merges": [["b", "c"]]}}, ": "),
+        ({"model": {"type": "Unheard"}}, ": "),
+        ({"model": {"vocab": {}}}, "has no tokens"),
+        ({"added_tokens": [{"id": 2**24, "content": "a", **HIGH}]}, ""),
+        ({"model": {"vocab": {"a": 2**24}}}, "an id is too high"),
+    ],
+)
+def test_whatever_a_tokenizer_file_does_to_the_library_is_told_by_its_name(
+    tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    spec = saved(tmp_path, **fields)
+    if not said:
+        assert load_tokenizer(spec).vocabulary == SPECIAL + 1  # a token that the model has keeps the model's id
+        return
+    with pytest.raises(DataError, match=rf"tokenizer\.json: .*{said}"):
+        load_tokenizer(spec).encode([b"a"])
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_changed_tokenizer_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(BPE.source.encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("changed") / "tokenizer.json"
+    path.write_bytes(content)
+    try:
+        codec = load_tokenizer(path)
+    except DataError as refusal:
+        told = str(refusal)
+    else:
+        told = str(path)
+        assert len(codec.encode([b"the law of sparse models"])) == 1
+    assert str(path) in told

@@ -6,12 +6,14 @@ Its grid and search are trained already, by the code that DVC's stages call; `ma
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from checkouts import checkout, commit, dvc, run
+from checkouts import ROOT, checkout, commit, dvc, run, surroundings
 from projects import GRID_RUNS, contents, edit, once, results
 from ruamel.yaml import YAML
 
@@ -20,8 +22,8 @@ from sparsity_lab.specs.studies import StudySpec
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("prepare", "measure", "train", "search", "fit", "report")
-RESULTS = ("data", "runs", "search", "laws", "reports", "metrics")
+STAGES = ("settings", "prepare", "measure", "train", "search", "fit", "report")
+RESULTS = ("data", "runs", "search", "laws", "reports", "metrics", "plots", "settings")
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +59,11 @@ def test_everything_is_there_and_git_holds_what_is_small(piped: Path) -> None:
         assert (piped / name).stat().st_size > 0
     tracked = run(piped, "git", "ls-files").stdout.splitlines()
     assert "dvc.lock" in tracked
-    assert {f"metrics/tiny/{step}.json" for step in ("train", "search", "fit")} <= set(tracked)
+    assert {f"metrics/tiny/{step}.json" for step in ("train", "search", "fit", "report")} <= set(tracked)
     assert not [
-        name for name in tracked if name.startswith(("data/", "runs/", "search/", "laws/", "reports/", ".spars"))
+        name
+        for name in tracked
+        if name.startswith(("data/", "runs/", "search/", "laws/", "reports/", "plots/", "settings/", ".spars"))
     ]
     assert run(piped, "git", "status", "--porcelain").stdout == ""
 
@@ -84,8 +88,7 @@ def test_what_one_pushes_another_pulls_and_trains_nothing(copy: Path, tmp_path: 
     assert contents(clone, *RESULTS) == contents(copy, *RESULTS)
     said = dvc(clone, "repro")
     assert "Running stage" not in said
-    edit(clone, "studies/tiny", law__bootstrap=5)
-    assert trained_now(dvc(clone, "repro", "train@tiny")) == [0], (
+    assert trained_now(dvc(clone, "repro", "--force", "--single-item", "train@tiny")) == [0], (
         "what was pulled is known, though nothing was ever trained here"
     )
 
@@ -106,19 +109,24 @@ def test_metrics_are_shown_and_compared(copy: Path) -> None:
     shown = json.loads(dvc(copy, "metrics", "show", "--json"))
     files = shown[""]["data"]
     assert files["metrics/tiny/train.json"]["data"]["runs"] == GRID_RUNS
-    assert 0 < files["metrics/tiny/fit.json"]["data"]["frantar"]["r2"] <= 1
-    edit(copy, "studies/tiny", law__forms=["frantar"])
-    dvc(copy, "repro", "fit@tiny")
-    assert not (copy / "laws/tiny/chinchilla.json").exists()
+    assert 0 < files["metrics/tiny/fit.json"]["data"]["r2"] <= 1
+    table = dvc(copy, "metrics", "show").splitlines()
+    assert max(map(len, table)) <= 200
+    assert sum(len(file["data"]) for file in files.values()) <= 14
+    edit(copy, "studies/tiny", law__forms=["chinchilla"])
+    said = dvc(copy, "repro", "fit@tiny")
+    assert "Running stage 'train@tiny'" not in said
+    assert "Running stage 'search@tiny'" not in said
+    assert not (copy / "laws/tiny/frantar.json").exists()
     difference = json.loads(dvc(copy, "metrics", "diff", "--json"))
     assert set(difference) == {"metrics/tiny/fit.json"}
-    assert difference["metrics/tiny/fit.json"]["chinchilla.r2"]["new"] is None
+    assert difference["metrics/tiny/fit.json"]["law"] == {"old": "frantar", "new": "chinchilla"}
 
 
 def test_an_experiment_sets_a_field_of_the_study(copy: Path) -> None:
     said = dvc(copy, "exp", "run", "--set-param", "specs/studies/tiny.yaml:law.bootstrap=5", "fit@tiny")
     assert "Ran experiment" in said
-    assert trained_now(said) == [0]
+    assert trained_now(said) == [], "neither train nor search reads the law"
     study = load_spec(copy / "specs/studies/tiny.yaml", "study")
     assert isinstance(study, StudySpec)
     assert study.law.bootstrap == 5
@@ -132,17 +140,50 @@ def test_plots_are_shown_offline(copy: Path) -> None:
     images = re.findall(r'<img[^>]* src="([^"]+)"', page.read_text(encoding="utf-8"))
     assert images
     assert all((page.parent / image).is_file() or image.startswith("data:image/") for image in images)
+    assert len(images) == len(list((copy / "reports/tiny/png").iterdir())), "each figure once"
+    assert {Path(image).suffix for image in images} == {".png"}
+
+
+def test_losses_curves_and_laws_are_plotted_and_compared(copy: Path) -> None:
+    edit(copy, "studies/tiny", law__forms=["chinchilla"])
+    dvc(copy, "repro", "fit@tiny")
+    plots = json.loads(dvc(copy, "plots", "diff", "HEAD", "--json", "--split"))
+    assert not plots.get("errors")
+    drawn = {name: plot for name, plot in plots["data"].items() if name.endswith(".csv")}
+    assert {Path(name).stem for name in drawn} == {"losses", "curves", "laws"}
+    for name, (plot,) in drawn.items():
+        template = json.loads((ROOT / ".dvc/plots" / f"{Path(name).stem}.json").read_bytes())
+        assert plot["content"]["mark"] == template["mark"]
+        assert {row["rev"] for row in plot["anchor_definitions"]["<DVC_METRIC_DATA>"]} == {"HEAD", "workspace"}
 
 
 def test_a_study_that_is_added_leaves_the_others_alone(copy: Path) -> None:
     study = copy / "specs/studies/tiny.yaml"
-    shutil.copy(study, study.with_name("twin.yaml"))
+    shutil.copy(study, study.with_name("twin.v1.2.yaml"))
     with (copy / "params.yaml").open("a", encoding="utf-8") as file:
-        file.write("  twin: specs/studies/twin.yaml\n")
+        file.write("  twin.v1.2: specs/studies/twin.v1.2.yaml\n")
     said = dvc(copy, "repro", "train")
     assert "Stage 'train@tiny' didn't change" in said
     assert trained_now(said) == [0], "the twin adopts every run"
-    assert results(copy, "runs/tiny") == results(copy, "runs/twin")
+    assert results(copy, "runs/tiny") == results(copy, "runs/twin.v1.2")
+
+
+def test_of_two_that_reproduce_one_study_at_once_the_second_is_told_who_has_it(copy: Path) -> None:
+    edit(copy, "regimes/gradual", schedule__end=0.75)
+    pipeline = copy / "dvc.yaml"
+    written, gate = pipeline.read_text(encoding="utf-8"), copy.parent / "gate"
+    os.mkfifo(gate)
+    held = f'cat {gate} && sparsity-lab spec split "$DVC_STAGE"'
+    pipeline.write_text(written.replace('sparsity-lab spec split "$DVC_STAGE"', held), encoding="utf-8")
+    first = subprocess.Popen(
+        ("dvc", "repro", "settings@tiny"), cwd=copy, env=surroundings(copy), stdout=subprocess.PIPE, text=True
+    )
+    with gate.open("w"):  # opens when the first has come to its stage, which ends when it is closed
+        said = " ".join(dvc(copy, "repro", "settings@tiny", code=255).split())
+        assert f"settings/tiny' is busy, it is being blocked by: (PID {first.pid}): " in said
+        assert "Traceback" not in said
+    assert "Updating lock file" in first.communicate(timeout=240)[0]
+    assert "didn't change" in dvc(copy, "repro", "settings@tiny")
 
 
 HOSTILE = (

@@ -1,7 +1,9 @@
-"""The README's Python does what it says, on the study that it names, made smaller."""
+"""The Python of the README, of docs/python.md and of notebooks runs, on the study that it names, made smaller."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shutil
 import subprocess
@@ -20,21 +22,68 @@ SMALLER = {
 }
 
 
-@pytest.mark.slow
-def test_the_lines_of_the_readme_run_from_spec_to_optimal_sparsity(tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert len([line for line in code.splitlines() if line and "import" not in line]) <= 10
-    shutil.copytree(ROOT / "specs", tmp_path / "specs")
-    study = tmp_path / "specs" / "studies" / "smoke.yaml"
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "specs", root / "specs")
+    study = root / "specs" / "studies" / "smoke.yaml"
     text = study.read_text()
     for old, new in SMALLER.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     study.write_text(text)
-    (tmp_path / "readme.py").write_text(code)
-    command = [sys.executable, "-W", "error::RuntimeWarning", "readme.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return root
+
+
+def blocks(name: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def printed(root: Path, code: str) -> list[str]:
+    (root / "example.py").write_text(code)
+    command = [sys.executable, "-W", "error::RuntimeWarning", "example.py"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    optima = [float(value) for value in done.stdout.splitlines()[-1].strip("[]").split()]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run_from_spec_to_optimal_sparsity(project: Path) -> None:
+    (code,) = blocks("README.md")
+    to_law = code[: code.index("\nlaw = ")]
+    assert len([line for line in to_law.splitlines() if line]) + 1 == 4
+    optima = [float(value) for value in printed(project, code)[-1].strip("[]").split()]
     assert len(optima) == 3
     assert all(0 <= optimum < 1 for optimum in optima)
+
+
+@pytest.mark.slow
+def test_every_block_of_the_guide_to_python_runs_in_order(project: Path) -> None:
+    said = printed(project, "\n".join(blocks("docs/python.md")))
+    assert any(re.fullmatch(r"<PlanView smoke: \d+ runs, 0 to train, .*>", line) for line in said)
+    assert said[-1] == "table: row 2: nonzero: is not a number (found 'many')"
+
+
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+
+
+def shown(cell: str) -> str:
+    """A cell as a script: what its last line is worth is shown as a notebook shows it."""
+    tree = ast.parse(cell)
+    if not isinstance(tree.body[-1], ast.Expr):
+        return cell
+    last = ast.unparse(tree.body.pop())
+    show = "if _ is not None: print('shown', (getattr(_, '_repr_html_', None) or _.__repr__)())"
+    return f"{ast.unparse(tree)}\n_ = {last}\n{show}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_of_a_notebook_runs_in_order(project: Path, path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "outputs stay out of the repository"
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    said = [line for line in printed(project, "\n".join(map(shown, code))) if line.startswith("shown ")]
+    values = [cell for cell in code if isinstance(ast.parse(cell).body[-1], ast.Expr) and "print(" not in cell]
+    assert len(said) == len(values)
+    assert any(line.startswith("shown <") for line in said), "tables are HTML"

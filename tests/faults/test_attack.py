@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from attack import Campaign
+from attacks.campaign import Campaign
+from attacks.endurance import slope
+from attacks.project import add_inputs
 from attacks.runner import BAD, Outcome, prepare_imports
-from attacks.victims import add_inputs, victims
+from attacks.victims import victims
 from projects import once
 
 from sparsity_lab.specs.files import SHIPPED
@@ -17,6 +20,8 @@ pytestmark = pytest.mark.slow
 
 INPUTS = 12
 """of each kind"""
+ALONE = 4
+"""of surroundings, for which the whole program is started each time"""
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +38,20 @@ def attacked(shared: Path, finished: Path) -> Path:
     return once(shared / "attacked", make)
 
 
-@pytest.mark.parametrize("kind", ["specs", "tables", "documents", "sources", "flags", "environment"])
+@pytest.mark.parametrize("kind", ["specs", "tables", "documents", "sources", "flags", "environment", "surroundings"])
 def test_whatever_is_given_ends_well_or_with_one_error_that_names_it(attacked: Path, tmp_path: Path, kind: str) -> None:
     prepare_imports()
     campaign = Campaign(attacked, tmp_path / "copy", 1, victims(attacked, "tiny"), "tiny")
-    found: list[tuple[str, Outcome]] = [campaign.attack(kind, number) for number in range(INPUTS)]
+    count = ALONE if kind == "surroundings" else INPUTS
+    found: list[tuple[str, Outcome]] = [campaign.attack(kind, number) for number in range(count)]
     assert not [(did, outcome) for did, outcome in found if outcome.verdict in BAD]
-    assert any(outcome.verdict == "refused" for _, outcome in found)
+    assert any(outcome.verdict == "refused" for _, outcome in found) or kind == "surroundings"
+
+
+def test_the_interval_of_a_slope_tells_a_leak_from_noise() -> None:
+    chance, runs = np.random.default_rng(0), np.arange(400) / 100
+    noise = np.cumsum(chance.normal(size=400)) * 0.05 + chance.normal(size=400)
+    low, _, high = slope(runs, noise - np.polyval(np.polyfit(runs, noise, 1), runs))
+    assert low < 0 < high
+    low, found, high = slope(runs, noise + 10 * runs)
+    assert 0 < low < found < high

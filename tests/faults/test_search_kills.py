@@ -40,8 +40,8 @@ from sparsity_lab.artifacts.paths import CHECKPOINT
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.specs.compute import Compute
-from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.workspace import storage_of
+from sparsity_lab.stages.searching.run import search_study
+from sparsity_lab.stages.searching.setup import storage_of
 from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.jobs import Event, Progressed
 

@@ -22,9 +22,10 @@ import torch
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, canonical_json, fingerprint
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.determinism import make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 HERE = Path(__file__).parent
 WRITE = os.environ.get("GOLDEN") == "write"

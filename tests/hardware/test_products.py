@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from foreign_cases import ARCHITECTURES, dims_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -13,6 +14,7 @@ from sparsity_lab.hardware import formats, inference, products
 from sparsity_lab.hardware.formats import UnsupportedError, draw_mask, laid_out
 from sparsity_lab.hardware.inference import time_inference
 from sparsity_lab.hardware.kernel_probe import kernel_run
+from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.hardware.paired import TooSlowError
 from sparsity_lab.hardware.products import ProductCase, product_cases, time_product
 from sparsity_lab.models.base import Model
@@ -34,6 +36,10 @@ class Ticks:
     def __call__(self) -> float:
         self.now += 1e-4
         return self.now
+
+
+def kernel_of(name: ProductFormat) -> str:
+    return format_named(name).kernel_here()
 
 
 T5 = T5Dims(encoder_layers=1, decoder_layers=1, width=32, heads=2, ff=48, vocabulary=40, relative_distance=16)
@@ -78,7 +84,7 @@ def test_block_masks_are_whole_blocks_and_two_of_four_are_kept() -> None:
         ((102, 64), 0.5, "bsr", "50 blocks of 4 x 4 do not fit into 102 x 64"),
         ((16, 32), 0.9, "bsr", "50 blocks of 4 x 4 do not fit into 16 x 32"),
         ((8, 16), 0.75, "2:4", "half of its weights"),
-        ((8, 6), 0.5, "2:4", "groups of four"),
+        ((8, 6), 0.5, "2:4", "groups of 4"),
     ],
 )
 def test_zeros_that_do_not_fit_a_format_are_refused(
@@ -164,10 +170,10 @@ def test_two_of_four_in_whole_models_is_in_half_precision_by_the_vendors_kernel(
         assert model.logits(batch_of(dims)).dtype == torch.bfloat16
         assert all((weight.view(-1, 4) == 0).sum(1).eq(2).all() for weight in model.prunable().values())
     monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: True)
-    assert formats.kernel_here("2:4") == "cusparselt"
+    assert kernel_of("2:4") == "cusparselt"
     monkeypatch.setattr(torch.backends.cusparselt, "is_available", lambda: False)
-    assert formats.kernel_here("2:4") == "cutlass"
-    assert formats.kernel_here("csr") == "torch"
+    assert kernel_of("2:4") == "cutlass"
+    assert kernel_of("csr") == "torch"
 
 
 @pytest.mark.parametrize("dims", [T5, VIT, DECODER], ids=["t5", "vit", "decoder"])
@@ -183,6 +189,18 @@ def test_every_prunable_layer_is_compressed() -> None:
     inference.compress(model, "csr")
     assert names
     assert not any(isinstance(model.get_submodule(name), Linear) for name in names)
+
+
+def test_a_compressed_head_of_an_architecture_of_transformers_is_the_one_that_multiplies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, objective = ARCHITECTURES["llama"]
+    model = build_model(dims_of(config, objective, prunable={"include": ["lm_head.weight"]}), 0)
+    tokens = torch.arange(8)[None]
+    assert bool(model.logits({"tokens": tokens}).any())
+    monkeypatch.setattr(inference, "laid_out", lambda weight, *_: lambda x: x.new_zeros(len(x), len(weight)))
+    inference.compress(model, "csr")
+    assert not bool(model.logits({"tokens": tokens}).any())
 
 
 def test_a_pass_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

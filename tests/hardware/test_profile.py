@@ -22,6 +22,7 @@ from sparsity_lab.hardware.profile import (
     training_spread,
     write_profile,
 )
+from sparsity_lab.hardware.serving import Serving
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat, TrainingStep
 
 SPEEDS = st.floats(0.05, 20)
@@ -86,7 +87,7 @@ def test_whole_passes_count_before_products_and_shapes_by_their_geometric_mean()
     np.testing.assert_allclose(inference_ratio(both, "csr")(np.array([0.5])), [2.0])
 
 
-def test_of_several_kernels_the_fastest_counts_at_the_rows_that_are_nearest() -> None:
+def test_of_several_kernels_the_fastest_counts_at_the_rows_that_are_served() -> None:
     several = profile(
         [
             product(0.5, 0.5, "2:4", kernel="one", rows=1),
@@ -95,7 +96,9 @@ def test_of_several_kernels_the_fastest_counts_at_the_rows_that_are_nearest() ->
         ]
     )
     assert inference_ratio(several, "2:4")(np.float64(0.5)) == pytest.approx(1 / 1.6)
-    assert inference_ratio(several, "2:4", rows=3)(np.float64(0.5)) == pytest.approx(2.0)
+    for rows, speedup in ((1, 0.5), (31.6228, math.sqrt(0.5 * 1.6)), (1000, 1.6), (8192, 1.6)):
+        served = inference_ratio(several, "2:4", Serving(rows=round(rows)))(np.float64(0.5))
+        assert served == pytest.approx(1 / speedup, rel=0.01)
 
 
 def test_a_measured_product_that_failed_its_check_counts_for_nothing() -> None:
@@ -236,3 +239,20 @@ def test_published_profiles_say_what_their_sources_say() -> None:
     assert inference_ratio(h100)(np.float64(0.5)) == pytest.approx(1 / 1.2)
     assert break_even(cpu, "csr") == pytest.approx(0.9)
     assert not any(one.verified for each in (a100, h100, cpu) for one in each.products)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("other", ["cpu", "cuda-hopper", "rocm-cdna"])
+def test_a_profile_whose_device_and_machine_contradict_each_other_is_refused_with_both_names(
+    device: str, other: str
+) -> None:
+    head = {"version": 1, "origin": "published", "sources": ["made up"], "device": device}
+    machine = {"device": other, "processor": "p", "instruction_set": "i", "torch": "t", "threads": 1}
+    for said in ({"architecture": other}, {"machine": machine}):
+        if (device == "cpu") == (other == "cpu"):
+            HardwareProfile.model_validate(head | said)
+            continue
+        with pytest.raises(ValueError, match="is no") as refused:
+            HardwareProfile.model_validate(head | said)
+        assert device in str(refused.value)
+        assert other in str(refused.value)

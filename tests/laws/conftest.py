@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparsity_lab.laws import FRANTAR, Form, Law, Runs
-from sparsity_lab.laws.forms.named import FrantarParams
+from sparsity_lab.laws.forms.power_forms import FrantarParams
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT.parent / "shared" / "data"

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FORMS, Runs, aicc, compare, fit, heldout_error
 from sparsity_lab.laws.documents.comparison import comparison_document, read_comparison
 from sparsity_lab.laws.fitting.aicc import negative_log_likelihood
+from sparsity_lab.laws.fitting.compare import HOLDOUTS
+from sparsity_lab.laws.forms.named import forms_for
 from sparsity_lab.messages import message
 
 
@@ -57,7 +60,9 @@ def test_sparse_runs_are_better_told_by_a_sparse_law(make_runs):
 
 
 def test_every_column_has_its_own_winner(paper_runs, paper_heldout):
-    compared = compare(paper_runs, tests={"published": paper_heldout}, starts=24)
+    compared = compare(
+        paper_runs, holdouts={**{name: name for name in HOLDOUTS}, "published": paper_heldout}, starts=24
+    )
     columns = {column.name: column for column in compared.columns}
     assert list(columns) == ["objective", "AICc", "largest-data", "largest-nonzero", "largest-sparsity", "published"]
     assert [one.fit.form.name for one in compared.forms] == list(FORMS)
@@ -97,7 +102,7 @@ def test_forms_that_the_runs_cannot_carry_are_skipped_unless_asked_for(make_runs
 def test_rows_given_as_a_mask(make_runs):
     runs = make_runs()
     small = runs.nonzero < 2e6
-    heldout = compare(runs, ["frantar"], holdouts=(), tests={"small": small}, starts=16).forms[0].heldout["small"]
+    heldout = compare(runs, ["frantar"], holdouts={"small": small}, starts=16).forms[0].heldout["small"]
     assert set(heldout.runs.nonzero) == {1.3e6}
     assert heldout.worst_relative_error < 1e-6
     assert heldout.holdout == message("some-runs", some=16, runs=64)
@@ -162,3 +167,11 @@ def test_units_must_agree(make_runs):
     images = Runs(runs.sparsity, runs.nonzero, runs.data, runs.loss, "images")
     with pytest.raises(RecordError, match="count other data"):
         heldout_error(runs, "frantar", holdout=images)
+
+
+@pytest.mark.parametrize(("most", "proposed"), [(0.5, False), (1.0, False), (2.0, True)])
+def test_forms_of_repeated_data_are_proposed_where_data_is_repeated(make_runs, most, proposed):
+    runs = make_runs()
+    seen = replace(runs, epochs=np.linspace(0.1, most, len(runs)))
+    assert ("repeated_sparse" in {form.name for form in forms_for(seen)}) == proposed
+    assert "repeated_dense" not in {form.name for form in forms_for(runs)}

@@ -20,7 +20,7 @@ from sparsity_lab.laws import (
     optimal_sparsity,
     profile,
 )
-from sparsity_lab.laws.forms.named import FrantarParams
+from sparsity_lab.laws.forms.power_forms import FrantarParams
 from sparsity_lab.laws.questions.identifiability import WIDEST_LOSS, WIDEST_SPARSITY
 
 NOISE, LAWS, REPLICATES = 0.002, 200, 150

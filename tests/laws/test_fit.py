@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Runs, evaluate, fit, form_named
-from sparsity_lab.laws.forms.named import ChinchillaParams, FrantarParams
+from sparsity_lab.laws.forms.power_forms import ChinchillaParams, FrantarParams
 from sparsity_lab.messages import words_in
 
 LAWS = st.builds(
@@ -159,7 +159,7 @@ def test_a_saturated_form_fits_no_worse_than_any_other_in_dense_size(paper_runs)
 def test_many_rows_are_fitted_by_way_of_few(make_runs, monkeypatch):
     runs = make_runs(noise=0.004, sparsity=tuple(np.linspace(0.0, 0.9, 12)), nonzero=tuple(np.geomspace(1e6, 1e8, 8)))
     whole = fit(runs, "frantar", starts=24)
-    monkeypatch.setattr(import_module("sparsity_lab.laws.fitting.fit"), "SAMPLE", 100)
+    monkeypatch.setattr(import_module("sparsity_lab.laws.fitting.walks"), "SAMPLE", 100)
     sampled = fit(runs, "frantar", starts=24)
     assert sampled.converged, sampled.status
     assert sampled.objective == pytest.approx(whole.objective, rel=1e-9)
@@ -222,7 +222,7 @@ def test_one_start_cannot_agree_with_another_but_may_converge(make_runs):
 
 def test_an_unfinished_walk_says_so(make_runs, monkeypatch):
     for name in ("WARM_UP", "WALK"):
-        monkeypatch.setattr(import_module("sparsity_lab.laws.fitting.fit"), name, 1)
+        monkeypatch.setattr(import_module("sparsity_lab.laws.fitting.walks"), name, 1)
     found = fit(make_runs(noise=0.01), "frantar", starts=4)
     assert not found.converged
     assert found.failed

@@ -5,10 +5,24 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import CHINCHILLA, FORMS, FRANTAR, Form, Parameter, Power, Runs, Term, exponent, fit, form_named
+from sparsity_lab.laws import (
+    CHINCHILLA,
+    FORMS,
+    FRANTAR,
+    Law,
+    Parameter,
+    Power,
+    PowerForm,
+    Runs,
+    Term,
+    exponent,
+    fit,
+    form_named,
+    gain,
+)
 from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.forms.features import DATA, NONZERO, Feature, levels_of
-from sparsity_lab.laws.forms.named import ChinchillaParams, FrantarParams
+from sparsity_lab.laws.forms.power_forms import ChinchillaParams, FrantarParams
 from sparsity_lab.laws.forms.terms import Units
 
 GRID = np.array([(S, N, D) for S in (0.0, 0.5, 0.875) for N in (1e6, 1e8) for D in (1e9, 1e11)]).T
@@ -95,15 +109,30 @@ def test_generalized_is_the_paper_formula():
     np.testing.assert_allclose(GENERALIZED.predict(p, S, N, D), expected, rtol=1e-13)
 
 
-def test_effective_params_knows_the_levels_it_was_fitted_to_and_no_others(make_runs):
+def test_effective_params_knows_the_levels_it_was_fitted_to_and_what_is_between_them(make_runs):
     runs = make_runs(sparsity=(0.0, 0.3, 0.6))
     adapted = EFFECTIVE.for_runs(runs)
     assert adapted.settings == (0.0, 0.3, 0.6)
     assert adapted.names == ("A", "alpha", "eff_30", "eff_60", "B", "beta", "E")
     params = adapted.make_params({**CHINCHILLA_PARAMS._asdict(), "eff_30": 0.9, "eff_60": 0.7})
-    with pytest.raises(RecordError, match=r"no such level of sparsity.*found 0.5, expected one of 0, 0.3, 0.6"):
-        adapted.predict(params, 0.5, 1e6, 1e9)
+    with pytest.raises(RecordError, match=r"no such level of sparsity.*found 0.7, expected one of 0, 0.3, 0.6"):
+        adapted.predict(params, 0.7, 1e6, 1e9)
+    rest = float(adapted.predict(params, 0.0, 1e300, 1e9))
+    at = {S: (float(adapted.predict(params, S, 1e6 * (1 - S), 1e9)) - rest) for S in (0.3, 0.303, 0.4, 0.6)}
+    assert at[0.303] == pytest.approx(at[0.3])
+    assert at[0.4] == pytest.approx((2 * at[0.3] + at[0.6]) / 3)
     assert form_named("effective_params", adapted.settings) is adapted
+
+
+def test_effective_params_has_a_level_for_each_sparsity_of_a_design_only(make_runs):
+    runs, tried = make_runs(), np.linspace(0.1, 0.85, 22)
+    S = np.concatenate([runs.sparsity, tried])
+    N, D = (np.concatenate([column, np.resize(column, len(tried))]) for column in (runs.nonzero, runs.data))
+    searched = Runs(S, N, D, FRANTAR.predict(FRANTAR_PARAMS, S, N, D))
+    adapted = EFFECTIVE.for_runs(searched)
+    assert adapted.settings == pytest.approx((0.0, 0.5, 0.75, 0.875), abs=0.006)
+    found = fit(searched, "effective_params", starts=4)
+    assert found.predicted == pytest.approx(searched.loss, rel=0.2)
 
 
 def test_effective_params_needs_dense_runs(make_runs):
@@ -121,7 +150,7 @@ def test_levels_gather_what_rounding_scattered():
 @pytest.mark.parametrize(("form", "params"), CASES)
 def test_what_falls_with_size_is_a_factor_of_sparsity_times_a_power_of_size(form, params):
     S, N, D = GRID
-    b = params._asdict()[form.size_exponent]
+    b = params._asdict()[form.size_exponent or "alpha"]  # in generalized, sparsity acts on the rest too
     fallen = form.size_factor(params, S) * (N**-b - (3 * N) ** -b)
     np.testing.assert_allclose(fallen, form.predict(params, S, N, D) - form.predict(params, S, 3 * N, D), rtol=1e-9)
     assert form.sees_sparsity == (form.name != "chinchilla")
@@ -220,10 +249,10 @@ def test_derivatives_of_the_objective(form, params, delta, residual):
     assert (np.abs(exact.gradient[0]) <= largest).all(), "the gradient is a cosine times its largest size"
 
 
-def users_own_form() -> Form:
+def users_own_form() -> PowerForm:
     """A law in the geometric mean of the non-zero and the dense size, whose size term may not fall below zero."""
     mean_size = Feature("geometric mean size", size=1, log_g=lambda sparsity: -0.5 * np.log1p(-sparsity))
-    return Form(
+    return PowerForm(
         name="own",
         formula="A / (N / sqrt(1-S))^alpha + B / D^0.3 + E",
         source="a test",
@@ -251,14 +280,16 @@ def test_a_users_own_form_is_a_declaration_and_is_fitted_like_ours(make_runs):
 def test_a_form_must_use_what_it_declares():
     own = users_own_form()
     with pytest.raises(ValueError, match="must use its parameters"):
-        Form(own.name, "", "", own.parameters[:2], own.terms)
+        PowerForm(own.name, "", "", own.parameters[:2], own.terms)
 
 
 def test_a_form_without_one_exponent_of_size_says_so():
     parameters = (*(Parameter(name, "1", "") for name in "AB"), exponent("p", ""), exponent("q", ""))
     terms = (Term("A", (Power(NONZERO, "p", -1),)), Term("B", (Power(NONZERO, "q", -1),)))
-    with pytest.raises(RecordError, match="no single exponent of N"):
-        _ = Form("two", "", "", parameters, terms).size_exponent
+    form = PowerForm("two", "", "", parameters, terms)
+    assert form.size_exponent is None
+    with pytest.raises(RecordError, match="depends on N and D"):
+        gain(Law(form, form.make_params({"A": 1.0, "B": 1.0, "p": 0.3, "q": 0.2}), "tokens", ""), 0.5)
 
 
 def test_wrong_names_and_values():

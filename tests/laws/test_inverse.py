@@ -13,7 +13,7 @@ from sparsity_lab.laws import (
     loss_floor,
     size_needed,
 )
-from sparsity_lab.laws.forms.named import FrantarParams
+from sparsity_lab.laws.forms.power_forms import FrantarParams
 
 KNOWN = FrantarParams(a_S=12.0, b_S=0.9, c_S=30.0, b_N=0.25, a_D=6e7, b_D=0.35, c=0.9)
 LAW = Law(FRANTAR, KNOWN, "tokens", "a test")

@@ -6,7 +6,21 @@ import pytest
 
 from sparsity_lab import __version__
 from sparsity_lab.errors import RecordError, SpecError
-from sparsity_lab.laws import Law, LawDocument, bootstrap, document, fit, form_named, gain, heldout_error
+from sparsity_lab.laws import (
+    Law,
+    LawDocument,
+    SparseSchedule,
+    bootstrap,
+    dense_data,
+    document,
+    fit,
+    form_named,
+    gain,
+    heldout_error,
+    optimal_sparsity,
+)
+from sparsity_lab.laws.questions.queries import contours
+from sparsity_lab.specs.laws import PublishedLaw
 from sparsity_lab.specs.loading import load_spec
 
 TEXT = """\
@@ -166,3 +180,49 @@ def test_equal_losses_have_no_r2_and_still_a_document(make_runs):
     runs = make_runs()
     flat = type(runs)(runs.sparsity, runs.nonzero, runs.data, np.full(len(runs), 2.0))
     assert document(fit(flat, "frantar", starts=4), source="flat").fit.r2 is None
+
+
+def test_contours_carry_the_interval_of_the_compute_at_which_a_sparsity_becomes_optimal(make_runs):
+    fitted = fit(make_runs(noise=0.003), "frantar", starts=8)
+    law = Law.from_fit(fitted, bootstrap(fitted, 20))
+    answer = contours(law, [0.5, 0.75], [1e7, 1e8])
+    for name in ("compute", "compute_ratio"):
+        interval = answer.columns[name]
+        assert (interval.low <= interval.value).all()
+        assert (interval.value <= interval.high).all()
+    S, N, (C, *_) = answer.columns["sparsity"], answer.columns["nonzero"], answer.columns["compute"]
+    np.testing.assert_allclose(optimal_sparsity(law, N, dense_data(C, N)), S, atol=1e-5)
+    assert answer.columns["data"] == pytest.approx(answer.columns["data_dense"] / SparseSchedule()(S))
+
+
+SPREAD = {
+    "version": 1,
+    "form": "frantar",
+    "data_unit": "tokens",
+    "params": {"a_S": 294.0, "b_S": 0.821, "c_S": 468.0, "b_N": 0.392, "a_D": 2.37e8, "b_D": 0.89, "c": 4.517},
+    "citation": "somebody",
+    "provenance": "made up",
+}
+
+
+def test_a_published_spread_gives_draws_of_that_spread_and_no_spread_gives_none() -> None:
+    assert Law.from_spec(PublishedLaw.model_validate(SPREAD)).draws is None
+    spec = PublishedLaw.model_validate(SPREAD | {"spread": {"b_S": 0.05, "c": 0.1}})
+    law = Law.from_spec(spec)
+    assert law.draws is not None
+    drawn = law.draws._asdict()
+    assert np.std(drawn["b_S"]) == pytest.approx(0.05, rel=0.1)
+    assert np.std(drawn["c"]) == pytest.approx(0.1, rel=0.1)
+    assert np.median(drawn["c"]) == pytest.approx(4.517, rel=0.01)
+    assert np.ptp(drawn["a_S"]) == 0
+    again = Law.from_spec(spec).draws
+    assert again is not None
+    assert all(np.array_equal(one, other) for one, other in zip(law.draws, again, strict=True))
+    told = law.interval(lambda one: one.predict(0.5, 1e8, 1e10))
+    assert told.low < float(law.predict(0.5, 1e8, 1e10)) < told.high
+
+
+@pytest.mark.parametrize("spread", [{"b_X": 0.1}, {"b_S": 0.0}, {"b_S": -1.0}])
+def test_a_spread_of_no_parameter_or_of_nothing_is_refused(spread: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"none of the parameters|above 0"):
+        PublishedLaw.model_validate(SPREAD | {"spread": spread})

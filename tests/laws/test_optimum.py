@@ -24,7 +24,7 @@ from sparsity_lab.laws import (
     optimum_grid,
     training_flops,
 )
-from sparsity_lab.laws.forms.named import ChinchillaParams, FrantarParams
+from sparsity_lab.laws.forms.power_forms import ChinchillaParams, FrantarParams
 
 RATIOS = np.array([1.0, 2.0, 5.0, 10.0, 100.0])
 LAWS = st.builds(

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,15 @@ def test_signed_parameters_may_cross_zero():
 def test_unknown_parameters_are_refused(make_runs):
     with pytest.raises(ValueError, match="no such parameters"):
         profile(fit(make_runs(), "frantar", starts=2), ("nope",))
+
+
+def test_a_path_that_leaves_floats_ends_without_numpys_warnings():
+    """Two sizes, the second twice the first, tell nothing of A and alpha: their paths run on until powers overflow."""
+    N, D = (axis.ravel() for axis in np.meshgrid([1.0, 2.0], np.geomspace(1, 20, 5)))
+    noise = np.random.default_rng(1).normal(scale=0.02, size=len(N))
+    loss = (0.1 * N**-0.3 + D**-0.4 + 2) * np.exp(noise)
+    fitted = fit(Runs(np.zeros_like(N), N, D, loss), "chinchilla", starts=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = profile(fitted, ("A", "alpha"))
+    assert all(np.isfinite(one.ratio).all() for one in found)

@@ -18,13 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import at, changed, damaged, json_of, places
+from projects import space_of
 from ruamel.yaml import YAML
 from simulated import ONE, Runs, run, spec
 from typer.testing import CliRunner
 
+from sparsity_lab.artifacts.atomic import explained
+from sparsity_lab.artifacts.records import read_record
 from sparsity_lab.artifacts.searches import read_search, write_search
 from sparsity_lab.cli.main import app
 from sparsity_lab.console.law import answer_table, law_json, law_text
+from sparsity_lab.console.runs import runs_text
+from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import InputError, SparsityLabError
 from sparsity_lab.laws.documents.comparison import comparison_document, read_comparison
 from sparsity_lab.laws.documents.law import Diagnostics, read_diagnostics
@@ -33,10 +38,12 @@ from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.laws.rows.tables import InputTable
+from sparsity_lab.results.table import read_records, write_table
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.stages.fit_runs import SINGLE, fit_runs
 from sparsity_lab.stages.fit_runs import settings as law_settings
 from sparsity_lab.stages.law import open_law
+from sparsity_lab.stages.runs import pack_runs
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +219,7 @@ def test_a_spec_of_a_hundred_thousand_items_says_little(tmp_path: Path, end: str
 
 
 @pytest.fixture(scope="module")
-def documents(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
+def written(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
     """Documents that steps write, and what reads and uses them."""
     path = folder / "rows.csv"
     path.write_bytes(table_of(ROWS, ".csv"))
@@ -251,15 +258,110 @@ def use_law(path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 def test_documents(
     folder: Path,
-    documents: dict[str, tuple[bytes, Callable[[Path], object]]],
+    written: dict[str, tuple[bytes, Callable[[Path], object]]],
     name: str,
     rng: random.Random,
     structured: bool,
 ) -> None:
-    content, use = documents[name]
+    content, use = written[name]
     path = folder / f"{name}-changed.json"
     path.write_bytes(json_of(changed(json.loads(content), rng)) if structured else damaged(content, rng))
     holds(path, lambda: use(path))
+
+
+@pytest.fixture(scope="module")
+def study(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study, with a file of all its runs."""
+    root = shutil.copytree(finished, tmp_path_factory.mktemp("finished") / "project")
+    pack_runs(space_of(root), root / "packed.parquet")
+    return root
+
+
+def use_record(path: Path) -> None:
+    """A record is read, listed and written into a table."""
+    record = read_record(path)
+    runs_text([record])
+    write_table([record], path.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize(
+    ("found", "use"),
+    [
+        ("runs/tiny/*/record.json", use_record),
+        ("data/tiny/manifest.json", lambda path: read_manifest(path.parent)),
+        ("search/tiny.json", read_search),
+    ],
+)
+@given(rng=RNG, structured=st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_documents_of_a_study(
+    study: Path, found: str, use: Callable[[Path], object], rng: random.Random, structured: bool
+) -> None:
+    path = next(study.glob(found))
+    content = path.read_bytes()
+    path.write_bytes(json_of(changed(json.loads(content), rng)) if structured else damaged(content, rng))
+    try:
+        holds(path, lambda: use(path))
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[" * 10**5, "9" * 5000, '{"version": 1}', 5, 1.5, b"\xff"])
+def test_a_packed_file_whose_records_are_none(tmp_path: Path, text: object) -> None:
+    path = tmp_path / "packed.parquet"
+    pq.write_table(pa.table({"record": [text]}), path)
+    with pytest.raises(InputError, match=r"packed\.parquet: rows? 0"):
+        read_records(path)
+
+
+@given(rng=RNG)
+@settings(max_examples=40, deadline=None)
+def test_packed_runs(study: Path, rng: random.Random) -> None:
+    path = study / "damaged.parquet"
+    path.write_bytes(damaged((study / "packed.parquet").read_bytes(), rng))
+    holds(path, lambda: read_records(path))
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("gone"), lambda path: path.symlink_to(path)]
+)
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("data/tiny/manifest.json", ["plan tiny", "runs list tiny", "prepare tiny"]),
+        ("search/tiny.json", ["search best tiny", "fit tiny"]),
+        ("hardware/tiny.json", ["compare tiny", "measure tiny --formats csr --seconds 1"]),
+        ("runs/tiny/*/record.json", ["runs list tiny", "fit tiny", "runs unpack tiny packed.parquet"]),
+        ("packed.parquet", ["runs unpack tiny packed.parquet", "runs pack tiny packed.parquet"]),
+        ("runs/tiny", ["runs list tiny", "fit tiny", "runs unpack tiny packed.parquet"]),
+        ("runs", ["runs list tiny", "fit tiny"]),
+        (".sparsity-lab", ["prepare tiny", "train tiny"]),
+        ("metrics", ["search tiny"]),
+        ("laws/tiny", ["compare tiny", "law show tiny"]),
+        ("specs/studies/tiny.yaml", ["plan tiny"]),
+    ],
+)
+def test_what_is_no_file_where_a_document_is_looked_for(  # noqa: PLR0917
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], None],
+    name: str,
+    commands: list[str],
+) -> None:
+    root = shutil.copytree(study, tmp_path / "project")
+    path = next(iter(root.glob(name)), root / name)
+    path.parent.mkdir(exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    make(path)
+    monkeypatch.chdir(root)
+    for asked in commands:
+        done = CliRunner().invoke(app, asked.split())
+        said = done.exception
+        told = explained(said, said.filename) if isinstance(said, OSError) else said  # as `cli.main` does
+        assert done.exit_code == 0 or isinstance(told, SparsityLabError), (asked, said)
 
 
 @pytest.mark.parametrize(

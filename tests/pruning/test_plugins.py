@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from regime_cases import Training, can_be, regime, zeros
 from ruamel.yaml import YAML
 
 from sparsity_lab.errors import SpecError
+from sparsity_lab.hardware.layouts import sparse_formats
+from sparsity_lab.laws import Law, Runs, fit, form_named, gain
+from sparsity_lab.laws.forms.named import form_names
 from sparsity_lab.pruning.feasibility import check_feasible, resolve_regime
 from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.studies import LawSpec
 
 GUIDE = Path(__file__).parents[2] / "docs" / "plugins.md"
 SHAPES = {"a": (8, 12), "b": (4, 4), "c.w": (5, 24)}
@@ -41,7 +46,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the path that holds the guide's package and a broken one, as pip leaves them."""
     folder, code = tmp_path_factory.mktemp("site"), blocks()
     project = tomllib.loads(code["pyproject.toml"])["project"]
-    (folder / "sparsity_extras.py").write_text(code["sparsity_extras.py"])
+    for module in ("sparsity_extras.py", "sparsity_extra_laws.py", "sparsity_extra_formats.py"):
+        (folder / module).write_text(code[module])
     install(folder, project["name"], project["entry-points"])
     (folder / "broken_extras.py").write_text(BROKEN)
     names = {"unversioned": "broken_extras:Unversioned", "sparse": "broken_extras:Sparse", "gone": "broken_extras:Gone"}
@@ -74,10 +80,14 @@ def plugin(name: str, **fields: Any) -> dict[str, Any]:
     return {"kind": "plugin", "name": name, **fields}
 
 
-def test_the_guide_has_all_four_files() -> None:
+def test_the_guide_has_all_files() -> None:
     assert set(blocks()) == {
         "pyproject.toml",
         "sparsity_extras.py",
+        "sparsity_extra_laws.py",
+        "test_sparsity_extra_laws.py",
+        "sparsity_extra_formats.py",
+        "test_sparsity_extra_formats.py",
         "specs/regimes/extras.yaml",
         "test_sparsity_extras.py",
     }
@@ -92,6 +102,34 @@ def test_the_guides_own_test_passes() -> None:
     assert len(tests) == 3
     for test in tests:
         test()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_guides_formats_pass_the_guides_own_test() -> None:
+    names: dict[str, Any] = {}
+    code = blocks()["test_sparsity_extra_formats.py"]
+    exec(compile(code, "test_sparsity_extra_formats.py", "exec"), names)  # noqa: S102
+    assert {"6:8", "columns"} <= set(sparse_formats())
+    names["test_six_of_eight"]()
+    names["test_columns"]()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_guides_law_form_is_one_of_ours() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(blocks()["test_sparsity_extra_laws.py"], "test_sparsity_extra_laws.py", "exec"), names)  # noqa: S102
+    names["test_teacher"]()
+    form = form_named("teacher")
+    assert "teacher" in form_names()
+    assert LawSpec(forms=("teacher",)).forms == ("teacher",)
+    truth = form.make_params({"A": 300.0, "alpha": 0.32, "B": 900.0, "beta": 0.31, "b": 0.4, "C": 1.2, "c": 0.8})
+    axes = np.meshgrid([0, 0.5, 0.75], [1e7, 1e8, 1e9], [1e9, 1e10, 1e11], [2.0, 2.5, 3.0])
+    S, N, D, teacher = (axis.ravel() for axis in axes)
+    loss = form.predict(truth, S, N, D, further={"loss_teacher": teacher})
+    fitted = fit(Runs(S, N, D, loss, others={"loss_teacher": teacher}), "teacher", starts=8)
+    assert fitted.sound
+    assert np.array(fitted.params) == pytest.approx(np.array(truth), rel=1e-3)
+    assert gain(Law.from_fit(fitted).given(loss_teacher=2.1), 0.5) == pytest.approx(0.5 ** (-0.4 / 0.32), rel=1e-3)
 
 
 def test_a_regime_of_plug_ins_prunes(extras: Any) -> None:

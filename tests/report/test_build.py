@@ -126,8 +126,10 @@ def test_figures_are_written_in_both_formats(built):
     assert {path.suffix for path in built.figures} == {".png", ".svg"}
 
 
-def test_same_inputs_same_bytes(built, inputs, tmp_path):
-    again = build_report(inputs, tmp_path)
+def test_same_inputs_same_bytes(built, inputs, tmp_path, caplog):
+    with caplog.at_level("INFO", "sparsity_lab.report"):
+        again = build_report(inputs, tmp_path)
+    assert sum(line.startswith("writing figure") for line in caplog.messages) == len(again.figures) / 2
     assert _hashes(tmp_path) == _hashes(built.index.parent)
     assert again.verdict == built.verdict
 
@@ -258,6 +260,7 @@ def test_japanese_has_every_text(inputs, flat, noisy, tmp_path, monkeypatch):
 def _undrawn(_: object, folder: Path, name: str) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.svg").write_bytes(b"<svg/>")
+    (folder / f"{name}.png").write_bytes(b"")
     return folder / f"{name}.png", folder / f"{name}.svg"
 
 
@@ -268,11 +271,13 @@ def _in_japanese(held, folder):
 
 
 def test_stale_figures_go(inputs, tmp_path):
-    stale = tmp_path / "figures" / "predicted-gone.png"
-    stale.parent.mkdir()
-    stale.write_bytes(b"old")
+    stale = [tmp_path / "figures" / "gone.svg", tmp_path / "figures" / "gone.png", tmp_path / "png" / "gone.png"]
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"old")
     build_report(_small(inputs), tmp_path)
-    assert not stale.exists()
+    assert not [path for path in stale if path.exists()]
+    assert {path.stem for path in (tmp_path / "png").iterdir()} == {p.stem for p in (tmp_path / "figures").iterdir()}
 
 
 def test_one_budget(inputs, tmp_path):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from browser import Browser
 from decided import CHECKPOINT, law_of, moved, page_of, profile, setting, what_if_inputs
 
-from sparsity_lab.cost.assumptions import Setting, speeds_of
-from sparsity_lab.cost.candidates import outcomes
+from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.candidates import interval, outcomes
+from sparsity_lab.cost.precision import rivalry
+from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.laws import Law
 from sparsity_lab.laws.forms.features import Feature
-from sparsity_lab.laws.forms.form import Form
+from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
+from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import words_in
-from sparsity_lab.report.whatif import WhatIf, law_terms
+from sparsity_lab.report.whatif import DRAWS, WhatIf, law_terms
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +35,15 @@ CASES = {
     "density by schedule": setting("density", training={"runs_per_year": 9, "cost": "sparse_schedule"}),
     "generalized": setting("generalized", profile(steps=True), checkpoint=CHECKPOINT),
     "chinchilla": setting("chinchilla", profile(), format="csr"),
+    "types": setting(
+        "frantar",
+        profile(),
+        precisions=[
+            {"dtype": "bfloat16"},
+            {"dtype": "float8", "rho": 0.9, "speedup": 1.5, "days": 3},
+            {"dtype": "int4", "loss_added": 0.02},
+        ],
+    ),
     "free": setting("density", profile(), training={"runs_per_year": 9, "cost": "free"}),
 }
 PLACES = 25
@@ -58,6 +71,64 @@ def test_page_and_python_agree_to_a_millionth(browser, tmp_path, name):
         for kind in kinds:
             said = browser.run(f"tell(whatif.evaluate({json.dumps(place)}, '{kind}'))".replace("tell", TELL))
             compare(json.loads(said), expected(held, place, kind))
+    assert browser.errors == []
+
+
+def drawn(held: Setting, spread: float = 0.05) -> Setting:
+    """The setting with draws of its law, whose parameters scatter."""
+    rng = np.random.default_rng(3)
+    noisy = {name: value * np.exp(spread * rng.normal(size=40)) for name, value in held.law.params._asdict().items()}
+    return replace(held, law=replace(held.law, draws=held.law.params._replace(**noisy)))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        drawn(CASES["frantar"]),
+        drawn(CASES["generalized"]),
+        replace(
+            drawn(CASES["density by schedule"]),
+            laws=Mixture(
+                {"a": drawn(CASES["density by schedule"]).law, "b": drawn(CASES["frantar"]).law}, {"a": 0.6, "b": 0.4}
+            ),
+        ),
+    ],
+    ids=["frantar", "generalized", "two forms"],
+)
+def test_the_band_holds_what_python_finds_under_the_same_draws(browser, tmp_path, held):
+    page = tmp_path / "page.html"
+    page.write_text(page_of(held, words_in("en")), encoding="utf-8")
+    browser.open(page)
+    few = replace(held, scenario=held.scenario.model_copy(update={"draws": DRAWS}))
+    laws = [case.law for case in few.draws()]
+    for number in range(6):
+        factor = 4.0 ** (number - 3)
+        place = {
+            "nonzero": 1e9 * factor,
+            "data": 2e10 / factor,
+            "sparsity": 0.1 + 0.14 * number,
+            "items": 3e12 * factor,
+        }
+        there = moved(held, *place.values())
+        found = [outcomes(there.case(law=law))[0] for law in laws]
+        npv = np.concatenate([one.npv[:, 0] for one in found])
+        pays = np.concatenate([one.pays[:, 0] for one in found])
+        loss = np.concatenate(
+            [np.ravel(law.predict(place["sparsity"], place["nonzero"], place["data"])) for law in laws]
+        )
+        said = json.loads(
+            browser.run(f"tell(whatif.band({json.dumps(place | {'hardware': 0})}))".replace("tell", TELL))
+        )
+        scale = float(there.case().dense_option.cost(there.case().given).total)
+        assert len(npv) == DRAWS
+        assert [float(end) for end in said["npv"]] == pytest.approx(
+            interval(npv, held.scenario.confidence), rel=1e-6, abs=1e-6 * scale
+        )
+        assert said["same_size"] == pytest.approx(interval(loss, held.scenario.confidence), rel=1e-6)
+        assert said["share"] == pytest.approx(pays.mean())
+    shown = browser.run("document.getElementById('whatif-npv').textContent")
+    assert "it pays in" in shown
+    assert browser.run("document.querySelectorAll('#whatif-live .band').length") == 2
     assert browser.errors == []
 
 
@@ -131,6 +202,29 @@ def test_page_recommends_what_python_finds_cheapest(browser, tmp_path, name):
     assert len(choices) > 1, "the volumes reach over a turn"
 
 
+def test_types_cost_on_the_page_what_they_cost_in_python_at_any_slider(browser, tmp_path):
+    held = CASES["types"]
+    page = tmp_path / "page.html"
+    page.write_text(page_of(held, words_in("en")), encoding="utf-8")
+    browser.open(page)
+    choices = set()
+    for items in np.geomspace(1e9, 1e19, 9):
+        place = {"nonzero": 2e9, "data": 3e10, "sparsity": 0.5, "items": items, "hardware": 0}
+        there = moved(held, 2e9, 3e10, 0.5, items)
+        spec = there.scenario.model_copy(update={"sparsities": held.scenario.sparsities})
+        wanted = [row for row in rivalry(replace(there, scenario=spec)).rows if row.quality == "law"]
+        said = json.loads(browser.run(f"tell(whatif.inTypes({json.dumps(place)}))".replace("tell", TELL)))
+        assert [(one["name"], one["sparsity"]) for one in said] == [(row.dtype, row.sparsity) for row in wanted]
+        assert [float(one["total"]) for one in said] == pytest.approx([row.total for row in wanted], rel=1e-6)
+        best, dense = browser.run(f"whatif.recommend({json.dumps(place)})"), [r for r in wanted if not r.sparsity]
+        cheapest = min(wanted, key=lambda row: row.total)
+        if not cheapest.sparsity:
+            assert best["choice"] == ("stay-dense" if cheapest is dense[0] else "quantise")
+            assert best["npv"] == pytest.approx(cheapest.npv, rel=1e-6)
+        choices.add(best["choice"])
+    assert "quantise" in choices
+
+
 def test_terms_of_every_form_sum_to_its_loss():
     rng = np.random.default_rng(1)
     for form in ("frantar", "average_params", "density", "generalized", "chinchilla"):
@@ -149,7 +243,9 @@ def test_terms_of_every_form_sum_to_its_loss():
 
 def test_a_form_with_features_of_its_own_has_no_what_if():
     squared = Feature("squared", log_g=lambda S: 2 * np.log1p(-S))
-    own = Form("own", "", "", (Parameter("A", "nats", ""), exponent("e", "")), (Term("A", (Power(squared, "e"),)),))
+    own = PowerForm(
+        "own", "", "", (Parameter("A", "nats", ""), exponent("e", "")), (Term("A", (Power(squared, "e"),)),)
+    )
     law = Law(own, own.make_params({"A": 1.0, "e": 0.3}), "tokens", "")
     held = setting()
     assert law_terms(law) is None

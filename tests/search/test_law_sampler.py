@@ -222,6 +222,31 @@ def test_useless_trials_are_passed_over() -> None:
     assert len(study.sampler.runs(study)) == START + 2  # type: ignore[attr-defined]
 
 
+@pytest.mark.filterwarnings("error:.*no losses")
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_values_that_are_no_losses_are_told(value: float) -> None:
+    study = optuna.create_study(sampler=make())
+    study.tell(study.ask(SPACE), 2.0)
+    study.tell(study.ask(SPACE), value)
+    with pytest.raises(UserWarning, match="1 trials have values that are no losses"):
+        study.ask(SPACE)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_study_that_maximizes_is_left_to_tpe_in_words() -> None:
+    def told(sampler: BaseSampler) -> list[dict[str, float]]:
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for k in range(3):
+            study.tell(study.ask(SPACE), 2.0 + k)
+        return [trial.params for trial in study.trials]
+
+    with pytest.warns(UserWarning, match="maximizes"):
+        found = told(make(seed=1))
+    assert len({tuple(params.items()) for params in found}) == len(found)
+    with pytest.warns(UserWarning, match="maximizes"):
+        assert told(make(seed=1)) == found
+
+
 def test_the_loss_is_read_as_told() -> None:
     sampler = make(loss=lambda trial: trial.user_attrs.get("loss"))
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)

@@ -4,14 +4,16 @@ import re
 import shlex
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sparsity_lab.errors import SpecError, about, printable
+from sparsity_lab.specs import files, loading
 from sparsity_lab.specs.bundle import check_specs, load_study
-from sparsity_lab.specs.files import check_name
+from sparsity_lab.specs.files import SHIPPED, check_name
 
 STUDY = "studies/small.yaml"
 FILES = {
@@ -84,6 +86,20 @@ def test_a_study_comes_with_what_it_names(specs: Path) -> None:
     assert study.law_regime == "gradual"
 
 
+def test_every_file_is_read_once(specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse = files.parse
+
+    def counted(path: Path, *more: Any) -> Any:
+        read.append(path.relative_to(specs).as_posix())
+        return parse(path, *more)
+
+    monkeypatch.setattr(files, "parse", counted)
+    monkeypatch.setattr(loading, "parse", counted)
+    load_study(specs / STUDY)
+    assert sorted(read) == sorted(FILES.keys() - {"models/tiny-vit.yaml", "datasets/shapes.yaml"})
+
+
 def test_a_study_knows_where_it_lies(specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, path in ((specs.parent, Path("specs") / STUDY), (specs / "studies", Path("small.yaml"))):
         monkeypatch.chdir(folder)
@@ -106,10 +122,11 @@ def test_a_name_without_a_file_lists_those_that_have_one(
     specs: Path, kind: str, field: str, old: str, new: str
 ) -> None:
     message = problem(specs, old, new)
-    known = ", ".join(sorted(path.stem for path in (specs / f"{kind}s").glob("*.yaml")))
+    own = {path.stem for path in (specs / f"{kind}s").glob("*.yaml")}
+    known = ", ".join(sorted(own | {path.stem for path in (SHIPPED / f"{kind}s").glob("*.yaml")}))
     assert message == (
         f"{STUDY}:{line_of(specs, 'gpt-9')}: {field}: names a {kind} that has no file "
-        f"(found 'gpt-9', expected a file in {kind}s: {known})"
+        f"(found 'gpt-9', expected a file in {kind}s and {SHIPPED / kind}s: {known})"
     )
 
 

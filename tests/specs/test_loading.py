@@ -118,14 +118,14 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, text: str, message
             "version: 1\nmethod: dense\n",
             (
                 "spec.yaml:1: kind: is missing (expected model or dataset or regime or study or law or hardware or "
-                "scenario or compute)"
+                "scenario or runtime or compute)"
             ),
         ),
         ("kind: regim\n", "spec.yaml:1: kind: wrong kind of spec (found 'regim', expected model or dataset or "),
         ("version: 1\nkind: [regime]\n", "spec.yaml:2: kind: wrong kind of spec (found ['regime'], expected model or "),
         (
             "version: 1\nkind: regime\n",
-            "spec.yaml:1: method: is missing (expected one of dense, dynamic, masked, straight-through)",
+            "spec.yaml:1: method: is missing (expected one of dense, dynamic, masked, one-shot, straight-through)",
         ),
         (
             "version: 1\nkind: regime\nmethod: lottery\n",

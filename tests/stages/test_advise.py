@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from projects import cli, edit, one_error, space_of, write_spec
+from ruamel.yaml import YAML
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.console.advice import advice_lines
@@ -25,6 +29,7 @@ from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.report_money import NEUTRAL, money_of
 
 pytestmark = pytest.mark.slow
+DVC = Path(__file__).parents[2] / "dvc.yaml"
 
 SCENARIO: dict[str, Any] = {
     "version": 1,
@@ -44,6 +49,23 @@ def project_with(root: Path, **changes: Any) -> Path:
     """A project that has a scenario."""
     write_spec(root, "scenarios/ours", SCENARIO | changes)
     return root
+
+
+@contextlib.contextmanager
+def opened_specs() -> Iterator[set[str]]:
+    """The folders of specs in which a file is opened meanwhile."""
+    folders: set[str] = set()
+    hears = True
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:  # an audit hook stays as long as the process
+        if hears and event == "open" and Path(str(arguments[0])).parent.parent.name == "specs":
+            folders.add(Path(str(arguments[0])).parent.name)
+
+    sys.addaudithook(note)
+    try:
+        yield folders
+    finally:
+        hears = False
 
 
 def timed(root: Path) -> None:
@@ -115,6 +137,28 @@ def test_a_study_gives_law_schedule_and_hardware(trained):
     assert held.evidence == "tiny (frantar)"
 
 
+def test_draws_are_from_every_law_that_the_evidence_has(trained):
+    """A study's other forms and further laws share the draws; a form that is named stands alone."""
+    project_with(trained)
+    assert open_scenario("ours", trained).laws is None
+    shutil.copy(Layout(trained).law("tiny", "frantar"), Layout(trained).law("tiny", "second"))
+    project_with(trained, evidence={"study": "tiny"})
+    both = open_scenario("ours", trained).laws
+    assert both is not None
+    assert list(both.laws) == ["frantar", "second"]
+    assert list(both.weights.values()) == [0.5, 0.5]
+    shutil.copytree(DVC.parent / "specs/laws", trained / "specs/laws", dirs_exist_ok=True)
+    project_with(trained, evidence={"study": "tiny", "form": "frantar", "further": ["frantar2024-t5-c4"]})
+    held = open_scenario("ours", trained).laws
+    assert held is not None
+    assert set(held.laws) == {"frantar", "frantar2024-t5-c4"}
+    assert {note.key for note in held.notes} == {"together-equal"}
+    assert "frantar2024-t5-c4 50%" in cli(trained, "advise", "ours").stdout
+    for name, said in (("nobody", "nobody"), ("frantar2024-vit-jft", "count different data")):
+        project_with(trained, evidence={"study": "tiny", "further": [name]})
+        assert said in one_error(cli(trained, "advise", "ours", code=2))
+
+
 def test_far_from_the_runs_it_stays_dense_until(trained):
     project_with(trained, model={"nonzero": 1e12, "data": 1e13}, inference={"items_per_year": 1e18})
     found = advise_scenario("ours", trained).recommendation
@@ -150,9 +194,13 @@ def test_report_takes_the_scenario_of_its_study(trained):
     assert found is not None
     assert found.advice.scenario == "ours"
     assert found.what_if.start == found.advice.options[found.advice.focus].sparsity == 0.5
-    written = report_study(space, "ja")
+    with opened_specs() as read:
+        written = report_study(space_of(trained), "ja")
     assert written.headline == words_in("ja")(found.advice.recommendation.headline)
     assert written.headline in written.index.read_text(encoding="utf-8")
+    stages = YAML(typ="safe").load(DVC)["stages"].values()
+    watched = {Path(file).name for stage in stages for file in stage["do"]["deps"] if file.startswith("specs/")}
+    assert {"scenarios", "runtimes"} <= read <= watched | {"studies"}, "what a report reads has DVC make it again"
 
 
 def test_a_study_of_its_own_has_neutral_prices_once_it_was_timed(trained):

@@ -88,6 +88,41 @@ def test_every_format_holds_the_runs_weights(form: str, project: Path, make_run:
     assert f"{export.record.nonzero:,} of {export.record.dense:,} prunable weights are not zero" in export_text(export)
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_weights_are_rounded_to_the_type_asked_for(form: str, dtype: str, project: Path, make_run: MakeRun) -> None:
+    export = export_run(RUN, form, project / "out", project, dtype=dtype)
+    whole, kind = load_file(weights_file(project)), getattr(torch, dtype)
+    if form == "huggingface":
+        config = json.loads((project / "out/config.json").read_text(encoding="utf-8"))
+        assert config["dtype"] == dtype
+        assert {tensor.dtype for tensor in load_file(project / "out/model.safetensors").values()} == {kind}
+        found = read_folder(project / "out", make_run("t5").model)
+    else:
+        found = read_weights(project / "out")
+        assert {tensor.dtype for tensor in found.values()} == {kind}
+    for name, weight in whole.items():
+        assert torch.equal(found[name].float(), weight.to(kind).float())
+    assert export.vanished == 0
+    dense = sum(weight.numel() for weight in whole.values()) * kind.itemsize
+    assert export.sizes["dense"] == dense
+
+
+def test_what_a_type_cannot_hold_is_told(project: Path) -> None:
+    weights = load_file(weights_file(project))
+    name = "encoder.0.attention.q.weight"
+    weights[name][0, 2:4] = 1e-9
+    save_file(weights, weights_file(project))
+    export = export_run(RUN, "dense", project / "small", project, dtype="float16")
+    assert export.vanished == 2
+    assert "2 of these became zero in the type written" in export_text(export)
+    weights[name][0, 2] = 70_000
+    save_file(weights, weights_file(project))
+    with pytest.raises(CheckpointError, match=rf"run {RUN[:12]}: {name}: overflows float16 .found 70000"):
+        export_run(RUN, "dense", project / "large", project, dtype="float16")
+    assert export_run(RUN, "dense", project / "large", project, dtype="bfloat16").vanished == 0
+
+
 def test_the_sizes_are_those_of_the_definition(project: Path) -> None:
     export = export_run(RUN, "two-four", project / "out", project)
     dense, weights = export.record.dense, load_file(weights_file(project))
@@ -169,6 +204,10 @@ def test_an_unknown_run_and_an_unknown_format(project: Path) -> None:
         export_run("ff", "dense", project / "out", project)
     with pytest.raises(CheckpointError, match=r"--format: no such format .found 'zip', expected dense, two-four"):
         export_run(RUN, "zip", project / "out", project)
+    with pytest.raises(
+        CheckpointError, match=r"--dtype: no such type .found 'int3', expected float32, bfloat16, float16"
+    ):
+        export_run(RUN, "dense", project / "out", project, dtype="int3")
 
 
 def test_weights_that_are_not_the_runs_are_refused(project: Path) -> None:

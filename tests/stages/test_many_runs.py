@@ -55,12 +55,12 @@ def test_every_step_reads_each_record_once(trained: Path, opened: list[Path]) ->
 
 @pytest.mark.usefixtures("quick")
 def test_laws_and_tables_are_the_same_bytes(trained: Path, opened: list[Path]) -> None:
-    before = contents(trained, "laws", "metrics", "runs")
+    before = contents(trained, "laws", "metrics", "plots", "runs")
     fit_study(space_of(trained))
     opened.clear()
     fit_study(space_of(trained))
     assert opened == []
-    assert contents(trained, "laws", "metrics", "runs") == before
+    assert contents(trained, "laws", "metrics", "plots", "runs") == before
 
 
 def test_verifying_opens_every_record_whatever_the_index_says(trained: Path, opened: list[Path]) -> None:

@@ -17,7 +17,7 @@ from sparsity_lab.errors import NotReadyError, SpecError
 from sparsity_lab.hardware.formats import UnsupportedError
 from sparsity_lab.hardware.paired import TooSlowError
 from sparsity_lab.hardware.profile import training_cost
-from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, ProductType
 from sparsity_lab.stages import measure as measuring
 from sparsity_lab.stages.measure import Measurement, Task, Timed, carry_out, measure_shapes, measure_study
 from sparsity_lab.stages.measure_plan import MeasureRequest, plan_of_shapes, plan_of_study
@@ -130,6 +130,39 @@ def test_seconds_do_not_change_what_is_asked(prepared: Path) -> None:
     assert one != plan_of_study(space, MeasureRequest(dtypes=("float64",)), CPU).digest()
 
 
+def test_what_is_timed_hangs_on_no_sparsity_seed_or_amount_of_data(prepared: Path) -> None:
+    def asked() -> str:
+        return plan_of_study(space_of(prepared), MeasureRequest(), CPU).digest()
+
+    before, changed = asked(), {}
+    for field, value in (
+        ("grid__sparsity", [0, 0.5, 0.75]),
+        ("grid__data", [1024]),
+        ("grid__seeds", [0, 1]),
+        ("grid__replicates", []),
+        ("training__learning_rate", {"base": 0.01}),
+        ("law__starts", 1),
+        ("training__batch", 4),
+        ("grid__nonzero", [1536, 6144]),
+        ("training__optimizer", {"kind": "adamw"}),
+    ):
+        study = (prepared / "specs/studies/tiny.yaml").read_bytes()
+        edit(prepared, "studies/tiny", **{field: value})
+        changed[field] = asked() != before
+        (prepared / "specs/studies/tiny.yaml").write_bytes(study)
+    assert [field for field, new in changed.items() if new] == [
+        "training__batch",
+        "grid__nonzero",
+        "training__optimizer",
+    ]
+
+
+def test_a_grid_of_dense_runs_has_sparse_steps_timed_too(prepared: Path) -> None:
+    edit(prepared, "studies/tiny", grid__sparsity=[0])
+    families = plan_of_study(space_of(prepared), MeasureRequest(), CPU).families
+    assert {one.run.sparsity for family in families for one in family.sparse} == {0.5, 0.75}
+
+
 def test_the_hardware_that_a_study_names_is_its_own(prepared: Path) -> None:
     edit(prepared, "studies/tiny", hardware="h100-2-4")
     assert profile_of(space_of(prepared)).origin == "published"
@@ -146,6 +179,33 @@ def test_llm_shapes_are_asked_without_a_study(tmp_path: Path) -> None:
     assert {(ask.outputs, ask.inputs) for ask in plan.products} == {(4096, 4096), (11008, 4096), (4096, 11008)}
     assert not plan.families
     assert not plan.passes
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float8"])
+@pytest.mark.parametrize("name", ["csr", "bsr", "2:4"])
+def test_every_format_and_type_that_is_asked_for_is_planned_or_refused_with_the_reason(
+    tmp_path: Path, device: str, dtype: ProductType, name: ProductFormat
+) -> None:
+    request = MeasureRequest(shapes="32x64", formats=(name,), dtypes=(dtype,), batches=(1, 8), sparsities=(0.5, 0.9))
+    plan = plan_of_shapes(tmp_path, request, torch.device(device))
+    planned = [case for case in plan.products if case.format == name]
+    assert bool(planned) != any(reason.startswith((f"{name}:", f"{name} in {dtype}:")) for reason in plan.refused)
+    for S in (0.5, 0.9):
+        assert any(case.sparsity == S for case in planned) or plan.refused
+
+
+def test_shapes_of_ones_own_are_measured_at_rows_of_ones_own(tmp_path: Path) -> None:
+    request = MeasureRequest(shapes="32x64,64x32", formats=("csr", "2:4"), batches=(1, 8), sparsities=(0.5,), seconds=1)
+    found = measure_shapes(tmp_path, request, console=silent(), clock=Ticks())
+    assert found.path == tmp_path / "hardware" / "shapes.json"
+    assert {(one.outputs, one.inputs, one.rows) for one in found.profile.products} == {
+        (*shape, rows) for shape in ((32, 64), (64, 32)) for rows in (1, 8)
+    }
+    assert "2:4: needs a CUDA device, and there is none here" in found.profile.skipped
+    assert "rows measured" in profile_text(found.profile)
+    with pytest.raises(SpecError, match=r"no shape of a weight matrix.*'0x8'"):
+        plan_of_shapes(tmp_path, MeasureRequest(shapes="0x8"), CPU)
 
 
 def test_products_of_a_study_alone(prepared: Path) -> None:

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from projects import GRID_RUNS, dataset, edit, records, space_of, write_spec
 from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from sparsity_lab.artifacts.records import RunMemory
+from sparsity_lab.checkpoints.folder import write_folder
 from sparsity_lab.console.plan import plan_json, plan_text
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.models.build import build_model
 from sparsity_lab.results.places import MATCHED
 from sparsity_lab.specs.compute import GIB, Compute, chosen_compute
 from sparsity_lab.stages.plan import StudyPlan, plan_study
@@ -210,6 +215,20 @@ def test_a_plan_warns_where_totals_are_not_matched_and_names_the_worst(bare: Pat
     assert "their embeddings and head stay dense: see `embeddings_and_head` of the regime's allocation\n" in text
 
 
+@pytest.mark.parametrize(("multiple", "pattern", "told"), [(8, "2:4", True), (64, "2:4", False), (8, "1:4", False)])
+def test_a_plan_warns_of_2_4_matrices_that_no_kernel_takes(bare: Path, multiple: int, pattern: str, told: bool) -> None:
+    kept, group = pattern.split(":")
+    edit(bare, "regimes/gradual", pattern={"kind": "n:m", "n": int(kept), "m": int(group)})
+    scaling = {"layers": [1], "head_width": 8, "width_multiple": multiple, "ff_multiple": multiple, "ff_ratio": 2.0}
+    edit(bare, "models/tiny", scaling=scaling)
+    sparsity = 1 - int(kept) / int(group)
+    grid = {"nonzero": [200_000 if multiple == 64 else 9_000], "sparsity": [0, sparsity], "replicates": []}
+    edit(bare, "studies/tiny", search=None, **{f"grid__{name}": value for name, value in grid.items()})
+    plan = plan_study(space_of(bare), workers=1)
+    text, sparse = plan_text(plan), sum(row.planned.run.sparsity > 0 for row in plan.rows)
+    assert (f"warning   no 2:4 kernel: {sparse} runs have matrices whose rows are no multiple of 32\n" in text) == told
+
+
 def test_a_plan_without_dense_runs_compares_with_none(bare: Path) -> None:
     edit(bare, "studies/tiny", grid__sparsity=[0.5], grid__replicates=[], search=None)
     plan = plan_study(space_of(bare), workers=1)
@@ -255,3 +274,49 @@ def test_what_only_the_data_can_tell_names_the_command(bare: Path, tmp_path: Pat
 
 def test_a_table_is_aligned_to_the_right() -> None:
     assert text_table(("a", "long"), [("123", "4")]) == "  a  long\n---  ----\n123     4"
+
+
+@pytest.mark.parametrize("wrong", ["shape", "missing", "surplus"])
+@pytest.mark.parametrize("kind", ["safetensors", "huggingface"])
+def test_a_start_that_does_not_fit_is_refused_as_training_would(bare: Path, kind: str, wrong: str) -> None:
+    """By its headers, before anything is prepared or trained."""
+    edit(bare, "studies/tiny", grid__nonzero=[6144], grid__sparsity=[0, 0.5], grid__replicates=[], search=None)
+    dims = next(row.planned.run.model for row in plan_study(space_of(bare)).rows if row.planned.run.sparsity)
+    weights = {name: parameter.detach().clone() for name, parameter in build_model(dims, 0).named_parameters()}
+    start = bare / ("start" if kind == "huggingface" else "start.safetensors")
+    edit(bare, "regimes/gradual", start={"kind": kind, "path": start.name})
+
+    def write(tensors: dict[str, Tensor]) -> None:
+        if kind == "huggingface":
+            write_folder(start, tensors, dims, {})
+        else:
+            save_file(tensors, start)
+
+    write(weights)
+    held = plan_study(space_of(bare))
+    assert any(row.planned.run.origin for row in held.rows)
+    file = start / "model.safetensors" if kind == "huggingface" else start
+    stored = load_file(file)
+    name = min(name for name in stored if "encoder" in name and "embed" not in name)
+    match wrong:
+        case "shape":
+            stored[name] = torch.zeros(3, 5)
+        case "missing":
+            del stored[name]
+        case _:
+            stored["other.weight"] = torch.zeros(2)
+    save_file(stored, file, {"format": "pt"})
+    with pytest.raises(SpecError, match=r"gradual\.yaml.*weights to start from.*tensor"):
+        plan_study(space_of(bare))
+
+
+@pytest.mark.parametrize("memory", [1, 10**15])
+def test_runs_that_fit_no_device_are_told(bare: Path, monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    monkeypatch.setattr("sparsity_lab.stages.plan.usable_memory", lambda: memory)
+    said = plan_text(plan_study(space_of(bare)))
+    assert ("do not fit this machine" in said) == (memory == 1)
+
+
+def test_runs_are_held_against_the_hardware_that_a_study_names(bare: Path) -> None:
+    edit(bare, "studies/tiny", training__batch=2**24, grid__data=[2**40], hardware="a100-2-4", search=None)
+    assert "do not fit one device of a100-2-4" in plan_text(plan_study(space_of(bare)))

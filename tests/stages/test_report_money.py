@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.hardware.profile import write_profile
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.messages import words_in

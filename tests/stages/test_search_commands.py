@@ -21,10 +21,9 @@ from sparsity_lab.console.search import status_json, status_text
 from sparsity_lab.errors import SpecError
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
-from sparsity_lab.stages.search import search_study
-from sparsity_lab.stages.search_looks import search_status
-from sparsity_lab.stages.search_setup import changed, claimed_at_a_time
-from sparsity_lab.stages.workspace import storage_of
+from sparsity_lab.stages.searching.looks import search_status
+from sparsity_lab.stages.searching.run import search_study
+from sparsity_lab.stages.searching.setup import changed, claimed_at_a_time, storage_of
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from projects import edit, records, silent, space_of, write_spec
 
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.errors import NotReadyError, SpecError
-from sparsity_lab.stages.search import search_study
+from sparsity_lab.stages.searching.run import search_study
 
 pytestmark = pytest.mark.slow
 

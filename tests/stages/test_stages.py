@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -36,14 +37,15 @@ from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.messages import words_in
 from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, study_input
 from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.runs import list_runs, pack_runs, unpack_runs
-from sparsity_lab.stages.search import search_study
+from sparsity_lab.stages.searching.run import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-OUTPUTS = ("data", "runs", "search", "laws", "metrics")
+OUTPUTS = ("data", "runs", "search", "laws", "metrics", "plots")
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_a_second_time_trains_nothing_and_changes_no_byte(trained: Path) -> None
 @pytest.mark.usefixtures("nothing_trains")
 def test_all_that_can_be_made_again_is_made_again_with_the_same_bytes(trained: Path) -> None:
     before = contents(trained, *OUTPUTS)
-    for name in ("data", "laws", "metrics", "search/tiny.json"):
+    for name in ("data", "laws", "metrics", "plots", "search/tiny.json"):
         path = trained / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run_all(trained)
@@ -153,7 +155,7 @@ def test_keep_weights_adds_weights_to_finished_runs(trained: Path) -> None:
 
 def test_a_run_that_diverged_is_recorded_and_stays_out_of_the_fit(trained: Path) -> None:
     edit(trained, "studies/tiny", search=None)
-    whole = metrics(trained, "fit")["frantar"]["runs"]
+    whole = read_document(trained / "laws/tiny/frantar.json").provenance.runs
     victim = min(records(trained))
     for home in ("runs", "search"):
         path = trained / home / "tiny" / victim / "record.json"
@@ -165,10 +167,10 @@ def test_a_run_that_diverged_is_recorded_and_stays_out_of_the_fit(trained: Path)
     assert metrics(trained, "train")["diverged"] == 1
     search_study(space_of(trained), console=silent())
     laws = fit_study(space_of(trained))
-    assert laws.forms["frantar"].document.provenance.excluded == {"diverged": 1}
-    fitted = metrics(trained, "fit")["frantar"]
-    assert (fitted["runs"], fitted["excluded"]) == (GRID_RUNS - 1, 1)
-    assert fitted["runs"] < whole
+    known = laws.forms["frantar"].document.provenance
+    assert known.excluded == {"diverged": 1}
+    assert known.runs == GRID_RUNS - 1 < whole
+    assert len(plotted(trained, "losses")) == GRID_RUNS - 1
 
 
 def test_a_learning_rate_far_too_high_diverges_and_says_why(prepared: Path) -> None:
@@ -188,15 +190,11 @@ def test_a_learning_rate_far_too_high_diverges_and_says_why(prepared: Path) -> N
     assert (record.status, record.finished) == ("diverged", False)
     assert "held-out loss" in words_in()(record.reason)
     assert record.data < 4096, "it stops early"
-    assert metrics(prepared, "train") | {"core_seconds": 0, "flops_dense": 0} == {
+    assert metrics(prepared, "train") == {
         "runs": 1,
         "diverged": 1,
         "lowest_loss": None,
-        "flops_dense": 0,
-        "core_seconds": 0,
-        "pretraining_runs": 0,
-        "pretraining_flops_dense": 0,
-        "pretraining_core_seconds": 0,
+        "flops_dense": record.cost.flops_dense,
     }
     search_study(space_of(prepared), console=silent())
     with pytest.raises(RecordError):
@@ -222,6 +220,28 @@ def test_a_step_too_early_names_the_command_to_run(
         step(space_of(trained))
 
 
+@pytest.mark.parametrize("broken", ["sparsity_lab.stages.fit_runs.profile", "sparsity_lab.stages.fit.write_table"])
+def test_a_fit_that_breaks_off_leaves_no_mixture_of_old_and_new(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    fit_study(space_of(trained))
+    before = {path.name: path.read_bytes() for path in (trained / "laws/tiny").iterdir()}
+    edit(trained, "studies/tiny", law__seed=1)
+
+    def breaks(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, breaks)
+        with pytest.raises(KeyboardInterrupt):
+            fit_study(space_of(trained))
+    after = {path.name: path.read_bytes() for path in (trained / "laws/tiny").iterdir()}
+    laws = json.loads(after["diagnostics.json"])["forms"]
+    seeds = {json.loads(after[f"{form}.json"])["fit"]["seed"] for form in laws}
+    assert seeds == {0 if broken.endswith("profile") else 1}
+    assert (after == before) == broken.endswith("profile")
+
+
 def test_a_record_that_is_missing_is_counted_and_asked_for(trained: Path) -> None:
     shutil.rmtree(trained / "runs/tiny" / min(records(trained)))
     with pytest.raises(NotReadyError, match=f"1 of {GRID_RUNS} runs in .*: sparsity-lab train tiny$"):
@@ -244,29 +264,58 @@ def test_data_of_another_dataset_spec_is_no_data(trained: Path, tmp_path: Path) 
     assert "0 trained now" in train(trained), "the same documents are the same data wherever they lie"
 
 
-def test_metrics_are_plain_numbers(trained: Path) -> None:
-    found = metrics(trained, "train")
-    assert found["runs"] == GRID_RUNS
-    assert found["diverged"] == 0
-    assert found["lowest_loss"] == min(record["loss"] for record in records(trained).values())
-    assert found["flops_dense"] == sum(record["cost"]["flops_dense"] for record in records(trained).values())
-    search = metrics(trained, "search")
-    assert set(search) == {"N_1536_D_1024", "N_1536_D_4096", "noise", "flops", "probability_rising"}
-    assert 0 <= search["N_1536_D_4096"]["best_sparsity"] < 1
-    fit = metrics(trained, "fit")
-    assert set(fit) == {"frantar", "chinchilla"}
-    assert {"r2", "objective", "converged", "runs", "heldout_error", "param_b_N"} <= set(fit["frantar"])
-    assert fit["frantar"]["gain_at_0.5"] > 0
-    assert 0 <= fit["frantar"]["optimal_sparsity_at_N1536_D4096"] < 1
-    assert fit["frantar"]["runs"] == len({*records(trained), *records(trained, "search/tiny")})
+def test_metrics_are_few_and_telling(trained: Path) -> None:
+    report_study(space_of(trained))
+    found = {step: metrics(trained, step) for step in ("train", "search", "fit", "report")}
+    every = records(trained)
+    assert found["train"] == {
+        "runs": GRID_RUNS,
+        "diverged": 0,
+        "lowest_loss": min(record["loss"] for record in every.values()),
+        "flops_dense": sum(record["cost"]["flops_dense"] for record in every.values()),
+    }
+    answer = json.loads((trained / "search/tiny.json").read_bytes())
+    last = answer["budgets"][-1]
+    assert (last["nonzero"], last["data_dense"]) == (1536, 4096)
+    assert found["search"] == {
+        "trials": sum(len(budget["trials"]) for budget in answer["budgets"]),
+        "lowest_loss": last["best_loss"],
+        "optimal_sparsity": last["optimum"],
+    }
+    law = read_document(trained / "laws/tiny" / f"{found['fit']['law']}.json")
+    assert found["fit"]["law"] == "frantar", "of the two the one that knows of sparsity"
+    assert law.heldout is not None
+    assert (found["fit"]["r2"], found["fit"]["heldout_error"]) == (law.fit.r2, law.heldout.mean_relative_error)
+    assert law.fit.sound == (found["fit"]["optimal_sparsity"] is not None)
+    assert set(found["fit"]) == {"law", "r2", "heldout_error", "optimal_sparsity"}
+    verdict = json.loads((trained / "reports/tiny/report.json").read_bytes())["verdict"]
+    assert found["report"] == {"verdict": verdict["choice"], "verdict_sparsity": verdict["sparsity"]}
 
 
-def test_the_law_documents_agree_with_the_metrics(trained: Path) -> None:
-    for form, values in metrics(trained, "fit").items():
-        law = read_document(trained / "laws/tiny" / f"{form}.json")
-        assert values["r2"] == law.fit.r2
-        assert {f"param_{name}": value for name, value in law.params.items()}.items() <= values.items()
-    assert (trained / "laws/tiny/runs.parquet").is_file()
+def plotted(root: Path, name: str) -> list[dict[str, str]]:
+    with (root / "plots/tiny" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_of_plots_hold_losses_curves_and_laws(trained: Path) -> None:
+    every = records(trained)
+    losses = {row["run"]: float(row["loss"]) for row in plotted(trained, "losses")}
+    assert losses == {name[:12]: record["loss"] for name, record in every.items()}
+    curves = plotted(trained, "curves")
+    assert {row["run"] for row in curves} == set(losses)
+    for name, record in every.items():
+        own = [(int(row["step"]), float(row["loss"])) for row in curves if row["run"] == name[:12]]
+        assert own == [(point["step"], point["loss"]) for point in record["curve"]]
+    laws = plotted(trained, "laws")
+    assert {row["law"] for row in laws} <= {"frantar", "chinchilla"}
+    assert {float(row["measured"]) for row in laws} >= set(losses.values())
+
+
+def test_of_many_runs_some_curves_are_plotted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsity_lab.stages.train.MOST_CURVES", 5)
+    shutil.rmtree(trained / "plots")  # of the same runs they are not made again
+    train(trained)
+    assert len({row["run"] for row in plotted(trained, "curves")}) == 5
 
 
 def test_comparison_and_diagnostics_stand_beside_the_laws(trained: Path) -> None:
@@ -319,8 +368,8 @@ def test_packed_runs_are_taken_over_whole_and_fitted(trained: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda file, _: file.write_bytes(file.read_bytes()[:-40]), "is no Parquet file that can be read"),
-        (lambda file, _: file.unlink(), "is no Parquet file that can be read"),
+        (lambda file, _: file.write_bytes(file.read_bytes()[:-40]), "cannot be read as Parquet"),
+        (lambda file, _: file.unlink(), "no such file"),
         (lambda file, table: pq.write_table(table.drop_columns(["record"]), file), "holds no whole records"),
         (
             lambda file, table: pq.write_table(changed(table, '"data_hash":"', '"data_hash":"0'), file),
@@ -366,3 +415,45 @@ def test_answers_are_readable(trained: Path) -> None:
     assert answer_text(search_study(space_of(trained), console=silent())) == "the study asks for no search"
     assert metrics(trained, "search") == {}
     assert fit_study(space_of(trained)).forms["frantar"].document.provenance.runs == GRID_RUNS
+
+
+def test_a_diverged_run_is_trained_again_where_that_is_asked(trained: Path) -> None:
+    """Wherever it lies; a finished one never is, and the other stores that had it get the new record."""
+    before = results(trained)
+    shutil.copytree(trained / "runs/tiny", trained / "runs/other")
+    name = min(before)
+    for home in ("runs/tiny", "runs/other"):
+        path = trained / home / name / "record.json"
+        record = json.loads(path.read_bytes())
+        path.write_text(json.dumps(record | {"status": "diverged", "reason": "made up", "loss": "NaN"}))
+    assert "0 trained now, 1 diverged" in train(trained)
+    space = space_of(trained)
+    sweep = train_study(space, workers=1, retry="diverged", console=silent())
+    assert (sweep.trained, sweep.diverged) == (1, 0)
+    assert results(trained) == before == results(trained, "runs/other")
+    assert train_study(space, workers=1, retry="diverged", console=silent()).trained == 0
+
+
+def test_away_from_a_terminal_prepare_says_now_and_then_how_far_it_is(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {}
+    for pause in (-1.0, 3600.0):
+        monkeypatch.setattr("sparsity_lab.stages.prepare.EVERY", pause)
+        console = silent()
+        shutil.rmtree(bare / "data", ignore_errors=True)
+        prepare_study(space_of(bare), console, workers=1)
+        assert isinstance(console.file, io.StringIO)
+        said[pause] = console.file.getvalue().splitlines()
+    results = said[3600.0]  # what was prepared, and what may leak
+    lines = said[-1.0][: -len(results)]
+    assert said[-1.0][len(lines) :] == results
+    assert lines
+    assert all(line.startswith("tiny: ") for line in lines)
+
+
+def test_data_are_made_here_whatever_trains_the_runs(bare: Path) -> None:
+    console = silent()
+    prepare_study(space_of(bare), console, compute="slurm", workers=1)
+    assert isinstance(console.file, io.StringIO)
+    assert "made on this machine, whatever trains the runs (slurm)" in console.file.getvalue()

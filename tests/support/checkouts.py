@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
+from dvc.repo import Repo
 from projects import environment
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +58,10 @@ def surroundings(root: Path) -> Mapping[str, str]:
     return environment(
         PYTHONPATH=str(root), DVC_SITE_CACHE_DIR=index, DVC_NO_ANALYTICS="1", GIT_CONFIG_GLOBAL="/dev/null", **person
     )
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Repo]:
+    """DVC in a project, in this process."""
+    with chdir(root), Repo() as repo:
+        yield repo

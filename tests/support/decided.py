@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from sparsity_lab.cost.advice import Advice, Criterion, OptionRow, Recommendation
-from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.economics import BreakEven
+from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.messages import Words, message, words_in
 from sparsity_lab.report.build import Money

@@ -1,20 +1,17 @@
-"""Started by torchrun: the last rank fails while the others wait for it; the first argument says how."""
+"""Started by torchrun: the last rank fails, of a file that the first argument names, while the others wait for it."""
 
 import os
-import signal
 import sys
 
 from torch import distributed
 
 from sparsity_lab.errors import DataError
-from sparsity_lab.training.group import Failure, Group, join_group
+from sparsity_lab.training.parallel.group import Failure, Group, join_group
 
 
-def work(group: Group, how: str) -> None:
+def work(group: Group, file: str) -> None:
     if group.rank == group.size - 1:
-        if how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise DataError("the shard is missing", where=how)
+        raise DataError("the shard is missing", where=file)
     distributed.barrier()
 
 

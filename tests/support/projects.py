@@ -28,7 +28,7 @@ from sparsity_lab.laws.uncertainty.profile import Profile, profile
 from sparsity_lab.specs.compute import Compute
 from sparsity_lab.stages.fit import fit_study
 from sparsity_lab.stages.prepare import prepare_study
-from sparsity_lab.stages.search import search_study
+from sparsity_lab.stages.searching.run import search_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.jobs import Event, Failed, Job, Workplace

@@ -1,8 +1,8 @@
-"""One of several processes that train runs together: rank_of_several.py RANK SIZE FOLDER ASKED.
+"""One of several processes that train runs together, in one phase after another: rank_of_several.py RANK FOLDER.
 
-ASKED is a file in the folder: runs, and in which modes. Without steps to break off at, `NAME-SIZE-MODE/rankR` gets
-all state of a run after its last step, whole tensor by whole tensor; with them, runs are trained with checkpoints
-until there, to be taken up again.
+`asked.json` in the folder has the phases: of how many processes, which are the first ones, which runs, in which modes.
+Without steps to break off at, `NAME-SIZE-MODE/rankR` gets all state of a run after its last step, whole tensor by
+whole tensor; with them, runs are trained with checkpoints until there, to be taken up again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -18,11 +19,12 @@ from torch import Tensor, distributed
 from sparsity_lab.data.stream import Batch, Stream
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.checkpoint import save_tensors
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.determinism import make_deterministic
-from sparsity_lab.training.distributed import current_ranks
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.parallel.distributed import current_ranks
+from sparsity_lab.training.run import train
 
 CPU = torch.device("cpu")
 
@@ -43,6 +45,15 @@ def into_the_second_epoch(stream: Stream) -> Callable[[int], Batch]:
     ahead = int(1 / stream.epochs(1)) - 4
     assert stream.epochs(ahead) < 1 < stream.epochs(ahead + 8)
     return lambda number: stream.batch_at(number + ahead)
+
+
+def to_its_end(loop: Loop) -> dict[str, Tensor]:
+    """Prune at once what is pruned so, take every step, and give all state."""
+    while loop.one_shot is not None and not loop.one_shot.finished:
+        loop.one_shot.prune_next()
+    while loop.step < loop.run.steps:
+        loop.advance()
+    return whole_state(loop)
 
 
 class BrokenOffError(Exception):
@@ -69,12 +80,8 @@ def break_off(run: RunSpec, inputs: Inputs, context: RunContext, first: int, ste
     assert seen == list(range(first, step + 1))
 
 
-def main(rank: int, size: int, folder: Path, asked_file: str) -> None:
-    make_deterministic(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting-{size}-{asked_file}", rank=rank, world_size=size
-    )
-    asked = json.loads((folder / asked_file).read_text())
+def train_all(rank: int, size: int, folder: Path, asked: dict[str, Any]) -> None:
+    """One process's part of a phase."""
     for mode in asked["modes"]:
         for name, (text, data) in asked["runs"].items():
             run, inputs = RunSpec.model_validate_json(text), Inputs(Path(data), Path(asked["cache"]))
@@ -84,11 +91,18 @@ def main(rank: int, size: int, folder: Path, asked_file: str) -> None:
                 continue
             ranks = current_ranks(run.batch, sharded=mode == "sharded")
             loop = Loop(run, into_the_second_epoch(inputs.stream(run)), CPU, ranks)
-            while loop.step < run.steps:
-                loop.advance()
-            save_tensors(folder / f"{name}-{size}-{mode}" / f"rank{rank}", whole_state(loop))
-    distributed.destroy_process_group()
+            save_tensors(folder / f"{name}-{size}-{mode}" / f"rank{rank}", to_its_end(loop))
+
+
+def main(rank: int, folder: Path) -> None:
+    make_deterministic(1)
+    for number, asked in enumerate(json.loads((folder / "asked.json").read_text())):
+        if rank < (size := asked["size"]):
+            meeting = f"file://{folder}/meeting-{number}"
+            distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+            train_all(rank, size, folder, asked)
+            distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    main(int(sys.argv[1]), Path(sys.argv[2]))

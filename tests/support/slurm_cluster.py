@@ -85,12 +85,24 @@ class Cluster:
         until((self.folder / "munge.socket").exists, 30, "munged listens")
         self.start_controller()
         for number in range(1, self.nodes + 1):
-            self.begin(f"n{number}", "slurmd", "-D", "-N", f"n{number}")
+            self.begin_node(number)
         until(lambda: self.said("sinfo", "-h", "-o", "%t %D") == f"idle {self.nodes}", 60, "all nodes are idle")
 
     def start_controller(self) -> None:
         """Start the controller, from its state where it has one."""
         self.begin("slurmctld", "slurmctld", "-D")
+
+    def begin_node(self, number: int) -> None:
+        """Start a node's daemon."""
+        self.begin(f"n{number}", "slurmd", "-D", "-N", f"n{number}")
+
+    def lose(self, node: str) -> None:
+        """Kill a node's daemon and all that runs on it."""
+        self.kill(node)
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                if f"SLURMD_NODENAME={node}\0" in Path(f"/proc/{process}/environ").read_text():
+                    os.kill(process, signal.SIGKILL)
 
     def begin(self, name: str, program: str, *arguments: str) -> None:
         """Start a daemon that dies with this process."""

@@ -13,11 +13,12 @@ from sparsity_lab.artifacts.searches import BudgetResult, CurveBand, SearchResul
 from sparsity_lab.laws import FRANTAR, Law, LawDocument, Runs, bootstrap, compare, document
 from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.bundle import Study
-from sparsity_lab.specs.datasets import PythonStdlib, SpanCorruption, TextDataset
+from sparsity_lab.specs.datasets import SpanCorruption, TextDataset
 from sparsity_lab.specs.models import T5Dims, T5Spec
 from sparsity_lab.specs.regimes.regime import Dense, Masked, RegimeSpec
 from sparsity_lab.specs.runs import Origin, RunSpec
 from sparsity_lab.specs.searches import SearchSpec
+from sparsity_lab.specs.sources import PythonStdlib
 from sparsity_lab.specs.studies import Grid, GridPoints, LawSpec, StudySpec
 from sparsity_lab.specs.training import AdamW, CosineSchedule, Evaluation, LearningRate, TrainingSpec
 

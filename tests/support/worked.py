@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparsity_lab.cost.assumptions import Setting, speeds_of
+from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec

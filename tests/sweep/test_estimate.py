@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import RunMemory, RunRecord
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.models.count import other_count, prunable_count
+from sparsity_lab.specs.compute import GIB, Compute, DevicesBySize, LocalEngine
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.sweep.estimate import TrainingSpeed, checkpoint_bytes, disk_bytes, makespan, measured_speed
+from sparsity_lab.sweep.estimate import (
+    TrainingSpeed,
+    allot,
+    checkpoint_bytes,
+    disk_bytes,
+    makespan,
+    measured_speed,
+    profile_speed,
+)
 
 Seconds = st.lists(st.floats(0, 1e3), min_size=1, max_size=12)
 
@@ -84,3 +94,66 @@ def test_disk(make_run: Callable[..., RunSpec], finished: Path) -> None:
 
 def sizes(root: Path) -> int:
     return max(path.stat().st_size for path in (root / "runs" / "tiny").glob("*/record.json"))
+
+
+def held(training: float, activations: float) -> RunMemory:
+    """Memory of a run of so many GiB while it trains."""
+    others = dict.fromkeys(("optimizer", "scratch", "masks", "remainder", "checkpoint"), 0)
+    files = dict.fromkeys(("file_dense", "file_bitmask", "file_csr"), 0)
+    weights, kept = round((training - activations) * GIB), round(activations * GIB)
+    return RunMemory(weights=weights, gradients=0, activations=kept, file_n_m=None, **others, **files)
+
+
+@pytest.mark.parametrize(
+    ("devices", "training", "activations", "split"),
+    [
+        (1, 10, 4, "whole"),
+        (1, 10, 9, "whole"),
+        (1, 30, 4, "too large"),
+        (4, 30, 28, "data-parallel"),
+        (4, 30, 4, "sharded"),
+        (4, 90, 4, "too large"),
+    ],
+)
+def test_how_a_run_lies_on_devices(devices: int, training: float, activations: float, split: str) -> None:
+    compute = Compute(version=1, engine=LocalEngine(), devices=devices)
+    ((one,),) = allot([[(held(training, activations), 100.0)]], compute, 20 * GIB, None)
+    assert (one.devices, one.split, one.seconds, one.ends) == (devices, split, 100.0 / devices, None)
+
+
+def test_devices_by_the_size_of_a_run() -> None:
+    rule = DevicesBySize(memory_gib=20, most=4)
+    compute = Compute(version=1, engine=LocalEngine(), devices=rule)
+    ((small, large, giant),) = allot([[(held(size, 1), 60.0) for size in (10, 50, 200)]], compute, None, 8)
+    assert (small.devices, large.devices) == (1, 3)
+    assert (small.split, large.split, giant.split) == ("whole", "sharded", "too large")
+    assert giant.ends is None
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.floats(1, 1e3)), max_size=5), max_size=3), st.integers(4, 8))
+def test_waves_follow_one_another_and_devices_are_never_shared(
+    waves: list[list[tuple[int, float]]], total: int
+) -> None:
+    compute = Compute(version=1, engine=LocalEngine(), devices=DevicesBySize(memory_gib=1, most=4))
+    asked = [[(held(size, 0), seconds) for size, seconds in wave] for wave in waves]
+    made = allot(asked, compute, None, total)
+    before = 0.0
+    for wave, planned in zip(waves, made, strict=True):
+        spans = [(one.ends - one.seconds, one.ends, one.devices) for one in planned if one.ends is not None]
+        assert len(spans) == len(wave)
+        assert all(begin >= before * (1 - 1e-9) for begin, *_ in spans)
+        for moment, *_ in spans:
+            busy = sum(devices for begin, end, devices in spans if begin <= moment * (1 + 1e-12) < end)
+            assert busy <= total
+        before = max((end for _, end, _ in spans), default=before)
+
+
+@pytest.mark.parametrize("facts", [True, False])
+def test_the_speed_of_a_published_device(facts: bool) -> None:
+    published = load_profile(Path(), "h100-2-4")
+    profile = published if facts else published.model_copy(update={"accelerator": None})
+    speed = profile_speed(profile)
+    assert (speed is not None) == facts
+    if speed is not None and published.accelerator is not None:
+        peak = published.accelerator.peak_flops_per_second
+        assert speed.flops_per_second == peak * published.accelerator.utilisation < peak

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.sweep.jobs import Done, Failed, Job, Progressed
+from sparsity_lab.sweep.jobs import Done, Failed, Job, Progressed, Waiting
 from sparsity_lab.sweep.progress import SweepDisplay
 
 
@@ -86,3 +87,18 @@ def test_a_failure_clears_the_screen_for_the_error(jobs: dict[str, Job], *, term
         assert display.bars.live.is_started == terminal
         display(Failed("a", "no", user_error=True))
         assert not display.bars.live.is_started
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_waiting_and_giving_up_are_told_with_their_reasons(jobs: dict[str, Job], terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=140)
+    with SweepDisplay("study", jobs, 0, console) as display:
+        display(Waiting("no node has room"))
+        display.bars.refresh()
+        display(Progressed("a", 50, 4.0))
+        display(Stopped(fingerprint="a", step=50, steps=100, loss=4.0, reason="it cannot become the best"))
+        display.bars.refresh()
+    told = shown(console)
+    assert "no node has room" in told
+    assert terminal or "study 1/2" in told
+    assert terminal or "given up: it cannot become the best" in told

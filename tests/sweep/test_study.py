@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +71,43 @@ def test_two_studies_that_want_the_same_runs_at_once_train_each_once(prepared: P
     cli(prepared, "prepare", "twin")
     sweeps = [
         subprocess.Popen(
-            command("train", name, "--workers", "1"), cwd=prepared, env=environment(), stderr=subprocess.DEVNULL
+            command("train", name, "--workers", "1"),
+            cwd=prepared,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for name in ("tiny", "twin")
     ]
-    assert [sweep.wait(240) for sweep in sweeps] == [0, 0]
+    said = [sweep.communicate(timeout=240)[1] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], said
     one, other = records(prepared, "runs/tiny"), records(prepared, "runs/twin")
     assert len(one) == GRID_RUNS
     assert one == other, "a run that was trained twice would have taken other seconds"
+    counts = [int(count) for text in said for count in re.findall(r"(\d+) trained now", text)]
+    assert (len(counts), sum(counts)) == (2, GRID_RUNS), "each sweep counts what it trained itself"
+
+
+def test_experiments_side_by_side_train_each_run_once_and_leave_it_to_the_project(prepared: Path) -> None:
+    copies = [prepared / ".dvc/tmp/exps" / name for name in ("tmpone", "standalone/tmptwo")]
+    for copy in copies:
+        (copy / ".dvc").mkdir(parents=True)
+        for folder in ("specs", "data"):
+            shutil.copytree(prepared / folder, copy / folder)
+        edit(copy, "studies/tiny", grid__sparsity=[0], grid__replicates=[])
+    edit(copies[1], "studies/tiny", grid__nonzero=[1536, 6144])
+    sweeps = [
+        subprocess.Popen(
+            command("train", "tiny", "--workers", "1"), cwd=copy, env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        for copy in copies
+    ]
+    said = [sweep.communicate(timeout=240)[1] for sweep in sweeps]
+    counts = [int(count) for text in said for count in re.findall(r"(\d+) trained now", text)]
+    assert (len(counts), sum(counts)) == (2, 9), said
+    assert [len(records(copy)) for copy in copies] == [9, 6]
+    for copy in copies:
+        shutil.rmtree(copy)  # as DVC does
+    edit(prepared, "studies/tiny", grid__sparsity=[0], grid__replicates=[])
+    assert "9 runs, 0 trained now" in cli(prepared, "train", "tiny").stderr
+    assert not list((prepared / ".sparsity-lab/scratch").glob("*"))

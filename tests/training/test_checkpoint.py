@@ -14,8 +14,9 @@ from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import checkpoint as checkpoint_module
 from sparsity_lab.training.checkpoint import load_checkpoint, save_checkpoint
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]

@@ -13,8 +13,9 @@ from method_cases import regime
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import peak_flops
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 CPU = torch.device("cpu")
 needs_compiler = [

@@ -12,9 +12,10 @@ from method_cases import REGIMES, regime
 from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.checkpoint import copy_into
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 pytestmark = [
     pytest.mark.cuda,

@@ -14,18 +14,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from method_cases import regime
-from rank_of_several import into_the_second_epoch, whole_state
+from rank_of_several import into_the_second_epoch, to_its_end
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sparsity_lab.artifacts.paths import Layout
+from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import MachineError
 from sparsity_lab.models.build import build_model
+from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.training import distributed as distributed_module
-from sparsity_lab.training.distributed import Ranks, TreeSum, current_ranks, parts_for, sizes_for, tree_sum
+from sparsity_lab.sweep import worker
+from sparsity_lab.sweep.jobs import Job, Workplace
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.parallel import distributed as distributed_module
+from sparsity_lab.training.parallel.distributed import Ranks, TreeSum, current_ranks, parts_for, sizes_for, tree_sum
+from sparsity_lab.training.run import train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -33,6 +39,9 @@ WORKER = Path(__file__).parents[1] / "support" / "rank_of_several.py"
 CPU = torch.device("cpu")
 MODES = ("whole", "sharded")
 SIZES = (2, 4)
+BROKEN_OFF = ("rigl", "sr-ste", "wanda")
+WAYS = ((2, "whole", 2), (4, "sharded", 3), (2, "sharded", 5), (4, "whole", 6), (2, "sharded", 7))
+"""processes, mode and last step of each stretch of a run that is broken off"""
 CASES = {
     "saliency": ("t5", "adamw"),
     "fisher": ("decoder", "adafactor"),
@@ -42,28 +51,35 @@ CASES = {
     "sr-ste": ("vit", "adafactor"),
     "ac/dc": ("t5", "adamw"),
     "2:4": ("decoder", "adafactor"),
+    "sparsegpt": ("decoder", "adamw"),
+}
+AT_ONCE = {
+    "version": 1,
+    "method": "one-shot",
+    "start": {"kind": "scratch"},
+    "score": {"kind": "sparsegpt", "batches": 2},
 }
 
 
 def run_of(make_run: MakeRun, name: str, **changes: object) -> RunSpec:
     family, optimizer = CASES[name]
-    return make_run(family, 0.5, optimizer, regime=regime(name), **{"steps": 8, "batch": 8, **changes})
-
-
-def start(size: int, folder: Path, asked: dict[str, Any]) -> None:
-    """Train what is asked on so many processes, to the end."""
-    file = f"asked-{len(list(folder.glob('asked-*')))}.json"
-    (folder / file).write_text(json.dumps(asked))
-    ranks = [subprocess.Popen([sys.executable, WORKER, str(rank), str(size), folder, file]) for rank in range(size)]
-    assert [rank.wait(timeout=600) for rank in ranks] == [0] * size
+    rule = AT_ONCE if name == "sparsegpt" else regime(name)
+    return make_run(family, 0.5, optimizer, regime=rule, **{"steps": 8, "batch": 8, **changes})
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun, inputs_of: InputsOf) -> Path:
+    """What two and four processes made of every case; and of a few that were broken off again and again."""
     folder = tmp_path_factory.mktemp("ranks")
-    asked = {**asked_for(make_run, inputs_of, *CASES), "modes": MODES}
-    for size in SIZES:
-        start(size, folder, asked)
+    every, few = asked_for(make_run, inputs_of, *CASES), asked_for(make_run, inputs_of, *BROKEN_OFF)
+    phases = [{**every, "size": size, "modes": MODES} for size in SIZES]
+    done = 0
+    for size, mode, until in WAYS:
+        phases.append({**few, "size": size, "modes": [mode], "break_off": [done, until]})
+        done = until
+    (folder / "asked.json").write_text(json.dumps(phases))
+    ranks = [subprocess.Popen([sys.executable, WORKER, str(rank), folder]) for rank in range(max(SIZES))]
+    assert [rank.wait(timeout=900) for rank in ranks] == [0] * len(ranks)
     return folder
 
 
@@ -86,9 +102,7 @@ def by_one(make_run: MakeRun, inputs_of: InputsOf) -> Callable[[str, int], dict[
             run = run_of(make_run, name)
             stream = inputs_of(run.model.family).stream(run)
             loop = Loop(run, into_the_second_epoch(stream), CPU, current_ranks(run.batch, parts))
-            while loop.step < run.steps:
-                loop.advance()
-            known[name, parts] = whole_state(loop)
+            known[name, parts] = to_its_end(loop)
         return known[name, parts]
 
     return train
@@ -122,26 +136,22 @@ def test_parts_change_no_more_than_the_last_bits(by_one: Callable[[str, int], di
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", BROKEN_OFF)
 def test_a_run_goes_on_on_other_numbers_of_processes_sharded_or_not(
-    tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf
+    trained: Path, tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf, name: str
 ) -> None:
-    names = ("rigl", "sr-ste", "wanda")
-    asked = asked_for(make_run, inputs_of, *names)
-    ways, done = ((2, "whole", 2), (4, "sharded", 3), (2, "sharded", 5), (4, "whole", 6), (2, "sharded", 7)), 0
-    for size, mode, until in ways:
-        start(size, tmp_path, {**asked, "modes": [mode], "break_off": [done, until]})
-        done = until
-    for name in names:
-        run = run_of(make_run, name)
-        inputs, kinds = inputs_of(run.model.family), {}
-        for kind, folder in (("broken", tmp_path / name), ("whole", tmp_path / name / "at-once")):
-            context = RunContext(folder / "checkpoint.safetensors", folder / "weights", 1e9, CPU, parts=8)
-            kinds[kind] = train(run, inputs, context), (folder / "weights").read_bytes()
-        (broken, weights), (whole, expected) = kinds["broken"], kinds["whole"]
-        assert weights == expected
-        assert (broken.losses(), broken.tensors) == (whole.losses(), whole.tensors)
-        assert broken.machine == whole.machine
-        assert broken.machine.parts == 8
+    """Its bits are those of one device that a compute file lets accumulate the gradients of eight parts."""
+    run, folder = run_of(make_run, name), trained / name
+    inputs = inputs_of(run.model.family)
+    broken = train(run, inputs, RunContext(folder / "checkpoint.safetensors", folder / "weights", 1e9, CPU))
+    job = Job(fingerprint(run, inputs.manifest.content_hash), run, cost=0)
+    place = Workplace(Layout(tmp_path), inputs.folder, tmp_path, accumulation=8)
+    whole = worker.train(job, place, inputs, tmp_path / "weights", lambda _: None, worker.Together(device=CPU))
+    assert isinstance(whole, RunRecord)
+    assert (folder / "weights").read_bytes() == (tmp_path / "weights").read_bytes()
+    assert (broken.losses(), broken.tensors) == (whole.losses(), whole.tensors)
+    assert broken.machine == whole.machine
+    assert broken.machine.parts == 8
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 1), (1, 4), (2, 2), (2, 8), (3, 6), (4, 4), (4, 8)])

@@ -13,9 +13,10 @@ from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import Recovery, StopRule
 from sparsity_lab.messages import words_in
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.context import Left, RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import Left, RunContext, train, train_or_stop
+from sparsity_lab.training.run import train, train_or_stop
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from projects import environment
 
 pytestmark = pytest.mark.slow
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(*arguments: str) -> str:
-    command = [sys.executable, BENCHMARK, *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The benchmark with these arguments, in this process: it loads what tests have loaded."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def main(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+        importlib.import_module("gpu").main()
+
+    return main
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_a_dry_run_measures_every_part(tmp_path: Path) -> None:
+def test_a_dry_run_measures_every_part(tmp_path: Path, run: Callable[..., None]) -> None:
     run("--dry", "--json", str(tmp_path / "figures.json"))
     figures = json.loads((tmp_path / "figures.json").read_text())
     rows = {part: [row for row in figures["rows"] if row["part"] == part] for part in ("speed", "masks", "sharing")}
@@ -36,5 +43,6 @@ def test_a_dry_run_measures_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_nothing_is_measured() -> None:
-    assert run() == "skipped: no CUDA device here (--dry takes the same paths on the CPU)\n"
+def test_without_a_gpu_nothing_is_measured(run: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    assert capsys.readouterr().out == "skipped: no CUDA device here (--dry takes the same paths on the CPU)\n"

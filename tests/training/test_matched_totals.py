@@ -22,10 +22,11 @@ from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.loading import load_spec
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import planned_other_zeros
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 MakeRun = Callable[..., RunSpec]
 MakeLoop = Callable[[RunSpec], Loop]

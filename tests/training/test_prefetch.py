@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.errors import DataError
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.prefetch import BatchParts, Prefetch
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]

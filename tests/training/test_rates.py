@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_lab.specs.training import CosineSchedule, InverseSqrtSchedule, LearningRate, RateSchedule
-from sparsity_lab.training.optim import relative_rate
+from sparsity_lab.training.rates import relative_rate
 
 fractions = st.floats(0, 1)
 schedules = st.one_of(

@@ -19,9 +19,10 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import run as run_module
 from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 pytestmark = pytest.mark.slow
 

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import CurvePoint, RunRecord
 from sparsity_lab.errors import DataError
 from sparsity_lab.messages import message, words_in
 from sparsity_lab.models.build import build_model
@@ -26,9 +26,10 @@ from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training import run as run_module
 from sparsity_lab.training.accounting import run_flops
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.passes import held_out_loss
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -204,10 +205,22 @@ def test_a_record_counts_every_tensor_that_pruning_touches(
     assert record.nonzero_total == sum(int((weight != 0).sum()) for weight in weights.values())
 
 
-def test_too_few_held_out_examples_are_told(make_run: MakeRun, trained: Trained) -> None:
-    evaluation = {"examples": 10_000, "curve_examples": 8, "every": 5}
-    with pytest.raises(DataError, match=r"evaluation\.examples: too few held-out examples"):
-        trained(make_run("vit", steps=1, evaluation=evaluation))
+@pytest.mark.parametrize(
+    ("family", "changed"),
+    [
+        ("vit", {"evaluation": {"examples": 10_000, "curve_examples": 8, "every": 5}}),
+        ("t5", {"evaluation": {"examples": 10**6, "curve_examples": 8, "every": 5}}),
+        ("decoder", {"objective": {"kind": "next-token", "length": 2**24}}),
+    ],
+)
+def test_data_that_are_too_small_for_a_run_are_told_with_their_folder(
+    family: str, changed: dict[str, object], make_run: MakeRun, inputs_of: InputsOf, tmp_path: Path
+) -> None:
+    run, inputs = make_run(family, steps=1, **changed), inputs_of(family)
+    with pytest.raises(DataError, match=r"too few held-out examples|shorter than one example") as caught:
+        train(run, inputs, RunContext(tmp_path / "c", device=CPU))
+    assert str(caught.value).startswith(f"{inputs.folder}: ")
+    assert caught.value.field in {"training.evaluation.examples", "objective"}
 
 
 def test_a_very_short_run_is_pruned_exactly(make_run: MakeRun, trained: Trained) -> None:
@@ -216,10 +229,11 @@ def test_a_very_short_run_is_pruned_exactly(make_run: MakeRun, trained: Trained)
 
 
 def test_progress_is_told_at_every_point(tmp_path: Path, make_run: MakeRun, inputs_of: InputsOf) -> None:
-    heard: list[tuple[int, float]] = []
+    heard: list[tuple[int, float, Sequence[CurvePoint]]] = []
     run = make_run("vit")
     record = train(run, inputs_of("vit"), RunContext(tmp_path / "c", device=CPU), lambda *news: heard.append(news))
-    assert heard == [(point.step, point.loss) for point in record.curve]
+    assert [(step, loss) for step, loss, _ in heard] == [(point.step, point.loss) for point in record.curve]
+    assert [point for _, _, points in heard for point in points] == list(record.curve)
 
 
 def test_training_leaves_no_file_open(make_run: MakeRun, trained: Trained) -> None:

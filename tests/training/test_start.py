@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.huggingface import to_huggingface
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.training.accounting import run_flops
+from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.run import RunContext, train
+from sparsity_lab.training.run import train
+from sparsity_lab.training.start import check_start
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -288,3 +291,12 @@ def test_zeros_alone_are_told(tmp_path: Path, make_run: MakeRun, inputs_of: Inpu
     save_file({name: tensor * 0 for name, tensor in load_file(dense[2]).items()}, tmp_path / "zeros")
     with pytest.raises(CheckpointError, match="holds no prunable weight that is not zero"):
         train(from_file(make_run, tmp_path / "zeros", 0.5), inputs_of("t5"), context(tmp_path, tmp_path / "zeros"))
+
+
+@pytest.mark.parametrize(("loss", "refused"), [(3.8, False), (6.5, False), (7.81, True), (30.0, True)])
+def test_a_start_far_worse_than_fresh_weights_is_told(tmp_path: Path, *, loss: float, refused: bool) -> None:
+    """A model on ids that it was never trained with is surer of what is wrong than one that knows nothing."""
+    for kind in ("safetensors", "huggingface"):
+        origin = FileOrigin.model_validate({"format": kind, "sha256": "0" * 64})
+        with pytest.raises(CheckpointError, match="other token ids") if refused else nullcontext():
+            check_start(loss, 6.4, origin, tmp_path)

@@ -18,8 +18,8 @@ from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.inputs import Exclusion
-from sparsity_lab.laws.rows.runs import Runs
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Reached, Verdict, within_floats
+from sparsity_lab.laws.rows.runs import UNIQUE, Runs
+from sparsity_lab.laws.uncertainty.bootstrap import Below, Bootstrap, Reached, Verdict, within_floats
 from sparsity_lab.laws.uncertainty.profile import Profile
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
@@ -27,6 +27,19 @@ from sparsity_lab.specs.choices import DataUnit, HuberDelta, delta_of, threshold
 
 RANGED = ("sparsity", "nonzero", "data")
 """columns whose ranges in the fitted rows a law's file tells"""
+
+
+class SteeringRecord(Spec):
+    """What the fit was told beside: see `fitting.steering`."""
+
+    overestimates: float = 1.0
+    free_scale: bool = False
+    bounds: dict[str, tuple[Below, Reached]] = Field(default_factory=dict)
+
+    @property
+    def pinned(self) -> tuple[str, ...]:
+        """Parameters that were held at a value."""
+        return tuple(name for name, (low, high) in self.bounds.items() if low == high)
 
 
 class FitRecord(Spec):
@@ -61,6 +74,9 @@ class FitRecord(Spec):
     r2: Annotated[float | None, BeforeValidator(lambda r2: None if r2 is None or math.isnan(r2) else r2)]
     """share of the losses' variance explained; null when all losses are equal"""
     seed: int
+    steering: SteeringRecord = SteeringRecord()
+    scale: float | None = None
+    """of the noise, where it was fitted too"""
 
     @property
     def sound(self) -> bool:
@@ -143,6 +159,8 @@ class InputRecord(Spec):
     """rows left out, by reason; reasons that apply to no row are not listed"""
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """least and largest sparsity, nonzero and data of the fitted rows: beyond them the law extrapolates"""
+    unique: float | None = None
+    """most distinct data of a fitted row, where the rows tell how often they saw theirs"""
     sha256: str
     """of the fitted rows, whatever their order"""
     package_version: str
@@ -155,6 +173,7 @@ class InputRecord(Spec):
             runs=len(runs),
             excluded=dict(excluded),
             ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
+            unique=float(runs.column(UNIQUE).max()) if UNIQUE in runs.further else None,
             sha256=runs.sha256,
             package_version=__version__,
         )

@@ -10,8 +10,8 @@ So a minimum F of the mean Huber loss over n rows is a maximum of the likelihood
     −ln likelihood = n [F / tau + ln Z(tau)] + sum ln y     ('log'; the last term, from dr = −dy/y, is 0 for 'linear')
 
 which tau minimises between F (delta far below the residuals: Laplace) and 2 F (far above: normal, tau the variance).
-In eta = 1/tau it is convex, −ln Z being the log-partition function of an exponential family. With k = parameters + 1
-for tau, AIC = 2 k − 2 ln likelihood, and with the correction for few rows (Hurvich & Tsai 1989)
+In eta = 1/tau it is convex, −ln Z being the log-partition function of an exponential family. With k = free parameters
++ 1 for tau, AIC = 2 k − 2 ln likelihood, and with the correction for few rows (Hurvich & Tsai 1989)
 
     AICc = AIC + 2 k (k + 1) / (n − k − 1).
 
@@ -31,7 +31,7 @@ STEPS = 80
 
 def aicc(fit: Fit) -> float | None:
     """AICc of a fit; None where rows are too few for it (n <= k + 1) or the fit is perfect."""
-    rows, k = len(fit.runs), len(fit.form.names) + 1
+    rows, k = len(fit.runs), len(fit.form.free) + 1
     if rows <= k + 1 or fit.objective <= 0:
         return None
     return 2 * k + 2 * negative_log_likelihood(fit) + 2 * k * (k + 1) / (rows - k - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.aicc import aicc
-from sparsity_lab.laws.fitting.fit import Fit, evaluate, fit
+from sparsity_lab.laws.fitting.fit import PLAIN_STEERING, Fit, evaluate, fit
 from sparsity_lab.laws.fitting.minima import AGREEMENT
 from sparsity_lab.laws.fitting.objective import Residual
+from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.form import Form
-from sparsity_lab.laws.forms.named import FORMS, form_named
+from sparsity_lab.laws.forms.named import form_named, forms_for
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.base import Spec
@@ -26,6 +27,7 @@ from sparsity_lab.specs.choices import Holdout
 
 LOG = logging.getLogger(__name__)
 
+Proposed = Callable[[Runs], Iterable[Form]]
 Rows = Runs | NDArray[np.bool_]
 """held-out runs: others, that are no part of the fitted ones, or a mask of those"""
 HOLDOUTS: tuple[Holdout, ...] = ("largest-data", "largest-nonzero", "largest-sparsity")
@@ -57,8 +59,8 @@ class HeldOut:
     @property
     def objective(self) -> float:
         """Mean Huber loss on the held-out rows, of the residual that the fit minimises."""
-        fit = self.fit
-        return evaluate(self.runs, fit.form, fit.params, residual=fit.residual, delta=fit.delta)
+        fit, over = self.fit, self.fit.steering.overestimates
+        return evaluate(self.runs, fit.form, fit.params, residual=fit.residual, delta=fit.delta, overestimates=over)
 
     @property
     def mean_relative_error(self) -> float:
@@ -171,6 +173,7 @@ def heldout_error(
     delta: float = 1e-3,
     starts: int = 64,
     seed: int = 0,
+    steering: Steering = PLAIN_STEERING,
 ) -> HeldOut:
     """Fit without some runs and predict them.
 
@@ -182,54 +185,64 @@ def heldout_error(
         delta: as in `fit`.
         starts: as in `fit`.
         seed: as in `fit`.
+        steering: as in `fit`.
 
     Raises:
         RecordError: nothing remains to fit, or what remains cannot carry the form or says nothing of what is held out.
     """
     which, seen, unseen = _split(runs, holdout)
-    return _predicted(which, fit(seen, form, residual=residual, delta=delta, starts=starts, seed=seed), unseen)
+    settings = {"residual": residual, "delta": delta, "starts": starts, "seed": seed, "steering": steering}
+    return _predicted(which, fit(seen, form, **settings), unseen)  # type: ignore[arg-type]
 
 
 def compare(
     runs: Runs,
-    forms: Iterable[str | Form] | None = None,
+    forms: Iterable[str | Form] | Proposed = forms_for,
     *,
-    holdouts: Sequence[Holdout] = HOLDOUTS,
-    tests: Mapping[str, Rows] = MappingProxyType({}),
+    holdouts: Sequence[Holdout] | Mapping[str, Holdout | Rows] = HOLDOUTS,
     residual: Residual = "log",
     delta: float = 1e-3,
     starts: int = 64,
     seed: int = 0,
+    steering: Steering = PLAIN_STEERING,
 ) -> Comparison:
     """Every form on the same rows: its fit to all of them, AICc, and its error on those held out.
 
     Args:
         runs: the measured losses.
-        forms: forms or names; None for all that there are, less those that the runs cannot carry.
-        holdouts: columns whose largest values are held out, each in turn.
-        tests: further holdouts by name: other runs, as of another file, or a mask of rows.
+        forms: forms or names; or what proposes some for the runs, of which those are left out that they cannot carry.
+        holdouts: columns whose largest values are held out, each in turn; or, by name, such columns, other runs, as of
+            another file, and masks of rows.
         residual: as in `fit`.
         delta: as in `fit`.
         starts: as in `fit`.
         seed: as in `fit`.
+        steering: as in `fit`; each form heeds bounds of the parameters that it has.
 
     Raises:
-        RecordError: the runs cannot carry a form that was asked for, or any form. Where only the rows left after
-            holding out cannot, the comparison says so in its place.
+        RecordError: the runs cannot carry a form that was asked for, or any form, or a bound is of no form's
+            parameter. Where only the rows left after holding out cannot, the comparison says so in its place.
     """
-    asked = [form_named(form) for form in (FORMS if forms is None else forms)]
-    named: dict[str, Holdout | Rows] = {**{name: name for name in holdouts}, **tests}
-    compared, skipped = [], {}
+    asked = [form_named(form) for form in (forms(runs) if callable(forms) else forms)]
+    rules: Mapping[str, Holdout | Rows] = {} if isinstance(holdouts, Mapping) else {name: name for name in holdouts}
+    named = holdouts if isinstance(holdouts, Mapping) else rules
+    compared, skipped, heeded = [], {}, set[str]()
     for place, form in enumerate(asked, 1):
         LOG.info("fitting %s, form %d of %d", form.name, place, len(asked))
         try:
-            whole = fit(runs, form, residual=residual, delta=delta, starts=starts, seed=seed)
+            adapted = form.for_runs(runs)
+            steered = steering.of(adapted.names)
+            heeded |= steered.bounds.keys()
+            whole = fit(runs, adapted, residual=residual, delta=delta, starts=starts, seed=seed, steering=steered)
         except RecordError as error:
-            if forms is not None:
+            if not callable(forms):
                 raise
             skipped[form.name] = str(error)
             continue
         compared.append(_compared(whole, named))
+    if lost := sorted(steering.bounds.keys() - heeded):
+        names = ", ".join(dict.fromkeys(name for form in asked for name in form.names))
+        raise RecordError("is no parameter of the forms fitted", field="bounds", found=lost[0], expected=names)
     if not compared:
         raise RecordError("; ".join(skipped.values()) or "no form to compare", field="runs")
     return Comparison(tuple(compared), MappingProxyType(skipped), tuple(named))
@@ -248,19 +261,27 @@ def _compared(whole: Fit, named: Mapping[str, Holdout | Rows]) -> Compared:
 
 
 def _refit(whole: Fit, runs: Runs) -> Fit:
-    return fit(runs, whole.form, residual=whole.residual, delta=whole.delta, starts=whole.starts, seed=whole.seed)
+    return fit(
+        runs,
+        whole.form,
+        residual=whole.residual,
+        delta=whole.asked_delta,
+        starts=whole.starts,
+        seed=whole.seed,
+        steering=whole.steering,
+    )
 
 
 def _predicted(which: Message, fit: Fit, unseen: Runs) -> HeldOut:
-    predicted = fit.form.predict(fit.params, unseen.sparsity, unseen.nonzero, unseen.data)
-    return HeldOut(which, fit, unseen, predicted)
+    return HeldOut(which, fit, unseen, fit.form.at_runs(fit.params, unseen))
 
 
 def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:
     """Which runs are held out, the runs to fit (the same object where none of them is held out), and those held out."""
     if isinstance(holdout, Runs):
         if holdout.data_unit != runs.data_unit:
-            raise RecordError("held-out runs count other data", found=holdout.data_unit, expected=runs.data_unit)
+            text = "held-out runs count other data"
+            raise RecordError(text, field="data_unit", found=holdout.data_unit, expected=runs.data_unit)
         return message("other-runs", runs=len(holdout)), runs, holdout
     if isinstance(holdout, np.ndarray):
         which = message("some-runs", some=int(holdout.sum()), runs=len(runs))

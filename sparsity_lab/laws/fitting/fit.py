@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
 
-from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as, pick_minimum, points
+from sparsity_lab.laws.fitting.frame import Frame
+from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as
 from sparsity_lab.laws.fitting.objective import HuberObjective, Residual
-from sparsity_lab.laws.fitting.solver import TOLERANCE, Box, Solution, minimise
+from sparsity_lab.laws.fitting.solver import TOLERANCE
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
+from sparsity_lab.laws.fitting.steering import Steering
+from sparsity_lab.laws.fitting.walks import MinimumSearch, objective_of
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.forms.terms import Units
-from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.laws.rows.runs import UNIQUE, FloatArray, Runs
 from sparsity_lab.messages import Message, listed, message
 
-WARM_UP = 12
-"""steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""
-WALK = 120
-"""steps after them; a walk that needs more is stuck in a valley, and others find the minimum"""
-SAMPLE, FOLLOWED = 1000, 4
-"""with more rows than the first, walks go over as many of them, and as many ends as the second go on over all"""
-MET = 1e-6
-"""walks whose coordinates differ by less, relative or absolute, have met"""
 EQUAL = 1e-12
 """losses that differ by less, relative to the largest, are equal"""
 ONCE = 1.02
 """epochs up to which data counts as seen once: real step counts miss their target by a little"""
+PLAIN_STEERING = Steering()
 MOST_MINIMA = 4
 """kept as warm starts for refits"""
 
@@ -58,6 +54,8 @@ class Fit:
         coordinates: (P,) what was optimised: logs of the amplitudes in `units` and of the exponents.
         rivals: how many other points were found with the same objective.
         minima: (M, P) coordinates of the distinct minima found, the best first; warm starts for refits.
+        steering: what it was told beside.
+        scale: of the noise, where it was fitted too; `delta` is that times the threshold asked for.
     """
 
     form: Form
@@ -78,6 +76,8 @@ class Fit:
     coordinates: FloatArray
     rivals: int
     minima: FloatArray
+    steering: Steering = PLAIN_STEERING
+    scale: float | None = None
 
     @property
     def converged(self) -> bool:
@@ -134,7 +134,7 @@ class Fit:
             parts = [message("fit-converged", agreeing=self.agreeing, starts=self.starts)]
         parts += self.contradictions
         epochs = self.runs.epochs
-        if epochs is not None and (again := epochs > ONCE).any():
+        if UNIQUE not in self.form.further and epochs is not None and (again := epochs > ONCE).any():
             most = float(epochs[again].max())
             parts.append(message("fit-data-again", rows=int(again.sum()), of=len(epochs), most=most))
         names = ", ".join(self.undetermined)
@@ -142,14 +142,36 @@ class Fit:
             parts.append(message("fit-rivals", names=names, rivals=self.rivals))
         elif self.degenerate:
             parts.append(message("fit-degenerate", names=names, condition=self.condition))
+        if self.form.pinned:
+            held = ", ".join(f"{name} = {value:g}" for name, value in self.form.pinned.items())
+            parts.append(message("fit-pinned", held=held))
         if self.at_bounds:
             parts.append(message("fit-at-bounds", names=", ".join(self.at_bounds)))
         return listed(parts)
 
     @property
+    def freedom(self) -> int:
+        """How many parameters were fitted and stand at no bound."""
+        return len(self.form.free) - len(self.at_bounds)
+
+    @property
+    def asked_delta(self) -> float:
+        """The threshold that was asked for: in units of the scale, where that was fitted."""
+        return self.delta if self.scale is None else self.delta / self.scale
+
+    @cached_property
+    def frame(self) -> Frame:
+        """How `coordinates` and `minima` become parameters."""
+        return Frame.of(self.form, self.units)
+
+    def objective_of(self, weights: FloatArray) -> HuberObjective:
+        """What was minimised, with other (B, rows) weights of the rows; each row of them sums to one."""
+        return objective_of(self.frame, self.residual, self.delta, self.steering, self.runs, weights=weights)
+
+    @property
     def predicted(self) -> FloatArray:
         """(rows,) predicted losses, nats."""
-        return self.form.predict(self.params, self.runs.sparsity, self.runs.nonzero, self.runs.data)
+        return self.form.at_runs(self.params, self.runs)
 
     @property
     def residuals(self) -> FloatArray:
@@ -166,91 +188,87 @@ class Fit:
 
 
 def fit(
-    runs: Runs, form: str | Form, *, residual: Residual = "log", delta: float = 1e-3, starts: int = 64, seed: int = 0
+    runs: Runs,
+    form: str | Form,
+    *,
+    residual: Residual = "log",
+    delta: float = 1e-3,
+    starts: int = 64,
+    seed: int = 0,
+    steering: Steering = PLAIN_STEERING,
 ) -> Fit:
     """Minimise the mean Huber loss of the residuals over the form's parameters, from many random starts at once.
 
     Defaults are those of Frantar et al. for text; theirs for vision are residual='linear', delta=1e-2.
 
     Args:
-        runs: the measured losses.
+        runs: the measured losses, with weights where they do not count alike.
         form: a form or its name.
         residual: 'log' (ln predicted − ln measured) or 'linear' (predicted − measured, nats).
-        delta: Huber's threshold, in units of the residual; infinity is least squares.
+        delta: Huber's threshold, in units of the residual, or of a free scale; infinity is least squares.
         starts: number of random starts.
         seed: of the starts.
+        steering: parameters pinned or kept between bounds, what errors of either side cost, and whether the scale of
+            the noise is fitted.
 
     Raises:
         RecordError: the form is unknown, or the runs cannot carry it: too few, or a column it needs never changes.
     """
-    form = form_named(form).for_runs(runs)
+    form = form_named(form).for_runs(runs).bounded(steering.bounds)
     if delta <= 0 or starts < 1:
         raise ValueError(f"delta and starts must be positive, found {delta} and {starts}")
     check_supports(runs, form)
     units, box = Units.of(runs), box_for(form, runs)
-    laid_out = partial(_objective, form, units, residual, delta)
-    objective, random = laid_out(runs), random_starts(form, runs, starts, np.random.default_rng(seed))
-    solution = _walks(laid_out, runs, random, box)
-    found = pick_minimum(objective, solution, box)
+    frame = Frame.of(form, units)
+    guessed = random_starts(form, runs, starts, np.random.default_rng(seed))
+    random = frame.into(form.design(runs, units).projected(guessed, runs.loss))
+    search = MinimumSearch(partial(objective_of, frame, residual), steering, runs, random, box)
+    scale, (objective, solution, found) = search.scaled(delta) if steering.free_scale else (None, search.at(delta))
     condition, loose = found.determination(objective)
-    names = {form.coordinates[place] for place in loose}
     return Fit(
         form=form,
-        params=form.to_params(found.theta, units),
+        params=frame.params(found.theta)._replace(**form.pinned),
         runs=runs,
         residual=residual,
-        delta=delta,
+        delta=objective.delta,
         objective=found.value,
         gradient_norm=found.gradient,
         starts=starts,
         agreeing=int((solution.value <= as_low_as(found.value)).sum()),
         condition=condition,
-        undetermined=tuple(name for name in form.names if name in names),
-        at_bounds=tuple(name for name, held in zip(form.coordinates, found.held, strict=True) if held),
+        undetermined=tuple(sorted((form.coordinates[place] for place in loose), key=form.names.index)),
+        at_bounds=tuple(name for name in compress(form.coordinates, found.held) if name in form.free),
         gradient_is_zero=found.gradient <= TOLERANCE,
         seed=seed,
         units=units,
         coordinates=found.theta,
         rivals=len(found.rivals),
         minima=np.concatenate([found.theta[None], found.rivals, found.higher])[:MOST_MINIMA],
+        steering=steering,
+        scale=scale,
     )
 
 
-def evaluate(runs: Runs, form: Form, params: NamedTuple, *, residual: Residual = "log", delta: float = 1e-3) -> float:
+def evaluate(
+    runs: Runs,
+    form: Form,
+    params: NamedTuple,
+    *,
+    residual: Residual = "log",
+    delta: float = 1e-3,
+    overestimates: float = 1.0,
+) -> float:
     """The mean Huber loss of given parameters on given runs: what `fit` minimises.
 
     Huber's loss of a residual r is r²/2 where |r| <= delta, else delta (|r| − delta/2).
     """
-    predicted = form.predict(params, runs.sparsity, runs.nonzero, runs.data)
-    size = np.abs(residuals(predicted, runs.loss, residual))
+    left = residuals(form.at_runs(params, runs), runs.loss, residual)
+    size = np.abs(left)
     inside = np.minimum(size, delta)
-    return float((inside * (size - inside / 2)).mean())
+    losses = inside * (size - inside / 2) * np.where(left > 0, overestimates, 1.0)
+    return float(losses.mean() if runs.weights is None else runs.shares @ losses)
 
 
 def residuals(predicted: FloatArray, measured: FloatArray, residual: Residual) -> FloatArray:
     """The error in the space named: of the logs, or of the losses."""
     return np.log(predicted / measured) if residual == "log" else predicted - measured
-
-
-def _objective(form: Form, units: Units, residual: Residual, delta: float, runs: Runs) -> HuberObjective:
-    return HuberObjective(form.design(runs, units), runs.loss, residual, delta, np.full((1, len(runs)), 1 / len(runs)))
-
-
-def _walks(objective: Callable[[Runs], HuberObjective], runs: Runs, starts: FloatArray, box: Box) -> Solution:
-    """Where every start leads: a few steps of least squares, then under the objective.
-
-    Walks that have met are one from there. With many rows they go over a sample of them, and only the lowest ends go on
-    over all rows; the value of the others counts as infinite.
-    """
-    spaced = np.arange(SAMPLE) * len(runs) // SAMPLE
-    few = runs if len(runs) <= SAMPLE else runs.select(np.isin(np.arange(len(runs)), spaced))
-    sampled = objective(few)
-    warm = minimise(sampled.loosened(np.inf), starts, box, WARM_UP)
-    met = points(warm.theta, np.argsort(warm.value, kind="stable"), MET)
-    solution = minimise(sampled, warm.theta[[group[0] for group in met]], box, WALK).spread(met, len(starts))
-    if few is runs:
-        return solution
-    order = np.lexsort((solution.value, ~solution.converged))
-    groups = points(solution.theta, order)[:FOLLOWED]
-    followed = minimise(objective(runs), solution.theta[[group[0] for group in groups]], box, WALK)
-    return followed.spread(groups, len(starts))

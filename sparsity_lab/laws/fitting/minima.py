@@ -19,8 +19,6 @@ MOST_MEASURABLE = 1e16
 """condition numbers beyond this are rounding"""
 TAKES_PART = 1e-3
 """share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
-CENTRAL_EXPONENT = 0.3
-"""exponents of the fixed start from which a flat bottom is entered"""
 APART = 1e-3
 """ends whose coordinates differ by more, relative or absolute, are different points"""
 
@@ -101,8 +99,8 @@ def as_low_as(value: float) -> float:
 def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
     """The point of a flat bottom to which the minimum moves while the threshold shrinks from least squares to delta."""
     typical, design = np.median(objective.loss), objective.design
-    centre = np.array([typical / design.terms] * design.terms + [CENTRAL_EXPONENT] * design.exponents)
-    theta = np.where(design.positive, np.log(centre), 0.0)[None]
+    centre = np.concatenate([np.full(design.terms, typical / design.terms), design.central])
+    theta = np.log(np.where(design.positive, centre, 1.0))[None]
     tighter = np.geomspace(max(1.0, objective.delta), objective.delta, 8) if np.isfinite(objective.delta) else ()
     for delta in (np.inf, *tighter):
         theta = minimise(objective.loosened(float(delta)), theta, box).theta

@@ -9,11 +9,9 @@ Least squares is delta = infinity. With psi = h' = clip(r, ±delta) and v = dr/d
     Hessian     sum w [|r| <= delta] dr dr' + sum w psi (v d²L − [log] dr dr')
     majoriser   sum w min(1, delta/|r|) dr dr'      the reweighted Gauss-Newton matrix: safe far from the minimum
 
-With L = sum_k A_k m_k, m_k = scale_k exp(sum_j e_j X_kj), the derivatives of L by amplitudes and exponents are
-
-    dA_k: m_k      de_j: sum_k A_k m_k X_kj      dA_k de_j: m_k X_kj      de_i de_j: sum_k A_k m_k X_ki X_kj
-
-and a coordinate theta = ln x of a positive x multiplies its own by x and adds its gradient to the Hessian's diagonal.
+The form's design has the derivatives of L (`forms.design`); a coordinate theta = ln x of a positive x adds its own
+gradient to the Hessian's diagonal. Where residuals above zero cost more than those below, their h is multiplied by that
+factor.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from typing import Literal, NamedTuple, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.forms.design import Design
 from sparsity_lab.laws.rows.runs import FloatArray
 
@@ -56,6 +55,8 @@ class HuberObjective:
         residual: in which space the error is taken.
         delta: Huber's threshold, in the residual's unit; infinite for least squares.
         weights: (1, n), or (B, n) with its own weights for each vector; rows sum to 1.
+        over: what a residual above zero, a prediction that is too high, costs relative to one below.
+        frame: how coordinates become those of the form, where they differ.
     """
 
     design: Design
@@ -63,6 +64,8 @@ class HuberObjective:
     residual: Residual
     delta: float
     weights: FloatArray
+    over: float = 1.0
+    frame: Frame | None = None
 
     def of(self, members: NDArray[np.intp]) -> HuberObjective:
         """The objective of some of the B vectors only."""
@@ -74,7 +77,7 @@ class HuberObjective:
 
     def predict(self, theta: FloatArray) -> FloatArray:
         """(B, n) losses at (B, P) coordinates."""
-        return self._predict(*self._parts(theta))
+        return self._bounded(self.design.predict(theta if self.frame is None else self.frame.theta(theta)))
 
     def residuals(self, theta: FloatArray) -> FloatArray:
         """(B, n) residuals at (B, P) coordinates."""
@@ -82,42 +85,53 @@ class HuberObjective:
 
     def value(self, theta: FloatArray) -> FloatArray:
         """(B,) values of F at (B, P) coordinates."""
-        size = np.abs(self.residuals(theta))
+        residual = self.residuals(theta)
+        size = np.abs(residual)
         inside = np.minimum(size, self.delta)
         losses, weights = inside * (size - inside / 2), self.weights
+        if self.over != 1:
+            losses = losses * np.where(residual > 0, self.over, 1.0)
         return np.asarray(losses @ weights[0] if len(weights) == 1 else np.einsum("bn,bn->b", weights, losses))
 
     def derivatives(self, theta: FloatArray) -> Derivatives:
         """Gradient, Hessian and majoriser of F at (B, P) coordinates."""
-        values, factors = self._parts(theta)
-        predicted = self._predict(values, factors)
+        if self.frame is None:
+            return self._derivatives(theta)
+        at, first, second = self.frame.bent(theta)
+        local, back = self._derivatives(at), first.transpose(0, 2, 1)
+        return Derivatives(
+            gradient=(back @ local.gradient[:, :, None])[:, :, 0],
+            hessian=back @ local.hessian @ first + np.einsum("bk,bkij->bij", local.gradient, second),
+            majoriser=back @ local.majoriser @ first,
+            error=local.error,
+        )
+
+    def _derivatives(self, theta: FloatArray) -> Derivatives:
+        evaluated, diagonal = self.design.evaluate(theta), range(theta.shape[1])
+        predicted = self._bounded(evaluated.predicted)
         residual = self._residuals(predicted)
         size = np.abs(residual)
-        majorant = self.weights * np.minimum(1.0, self.delta / np.maximum(size, TINY))
+        weights = self.weights if self.over == 1 else self.weights * np.where(residual > 0, self.over, 1.0)
+        majorant = weights * np.minimum(1.0, self.delta / np.maximum(size, TINY))
         pull = majorant * residual
-        curvature = self.weights * (size <= self.delta)
+        curvature = weights * (size <= self.delta)
         if self.residual == "log":
             pull_on_loss, curvature = pull / predicted, curvature - pull
-            slopes = self._slopes(values, factors / predicted[:, None, :])
+            slopes = evaluated.slopes(predicted)
         else:
-            pull_on_loss, slopes = pull, self._slopes(values, factors)
-        gradient = (slopes @ pull[:, :, None])[:, :, 0]
+            pull_on_loss, slopes = pull, evaluated.slopes()
+        gradient, second = (slopes @ pull[:, :, None])[:, :, 0], evaluated.second(pull_on_loss)
+        second[:, diagonal, diagonal] += np.where(self.design.positive, gradient, 0.0)
         return Derivatives(
             gradient=gradient,
-            hessian=_outer(slopes, curvature) + self._second(values, factors, pull_on_loss, gradient),
+            hessian=_outer(slopes, curvature) + second,
             majoriser=_outer(slopes, majorant),
             error=np.sqrt((pull * residual).sum(axis=1)),
         )
 
-    def _parts(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Amplitudes and exponents (B, P), and the m_k (B, K, n)."""
-        values = self.design.values(theta)
-        return values, self.design.factors(values)
-
-    def _predict(self, values: FloatArray, factors: FloatArray) -> FloatArray:
+    def _bounded(self, predicted: FloatArray) -> FloatArray:
         """(B, n) losses, positive whatever the signs of the amplitudes."""
-        amplitudes = values[:, None, : self.design.terms]
-        return np.asarray(np.maximum((amplitudes @ factors)[:, 0], LEAST_LOSS * self.loss))
+        return np.asarray(np.maximum(predicted, LEAST_LOSS * self.loss))
 
     def _residuals(self, predicted: FloatArray) -> FloatArray:
         match self.residual:
@@ -127,41 +141,6 @@ class HuberObjective:
                 return np.asarray(predicted - self.loss)
             case _:
                 assert_never(self.residual)
-
-    def _slopes(self, values: FloatArray, factors: FloatArray) -> FloatArray:
-        """(B, P, n) of dL/dtheta, scaled as the factors are."""
-        K, gauge = self.design.terms, self._gauge(values)
-        slopes = np.zeros((len(values), values.shape[1], self.design.rows))
-        np.multiply(factors, gauge[:, :K, None], out=slopes[:, :K])
-        for k, layout in enumerate(self.design.layouts):
-            for j, log in zip(layout.exponents, layout.logs, strict=True):
-                size = (values[:, k] * gauge[:, K + j])[:, None]
-                slopes[:, K + j, layout.rows] += factors[:, k, layout.rows] * log * size
-        return slopes
-
-    def _second(self, values: FloatArray, factors: FloatArray, pull: FloatArray, gradient: FloatArray) -> FloatArray:
-        """(B, P, P): sum over rows of pull (B, n) · d²L, in coordinates."""
-        K, (B, P), gauge = self.design.terms, values.shape, self._gauge(values)
-        second = np.zeros((B, P, P))
-        for k, layout in enumerate(self.design.layouts):
-            if not len(layout.exponents):
-                continue
-            sums = (factors[:, k, layout.rows] * pull[:, layout.rows]) @ layout.moments
-            places = K + layout.exponents
-            for place, cross in zip(places, sums.T, strict=False):
-                second[:, k, place] += cross
-                second[:, place, k] += cross
-            for (i, j), product in zip(layout.pairs, sums.T[len(places) :], strict=True):
-                second[:, places[i], places[j]] += values[:, k] * product
-                if i != j:
-                    second[:, places[j], places[i]] += values[:, k] * product
-        second *= gauge[:, :, None] * gauge[:, None, :]
-        second[:, range(P), range(P)] += np.where(self.design.positive, gradient, 0.0)
-        return second
-
-    def _gauge(self, values: FloatArray) -> FloatArray:
-        """(B, P) derivative of each amplitude or exponent by its coordinate."""
-        return np.where(self.design.positive, values, 1.0)
 
 
 def _outer(slopes: FloatArray, weights: FloatArray) -> FloatArray:

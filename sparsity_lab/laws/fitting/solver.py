@@ -78,6 +78,10 @@ class Solution:
         return Solution(theta, value, gradient, held)
 
 
+LARGEST_ENTRY = 1e100
+"""of a matrix whose products are to stay finite"""
+
+
 @dataclass(frozen=True, eq=False)
 class Box:
     """Bounds (P,) of the coordinates."""
@@ -96,8 +100,8 @@ class Box:
 
 
 def finite(matrices: FloatArray) -> FloatArray:
-    """Matrices (…, P, P), with zeros for each that holds what is not finite: no decomposition takes it."""
-    good = np.isfinite(matrices).all(axis=(-2, -1), keepdims=True)
+    """Matrices (…, P, P), with zeros for each that holds what no decomposition takes: not finite, or too large."""
+    good = (np.abs(matrices) < LARGEST_ENTRY).all(axis=(-2, -1), keepdims=True)  # NaN is not
     return matrices if good.all() else np.where(good, matrices, 0.0)
 
 

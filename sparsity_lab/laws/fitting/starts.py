@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.frame import LEAST
 from sparsity_lab.laws.fitting.solver import Box
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
@@ -16,6 +17,8 @@ SMALLEST_EXPONENT = 1e-2
 EXPONENT_STARTS = np.log(0.05), np.log(2.0)
 FARTHEST = 1e30
 """sizes, amounts of data and losses, and one over them, are less"""
+NEARLY_NOTHING = 1e-12
+"""least value of a parameter that was given an upper bound only, relative to that"""
 SIGNED_STARTS = 0.3
 """signed amplitudes (relative to the median loss) and exponents start within this distance of zero"""
 
@@ -38,7 +41,7 @@ def check_supports(runs: Runs, form: Form) -> None:
                 found=float(column[far][0]),
                 expected=f"{1 / FARTHEST:g} to {FARTHEST:g}",
             )
-    for name in dict.fromkeys(feature.column for feature in form.features):
+    for name in form.columns:
         values = np.unique(runs.column(name))
         if len(values) == 1:
             raise RecordError(
@@ -47,8 +50,7 @@ def check_supports(runs: Runs, form: Form) -> None:
                 found=float(values[0]),
                 expected="at least two values; three or more to tell its exponent from a constant",
             )
-    logs = [feature.log(runs.sparsity, np.log(runs.nonzero), np.log(runs.data)) for feature in form.features]
-    points, parameters = np.unique(np.stack(logs), axis=1).shape[1], len(form.names)
+    points, parameters = np.unique(form.places(runs), axis=1).shape[1], len(form.free)
     if points <= parameters:
         raise RecordError(
             f"too few different runs for the {parameters} parameters of {form.name}",
@@ -59,12 +61,20 @@ def check_supports(runs: Runs, form: Form) -> None:
 
 
 def box_for(form: Form, runs: Runs) -> Box:
-    """Bounds of the fitting coordinates: exponents as the form says, amplitudes relative to the median loss."""
+    """Bounds of the fitting coordinates: exponents as the form says, amplitudes relative to the median loss.
+
+    Bounds that a parameter was given are those of the parameter itself (`frame`).
+    """
     typical = float(np.median(runs.loss))
     bounds = []
     for place, parameter in enumerate(map(form.parameter, form.coordinates)):
-        largest = LARGEST_TERM * typical if place < len(form.terms) else parameter.upper
-        smallest = SMALLEST_TERM * typical if place < len(form.terms) else SMALLEST_EXPONENT
+        if parameter.name in form.bounds:
+            low, high = parameter.lower, parameter.upper
+            least = max(low, LEAST if low == high else NEARLY_NOTHING * min(high, 1.0))
+            bounds.append((low, high) if parameter.signed else (np.log(least), np.log(max(high, LEAST))))
+            continue
+        largest = LARGEST_TERM * typical if place < form.amplitudes else parameter.upper
+        smallest = SMALLEST_TERM * typical if place < form.amplitudes else SMALLEST_EXPONENT
         bounds.append((-largest, largest) if parameter.signed else (np.log(smallest), np.log(largest)))
     return Box(*np.array(bounds).T)
 
@@ -72,14 +82,15 @@ def box_for(form: Form, runs: Runs) -> Box:
 def random_starts(form: Form, runs: Runs, count: int, rng: np.random.Generator) -> FloatArray:
     """(count, P): positive terms that share the typical loss at random and exponents spread evenly in their logs."""
     typical = np.median(runs.loss)
-    shares = np.maximum(rng.dirichlet(np.ones(len(form.terms)), count), 1e-3)
+    shares = np.maximum(rng.dirichlet(np.ones(form.amplitudes), count), 1e-3)
     columns = []
     for place, parameter in enumerate(map(form.parameter, form.coordinates)):
         if parameter.signed:
-            reach = SIGNED_STARTS * (typical if place < len(form.terms) else 1.0)
-            columns.append(rng.uniform(-reach, reach, count))
-        elif place < len(form.terms):
+            reach = SIGNED_STARTS * (typical if place < form.amplitudes else 1.0)
+            columns.append(rng.uniform(*(parameter.starts or (-reach, reach)), count))
+        elif place < form.amplitudes:
             columns.append(np.log(shares[:, place] * typical))
         else:
-            columns.append(rng.uniform(*EXPONENT_STARTS, count))
+            low, high = map(np.log, parameter.starts) if parameter.starts else EXPONENT_STARTS
+            columns.append(rng.uniform(low, high, count))
     return np.stack(columns, axis=1)

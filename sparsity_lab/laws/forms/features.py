@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.runs import FloatArray
 
 LEVEL_TOLERANCE = 0.005
 """runs whose sparsities differ by no more are at the same level"""
+MOST_LEVELS, FEWEST_AT_LEVEL = 8, 3
+"""with more levels than the first, only those with as many runs as the second are a design's"""
 
 
 def _log_one(sparsity: FloatArray) -> FloatArray:
@@ -86,31 +87,34 @@ def average_size(mean_progress: float) -> Feature:
 
 
 def level(index: int, levels: tuple[float, ...]) -> Feature:
-    """1 for runs at `levels[index]`, 0 at the other levels; any other sparsity is refused."""
+    """1 for runs at `levels[index]`, 0 at the other levels and beyond them, linear between."""
 
     def log_g(sparsity: FloatArray) -> FloatArray:
+        share = np.interp(at_levels(sparsity, levels), levels, np.eye(len(levels))[index])
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log((nearest_level(sparsity, levels) == index).astype(np.float64)))
+            return np.asarray(np.log(share))
 
     return Feature(f"level {levels[index]:.4g}", log_g=log_g)
 
 
-def nearest_level(sparsity: FloatArray, levels: tuple[float, ...]) -> NDArray[np.intp]:
-    """Index of the level that each sparsity is at.
+def at_levels(sparsity: FloatArray, levels: tuple[float, ...]) -> FloatArray:
+    """The sparsities, those near a level at it.
 
     Raises:
-        RecordError: a sparsity is at none of them.
+        RecordError: a sparsity lies beyond the last level.
     """
-    distance = np.abs(np.asarray(sparsity)[..., None] - np.array(levels))
-    lost = distance.min(axis=-1) > LEVEL_TOLERANCE
+    known, given = np.array(levels), np.asarray(sparsity, dtype=np.float64)
+    nearest = known[np.abs(given[..., None] - known).argmin(axis=-1)]
+    snapped = np.where(np.abs(given - nearest) <= LEVEL_TOLERANCE, nearest, given)
+    lost = snapped > levels[-1]
     if lost.any():
         raise RecordError(
             "no such level of sparsity: the form has one free efficiency for each level that it was fitted to",
             field="sparsity",
-            found=float(np.asarray(sparsity)[lost].flat[0]),
-            expected="one of " + ", ".join(f"{one:.4g}" for one in levels),
+            found=float(given[lost].flat[0]),
+            expected="one of " + ", ".join(f"{one:.4g}" for one in levels) + ", or between them",
         )
-    return np.asarray(distance.argmin(axis=-1))
+    return np.asarray(snapped)
 
 
 def levels_of(sparsity: FloatArray) -> tuple[float, ...]:
@@ -121,3 +125,14 @@ def levels_of(sparsity: FloatArray) -> tuple[float, ...]:
         found.append(float(values[near].mean()))
         values = values[~near]
     return tuple(found)
+
+
+def design_levels(sparsity: FloatArray) -> tuple[float, ...]:
+    """The levels of a design where a search tried many sparsities once: those of several runs, and the ends."""
+    found = levels_of(sparsity)
+    if len(found) <= MOST_LEVELS:
+        return found
+    near = np.abs(np.asarray(sparsity)[:, None] - np.array(found)) <= LEVEL_TOLERANCE
+    kept = near.sum(axis=0) >= FEWEST_AT_LEVEL
+    kept[[0, -1]] = True
+    return tuple(one for one, there in zip(found, kept, strict=True) if there)

@@ -1,141 +1,244 @@
-"""What a law form is: the loss as a sum of power terms with named parameters.
+"""What any law form is: named parameters and a loss. `power` has sums of power terms, `general` everything else.
 
-Every form here is L = sum over k of A_k · product over j of x_kj^(± e_j): an amplitude A_k for each term, and exponents
-e_j, free or fixed and shared between terms, on features x_kj of a run (`features`). Amplitudes and free exponents are
-positive, or of either sign where the form says so. A form is a declaration; this one structure gives predictions,
-Jacobians, slopes and everything a fit needs in closed form (`design`, `objective`).
-
-The papers' parameters are not always the amplitudes. A coefficient q stands for the amplitude
-
-    q              as it is
-    q^(± e)        `to_power`: (a_D / D)^b_D is a_D^b_D · D^−b_D
-    A_m · q …      `times`: relative to the coefficient of another term, as P in A [s^ε + P S^μ] / N^α
-
-A change of units x -> x / u multiplies A_k by powers of u and leaves exponents alone: fits run in units near 1
-(`Units`, geometric means of the data), laws are reported in weights and tokens or images.
-
-The forms there are stand in `forms.py`; a user's own is one more `Form(...)`, passed wherever a name is taken.
+A fit knows of a form its coordinates, K amplitudes and then J shape parameters, and the `design` that lays it out for
+runs; questions to a law know `predict` and `slope`. Parameters are passed in, never kept. A change of units changes
+parameters and no answer: fits run in units near 1 (`Units`, geometric means of the data), laws are reported in weights
+and tokens or images.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Self, cast
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.forms.design import Design, TermLayout
-from sparsity_lab.laws.forms.features import Feature
-from sparsity_lab.laws.forms.terms import (
-    Parameter,
-    Term,
-    Units,
-    amplitude,
-    amplitude_slopes,
-    number,
-    power_of,
-    unit_shift,
-)
+from sparsity_lab.laws.forms.design import Design
+from sparsity_lab.laws.forms.terms import Parameter, Units
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
-ROUNDING = 1e-9
-"""a fit that ends at a bound stands there but for the rounding of a logarithm"""
+EXPERTS = "moe_"
+"""names of forms of mixtures of experts, whose S is none of weights, begin so"""
+Further = Mapping[str, ArrayLike]
+"""what a form knows of a run beside S, N and D, by the column's name"""
+NOTHING: Further = MappingProxyType({})
 
 
-LARGEST = np.finfo(np.float64).max
-"""stands for an amplitude beyond all numbers, which resampled runs may leave without a bound"""
+class Arguments(NamedTuple):
+    """Where a law is asked: S, N in weights, D in tokens or images, which broadcast, and what else a form reads."""
+
+    sparsity: ArrayLike
+    nonzero: ArrayLike
+    data: ArrayLike
+    further: Further = NOTHING
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
-    """A law's form: names, units, bounds and terms. Immutable; parameters are passed in, never kept.
+class Form(ABC):
+    """A law's form: names, units and bounds of its parameters, and the loss that they give. Immutable.
 
     Attributes:
         name: as specs and law files call it.
         formula: for people.
         source: the paper it is from.
-        parameters: its parameters with units, meanings and bounds; every one is used by the terms.
-        terms: the sum.
+        parameters: its parameters with units, meanings and bounds; every one is used.
         params: makes a NamedTuple of its parameters; built from their names when None.
         settings: numbers that the form is built from and that are not fitted: q of `average_params`, the levels of
-            `effective_params`. Name and settings make the form again (`forms.form_named`).
-        adapt: the same form with the settings that given runs ask for; None when it has none.
+            `effective_params`. Name and settings make the form again (`named.form_named`).
+        bounds: (low, high) of parameters that were given bounds of their own; equal ones pin a parameter.
     """
 
     name: str
     formula: str
     source: str
     parameters: tuple[Parameter, ...]
-    terms: tuple[Term, ...]
-    params: Callable[..., Any] = None  # type: ignore[assignment]  # __post_init__ fills it
-    settings: tuple[float, ...] = ()
-    adapt: Callable[[Runs], Form] | None = None
+    params: Callable[..., Any] = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ fills it
+    settings: tuple[float, ...] = field(default=(), kw_only=True)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        used = {term.coefficient for term in self.terms} | set(self.exponents)
-        if used != set(self.names) or len(self.coordinates) != len(self.names):
-            raise ValueError(f"the terms of the form {self.name} must use its parameters, each once, and no others")
         if self.params is None:
             object.__setattr__(self, "params", namedtuple(f"{self.name}_params".replace("-", "_"), self.names))
+
+    @property
+    @abstractmethod
+    def coordinates(self) -> tuple[str, ...]:
+        """Parameter that each fitting coordinate stands for: `amplitudes` of them, then the shape parameters."""
+
+    @property
+    @abstractmethod
+    def amplitudes(self) -> int:
+        """K: how many of the coordinates, the first, are amplitudes in which the loss is linear."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the runs that must change for a fit to tell the parameters apart."""
+
+    @property
+    @abstractmethod
+    def sees_sparsity(self) -> bool:
+        """Whether two runs of equal N and D can differ in predicted loss."""
+
+    @property
+    @abstractmethod
+    def size_exponent(self) -> str | None:
+        """The exponent b where L = f(S) · N^−b + terms in which neither S nor N is: S is worth a factor of N."""
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Columns that the form reads beside sparsity, nonzero and data."""
+        return ()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those of `further` that have no default: a question must say them."""
+        return ()
+
+    @property
+    def levels(self) -> tuple[float, ...] | None:
+        """The only sparsities at which the form knows the loss, or None where it knows it at all."""
+        return None
+
+    @abstractmethod
+    def acts_through(self, name: str) -> tuple[str, ...]:
+        """Columns through which a parameter acts."""
+
+    @abstractmethod
+    def places(self, runs: Runs) -> FloatArray:
+        """(q, rows) all that the form sees of each run: runs with equal columns have equal predictions."""
+
+    @abstractmethod
+    def design(self, runs: Runs, units: Units) -> Design:
+        """The form laid out for the runs, with N and D in `units`."""
+
+    @abstractmethod
+    def to_coordinates(self, params: NamedTuple, units: Units) -> FloatArray:
+        """(…, coordinates): amplitudes in `units` and shape parameters, as logs where they are positive."""
+
+    @abstractmethod
+    def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
+        """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
+
+    def predict(
+        self,
+        params: NamedTuple,
+        sparsity: ArrayLike,
+        nonzero: ArrayLike,
+        data: ArrayLike,
+        *,
+        further: Further = NOTHING,
+    ) -> FloatArray:
+        """Loss in nats.
+
+        Args:
+            params: raw units; arrays broadcast against the others.
+            sparsity: S, 0 <= S < 1.
+            nonzero: N, weights.
+            data: D, tokens or images.
+            further: what else the form reads (`further`); columns that it does not read are left alone.
+
+        Returns:
+            Array of the broadcast shape of all arguments.
+
+        Raises:
+            RecordError: the form knows the loss at some sparsities only, and not at this one; or what it reads beside
+                S, N and D is not given.
+        """
+        return self.loss_at(params, Arguments(sparsity, nonzero, data, further))
+
+    def jacobian(
+        self,
+        params: NamedTuple,
+        sparsity: ArrayLike,
+        nonzero: ArrayLike,
+        data: ArrayLike,
+        *,
+        further: Further = NOTHING,
+    ) -> FloatArray:
+        """Derivatives of `predict` by each raw parameter, in the order of `names`.
+
+        Returns:
+            Array of shape (…broadcast shape of all arguments, parameters).
+        """
+        return self.jacobian_at(params, Arguments(sparsity, nonzero, data, further))
+
+    def slope(
+        self,
+        params: NamedTuple,
+        variable: Literal["nonzero", "data"],
+        sparsity: ArrayLike,
+        nonzero: ArrayLike,
+        data: ArrayLike,
+        *,
+        further: Further = NOTHING,
+    ) -> FloatArray:
+        """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
+        return self.slope_at(params, variable, Arguments(sparsity, nonzero, data, further))
+
+    @abstractmethod
+    def loss_at(self, params: NamedTuple, at: Arguments) -> FloatArray:
+        """`predict`, its arguments together."""
+
+    @abstractmethod
+    def jacobian_at(self, params: NamedTuple, at: Arguments) -> FloatArray:
+        """`jacobian`, its arguments together."""
+
+    @abstractmethod
+    def slope_at(self, params: NamedTuple, variable: Literal["nonzero", "data"], at: Arguments) -> FloatArray:
+        """`slope`, its arguments together."""
+
+    @abstractmethod
+    def size_factor(self, params: NamedTuple, sparsity: ArrayLike, *, further: Further = NOTHING) -> FloatArray:
+        """f(S) in L = f(S) · N^−b + terms without N, where the form has a `size_exponent` b."""
+
+    def at_runs(self, params: NamedTuple, runs: Runs) -> FloatArray:
+        """(rows,) `predict` at measured runs."""
+        return self.predict(params, runs.sparsity, runs.nonzero, runs.data, further=runs.further)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Parameter names in order."""
         return tuple(parameter.name for parameter in self.parameters)
 
-    @property
-    def exponents(self) -> tuple[str, ...]:
-        """Names of the free exponents, each once, in order of appearance in the terms."""
-        return tuple(dict.fromkeys(name for term in self.terms for name in term.exponents))
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """The features that the form depends on, each once."""
-        return tuple(dict.fromkeys(power.feature for term in self.terms for power in term.powers))
-
-    @property
-    def coordinates(self) -> tuple[str, ...]:
-        """Parameter that each fitting coordinate stands for: the terms' coefficients, then the exponents."""
-        return (*(term.coefficient for term in self.terms), *self.exponents)
-
-    @property
-    def sees_sparsity(self) -> bool:
-        """Whether two runs of equal N and D can differ in predicted loss."""
-        return any(feature.sees_sparsity for feature in self.features)
-
-    @property
-    def size_exponent(self) -> str:
-        """The exponent b that all terms in N share: L = f(S) · N^−b + terms without N.
-
-        Raises:
-            RecordError: the terms fall with N in different ways.
-        """
-        found = {
-            tuple((power.exponent, power.sign * power.feature.size) for power in term.powers if power.feature.size)
-            for term in self.terms
-            if term.has_size
-        }
-        match list(found):
-            case [((str(name), -1),)]:
-                return name
-            case _:
-                raise RecordError(f"the form {self.name} has no single exponent of N", field="form")
-
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name."""
         return self.parameters[self.names.index(name)]
 
+    @property
+    def pinned(self) -> Mapping[str, float]:
+        """Parameters that are held at a value, and the value."""
+        return {one.name: one.lower for one in self.parameters if one.lower == one.upper}
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the parameters that are fitted."""
+        return tuple(name for name in self.names if name not in self.pinned)
+
+    def bounded(self, bounds: Mapping[str, tuple[float, float]]) -> Self:
+        """The form with parameters kept between bounds in raw units, or pinned where both are equal.
+
+        Raises:
+            RecordError: it has no such parameter, or the bounds are none that it may have.
+        """
+        if strange := [name for name in bounds if name not in self.names]:
+            known = ", ".join(self.names)
+            raise RecordError(f"no such parameter of {self.name}", field="bounds", found=strange[0], expected=known)
+        parameters = tuple(one.within(*bounds[one.name]) if one.name in bounds else one for one in self.parameters)
+        return replace(self, parameters=parameters, bounds={**self.bounds, **bounds}) if bounds else self
+
+    @abstractmethod
     def for_runs(self, runs: Runs) -> Form:
         """The form with the settings that the runs ask for: itself, unless it has a level for each sparsity.
 
         Raises:
             RecordError: the runs have not what the form needs.
         """
-        return self.adapt(runs) if self.adapt else self
 
     def make_params(self, values: Mapping[str, Any]) -> NamedTuple:
         """Parameters from a mapping of exactly the form's names.
@@ -151,131 +254,5 @@ class Form:
                 expected=", ".join(self.names),
             )
         for parameter in self.parameters:
-            value = np.asarray(values[parameter.name])
-            highest = parameter.upper * (1 + ROUNDING)
-            if not (np.isfinite(value) & (parameter.lower * (1 + ROUNDING) <= value) & (value <= highest)).all():
-                raise RecordError(
-                    f"must be finite and from {parameter.lower:g} to {parameter.upper:g}",
-                    field=f"params.{parameter.name}",
-                    found=values[parameter.name],
-                )
+            parameter.check(values[parameter.name])
         return cast("NamedTuple", self.params(**values))
-
-    def predict(self, params: NamedTuple, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
-        """Loss in nats.
-
-        Args:
-            params: raw units; arrays broadcast against the others.
-            sparsity: S, 0 <= S < 1.
-            nonzero: N, weights.
-            data: D, tokens or images.
-
-        Returns:
-            Array of the broadcast shape of all arguments.
-
-        Raises:
-            RecordError: the form knows the loss at some sparsities only, and not at this one.
-        """
-        values = params._asdict()
-        return _sum(amplitude(term, values) * power for term, power in self._powers(values, sparsity, nonzero, data))
-
-    def jacobian(self, params: NamedTuple, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> FloatArray:
-        """Derivatives of `predict` by each raw parameter, in the order of `names`.
-
-        Returns:
-            Array of shape (…broadcast shape of all arguments, parameters).
-        """
-        values, logs = params._asdict(), self._logs(sparsity, nonzero, data)
-        slopes: dict[str, Any] = dict.fromkeys(self.names, 0.0)
-        for term, power in self._powers(values, sparsity, nonzero, data):
-            size = amplitude(term, values)
-            for name, slope in amplitude_slopes(term, values).items():
-                slopes[name] = slopes[name] + slope * power
-            for factor in term.powers:
-                if isinstance(factor.exponent, str):
-                    log = np.where(np.isfinite(logs[factor.feature]), logs[factor.feature], 0.0)
-                    slopes[factor.exponent] = slopes[factor.exponent] + size * power * factor.sign * log
-        return np.stack(np.broadcast_arrays(*slopes.values()), axis=-1)
-
-    def slope(
-        self,
-        params: NamedTuple,
-        variable: Literal["nonzero", "data"],
-        sparsity: ArrayLike,
-        nonzero: ArrayLike,
-        data: ArrayLike,
-    ) -> FloatArray:
-        """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
-        values = params._asdict()
-        return _sum(
-            amplitude(term, values) * power * power_of(term, "size" if variable == "nonzero" else "data", values)
-            for term, power in self._powers(values, sparsity, nonzero, data)
-        )
-
-    def size_factor(self, params: NamedTuple, sparsity: ArrayLike) -> FloatArray:
-        """f(S) in L = f(S) · N^−b + terms without N, where the form has a `size_exponent` b."""
-        values = params._asdict()
-        parts = self._powers(values, sparsity, 1.0, 1.0)
-        return _sum(amplitude(term, values) * power for term, power in parts if term.has_size)
-
-    def design(self, runs: Runs, units: Units) -> Design:
-        """The form laid out for the runs, with N and D in `units`."""
-        logs = self._logs(runs.sparsity, runs.nonzero / units.nonzero, runs.data / units.data)
-        signed = np.array([self.parameter(name).signed for name in self.coordinates])
-        return Design(tuple(self._layout(term, logs) for term in self.terms), len(self.exponents), ~signed, len(runs))
-
-    def to_coordinates(self, params: NamedTuple, units: Units) -> FloatArray:
-        """(…, coordinates): amplitudes in `units` and exponents, as logs where they are positive."""
-        values = params._asdict()
-        amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
-        columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
-        signed = (self.parameter(name).signed for name in self.coordinates)
-        with np.errstate(divide="ignore"):  # an amplitude of nothing lies infinitely far down
-            return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
-
-    def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
-        """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
-        columns = dict(zip(self.coordinates, np.moveaxis(coordinates, -1, 0), strict=True))
-        values = {
-            name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
-        }
-        with np.errstate(over="ignore", divide="ignore"):
-            for term in sorted(self.terms, key=lambda term: term.times is not None):
-                column, shift = columns[term.coefficient], -unit_shift(term, values, units)
-                if term.times is not None:
-                    shift = shift - np.log(values[term.times])
-                if self.parameter(term.coefficient).signed:
-                    value = column * np.exp(shift)
-                else:
-                    power = term.to_power[1] * values[term.to_power[0]] if term.to_power else 1.0
-                    value = np.exp((column + shift) / power)
-                values[term.coefficient] = np.clip(value, -LARGEST, LARGEST)
-        return cast("NamedTuple", self.params(**values))
-
-    def _logs(self, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike) -> dict[Feature, FloatArray]:
-        S, N, D = (np.asarray(value, dtype=np.float64) for value in (sparsity, nonzero, data))
-        log_N, log_D = np.log(N), np.log(D)
-        return {feature: feature.log(S, log_N, log_D) for feature in self.features}
-
-    def _powers(
-        self, values: Mapping[str, Any], sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike
-    ) -> Iterator[tuple[Term, Any]]:
-        """Each term with the product of its powers."""
-        logs = self._logs(sparsity, nonzero, data)
-        for term in self.terms:
-            log: Any = sum(power.sign * number(power.exponent, values) * logs[power.feature] for power in term.powers)
-            yield term, np.exp(log)
-
-    def _layout(self, term: Term, logs: Mapping[Feature, FloatArray]) -> TermLayout:
-        columns = [(power, power.sign * logs[power.feature]) for power in term.powers]
-        fixed = sum((column * power.exponent for power, column in columns if not isinstance(power.exponent, str)), 0.0)
-        free: dict[int, FloatArray] = {}
-        for power, column in columns:
-            if isinstance(power.exponent, str):
-                place = self.exponents.index(power.exponent)
-                free[place] = free.get(place, 0.0) + column
-        return TermLayout.of(fixed, free)
-
-
-def _sum(parts: Iterator[Any]) -> FloatArray:
-    return np.asarray(sum(parts), dtype=np.float64)

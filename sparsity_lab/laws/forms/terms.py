@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 OneOrMany = float | FloatArray
 """a parameter, or one for each of many laws"""
 LARGEST_EXPONENT = 10.0
+ROUNDING = 1e-9
+"""a fit that ends at a bound stands there but for the rounding of a logarithm"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Parameter:
         meaning: in words.
         lower: least value that makes sense; a parameter whose lower bound is negative may have either sign.
         upper: largest value that makes sense.
+        size: power of N that a shape parameter of a general form grows by when weights are counted in other units.
+        data: power of D, likewise.
+        starts: range in which random starts of a shape parameter lie; that of exponents when None.
     """
 
     name: str
@@ -33,16 +39,64 @@ class Parameter:
     meaning: str
     lower: float = 0.0
     upper: float = np.inf
+    size: int = 0
+    data: int = 0
+    starts: tuple[float, float] | None = None
 
     @property
     def signed(self) -> bool:
         """Whether it may be negative."""
         return self.lower < 0
 
+    def check(self, value: Any) -> None:
+        """Refuse a value, or values, that it may not have.
+
+        Raises:
+            RecordError: one is not finite or outside its bounds.
+        """
+        values = np.asarray(value)
+        lowest, highest = self.lower - ROUNDING * abs(self.lower), self.upper + ROUNDING * abs(self.upper)
+        if not (np.isfinite(values) & (lowest <= values) & (values <= highest)).all():
+            said = f"must be finite and from {self.lower:g} to {self.upper:g}"
+            raise RecordError(said, field=f"params.{self.name}", found=value)
+
+    def within(self, low: float, high: float) -> Parameter:
+        """The parameter between bounds of its own.
+
+        Raises:
+            RecordError: it may have no value between them, or they are no bounds.
+        """
+        least, largest = max(low, self.lower), min(high, self.upper)
+        if not (least <= largest and np.isfinite([low, high]).any()):
+            expected = f"some of {self.lower:g} to {self.upper:g}"
+            raise RecordError("cannot be kept there", field=self.name, found=f"{low:g} to {high:g}", expected=expected)
+        return replace(self, lower=least, upper=largest)
+
 
 def exponent(name: str, meaning: str, *, signed: bool = False) -> Parameter:
     """The parameter of a power."""
     return Parameter(name, "1", meaning, -LARGEST_EXPONENT if signed else 0.0, LARGEST_EXPONENT)
+
+
+@dataclass(frozen=True)
+class FormColumn:
+    """What a general form reads of a run beside sparsity, size and data.
+
+    Attributes:
+        name: of the column in tables, and of the number in questions.
+        meaning: in words.
+        default: what a question takes where it does not say: a number, the name of another column, or nothing.
+        size: power of N in it.
+        data: power of D in it.
+        probe: a value that it may have where N and D are 1.
+    """
+
+    name: str
+    meaning: str
+    default: float | str | None = None
+    size: int = 0
+    data: int = 0
+    probe: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,12 @@ def against_published(fit: Fit, name: str, given: Law, test: Runs | None = None)
     for what, unit in ((name, given.data_unit), ("test runs", test.data_unit if test else fit.runs.data_unit)):
         if unit != fit.runs.data_unit:
             raise RecordError("counts other data", where=what, found=unit, expected=fit.runs.data_unit)
-    objective = evaluate(fit.runs, given.form, given.params, residual=fit.residual, delta=fit.delta)
+    over = fit.steering.overestimates
+    objective = evaluate(fit.runs, given.form, given.params, residual=fit.residual, delta=fit.delta, overestimates=over)
     return AgainstPublished(name, given, fit, objective, test)
 
 
 def _errors(law: Law, test: Runs | None) -> FloatArray:
     if test is None:
         return np.empty(0)
-    return np.asarray(law.predict(test.sparsity, test.nonzero, test.data) / test.loss - 1)
+    return np.asarray(law.at_runs(test) / test.loss - 1)

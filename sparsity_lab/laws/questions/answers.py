@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.rows.runs import UNIQUE
 from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.messages import Message, message, words_in
 
@@ -63,6 +65,27 @@ def grid(**axes: Any) -> dict[str, Any]:
     """Every combination of the axes' values as flat columns, the last axis running fastest."""
     mesh = np.meshgrid(*(np.asarray(axis, dtype=np.float64) for axis in axes.values()), indexing="ij")
     return {name: column.ravel() for name, column in zip(axes, mesh, strict=True)}
+
+
+def repeated(answer: Answer, laws: Mapping[str, Law], unique: float | None, known: Mapping[str, float]) -> Answer:
+    """The answer, with a note for each law of one epoch that it asks for more data than is distinct.
+
+    Args:
+        answer: the answer.
+        laws: by name, those asked.
+        unique: how much data is distinct, where the question says so.
+        known: by name, how much was in the rows that a law was fitted to, where these say so.
+    """
+    column = answer.columns.get("data")
+    amounts = (
+        np.asarray(column.value if isinstance(column, Interval) else column) if column is not None else np.empty(0)
+    )
+    amounts, notes = amounts[np.isfinite(amounts)], list(answer.notes)
+    for name, law in laws.items():
+        limit = unique or known.get(name)
+        if limit and UNIQUE not in law.form.further and (amounts > limit * (1 + SLACK)).any():
+            notes.append(message("one-epoch", name=name, most=float(amounts.max()), unique=limit))
+    return replace(answer, notes=tuple(notes))
 
 
 def warned(answer: Answer, documents: Sequence[LawDocument]) -> Answer:

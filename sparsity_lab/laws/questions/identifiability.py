@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparsity_lab.laws.forms.form import EXPERTS
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import data_needed, size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -29,8 +30,8 @@ from sparsity_lab.laws.questions.optimum import (
     optimal_sparsity,
     training_flops,
 )
-from sparsity_lab.laws.rows.runs import FloatArray, Runs
-from sparsity_lab.laws.uncertainty.bootstrap import WIDEST, Bootstrap, Verdict, sizes_of
+from sparsity_lab.laws.rows.runs import FloatArray, Runs, sizes_of
+from sparsity_lab.laws.uncertainty.bootstrap import WIDEST, Bootstrap, Verdict
 from sparsity_lab.messages import Message, listed, message
 
 WIDEST_LOSS, WIDEST_SPARSITY = 0.05, 0.2
@@ -72,7 +73,8 @@ def verdicts(
     """
     law, runs = Law.from_fit(bootstrap.fit, bootstrap), bootstrap.fit.runs
     candidates = candidates_around(runs)
-    chosen = usual_quantities(runs) if quantities is None else quantities
+    usual = usual_quantities(runs)[:1] if law.form.name.startswith(EXPERTS) else usual_quantities(runs)
+    chosen = usual if quantities is None else quantities
     return (
         *(_of_parameter(one, law, runs, candidates) for one in bootstrap.verdicts(confidence)),
         *(verdict_on(law, quantity, confidence, candidates) for quantity in chosen),
@@ -146,11 +148,7 @@ def _of_parameter(verdict: Verdict, law: Law, runs: Runs, candidates: Points) ->
     draws = np.asarray(getattr(law.draws, verdict.name))
     width = (verdict.high - verdict.low) / (WIDEST * abs(verdict.value)) if verdict.value else float("inf")
     # the columns that the parameter acts through; a constant is told from all others by all of them
-    terms = [term for term in law.form.terms if verdict.name in (term.coefficient, *term.exponents)]
-    own = {power.feature.column for term in terms for power in term.powers if power.exponent == verdict.name}
-    around = {power.feature.column for term in terms for power in term.powers}
-    every = dict.fromkeys(feature.column for feature in law.form.features)
-    spans = (_span(name, runs.column(name)) for name in every if name in (own or around or every))
+    spans = (_span(name, runs.column(name)) for name in law.form.acts_through(verdict.name))
     remedy = listed((*spans, _remedy(law, draws, width, candidates)))
     return verdict.model_copy(update={"remedy": remedy})
 

@@ -34,8 +34,7 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import training_flops
-from sparsity_lab.laws.rows.runs import FloatArray, Runs
-from sparsity_lab.laws.uncertainty.bootstrap import SAME_SIZE, sizes_of
+from sparsity_lab.laws.rows.runs import SAME_SIZE, FloatArray, Runs, sizes_of
 
 BEYOND = 4.0
 """candidates go this factor beyond the sizes and data there are"""

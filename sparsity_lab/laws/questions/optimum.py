@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.forms.form import Form
-from sparsity_lab.laws.forms.named import FrantarParams
+from sparsity_lab.laws.forms.power_forms import FrantarParams
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule
@@ -76,12 +76,12 @@ def gain(law: Law, sparsity: ArrayLike) -> FloatArray:
         RecordError: sparsity acts on more of the law than its size, so the gain depends on N and D
             (`dense_equivalent_size`).
     """
-    if not acts_on_size_alone(law):
+    if law.form.size_exponent is None:
         raise RecordError(
             f"the gain of the form {law.form.name} depends on N and D", expected="dense_equivalent_size at a point"
         )
     exponent = law.params._asdict()[law.form.size_exponent]
-    dense, sparse = (law.form.size_factor(law.params, S) for S in (0.0, sparsity))
+    dense, sparse = (law.form.size_factor(law.params, S, further=law.at) for S in (0.0, sparsity))
     with np.errstate(over="ignore", invalid="ignore"):  # a degenerate draw may say infinitely larger, or nothing
         return np.asarray((dense / sparse) ** (1 / exponent))
 
@@ -100,13 +100,7 @@ def dense_equivalent_size(law: Law, sparsity: ArrayLike, nonzero: ArrayLike, dat
 
 def acts_on_size_alone(law: Law) -> bool:
     """Whether sparsity is worth a factor of N, whatever N and D: L = f(S) · N^−b + terms in which no S is."""
-    rest = (term for term in law.form.terms if not term.has_size)
-    if any(power.feature.sees_sparsity for term in rest for power in term.powers):
-        return False
-    try:
-        return bool(law.form.size_exponent)
-    except RecordError:
-        return False
+    return law.form.size_exponent is not None
 
 
 def optimal_sparsity(
@@ -246,8 +240,7 @@ def _compute_optimal_size(law: Law, sparsity: FloatArray, product: FloatArray) -
 
 def _imbalance(law: Law, sparsity: ArrayLike, nonzero: FloatArray, data: FloatArray) -> FloatArray:
     """dL/dlnN − dL/dlnD: negative where compute does more as size, positive where it does more as data."""
-    by_size, by_data = (law.form.slope(law.params, feature, sparsity, nonzero, data) for feature in ("nonzero", "data"))
-    return np.asarray(by_size - by_data)
+    return law.slope("nonzero", sparsity, nonzero, data) - law.slope("data", sparsity, nonzero, data)
 
 
 def _shape(law: Law, *arguments: FloatArray) -> tuple[int, ...]:
@@ -258,9 +251,8 @@ def lowest_sparsity(
     loss: Callable[[FloatArray], FloatArray], form: Form, highest: float, points: int = GRID
 ) -> FloatArray:
     """The sparsity at which `loss`, of sparsities along a last axis, is lowest; one of the form's own levels if any."""
-    levels = form.settings if form.adapt else ()  # a form that adapts to runs knows their levels of sparsity only
-    if levels:
-        known = np.array([level for level in levels if level <= highest])
+    if form.levels:
+        known = np.array([level for level in form.levels if level <= highest])
         return np.asarray(known[loss(known).argmin(axis=-1)])
     grid = np.linspace(0.0, highest, points)
     best = loss(grid).argmin(axis=-1)[..., None]

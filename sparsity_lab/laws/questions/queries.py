@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.forms.form import EXPERTS
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.answers import Answer, grid
 from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
@@ -27,11 +29,14 @@ from sparsity_lab.laws.questions.optimum import (
     optimal_sparsity,
 )
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.uncertainty.bootstrap import Interval
 from sparsity_lab.messages import Message, message
 
 CONFIDENCE = 0.9
 WIDEST_RATIO = 40.0
 """contours are looked for within a factor e^±40 of the dense-optimal compute"""
+AROUND = 1e-4
+"""of the density, to either side of a sparsity, at which losses are compared"""
 
 
 def predict(
@@ -72,6 +77,7 @@ def optimum(
     )
     if more:
         raise ValueError("one of compute, data and ratio, not several")
+    _refuse_experts(law)
     m, at = cost or SparseSchedule(), grid(nonzero=nonzero, budget=budget)
     N, chinchilla = at["nonzero"], chinchilla_compute(law, at["nonzero"])
     C = {"compute": at["budget"], "data": FLOPS_PER_WEIGHT * N * at["budget"], "ratio": chinchilla * at["budget"]}[name]
@@ -101,6 +107,7 @@ def joint(
     confidence: float = CONFIDENCE,
 ) -> Answer:
     """The sparsity and the size that a compute makes optimal together, beside the best dense model."""
+    _refuse_experts(law)
     C = np.asarray(compute, dtype=np.float64).ravel()
     best = joint_optimum(law, C, cost, highest=highest)
     dense = joint_optimum(law, C, cost, highest=0.0)
@@ -160,25 +167,69 @@ def contours(
     *,
     cost: Multiplier | None = None,
     highest: float = HIGHEST_SPARSITY,
+    confidence: float = CONFIDENCE,
 ) -> Answer:
     """The compute at which each sparsity becomes the optimal one, for each size.
 
     Where sparsity acts on the size alone, C / C_chin of a contour is the same for every N: contours run parallel to
-    the dense-optimal line.
+    the dense-optimal line. Ends of intervals are 0 or infinite where draws say that S is optimal at any budget, or at
+    none.
     """
-    at = grid(sparsity=sparsity, nonzero=nonzero)
+    _refuse_experts(law)
+    m, at = cost or SparseSchedule(), grid(sparsity=sparsity, nonzero=nonzero)
     S, N = at["sparsity"], at["nonzero"]
-    chinchilla = np.log(chinchilla_compute(law, N))
 
     def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
-        budget = dense_data(np.exp(chinchilla + log_ratio), N)
-        return np.asarray(optimal_sparsity(law, N, budget, cost, highest=highest) < S)
+        budget = dense_data(chinchilla_compute(law, N) * np.exp(log_ratio), N)
+        return np.asarray(optimal_sparsity(law, N, budget, m, highest=highest) < S)
 
     ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
     ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
-    compute = np.exp(chinchilla) * ratio
+    compute = chinchilla_compute(law, N) * ratio
     notes = (message("no-compute"),) if np.isnan(ratio).any() else ()
-    return Answer({**at, "compute_ratio": ratio, "compute": compute, "data_dense": dense_data(compute, N)}, notes)
+    budget = dense_data(compute, N)
+    told: tuple[Any, Any] = ratio, compute
+    if law.draws is not None:
+        turning = law.drawn(lambda one: turning_ratio(one, S, N, m))
+        spent = turning * law.drawn(lambda one: chinchilla_compute(one, N))
+        told = Interval.of(ratio, turning, confidence), Interval.of(compute, spent, confidence)
+    columns = {
+        **at,
+        "compute_ratio": told[0],
+        "compute": told[1],
+        "data_dense": budget,
+        "data": budget / m(S),
+    }
+    return Answer(columns, notes)
+
+
+def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Multiplier) -> FloatArray:
+    """C / C_chin from which on the loss still falls at S: where S is the optimum, if there is only one.
+
+    0 or infinite where S is optimal at any budget, or at none.
+    """
+    _refuse_experts(law)
+    step = AROUND * (1 - sparsity)
+    around = [np.clip(sparsity + side * step, 0.0, None) for side in (-1, 1)]
+    if levels := law.form.levels:
+        known = np.array(levels)
+        around = [known[np.clip(np.searchsorted(known, sparsity - side), 0, len(known) - 1)] for side in (1e-6, 0)]
+    data = dense_data(chinchilla_compute(law, nonzero), nonzero)
+    shape = np.broadcast_shapes(np.shape(data), sparsity.shape)
+
+    def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
+        below, above = (law.predict(S, nonzero, data * np.exp(log_ratio) / cost(S)) for S in around)
+        return np.asarray(above > below)
+
+    log_ratio = bisect(too_low, shape, -WIDEST_RATIO, WIDEST_RATIO)
+    ends = np.abs(log_ratio) > WIDEST_RATIO - 1e-6
+    return np.where(ends, np.where(log_ratio > 0, np.inf, 0.0), np.exp(log_ratio))
+
+
+def _refuse_experts(law: Law) -> None:
+    """m(S) is what a sparse matrix costs; inactive experts cost and weigh otherwise."""
+    if law.form.name.startswith(EXPERTS):
+        raise RecordError("its S is the share of inactive experts, another sparsity", field="form", found=law.form.name)
 
 
 def _known(law: Law, quantity: Callable[[Law], FloatArray], confidence: float) -> Any:

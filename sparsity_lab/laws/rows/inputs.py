@@ -11,6 +11,7 @@ condition leaves out. Runs that differ in their loss alone are repeats (other se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +24,12 @@ from numpy.typing import NDArray
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
-from sparsity_lab.laws.rows.tables import Cell, InputTable, read_table
+from sparsity_lab.laws.rows.runs import UNIQUE as COLUMN_UNIQUE
+from sparsity_lab.laws.rows.tables import PLAIN_DIALECT, Cell, Dialect, InputTable, read_table
 from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.specs.choices import DataUnit
 
-Exclusion = Literal["filtered", "no-loss", "given-twice", "diverged", "other-regime"]
+Exclusion = Literal["filtered", "no-loss", "given-twice", "not-best", "diverged", "other-regime"]
 """why a row is left out; the last two are a study's own"""
 EPOCHS, UNIQUE = ("epochs", "epoch"), ("unique_data", "unique_tokens", "unique_images", "unique")
 """names under which tables tell how often a run saw its data, or how much of it was distinct"""
@@ -54,27 +56,46 @@ class Input:
 
 
 def read_runs(
-    files: Sequence[Path | str] | Path | str,
+    files: Sequence[Path | str | InputTable] | Path | str,
     *,
     columns: Mapping[str, str] = PLAIN,
     where: str | None = None,
     data_unit: DataUnit = "tokens",
+    weights: str | None = None,
+    best_of_each: bool = False,
+    further: Sequence[str] = (),
+    dialect: Dialect = PLAIN_DIALECT,
 ) -> Input:
     """Read runs from one file or several, joined.
 
     Args:
-        files: CSV, TSV, JSON, JSON lines or Parquet.
+        files: CSV, TSV, JSON, JSON lines, Parquet or Feather; or tables that were read already.
         columns: for each of sparsity, nonzero, data and loss that has another name or unit in the files: the column, or
             an expression of columns such as 'steps * 65536' or '1 - nonzero / dense'.
         where: a condition on the files' columns and these four; the rows that meet it are kept.
         data_unit: what data counts.
+        weights: a column, or an expression of columns, of what each row counts in a fit: '1 / stderr ** 2'.
+        best_of_each: keep the row of lowest loss of each sparsity, size and data.
+        further: columns that are kept where every file has them: what some law forms read beside the four.
+        dialect: how the files are written.
 
     Raises:
         RecordError: a file cannot be read, a row is wrong (see above), or no row is left.
         MachineError: a file is Parquet and pyarrow is missing.
     """
     paths = [files] if isinstance(files, str | Path) else list(files)
-    return select_runs([read_table(path) for path in paths], columns=columns, where=where, data_unit=data_unit)
+    tables = [path if isinstance(path, InputTable) else read_table(path, dialect) for path in paths]
+    if dialect.all_dense:
+        tables = [_dense(table, columns) for table in tables]
+    return select_runs(
+        tables,
+        columns=columns,
+        where=where,
+        data_unit=data_unit,
+        weights=weights,
+        best_of_each=best_of_each,
+        further=further,
+    )
 
 
 def select_runs(
@@ -83,11 +104,15 @@ def select_runs(
     columns: Mapping[str, str] = PLAIN,
     where: str | None = None,
     data_unit: DataUnit = "tokens",
+    weights: str | None = None,
+    best_of_each: bool = False,
+    further: Sequence[str] = (),
 ) -> Input:
     """The runs in tables; as `read_runs`."""
-    strange = sorted(set(columns) - set(COLUMNS))
+    strange = sorted(set(columns) - {*COLUMNS, *further})
     if strange:
-        raise RecordError("no such quantity", field="columns", found=strange[0], expected=" or ".join(COLUMNS))
+        known = " or ".join((*COLUMNS, *further))
+        raise RecordError("no such quantity", field="columns", found=strange[0], expected=known)
     parts = [_named(table, columns) for table in tables]
     kept = [condition(where, part, "where") if where else np.ones(len(part), dtype=bool) for part in parts]
     rows = np.concatenate([np.stack([part.numbers(name) for name in COLUMNS], axis=1) for part in parts])
@@ -101,13 +126,39 @@ def select_runs(
         "no-loss": int((chosen & ~finished).sum()),
         "given-twice": int((chosen & finished & ~first).sum()),
     }
-    excluded = {reason: count for reason, count in counts.items() if count}
+    excluded: dict[Exclusion, int] = {reason: count for reason, count in counts.items() if count}
     if not use.any():
         found = words_in("en").join(left_out(excluded)) or "no rows"
         raise RecordError("holds no run", where=", ".join(str(part.path) for part in parts), found=found)
     labels = tuple(place for place, used in zip(places, use, strict=True) if used)
     S, N, D, loss = rows[use].T
-    return Input(Runs(S, N, D, loss, data_unit, labels, _epochs(parts, rows[:, COLUMNS.index("data")], use)), excluded)
+    others = {name: column[use] for name in further if (column := _further(parts, columns, name)) is not None}
+    unique = others.pop(COLUMN_UNIQUE, None) if COLUMN_UNIQUE in columns else None
+    others.pop(COLUMN_UNIQUE, None)
+    counts_of = np.concatenate([numbers(weights, part, "weights") for part in parts])[use] if weights else None
+    epochs = _epochs(parts, rows[:, COLUMNS.index("data")], use) if unique is None else D / unique
+    found_runs = Runs(S, N, D, loss, data_unit, labels, epochs, others, weights=counts_of)
+    if best_of_each:
+        best = found_runs.best_of_each()
+        if left := len(found_runs) - len(best):
+            excluded["not-best"] = left
+        found_runs = best
+    return Input(found_runs, excluded)
+
+
+def _dense(table: InputTable, columns: Mapping[str, str]) -> InputTable:
+    """The table with a sparsity of zero where it tells none."""
+    if "sparsity" in columns or _column_for("sparsity", table):
+        return table
+    return InputTable(table.path, {**table.columns, "sparsity": [0.0] * len(table)}, table.places)
+
+
+def _column_for(name: str, table: InputTable) -> str | None:
+    """The column of that name, or the only one that ends so after a dot or a slash, as in `config.nonzero`."""
+    if name in table.columns:
+        return name
+    ends = [one for one in table.columns if re.split(r"[./]", one)[-1] == name]
+    return ends[0] if len(ends) == 1 else None
 
 
 def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
@@ -119,10 +170,13 @@ def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
     """The table with the four quantities beside its own columns."""
     named: dict[str, Sequence[Cell]] = dict(table.columns)
     for name in COLUMNS:
-        if name not in columns and name not in table.columns:
+        own = columns.get(name) or _column_for(name, table)
+        if own is None:
             known, hint = ", ".join(table.columns) or "none", f"--columns {name}=..."
+            if len(table.columns) == 1 and ";" in known:
+                hint = "--delimiter ';', and --decimal , where numbers have commas"
             raise RecordError(f"lacks the column {name}", where=table.path, found=known, expected=f"{name}, or {hint}")
-        named[name] = numbers(columns.get(name, name), table, f"columns.{name}").tolist()
+        named[name] = numbers(own, table, f"columns.{name}").tolist()
     return InputTable(table.path, named, table.places)
 
 
@@ -136,6 +190,14 @@ def _first_of_equals(parts: Sequence[InputTable]) -> NDArray[np.bool_]:
             first.append(row not in seen)
             seen.add(row)
     return np.array(first, dtype=bool)
+
+
+def _further(parts: Sequence[InputTable], columns: Mapping[str, str], name: str) -> FloatArray | None:
+    """(rows,) a further column, under its own name or as it follows from others, where every table has it."""
+    there = all(name in part.columns and not (part.holds(name, str) or part.holds(name, bool)) for part in parts)
+    if name not in columns and not there:
+        return None
+    return np.concatenate([numbers(columns.get(name, name), part, f"columns.{name}") for part in parts])
 
 
 def _epochs(parts: Sequence[InputTable], data: FloatArray, use: NDArray[np.bool_]) -> FloatArray | None:

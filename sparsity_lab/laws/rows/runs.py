@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,10 @@ from sparsity_lab.specs.choices import DataUnit
 
 FloatArray = NDArray[np.float64]
 COLUMNS = ("sparsity", "nonzero", "data", "loss")
+UNIQUE = "unique"
+"""the column that says how much of a run's data was distinct, in the unit of the data"""
+SAME_SIZE = 0.02
+"""sizes whose logs differ by less are one: real models miss their targets by a little"""
 NOISE, FAR_FROM_NOISE = 0.05, 0.25
 """relative differences of losses at one place: seeds alone may explain the first; they do not explain the second"""
 LARGEST_SHARE = 0.25
@@ -37,6 +42,8 @@ class Runs:
         data_unit: what `data` counts.
         labels: (rows,) names of the runs, or empty.
         epochs: (rows,) how often each run saw its data, or None where nobody knows.
+        others: (rows,) further columns that a law's form may read: bits of the weights, the loss before pruning.
+        weights: (rows,) what each row counts in a fit, > 0, relative to the others; None where all count alike.
 
     Raises:
         RecordError: a column is empty, of another length or holds a value outside its range.
@@ -49,6 +56,8 @@ class Runs:
     data_unit: DataUnit = "tokens"
     labels: tuple[str, ...] = ()
     epochs: FloatArray | None = None
+    others: Mapping[str, FloatArray] = field(default_factory=dict)
+    weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
@@ -62,24 +71,29 @@ class Runs:
             object.__setattr__(self, name, column)
         if len(self) == 0:
             raise RecordError("holds no run", field="runs", found=0, expected="at least one row")
+        self._refuse_other_lengths()
         for name in COLUMNS:
             column = self.column(name)
-            if len(column) != len(self):
-                raise RecordError(
-                    "columns differ in length", field=name, found=len(column), expected=f"{len(self)} rows"
-                )
             _refuse(name, column, ~np.isfinite(column), "a finite number")
             if name == "sparsity":
                 _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
             else:
                 _refuse(name, column, column <= 0, f"{name} > 0")
-        if self.epochs is not None and len(self.epochs) != len(self):
-            raise RecordError("columns differ in length", field="epochs", found=len(self.epochs))
+        for name, beside in {"epochs": self.epochs, "weights": self.weights}.items():
+            _check_beside(name, beside, len(self))
         if self.labels and len(self.labels) != len(self):
             raise RecordError("one label a row", field="labels", found=len(self.labels), expected=f"{len(self)} labels")
 
     def __len__(self) -> int:
         return len(self.sparsity)
+
+    def _refuse_other_lengths(self) -> None:
+        told = {} if self.epochs is None else {"epochs": self.epochs}
+        for name, column in {**{name: self.column(name) for name in COLUMNS}, **self.others, **told}.items():
+            if len(column) != len(self):
+                raise RecordError(
+                    "columns differ in length", field=name, found=len(column), expected=f"{len(self)} rows"
+                )
 
     @classmethod
     def from_csv(cls, path: Path | str, data_unit: DataUnit = "tokens") -> Runs:
@@ -98,8 +112,23 @@ class Runs:
             raise RecordError(str(error), where=path) from None
 
     def column(self, name: str) -> FloatArray:
-        """The column of that name."""
-        return cast("FloatArray", getattr(self, name))
+        """The column of that name.
+
+        Raises:
+            RecordError: it is none of the four, and nobody gave it.
+        """
+        if name in COLUMNS:
+            return cast("FloatArray", getattr(self, name))
+        if name not in self.further:
+            raise RecordError(
+                f"the runs lack the column {name}", field=name, expected=f"{name}, or --columns {name}=..."
+            )
+        return self.further[name]
+
+    @cached_property
+    def further(self) -> Mapping[str, FloatArray]:
+        """All columns beside the four, with how much of its data was distinct where the epochs are known."""
+        return self.others if self.epochs is None else {**self.others, UNIQUE: self.data / self.epochs}
 
     def select(self, mask: ArrayLike) -> Runs:
         """The rows where `mask`, (rows,) of bool, is true.
@@ -110,7 +139,23 @@ class Runs:
         keep = np.asarray(mask, dtype=bool)
         labels = tuple(label for label, kept in zip(self.labels, keep, strict=True) if kept) if self.labels else ()
         S, N, D, loss = (self.column(name)[keep] for name in COLUMNS)
-        return Runs(S, N, D, loss, self.data_unit, labels, None if self.epochs is None else self.epochs[keep])
+        epochs, weights = (None if told is None else told[keep] for told in (self.epochs, self.weights))
+        others = {name: column[keep] for name, column in self.others.items()}
+        return Runs(S, N, D, loss, self.data_unit, labels, epochs, others, weights)
+
+    @property
+    def shares(self) -> FloatArray:
+        """(rows,) what each row counts in a fit; sums to one."""
+        if self.weights is None:
+            return np.full(len(self), 1 / len(self))
+        return np.asarray(self.weights / self.weights.sum())
+
+    def best_of_each(self) -> Runs:
+        """The row of lowest loss of each sparsity, size and data: the best tuned ones, where settings vary."""
+        places = np.unique(np.stack([self.sparsity, self.nonzero, self.data]), axis=1, return_inverse=True)[1].ravel()
+        order = np.lexsort((self.loss, places))
+        best = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
+        return self.select(np.isin(np.arange(len(self)), best))
 
     @cached_property
     def repeats(self) -> Repeats:
@@ -120,13 +165,15 @@ class Runs:
     @property
     def sha256(self) -> str:
         """Hash of the rows, whatever their order, and of the unit of their data."""
-        rows = sorted(zip(*(self.column(name).tolist() for name in COLUMNS), strict=True))
+        told = [] if self.weights is None else [self.weights.tolist()]
+        named = (self.column(name).tolist() for name in (*COLUMNS, *sorted(self.others)))
+        rows = sorted(zip(*named, *told, strict=True))
         return hashlib.sha256(f"{self.data_unit} {rows}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Rows that share sparsity, size and data: what a law gives one loss for.
+    """Rows that share sparsity, size, data and what else is known of them: what a law gives one loss for.
 
     Attributes:
         rows: beyond the first of each place.
@@ -145,7 +192,8 @@ class Repeats:
     @classmethod
     def of(cls, runs: Runs) -> Repeats:
         """Group the rows."""
-        places = np.unique(np.stack([runs.sparsity, runs.nonzero, runs.data]), axis=1, return_inverse=True)[1].ravel()
+        columns = [runs.sparsity, runs.nonzero, runs.data, *runs.further.values()]
+        places = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel()
         order = np.lexsort((runs.loss, places))
         first = np.flatnonzero(np.diff(places[order], prepend=-1))
         last = np.append(first[1:], len(order)) - 1
@@ -174,11 +222,28 @@ class Repeats:
         return self.factor > 1 + NOISE and (self.share > LARGEST_SHARE or self.outstanding)
 
 
+def sizes_of(nonzero: FloatArray) -> NDArray[np.intp]:
+    """(rows,) which size each run has, counted from the smallest: sizes within 2 % of a neighbour are one."""
+    order = np.argsort(nonzero, kind="stable")
+    sizes = np.empty(len(nonzero), dtype=np.intp)
+    sizes[order] = np.concatenate([[0], np.cumsum(np.diff(np.log(nonzero[order])) > SAME_SIZE)])
+    return sizes
+
+
 def _complete(table: InputTable, name: str) -> FloatArray:
     column = table.numbers(name)
     if np.isnan(column).any():
         raise RecordError("is missing", where=table.places[int(np.isnan(column).argmax())], field=name)
     return column
+
+
+def _check_beside(name: str, column: FloatArray | None, rows: int) -> None:
+    if column is None:
+        return
+    if len(column) != rows:
+        raise RecordError("columns differ in length", field=name, found=len(column), expected=f"{rows} rows")
+    if name == "weights":
+        _refuse(name, column, ~(np.isfinite(column) & (column > 0)), "weights > 0")
 
 
 def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str) -> None:

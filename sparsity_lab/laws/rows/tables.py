@@ -1,7 +1,8 @@
-"""Tables as other tools write them: CSV, TSV, JSON, JSON lines, Parquet. Every row knows where it stands.
+"""Tables as other tools write them: CSV, TSV, JSON, JSON lines, Parquet, Feather. Every row knows where it stands.
 
 A cell is a number, a text, true or false, or missing (None): empty, null, NaN and the words na, n/a, null and none are
-missing. True is no number. What is none of these (a date, a list, an object) is kept as text.
+missing. True is no number. What is none of these (a date, a list) is kept as text; an object in a row of JSON becomes
+columns of its own (`trees`).
 """
 
 from __future__ import annotations
@@ -9,22 +10,33 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.artifacts.reading import PACKED, json_lines, parquet_rows, parquet_schema, parse_json, read_text
+from sparsity_lab.artifacts.reading import (
+    PACKED,
+    feather_columns,
+    json_lines,
+    parquet_rows,
+    parquet_schema,
+    parse_json,
+    read_text,
+)
 from sparsity_lab.errors import RecordError, refusing
+from sparsity_lab.laws.rows.trees import flat, rows_in
 
 Cell = float | str | bool | None
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+QUANTITIES = ("sparsity", "nonzero", "data", "loss")
+"""names by which rows and columns of a JSON frame are told apart"""
 MOST_CELLS = 50_000_000
 """of a table: rows times columns, those that a row leaves out included"""
 
@@ -75,82 +87,110 @@ class InputTable:
         return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
 
 
+class Dialect(NamedTuple):
+    """How files are written; Excel's first line `sep=;` says its delimiter itself.
+
+    Attributes:
+        delimiter: between cells of CSV; None for a comma, and a tab in .tsv.
+        decimal: mark before decimals; with a comma, dots between groups of three digits are thousands.
+        all_dense: runs of a file without a column sparsity are dense; else that is an error.
+    """
+
+    delimiter: str | None = None
+    decimal: str = "."
+    all_dense: bool = False
+
+
+PLAIN_DIALECT = Dialect()
+
+
 def are_tables(names: Iterable[Path | str]) -> bool:
     """Whether all names end as files do that `read_table` reads."""
     return all(_ending(Path(name)) in KINDS for name in names)
 
 
 def refuse_other_files(name: str) -> None:
-    """Refuse a name that is a file's and ends in no way that `read_table` knows.
+    """Refuse what names no study where it is a file's and ends in no way that `read_table` knows.
 
     Raises:
-        RecordError: a file stands there, or the name has an ending of files after a folder; it is no study's, either.
+        RecordError: a file stands there that cannot be read, or the name is that of a file, and none stands there.
     """
     path = Path(name)
     if path.suffix.lower() in {".yaml", ".yml"}:
         return
-    if path.is_file() or (path.suffix and path.parent != Path()) or path.suffix.lower() == PACKED:
-        expected = f"a file that ends in {', '.join(KINDS)}, or in one of these and {PACKED}"
+    if not path.exists() and (len(path.parts) > 1 or name.startswith((".", "/")) or path.suffix):
+        raise RecordError("no such file, and no such study", where=name)
+    if path.is_file() or path.suffix.lower() in PACKED:
+        expected = f"a file that ends in {', '.join(KINDS)}, or in one of these and {' or '.join(PACKED)}"
         raise RecordError("is no table of runs that can be read", where=name, expected=expected)
 
 
-def read_table(path: Path | str) -> InputTable:
+def read_table(path: Path | str, dialect: Dialect = PLAIN_DIALECT) -> InputTable:
     """Read a table; the name's ending says what it is (before .gz, where it is packed), and any other is read as CSV.
+
+    Args:
+        path: the file.
+        dialect: of CSV and TSV; others have none.
 
     Raises:
         RecordError: the file is missing, damaged or of another kind, or a row has more cells than there are columns.
-        MachineError: the file is Parquet and pyarrow is not installed.
+        MachineError: the file is Parquet or Feather and pyarrow is not installed.
     """
     path = Path(path)
-    return _READERS.get(_ending(path), _read_csv)(path)
+    ending = _ending(path)
+    if ending in _READERS:
+        return _READERS[ending](path)
+    return _read_csv(path, dialect._replace(delimiter=dialect.delimiter or ("\t" if ending == ".tsv" else ",")))
 
 
 def _ending(path: Path) -> str:
-    return Path(path.stem if path.suffix.lower() == PACKED else path.name).suffix.lower()
+    return Path(path.stem if path.suffix.lower() in PACKED else path.name).suffix.lower()
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> InputTable:
-    text = read_text(path, RecordError)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _read_csv(path: Path, dialect: Dialect) -> InputTable:
+    content = io.StringIO(read_text(path, RecordError), newline="")
+    told = re.fullmatch(r"sep=(.)\r?\n?", content.readline())
+    skipped = 1 if told else content.seek(0)
+    delimiter = told[1] if told else dialect.delimiter or ","
+    reader = csv.reader(content, delimiter=delimiter, strict=True)
     lines: list[tuple[str, list[str]]] = []
     names: Sequence[str] | None = None
     while True:
-        with refusing(f"{path}:{reader.line_num + 1}", RecordError, "cannot be read as CSV"):
+        with refusing(f"{path}:{skipped + reader.line_num + 1}", RecordError, "cannot be read as CSV"):
             row = next(reader, None)
         if row is None:
             break
         if names is None:
             names = _distinct([name.strip() for name in row], path)
         elif row:
-            lines.append((f"{path}:{reader.line_num}", row))
+            lines.append((f"{path}:{skipped + reader.line_num}", row))
     names = names or []
     _check_size(path, len(lines), len(names))
     for place, row in lines:
         if len(row) > len(names):
             message = "holds more cells than there are columns"
             raise RecordError(message, where=place, found=len(row), expected=f"{len(names)} cells")
-    rows = [[_cell(text) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
+    number = _with_decimal_comma if dialect.decimal == "," else str
+    rows = [[_cell(number(text)) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
     return InputTable(path, columns, tuple(place for place, _ in lines))
 
 
+def _with_decimal_comma(text: str) -> str:
+    """A number as `float` reads it; a dot where no thousands can be makes it a text."""
+    if re.fullmatch(r"\s*[+-]?(\d{1,3}(\.\d{3})+|\d+)?(,\d*)?([eE][+-]?\d+)?\s*", text):
+        return text.replace(".", "").replace(",", ".")
+    return f"{text} (with a dot)" if re.fullmatch(r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*", text) else text
+
+
 def _read_json(path: Path) -> InputTable:
-    """A list of objects, one a row, or one object of lists, one a column."""
-    tree = parse_json(read_text(path, RecordError), path, RecordError)
-    if isinstance(tree, dict) and tree and all(isinstance(column, list) for column in tree.values()):
-        lengths = {len(column) for column in tree.values()}
-        if len(lengths) > 1:
-            raise RecordError("columns differ in length", where=path, found=sorted(lengths))
-        tree = [dict(zip(tree, row, strict=True)) for row in zip(*tree.values(), strict=True)]
-    if not isinstance(tree, list):
-        expected = "a list of objects, or one object of lists"
-        raise RecordError("holds no table", where=path, found=type(tree).__name__, expected=expected)
-    return _of_objects(path, tree, [f"{path}: row {number}" for number in range(1, len(tree) + 1)])
+    tree = rows_in(parse_json(read_text(path, RecordError), path, RecordError), path, QUANTITIES)
+    return of_objects(path, tree, [f"{path}: row {number}" for number in range(1, len(tree) + 1)])
 
 
 def _read_json_lines(path: Path) -> InputTable:
     lines = list(json_lines(path, RecordError))
-    return _of_objects(path, [row for _, row in lines], [f"{path}:{number}" for number, _ in lines])
+    return of_objects(path, [row for _, row in lines], [f"{path}:{number}" for number, _ in lines])
 
 
 def _read_parquet(path: Path) -> InputTable:
@@ -165,6 +205,17 @@ def _read_parquet(path: Path) -> InputTable:
     return InputTable(path, columns, tuple(f"{path}: row {number}" for number in range(1, rows + 1)))
 
 
+def _read_feather(path: Path) -> InputTable:
+    columns: dict[str, list[Cell]] = {}
+    found = feather_columns(path, RecordError)
+    rows = len(next(iter(found.values()))) if found else 0
+    _check_size(path, rows, len(found))
+    for name, values in found.items():
+        with refusing(path, RecordError, "cannot be read", field=name):
+            columns[name] = list(map(_cell, _pythonic(values)))
+    return InputTable(path, columns, tuple(f"{path}: row {number}" for number in range(1, rows + 1)))
+
+
 def _pythonic(values: Any) -> list[Any]:
     """The values of an Arrow array; dates, whose Python kinds know no nanoseconds, as text."""
     import pyarrow as pa  # noqa: PLC0415 - loaded where a Parquet file is read
@@ -174,22 +225,24 @@ def _pythonic(values: Any) -> list[Any]:
 
 _READERS: Mapping[str, Callable[[Path], InputTable]] = MappingProxyType(
     {
-        ".tsv": partial(_read_csv, delimiter="\t"),
         ".json": _read_json,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
         ".parquet": _read_parquet,
+        ".feather": _read_feather,
+        ".arrow": _read_feather,
     }
 )
-KINDS = (".csv", *_READERS)
+KINDS = (".csv", ".tsv", *_READERS)
 """endings of the files that can be read"""
 
 
-def _of_objects(path: Path, rows: Sequence[Any], places: Sequence[str]) -> InputTable:
+def of_objects(path: Path, rows: Sequence[Any], places: Sequence[str]) -> InputTable:
     """Rows that are mappings; a name that a row lacks is missing there."""
     for place, row in zip(places, rows, strict=True):
         if not isinstance(row, dict):
             raise RecordError("is no row", where=place, found=row, expected="an object of names and values")
+    rows = [flat(row) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     _check_size(path, len(rows), len(names))
     columns = {name: [_cell(row.get(name)) for row in rows] for name in names}

@@ -18,23 +18,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.fit import Fit
-from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
-from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.laws.rows.runs import FloatArray, sizes_of
 from sparsity_lab.messages import Message, listed, message
 from sparsity_lab.specs.base import Spec
 
 LOG = logging.getLogger(__name__)
 
 Resample = Literal["rows", "sizes"]
-SAME_SIZE = 0.02
-"""sizes whose logs differ by less are one: real models miss their targets by a little"""
 FEWEST_SIZES = 3
 JITTERED = 1
 """jittered starts of every replicate, beside the known minima"""
@@ -51,6 +48,8 @@ Reached = Annotated[
     PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json"),
 ]
 """a number that may be out of reach, infinite then, and null in a file"""
+Below = Annotated[Reached, BeforeValidator(lambda value: -math.inf if value is None else value)]
+"""one that may be out of reach below"""
 
 
 class Interval(NamedTuple):
@@ -90,6 +89,9 @@ class Verdict(Spec):
     def of(cls, fit: Fit, name: str, interval: Interval) -> Verdict:
         """Whether the runs identify a parameter."""
         value, low, high = (float(part) for part in interval)
+        if name in fit.form.pinned:
+            pinned = message("parameter-pinned")
+            return cls(name=name, value=value, low=value, high=value, identified=True, reason=pinned)
         reasons = []
         if name in fit.at_bounds:
             reasons.append(message("parameter-at-bound"))
@@ -162,28 +164,18 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
     known = [np.broadcast_to(minimum, shape) for minimum in fit.minima]
     jittered = [fit.coordinates + rng.normal(scale=JITTER, size=shape) for _ in range(JITTERED)]
     starts, tries = np.concatenate([*known, *jittered]), len(known) + JITTERED
-    objective = HuberObjective(
-        fit.form.design(fit.runs, fit.units), fit.runs.loss, fit.residual, fit.delta, np.tile(weights, (tries, 1))
-    )
-    solution = minimise(objective, starts, box_for(fit.form, fit.runs))
+    solution = minimise(fit.objective_of(np.tile(weights, (tries, 1))), starts, box_for(fit.form, fit.runs))
     best = solution.value.reshape(tries, replicates).argmin(axis=0) * replicates + np.arange(replicates)
-    draws = fit.form.to_params(solution.theta[best], fit.units)
+    pinned = {name: np.full(replicates, value) for name, value in fit.form.pinned.items()}
+    draws = fit.frame.params(solution.theta[best])._replace(**pinned)
     return Bootstrap(fit, draws, int((~solution.converged[best]).sum()), seed, resample)
-
-
-def sizes_of(nonzero: FloatArray) -> NDArray[np.intp]:
-    """(rows,) which size each run has, counted from the smallest: sizes within 2 % of a neighbour are one."""
-    order = np.argsort(nonzero, kind="stable")
-    sizes = np.empty(len(nonzero), dtype=np.intp)
-    sizes[order] = np.concatenate([[0], np.cumsum(np.diff(np.log(nonzero[order])) > SAME_SIZE)])
-    return sizes
 
 
 def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Generator) -> FloatArray:
     """(replicates, rows) weights that sum to one; resamples of one size alone are drawn again."""
     rows = len(fit.runs)
     if resample == "rows":
-        return np.asarray(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows)
+        return _weighed(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows, fit)
     sizes = sizes_of(fit.runs.nonzero)
     count = int(sizes.max()) + 1
     if count < FEWEST_SIZES:
@@ -193,4 +185,12 @@ def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Gener
         more = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
         drawn = np.concatenate([drawn, more[(more > 0).sum(axis=1) > 1]])
     counts = drawn[:replicates, sizes]
-    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+    return _weighed(counts / counts.sum(axis=1, keepdims=True), fit)
+
+
+def _weighed(shares: FloatArray, fit: Fit) -> FloatArray:
+    """(replicates, rows) shares of the rows drawn, times what the rows count in the fit."""
+    if fit.runs.weights is None:
+        return np.asarray(shares)
+    weighed = shares * fit.runs.weights
+    return np.asarray(weighed / weighed.sum(axis=1, keepdims=True))

@@ -85,19 +85,21 @@ def noise_of(objective: float, delta: float, residual: Residual, rows: int, para
 
 def noise(fit: Fit) -> Noise:
     """The scatter of a fit's runs about it."""
-    return noise_of(fit.objective, fit.delta, fit.residual, len(fit.runs), len(_free(fit)))
+    symmetric = fit.objective * 2 / (1 + fit.steering.overestimates)
+    return noise_of(symmetric, fit.delta, fit.residual, len(fit.runs), fit.freedom)
 
 
 def freedom(fit: Fit) -> int:
     """Degrees of freedom: rows less free parameters, at least one."""
-    return max(1, len(fit.runs) - len(_free(fit)))
+    return max(1, len(fit.runs) - fit.freedom)
 
 
 def covariance(fit: Fit, estimate: Estimate = "scaled") -> FloatArray:
     """Covariance of the raw parameters, (parameters, parameters) in the order of the form's names.
 
-    Parameters at a bound do not move: their rows and columns are zero. It is a linearisation: it serves for designs
-    and for a first look; intervals come from the bootstrap or the profile, which follow the curvature.
+    Parameters that are pinned or at a bound do not move: their rows and columns are zero. It is a linearisation: it
+    serves for designs and for a first look; intervals come from the bootstrap or the profile, which follow the
+    curvature.
 
     Args:
         fit: the fit.
@@ -106,7 +108,7 @@ def covariance(fit: Fit, estimate: Estimate = "scaled") -> FloatArray:
             but rests on the squares of few residuals.
     """
     runs, free = fit.runs, _free(fit)
-    slopes = fit.form.jacobian(fit.params, runs.sparsity, runs.nonzero, runs.data)[:, free]
+    slopes = fit.form.jacobian(fit.params, runs.sparsity, runs.nonzero, runs.data, further=runs.further)[:, free]
     if fit.residual == "log":
         slopes = slopes / fit.predicted[:, None]
     size = np.sqrt((slopes**2).sum(axis=0))
@@ -143,4 +145,4 @@ def student_tail(statistic: float, freedom: float) -> float:
 
 
 def _free(fit: Fit) -> list[int]:
-    return [index for index, name in enumerate(fit.form.names) if name not in fit.at_bounds]
+    return [index for index, name in enumerate(fit.form.names) if name in fit.form.free and name not in fit.at_bounds]

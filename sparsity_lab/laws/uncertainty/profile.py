@@ -10,19 +10,16 @@ threshold, no value on that side is excluded by the runs.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
-from typing import Annotated
 
 import numpy as np
-from pydantic import BeforeValidator
 
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Reached
+from sparsity_lab.laws.uncertainty.bootstrap import Below, Reached
 from sparsity_lab.laws.uncertainty.covariance import freedom, student_quantile
 from sparsity_lab.laws.uncertainty.profile_paths import Path, Paths
-from sparsity_lab.specs.base import Spec
+from sparsity_lab.specs.base import Spec, of_one_length
 
 LOG = logging.getLogger(__name__)
 
@@ -41,12 +38,14 @@ class Profile(Spec):
     """square of Student's quantile: the ratio at the ends of the interval"""
     scale: float
     """tau, in the unit of the residual: what sqrt(2 n (F − F_min)) is divided by"""
-    low: Annotated[Reached, BeforeValidator(lambda value: -math.inf if value is None else value)]
+    low: Below
     """lower end, or the least that the parameter may be where that side is open"""
     high: Reached
     """upper end, or infinity where that side is open"""
     open_ends: tuple[str, ...]
     """sides on which the runs exclude no value: 'low', 'high', both or none"""
+
+    _together = of_one_length("values", "ratio")
 
     @classmethod
     def of(cls, paths: Paths, name: str, down: Path, up: Path) -> Profile:
@@ -77,15 +76,15 @@ def profile(fit: Fit, names: tuple[str, ...] | None = None, *, confidence: float
 
     Args:
         fit: a converged fit.
-        names: parameters of its form.
+        names: parameters of its form that are not pinned; all of these when None.
         confidence: of the intervals.
 
     Raises:
         ValueError: a name is not one of the form's.
     """
-    names = fit.form.names if names is None else names
-    if not set(names) <= set(fit.form.names):
-        raise ValueError(f"no such parameters of {fit.form.name}: {sorted(set(names) - set(fit.form.names))}")
+    names = fit.form.free if names is None else names
+    if not set(names) <= set(fit.form.free):
+        raise ValueError(f"no such parameters to profile of {fit.form.name}: {sorted(set(names) - set(fit.form.free))}")
     LOG.info("profiles of %s", fit.form.name)
     root = student_quantile((1 + confidence) / 2, freedom(fit))
     paths = Paths(fit, np.repeat([fit.form.names.index(name) for name in names], 2), root)

@@ -98,6 +98,7 @@ class Paths:
     index: NDArray[np.intp]
     threshold: float
 
+    @np.errstate(over="ignore", invalid="ignore")  # a point whose powers leave floats is never taken
     def walk(self) -> list[Path]:
         """All paths, from the minimum to beyond the threshold, or as far as they go."""
         theta = np.tile(self.fit.coordinates, (len(self.index), 1))
@@ -114,9 +115,7 @@ class Paths:
     @cached_property
     def objective(self) -> HuberObjective:
         """What the fit minimised."""
-        fit, rows = self.fit, len(self.fit.runs)
-        design = fit.form.design(fit.runs, fit.units)
-        return HuberObjective(design, fit.runs.loss, fit.residual, fit.delta, np.full((1, rows), 1 / rows))
+        return self.fit.objective_of(self.fit.runs.shares[None])
 
     @cached_property
     def box(self) -> Box:
@@ -145,11 +144,11 @@ class Paths:
 
     def put(self, theta: FloatArray, target: FloatArray) -> FloatArray:
         """(B, P) coordinates inside the box, with the parameter of each path at its target."""
-        form, units = self.fit.form, self.fit.units
-        params = np.stack(np.broadcast_arrays(*form.to_params(self.box.clip(theta), units)), axis=-1)
+        frame = self.fit.frame
+        params = np.stack(np.broadcast_arrays(*frame.params(self.box.clip(theta))), axis=-1)
         value = np.where(self.positive, np.exp(np.where(self.positive, target, 0.0)), target)
         params[np.arange(len(theta)), self.index] = value
-        return form.to_coordinates(form.params(*np.moveaxis(params, -1, 0)), units)
+        return frame.phi(frame.form.params(*np.moveaxis(params, -1, 0)))
 
     def normals(self, theta: FloatArray) -> FloatArray:
         """(B, P) derivatives of `targets` by the coordinates: central differences, all in one call."""
@@ -166,7 +165,7 @@ class Paths:
 
     def _parameter(self, theta: FloatArray, path: NDArray[np.intp]) -> FloatArray:
         """(M,) at (M, P) coordinates the parameter that the (M,) paths lead."""
-        params = np.stack(np.broadcast_arrays(*self.fit.form.to_params(theta, self.fit.units)), axis=-1)
+        params = np.stack(np.broadcast_arrays(*self.fit.frame.params(theta)), axis=-1)
         held, positive = params[np.arange(len(theta)), self.index[path]], self.positive[path]
         with np.errstate(divide="ignore"):  # a parameter of nothing lies infinitely far down
             return np.where(positive, np.log(np.where(positive, held, 1.0)), held)

@@ -4,26 +4,31 @@ const whatif = (() => {
   const given = JSON.parse(document.getElementById("whatif-payload").textContent);
   const KINDS = given.existing ? ["train-sparse", "prune-existing"] : ["train-sparse"];
 
-  // ---- the law: a sum of A N^n D^d S^s (1 - k S)^p …
+  // ---- the law: a sum of A N^n D^d S^s (1 - k S)^p …, the best one or a draw
+  let law = given.law;
+  function under(one, compute) {
+    law = one;
+    try { return compute(); } finally { law = given.law; }
+  }
   const power = (base, exponent) => (exponent === 0 ? 1 : Math.pow(base, exponent));
   const term = (one, S, N, D) =>
     one.shares.reduce((value, [k, p]) => value * power(1 - k * S, p),
       one.amplitude * power(N, one.nonzero) * power(D, one.data) * power(S, one.sparsity));
-  const loss = (S, N, D) => given.terms.reduce((sum, one) => sum + term(one, S, N, D), 0);
+  const loss = (S, N, D) => law.terms.reduce((sum, one) => sum + term(one, S, N, D), 0);
 
   // ---- the least amount, in its log, with which a loss is reached; infinity where none is enough
   function needed(lossOf, target) {
     let low = 0, high = Math.log(1e60);
     if (lossOf(Math.exp(high)) > target) return Infinity;
-    for (let halving = 0; halving < 200; halving++) {
+    for (let halving = 0; halving < 100; halving++) {
       const middle = (low + high) / 2;
       if (lossOf(Math.exp(middle)) > target) low = middle; else high = middle;
     }
     return Math.exp((low + high) / 2);
   }
   function equalQualitySize(S, N, D) {
-    if (!given.size_alone) return needed((size) => loss(S, size, D), loss(0, N, D));
-    const sized = given.terms.filter((one) => one.nonzero !== 0);
+    if (!law.size_alone) return needed((size) => loss(S, size, D), loss(0, N, D));
+    const sized = law.terms.filter((one) => one.nonzero !== 0);
     const factor = (at) => sized.reduce((sum, one) => sum + term(one, at, 1, 1), 0);
     return N * Math.pow(factor(S) / factor(0), -1 / sized[0].nonzero);
   }
@@ -89,13 +94,14 @@ const whatif = (() => {
     const isDenseBetter = (log) => loss(sparsity, nonzero, Math.exp(log)) > loss(0, nonzero, m * Math.exp(log));
     let low = 0, high = Math.log(1e30);
     if (isDenseBetter(high)) return Infinity;
-    for (let halving = 0; halving < 200; halving++) {
+    for (let halving = 0; halving < 100; halving++) {
       const middle = (low + high) / 2;
       if (isDenseBetter(middle)) low = middle; else high = middle;
     }
     return Math.exp((low + high) / 2);
   }
   function stands(one) {
+    if (one.kind !== "dense" && !given.runs) return false;
     const available = given.available === null ? Infinity : given.available;
     if (one.kind !== "train-sparse") return Number.isFinite(one.data) && one.data <= available;
     if (!Number.isFinite(one.nonzero) || one.data > available) return false;
@@ -110,7 +116,43 @@ const whatif = (() => {
       break_even: breakEvenItems(sparse, dense, set), required: requiredData(sparse), stands: stands(sparse),
     };
   }
+  // ---- the same under every draw of the law: ends are draws, as `cost.candidates.interval` has them
+  function ends(values) {
+    const known = values.filter((one) => !Number.isNaN(one)).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    const tail = (1 - given.confidence) / 2, last = known.length - 1;
+    return last < 0 ? null : [known[Math.round(tail * last)], known[Math.round((1 - tail) * last)]];
+  }
+  const drawn = (compute) => given.draws.map((one) => under(one, compute));
+  function band(set, kind = "train-sparse") {
+    if (!given.draws.length) return null;
+    const found = drawn(() => evaluate(set, kind));
+    const pays = found.filter((one) => one.stands && one.npv > 0).length / found.length;
+    return { npv: ends(found.map((one) => one.npv)), same_size: ends(found.map((one) => one.same_size)), share: pays };
+  }
+  // ---- every type of the weights, dense (S = 0) and at each sparsity, at equal quality
+  function inType(type, place, set) {
+    const S = place ? given.sparsities[place - 1] : 0, own = option(place ? "train-sparse" : "dense", S, set);
+    const target = loss(0, set.nonzero, set.data) - type.loss_added;
+    const nonzero = type.loss_added ? needed((size) => loss(S, size, set.data), target)
+      : equalQualitySize(S, set.nonzero, set.data) / type.rho;
+    const one = { ...own, nonzero, data: !place && type === given.types[0] ? own.data : set.data, r: own.r * type.factors[place] };
+    const total = cost(one, set).total + type.days * given.day_cost;
+    return { name: type.name, sparsity: S, total, runs: type.runs[place] };
+  }
+  function inTypes(set) {
+    return given.types.flatMap((type) => type.factors.map((_, place) => inType(type, place, set)));
+  }
   function recommend(set) {
+    const found = recommendInOwnType(set), rows = inTypes(set).filter((row) => row.runs);
+    const least = (some) => some.reduce((best, row) => (best && best.total <= row.total ? best : row), null);
+    const dense = least(rows.filter((row) => row.sparsity === 0)), sparse = least(rows.filter((row) => row.sparsity > 0));
+    if (!dense) return found;
+    const cheapest = Math.min(sparse ? sparse.total : Infinity, rows[0].total - found.npv);
+    if (found.choice !== "stay-dense" && cheapest < dense.total) return found;
+    const npv = rows[0].total - dense.total;
+    return npv > 0 ? { choice: "quantise", sparsity: 0, npv, dtype: dense.name } : { choice: "stay-dense", sparsity: 0, npv: 0 };
+  }
+  function recommendInOwnType(set) {
     const best = { choice: "stay-dense", sparsity: 0, npv: 0 };
     for (const kind of KINDS)
       for (const sparsity of given.sparsities) {
@@ -172,7 +214,8 @@ const whatif = (() => {
       total: [money(found.dense.total), money(found.sparse.total)],
     };
     for (const [name, [dense, sparse]] of Object.entries(rows)) { fill(`${name}-dense`, dense); fill(`${name}-sparse`, sparse); }
-    fill("npv", money(found.npv));
+    const sure = band(set);
+    fill("npv", sure && sure.npv ? said("band", { money: money(found.npv), low: money(sure.npv[0]), high: money(sure.npv[1]), share: percent(sure.share) }) : money(found.npv));
     fill("head-sparse", said("sparse_head", { sparsity: percent(set.sparsity) }));
     fill("required", shown.data(found.required));
     const { side, value } = found.break_even;
@@ -182,7 +225,7 @@ const whatif = (() => {
   }
   function drawAdvice() {
     const best = recommend(set);
-    const text = said(best.choice, { sparsity: percent(best.sparsity), money: money(best.npv), years: given.horizon_years });
+    const text = said(best.choice, { sparsity: percent(best.sparsity), money: money(best.npv), years: given.horizon_years, dtype: best.dtype || "" });
     if (at("now").textContent !== text) fill("now", text);
   }
 
@@ -193,10 +236,13 @@ const whatif = (() => {
     if (text !== undefined) made.textContent = text;
     return parent.appendChild(made);
   };
-  function chart(id, values, level, current, format, label) {
+  function chart(id, { values, spread, level, current, format, label }) {
     const svg = at(id), [left, right, top, bottom] = [58, 330, 12, 150], most = given.ranges.sparsity[1];
-    const finite = [...values.map(([, value]) => value), level].filter(Number.isFinite);
-    const low = Math.min(...finite), high = Math.max(...finite), room = (high - low || Math.abs(high) || 1) * 0.08;
+    const between = spread.filter(([, range]) => range && range.every(Number.isFinite));
+    const finite = [...values.map(([, value]) => value), level].filter(Number.isFinite), tall = Math.max(...finite) - Math.min(...finite);
+    const edges = between.flatMap(([, range]) => range); // a wide band is cut, lest it flatten the curve
+    const low = Math.min(...finite, Math.max(Math.min(...edges, Infinity), Math.min(...finite) - tall));
+    const high = Math.max(...finite, Math.min(Math.max(...edges, -Infinity), Math.max(...finite) + tall)), room = (high - low || Math.abs(high) || 1) * 0.08;
     const x = (S) => left + (S / most) * (right - left);
     const y = (value) => bottom - ((value - low + room) / (high - low + 2 * room)) * (bottom - top);
     svg.replaceChildren();
@@ -209,21 +255,27 @@ const whatif = (() => {
       draw(svg, "text", { x: x(S), y: bottom + 16, "text-anchor": "middle" }, percent(S));
     draw(svg, "line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom });
     draw(svg, "line", { class: "level", x1: left, x2: right, y1: y(level), y2: y(level) });
-    const drawn = values.filter(([, value]) => Number.isFinite(value));
-    draw(svg, "polyline", { class: "curve", points: drawn.map(([S, value]) => `${x(S).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
+    const points = (pairs) => pairs.map(([S, value]) => `${x(S).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+    const edge = (side) => between.map(([S, range]) => [S, Math.min(Math.max(range[side], low), high)]);
+    if (between.length) draw(svg, "polygon", { class: "band", points: points([...edge(0), ...edge(1).reverse()]) });
+    draw(svg, "polyline", { class: "curve", points: points(values.filter(([, value]) => Number.isFinite(value))) });
     if (Number.isFinite(current)) draw(svg, "circle", { class: "dot", cx: x(set.sparsity), cy: y(current), r: 6 });
     const above = y(level) > (top + bottom) / 2 ? -6 : 15;
     draw(svg, "text", { class: "strong", x: right, y: y(level) + above, "text-anchor": "end" }, words.dense);
   }
   function drawCharts(found) {
-    const most = given.ranges.sparsity[1], every = Array.from({ length: 61 }, (_, index) => (most * index) / 60);
-    const costs = every.map((sparsity) => [sparsity, evaluate({ ...set, sparsity }).sparse.total]);
-    const losses = every.map((sparsity) => [sparsity, loss(sparsity, set.nonzero, set.data)]);
-    const S = percent(set.sparsity);
-    chart("cost-chart", costs, found.dense.total, found.sparse.total, count,
-      said("cost_alt", { sparsity: S, sparse: money(found.sparse.total), dense: money(found.dense.total) }));
-    chart("loss-chart", losses, found.target, found.same_size, (value) => value.toFixed(3),
-      said("loss_alt", { sparsity: S, sparse: nats(found.same_size), dense: nats(found.target) }));
+    const most = given.ranges.sparsity[1], levels = (parts) => Array.from({ length: parts + 1 }, (_, index) => (most * index) / parts);
+    const total = (S) => cost(option("train-sparse", S, set), set).total, lost = (S) => loss(S, set.nonzero, set.data);
+    const spread = (value) => (given.draws.length ? levels(12).map((S) => [S, ends(drawn(() => value(S)))]) : []);
+    const S = percent(set.sparsity), values = (value) => levels(60).map((one) => [one, value(one)]);
+    chart("cost-chart", {
+      values: values(total), spread: spread(total), level: found.dense.total, current: found.sparse.total, format: count,
+      label: said("cost_alt", { sparsity: S, sparse: money(found.sparse.total), dense: money(found.dense.total) }),
+    });
+    chart("loss-chart", {
+      values: values(lost), spread: spread(lost), level: found.target, current: found.same_size, format: (value) => value.toFixed(3),
+      label: said("loss_alt", { sparsity: S, sparse: nats(found.same_size), dense: nats(found.target) }),
+    });
   }
   let soon = 0;
   function update() {
@@ -252,5 +304,5 @@ const whatif = (() => {
   drawAdvice();
   at("live").hidden = false;
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
-  return { loss, equalQualitySize, interpolated, evaluate, recommend, settings: () => ({ ...set }) };
+  return { loss, equalQualitySize, interpolated, evaluate, band, inTypes, recommend, settings: () => ({ ...set }) };
 })();

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -24,6 +25,8 @@ from sparsity_lab.search.propose.targets import LEAST_DIFFERENT, WIDEST_GAP
 from sparsity_lab.search.propose.variants import CLOSE, KINDS, RESOLUTION, kind_of
 from sparsity_lab.search.requests import SPARSITY
 
+LEVELS, SPARSITY_LEVELS = 6, 13
+"""that a sampler tries along a continuous size or budget, and along a continuous sparsity"""
 SPACING = WIDEST_GAP - 2 * RESOLUTION
 """of the start: sparsities are rounded, and so are the shapes of models"""
 
@@ -107,3 +110,31 @@ class _FirstKind(RandomSampler):
         if kind and isinstance(param_distribution, CategoricalDistribution):
             return param_distribution.choices[0]
         return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+def levels_of(distribution: BaseDistribution, rng: np.random.Generator, *, sparsity: bool) -> list[Any]:
+    """Values of a parameter that are tried: all that the law understands, or evenly spaced ones."""
+    match distribution:
+        case CategoricalDistribution():
+            values: Sequence[float] = [value for value in distribution.choices if isinstance(value, int | float)]
+        case FloatDistribution() | IntDistribution():
+            values = _spaced(distribution, rng, sparsity=sparsity)
+        case _:
+            return []
+    inside = [value for value in values if (0 <= value < 1 if sparsity else value > 0)]
+    return list(dict.fromkeys(inside))
+
+
+def _spaced(
+    distribution: FloatDistribution | IntDistribution, rng: np.random.Generator, *, sparsity: bool
+) -> list[float]:
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if sparsity:
+        inner = low + (high - low) * (np.arange(SPARSITY_LEVELS) + rng.random()) / SPARSITY_LEVELS
+        values = np.array([low, *inner, high])
+    else:
+        values = np.geomspace(low, high, LEVELS) if low > 0 else np.linspace(low, high, LEVELS)
+    if step is not None:
+        values = low + np.round((values - low) / step) * step
+    inside: list[float] = np.clip(values, low, high).tolist()
+    return [round(value) for value in inside] if isinstance(distribution, IntDistribution) else inside

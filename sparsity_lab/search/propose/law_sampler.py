@@ -22,7 +22,8 @@ It asks of every possible run by how much its loss would narrow the targets' opt
 proposes the best. Where sizes and budgets smaller than the targets' may be tried, most runs are cheap ones: they tell
 the law's parameters, as far as the law holds; a share of doubt, which no fit removes, sends a few to the targets
 themselves. Trials under way count as if they had ended as expected, so proposals made together differ; so do trials
-that ended without a loss, which are not asked for again.
+that ended without a loss, which are not asked for again. A value that is no loss (0 or less) is passed over, and a
+study whose first objective is to rise is left to TPE; either is said in a warning.
 
 Parameters of which the law knows nothing are left to TPE (Bergstra 2011). With one objective it is told ln L less what
 the law expects of the trial's sparsity, size and budget: else it would blame them for a small size.
@@ -32,6 +33,7 @@ A proposal depends on the seed, the trial's number and the other trials alone: a
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +42,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
@@ -48,6 +50,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sparsity_lab.laws import Form, Points, Runs, form_named, training_flops
 from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray
+from sparsity_lab.search.propose.design import levels_of
 from sparsity_lab.search.propose.loss_surface import Surface
 from sparsity_lab.search.propose.targets import Targets
 
@@ -59,8 +62,6 @@ START = 8
 PRICE_POWER = 0.6
 """a run is worth what it tells divided by its FLOPs to this power: with 1 the cheapest runs always win, though each
 trial has costs besides FLOPs, and the law may not reach from there"""
-LEVELS, SPARSITY_LEVELS = 6, 13
-"""that are tried along a continuous size or budget, and along a continuous sparsity"""
 STRIDES = (0.8191725134, 0.6710436067, 0.5497004779)
 """of the space-filling start: powers of 1 / 1.2207, the root of x⁴ = x + 1 (Roberts 2018)"""
 UNMEASURED = (TrialState.WAITING, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL)
@@ -165,8 +166,10 @@ class LawSampler(BaseSampler):
 
     def _proposal(self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
         """Values of those of our parameters that are in the space; nothing where the law has nothing to say."""
+        if not self._lowers(study):
+            return {}
         rng = np.random.default_rng(self._seed_of(trial))
-        levels = {name: _levels(one, rng, sparsity=name == self._sources[0]) for name, one in space.items()}
+        levels = {name: levels_of(one, rng, sparsity=name == self._sources[0]) for name, one in space.items()}
         if not levels or not all(levels.values()):
             return {}
         known = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
@@ -206,8 +209,10 @@ class LawSampler(BaseSampler):
 
         What the law is not to learn from counts here, and the objective is what TPE is to lower.
         """
+        if study.directions != [StudyDirection.MINIMIZE]:
+            return study
         surface, done = self.surface(study), self._finished(study, first_value)
-        if surface is None or not done or study.directions != [StudyDirection.MINIMIZE]:
+        if surface is None or not done:
             return study
         expected, _ = surface.law.value(self._points([place for _, place, _ in done]))
         with _quiet():
@@ -218,10 +223,19 @@ class LawSampler(BaseSampler):
             judged.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=surplus))
         return judged
 
+    def _lowers(self, study: Study) -> bool:
+        """Whether what the law learns from is to be lowered."""
+        lowers = self._loss is not first_value or study.directions[0] == StudyDirection.MINIMIZE
+        if not lowers:
+            warnings.warn("the study maximizes, and a law knows losses alone: all is left to TPE", stacklevel=2)
+        return lowers
+
     def _finished(self, study: Study, read: Loss) -> list[tuple[FrozenTrial, LawPoint, float]]:
         """Finished trials with a place and a positive loss."""
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        rows = ((trial, self._place(trial.params), read(trial)) for trial in done)
+        rows = [(trial, self._place(trial.params), read(trial)) for trial in done]
+        if useless := sum(loss is not None and not 0 < loss < np.inf for _, _, loss in rows):
+            warnings.warn(f"{useless} trials have values that are no losses (0 < loss): passed over", stacklevel=2)
         return [(trial, place, loss) for trial, place, loss in rows if place and loss and 0 < loss < np.inf]
 
     def _pending(self, study: Study, trial: FrozenTrial) -> Points:
@@ -270,31 +284,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def _levels(distribution: BaseDistribution, rng: np.random.Generator, *, sparsity: bool) -> list[Any]:
-    """Values of a parameter that are tried: all that the law understands, or evenly spaced ones."""
-    match distribution:
-        case CategoricalDistribution():
-            values: Sequence[float] = [value for value in distribution.choices if isinstance(value, int | float)]
-        case FloatDistribution() | IntDistribution():
-            values = _spaced(distribution, rng, sparsity=sparsity)
-        case _:
-            return []
-    inside = [value for value in values if (0 <= value < 1 if sparsity else value > 0)]
-    return list(dict.fromkeys(inside))
-
-
-def _spaced(
-    distribution: FloatDistribution | IntDistribution, rng: np.random.Generator, *, sparsity: bool
-) -> list[float]:
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if sparsity:
-        inner = low + (high - low) * (np.arange(SPARSITY_LEVELS) + rng.random()) / SPARSITY_LEVELS
-        values = np.array([low, *inner, high])
-    else:
-        values = np.geomspace(low, high, LEVELS) if low > 0 else np.linspace(low, high, LEVELS)
-    if step is not None:
-        values = low + np.round((values - low) / step) * step
-    inside: list[float] = np.clip(values, low, high).tolist()
-    return [round(value) for value in inside] if isinstance(distribution, IntDistribution) else inside

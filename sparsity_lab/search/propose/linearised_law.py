@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from threadpoolctl import ThreadpoolController
 
-from sparsity_lab.laws import Form, Points, Runs
-from sparsity_lab.laws.forms.design import Design
+from sparsity_lab.laws import Points, PowerForm, Runs
+from sparsity_lab.laws.forms.design import PowerDesign
 from sparsity_lab.laws.forms.terms import Units
 from sparsity_lab.laws.rows.runs import FloatArray
 
@@ -60,14 +60,14 @@ class LinearLaw:
         theta: (P,) where it is linearised; the prior mean at first.
     """
 
-    form: Form
+    form: PowerForm
     units: Units
     centre: FloatArray
     spread: FloatArray
     theta: FloatArray
 
     @classmethod
-    def before(cls, form: Form, runs: Runs) -> LinearLaw:
+    def before(cls, form: PowerForm, runs: Runs) -> LinearLaw:
         """What is believed when of all runs only the typical loss is known."""
         typical, terms = float(np.median(runs.loss)), len(form.terms)
         centre, spread = [], []
@@ -104,12 +104,12 @@ class LinearLaw:
         """(n,) ln L at theta, and (n, P) its derivatives by the coordinates."""
         return log_loss(self.laid_out(points), self.theta)
 
-    def laid_out(self, points: Points | Runs) -> Design:
+    def laid_out(self, points: Points | Runs) -> PowerDesign:
         """The form at the points."""
         return self.form.design(Runs(points.sparsity, points.nonzero, points.data, np.ones(len(points))), self.units)
 
 
-def log_loss(design: Design, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+def log_loss(design: PowerDesign, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(n,) ln L at theta, and (n, P) its derivatives by the coordinates; not finite where L overflows."""
     values = design.values(theta[None])
     amplitudes, terms = values[0, : design.terms], design.terms
@@ -129,7 +129,7 @@ class _Walk:
     """A search for the most probable theta, given (n,) measured ln L and the (n, n) root of its covariance."""
 
     law: LinearLaw
-    design: Design
+    design: PowerDesign
     measured: FloatArray
     root: FloatArray
 

@@ -27,7 +27,8 @@ from itertools import product
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from sparsity_lab.laws import Form, Points, Runs, form_named
+from sparsity_lab.errors import RecordError
+from sparsity_lab.laws import Form, Points, PowerForm, Runs, form_named
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.search.propose.linearised_law import LinearLaw, one_thread
 from sparsity_lab.search.propose.targets import Optima, Targets, lowest
@@ -160,7 +161,10 @@ class Surface:
                 from the runs when None.
             form: of the law.
         """
-        law = LinearLaw.before(form_named(form).for_runs(runs), runs)
+        chosen = form_named(form).for_runs(runs)
+        if not isinstance(chosen, PowerForm):
+            raise RecordError("is no sum of power terms, which a search needs", field="form", found=chosen.name)
+        law = LinearLaw.before(chosen, runs)
         at, own = Points(runs.sparsity, runs.nonzero, runs.data), np.eye(len(runs))
         place, noises = _Places.of(law, at), (noise,) if noise else NOISES
         discrepancies = {one: one[0] ** 2 * place.likeness(place, one[1]) for one in _discrepancies()}

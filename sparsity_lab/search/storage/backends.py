@@ -23,13 +23,12 @@ from urllib.parse import quote
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from sparsity_lab.errors import MachineError, RecordError, SparsityLabError
+from sparsity_lab.errors import MachineError, RecordError, SparsityLabError, refusing
 from sparsity_lab.search.storage.journal import Journal
 
 T = TypeVar("T")
@@ -84,12 +83,10 @@ def place_of(location: str | Path) -> StoragePlace:
     if not isinstance(location, str) or "://" not in location:
         path = Path(location)
         return JournalFile(path) if path.suffix in JOURNALS else SqliteFile(path)
-    try:
+    with refusing(
+        "storage", RecordError, "is no URL of a database such as postgresql://user@host/name", found=location
+    ):
         url = make_url(location)
-    except (ArgumentError, ValueError) as error:
-        raise RecordError(
-            "is no URL of a database", where="storage", found=location, expected="postgresql://user@host/name"
-        ) from error
     if url.get_backend_name() == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
     return Database(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
@@ -219,7 +216,9 @@ def _patiently(make: Callable[[], Opened]) -> Opened:
     for attempt in range(1, ATTEMPTS):
         try:
             return make()
-        except (StorageInternalError, SQLAlchemyError, AssertionError, RuntimeError):
+        except SparsityLabError:
+            raise
+        except Exception:
             time.sleep(0.03 * attempt)
     return make()
 

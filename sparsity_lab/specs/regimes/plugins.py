@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from sparsity_lab.errors import SpecError
+from sparsity_lab.errors import SpecError, refusing
 from sparsity_lab.specs.base import Count, Spec
 
 SCORES = "sparsity_lab.scores"
@@ -57,10 +57,8 @@ class Plugin(Spec):
         Raises:
             SpecError: nothing is installed under that name, it does not take the options, or it has no `version`.
         """
-        try:
+        with refusing(None, SpecError, f"plug-in {self.name} of {group} cannot be used", field="options"):
             made = _make(group, self.name, self.options)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise SpecError(f"plug-in {self.name} of {group} cannot be used: {error}", field="options") from error
         found = getattr(made, "version", None)
         if not isinstance(found, int) or found < 1:
             message = f"plug-in {self.name} of {group} must carry its version"

@@ -10,8 +10,8 @@ from sparsity_lab.specs.base import Count, Fraction, Spec, SpecFile
 from sparsity_lab.specs.regimes.allocations import Allocation, Uniform
 from sparsity_lab.specs.regimes.patterns import Pattern, Unstructured
 from sparsity_lab.specs.regimes.schedules import Cubic, Schedule, Static
-from sparsity_lab.specs.regimes.scores import Magnitude, Score
-from sparsity_lab.specs.regimes.starts import Scratch, Start
+from sparsity_lab.specs.regimes.scores import Magnitude, OneShotScore, Score, SparseGPT
+from sparsity_lab.specs.regimes.starts import DenseRun, Scratch, Start
 
 StateOfPruned = Literal["zeroed", "kept", "reset"]
 """the optimiser's state when masks change: zeroed where weights are pruned, kept as it is, or reset everywhere"""
@@ -80,7 +80,27 @@ class Dynamic(_SparseRegimeSpec):
     optimizer_state: StateOfPruned = "zeroed"
 
 
-SparseRegime = Masked | StraightThrough | Dynamic
+class OneShotPruning(SpecFile):
+    """Weights that are there are pruned at once, layer by layer; then they may be trained on under the masks.
+
+    Blocks go in order, each with the inputs that the blocks pruned before it give.
+    """
+
+    kind: Literal["regime"] = "regime"
+    method: Literal["one-shot"]
+    pattern: Pattern = Unstructured()
+    score: OneShotScore = SparseGPT(kind="sparsegpt")
+    allocation: Allocation = Uniform(embeddings_and_head="dense")
+    schedule: Static = Static(kind="static")
+    """there is no other: all zeros are there before the first step"""
+    start: Start = DenseRun(kind="dense-run")
+    recovery: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of the data asked for that pruned weights are trained on, masks held; 0 for none"""
+
+
+ScheduledRegime = Masked | StraightThrough | Dynamic
+"""those that choose masks while they train"""
+SparseRegime = ScheduledRegime | OneShotPruning
 RegimeSpec = Annotated[Dense | SparseRegime, Field(discriminator="method")]
 
 

@@ -46,4 +46,36 @@ class Wanda(Spec):
     """training batches on which inputs are observed at each mask update"""
 
 
+class _ReconstructionSpec(Spec):
+    batches: Count = 16
+    """training batches on which the second moments of a layer's inputs are taken"""
+    damping: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.01
+    """added to the diagonal of the second moments, relative to its mean; more where they are singular still"""
+
+
+class SparseGPT(_ReconstructionSpec):
+    """SparseGPT (Frantar & Alistarh 2023, algorithm 1): w^2 / [U]_jj^2, and kept weights make good what is lost.
+
+    U is the upper Cholesky factor of the inverse of the inputs' second moments. Columns are gone through from the left;
+    what pruning one changes in a layer's output, those to its right take over.
+    """
+
+    kind: Literal["sparsegpt"]
+    block_size: Count = 128
+    """columns whose mask is chosen together; of n:m that is m, and this is only how many are updated at once"""
+
+
+class OBC(_ReconstructionSpec):
+    """Exact optimal brain compression (Frantar et al. 2022; OBS, Hassibi & Stork 1993), for small matrices.
+
+    The weight that costs least goes, all others of its row are moved to make it good, and again. Its time grows with
+    outputs x inputs^3: what SparseGPT comes near is measured by it.
+    """
+
+    kind: Literal["obc"]
+
+
 Score = Annotated[Magnitude | Random | Saliency | Fisher | Wanda | Plugin, Field(discriminator="kind")]
+OneShotScore = Annotated[Magnitude | Random | Wanda | SparseGPT | OBC, Field(discriminator="kind")]
+"""scores of weights that are pruned once, layer by layer; the last two move those that stay"""
+Reconstruction = SparseGPT | OBC

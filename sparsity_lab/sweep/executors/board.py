@@ -15,6 +15,7 @@ The lease of a run lies in `.sparsity-lab/leases`, whichever sweep the run is tr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -28,9 +29,9 @@ from typing import Any
 from sparsity_lab.artifacts.atomic import explained, write_bytes, write_text
 from sparsity_lab.artifacts.leases import Lease
 from sparsity_lab.artifacts.paths import Layout
-from sparsity_lab.artifacts.records import Stopped
+from sparsity_lab.artifacts.records import CurvePoint, Stopped
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.errors import RecordError
+from sparsity_lab.errors import RecordError, refusing
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 
 KINDS: Mapping[str, type[Progressed | Done | Failed]] = {one.__name__: one for one in (Progressed, Done, Failed)}
@@ -63,10 +64,9 @@ class LeaseFiles:
 
     def lease(self, name: str) -> Lease | None:
         """The lease as it stands; None without one, and for a claim whose holder was lost before it wrote it."""
-        try:
+        with contextlib.suppress(Exception):
             return Lease.of(json.loads(self._path(name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return None
 
     def release(self, name: str) -> bool:
         """Let others claim it."""
@@ -119,10 +119,8 @@ class Board:
         Raises:
             RecordError: it was written by another version.
         """
-        try:
+        with refusing(self.folder, RecordError):
             work: SweepWork = pickle.loads((self.folder / "work.pickle").read_bytes())  # noqa: S301 - our own file
-        except (OSError, pickle.PickleError, AttributeError, ImportError, EOFError) as error:
-            raise RecordError(f"cannot be read: {error}", where=self.folder) from None
         return work
 
     @property
@@ -226,13 +224,15 @@ class Board:
 def line_of(event: Event) -> str:
     """An event as a line of JSON."""
     content = event.model_dump(mode="json") if isinstance(event, Stopped) else asdict(event)
-    return json.dumps({"kind": type(event).__name__, **content})
+    return json.dumps({"kind": type(event).__name__, **content}, default=vars)
 
 
 def event_of(line: str) -> Event:
     """The event of a line of JSON."""
     content: dict[str, Any] = json.loads(line)
     kind = content.pop("kind")
+    if "points" in content:
+        content["points"] = tuple(CurvePoint(**point) for point in content["points"])
     return Stopped.model_validate(content) if kind == Stopped.__name__ else KINDS[kind](**content)
 
 

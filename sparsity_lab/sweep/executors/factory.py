@@ -8,9 +8,9 @@ from typing import assert_never
 
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import MachineError
-from sparsity_lab.specs.compute import Compute, LocalEngine, RayEngine, SlurmEngine
+from sparsity_lab.specs.compute import Compute, DevicesBySize, LocalEngine, RayEngine, SlurmEngine
 from sparsity_lab.sweep.executors.base import Executor, OnEvent, Result, carry_out
-from sparsity_lab.sweep.executors.local import LocalExecutor
+from sparsity_lab.sweep.executors.local import LocalExecutor, gpu_shares
 from sparsity_lab.sweep.jobs import Job, Workplace
 
 
@@ -32,7 +32,7 @@ def executor_for(compute: Compute, place: Workplace, *, detached: bool = False) 
     """
     match compute.engine:
         case LocalEngine():
-            return LocalExecutor(place, side_by_side(compute))
+            return LocalExecutor(place, side_by_side(compute), _gpus_here(compute))
         case RayEngine():
             try:
                 from sparsity_lab.sweep.executors.ray import RayExecutor  # noqa: PLC0415 - an extra
@@ -73,7 +73,8 @@ def missing_extra(name: str, error: ModuleNotFoundError) -> Exception:
     if (error.name or "").startswith("sparsity_lab"):
         return error
     expected = f"pip install 'sparsity-lab[{name}]'"
-    return MachineError(f"the {name} engine needs a package that is not installed", found=error.name, expected=expected)
+    message = f"the {name} engine needs a package that is not installed"
+    return MachineError(message, field="engine.kind", found=error.name, expected=expected)
 
 
 def side_by_side(compute: Compute) -> int:
@@ -83,13 +84,20 @@ def side_by_side(compute: Compute) -> int:
     """
     match compute.engine:
         case LocalEngine(workers=workers):
-            return workers or max(1, usable_cores() // compute.run.cores)
+            at_once = workers or max(1, usable_cores() // compute.run.cores)
+            return min(at_once, len(_gpus_here(compute)) or at_once)
         case SlurmEngine(workers=workers):
             return workers
         case RayEngine():
             return RAY_AT_ONCE
         case _:
             assert_never(compute.engine)
+
+
+def _gpus_here(compute: Compute) -> list[str]:
+    """What each run under way may see of this machine's GPUs; one that may be of many devices sees as many."""
+    most = compute.devices.most if isinstance(compute.devices, DevicesBySize) else compute.devices
+    return gpu_shares(compute.run.gpus * most)
 
 
 RAY_AT_ONCE = 64

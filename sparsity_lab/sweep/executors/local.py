@@ -6,29 +6,40 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from sparsity_lab.artifacts.lifeline import die_with_parent, without_main
 from sparsity_lab.errors import MachineError
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
 from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
 
+DRIVER = Path("/proc/driver/nvidia/gpus")
+"""a folder a GPU: what is there without asking torch, which the process that hands out runs has not loaded"""
+SLACK = 1e-6
+"""three thirds of a GPU are a whole one"""
+
 
 @dataclass
 class _Worker:
     process: BaseProcess
     connection: Connection
+    gpus: str | None
+    """as CUDA_VISIBLE_DEVICES names them; None leaves the choice to the worker"""
     job: Job | None = None
 
 
 class LocalExecutor:
     """Workers of this machine; one that is killed is replaced, and its run goes on from its checkpoint."""
 
-    def __init__(self, place: Workplace, workers: int) -> None:
+    def __init__(self, place: Workplace, workers: int, gpus: Sequence[str] = ()) -> None:
+        """Give every worker one of `gpus`, where there are any: as many as workers, or more."""
         self.place, self.count = place, workers
+        self.gpus = list(gpus)
         self.queue: deque[Job] = deque()
         self.workers: list[_Worker] = []
         self.deaths: dict[str, int] = {}
@@ -40,7 +51,7 @@ class LocalExecutor:
     def events(self) -> Iterator[Event]:
         """See `Executor`."""
         for _ in range(min(self.count, len(self.queue))):
-            self._start()
+            self._start(self.gpus.pop(0) if self.gpus else None)
         while self.workers:
             ready = set(wait([worker.connection for worker in self.workers]))
             for worker in [w for w in self.workers if w.connection in ready]:
@@ -56,21 +67,22 @@ class LocalExecutor:
     def cancel(self) -> None:
         """See `Executor`."""
         for worker in self.workers:
-            worker.process.kill()
-            worker.process.join()
+            if worker.process.pid is not None:
+                worker.process.kill()
+                worker.process.join()
             worker.connection.close()
         self.workers.clear()
         self.queue.clear()
 
-    def _start(self) -> None:
+    def _start(self, gpus: str | None) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_live, args=(theirs, self.place, os.getpid()), daemon=True)
-        with without_main():
+        worker = _Worker(process, ours, gpus)
+        self.workers.append(worker)  # before it starts: Ctrl-C in between leaves none that `cancel` does not know
+        with without_main(), _seeing(gpus):
             process.start()
         theirs.close()
-        worker = _Worker(process, ours)
-        self.workers.append(worker)
         self._assign(worker)
 
     def _assign(self, worker: _Worker) -> None:
@@ -96,12 +108,71 @@ class LocalExecutor:
             return
         self.deaths[job.fingerprint] = self.deaths.get(job.fingerprint, 0) + 1
         if self.deaths[job.fingerprint] >= MAXIMUM_DEATHS:
+            ended = ended_by(worker.process.exitcode)
             raise MachineError(
-                f"the worker of run {job.fingerprint[:12]} was killed {MAXIMUM_DEATHS} times "
-                f"(exit code {worker.process.exitcode}); is there enough memory? Finished runs are kept"
+                f"the worker of run {job.fingerprint[:12]} ended {MAXIMUM_DEATHS} times before its run did, the last "
+                f"time {ended}. Finished runs are kept"
             )
         self.queue.appendleft(job)
-        self._start()
+        self._start(worker.gpus)
+
+
+def gpu_shares(asked: float, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """What each run that is under way may see of this machine's NVIDIA GPUs; empty where none are asked for or there.
+
+    Args:
+        asked: GPUs of a run on all its devices; below 1 a share of one.
+        environment: whose CUDA_VISIBLE_DEVICES, where it is set, names the GPUs that we may use.
+
+    Returns:
+        A value of CUDA_VISIBLE_DEVICES a run. Runs that share GPUs are dealt to one after the other.
+
+    Raises:
+        MachineError: there are GPUs, but not as many.
+    """
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        there = [str(number) for number in range(len(list(DRIVER.glob("*"))))]
+    else:
+        there = [name for part in named.split(",") if (name := part.strip())]
+    if not asked or not there or there == ["-1"]:
+        return []
+    if asked < 1:
+        return there * int(1 / asked + SLACK)
+    size = int(asked)
+    if size > len(there):
+        raise MachineError(
+            "a run asks for more GPUs than are here", field="run.gpus", found=size, expected=f"up to {len(there)}"
+        )
+    return [",".join(there[first : first + size]) for first in range(0, len(there) - size + 1, size)]
+
+
+@contextmanager
+def _seeing(gpus: str | None) -> Iterator[None]:
+    """Within, processes are started that see these GPUs alone."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    try:
+        yield
+    finally:
+        if gpus is not None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES")
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def ended_by(exit_code: int | None) -> str:
+    """How a process ended, and what that most often means.
+
+    Args:
+        exit_code: as `multiprocessing` has it: negative for a signal.
+    """
+    if exit_code is not None and exit_code < 0:
+        known = {one.value for one in signal.Signals}
+        name = signal.Signals(-exit_code).name if -exit_code in known else f"signal {-exit_code}"
+        return f"by {name}" + (" (is there enough memory?)" if name == "SIGKILL" else "")
+    return f"by itself, with exit code {exit_code} (what it said stands above)"
 
 
 def _live(connection: Connection, place: Workplace, parent: int) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.sweep.jobs import Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.worker import Send, Together, attempt
+from sparsity_lab.training.context import Left
 from sparsity_lab.training.determinism import make_deterministic
-from sparsity_lab.training.distributed import Ranks, place_in_group
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.run import Left
+from sparsity_lab.training.parallel.distributed import Ranks, place_in_group
 
 
 class RanksExecutor:

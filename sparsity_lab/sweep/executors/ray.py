@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
+import secrets
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-import sparsity_lab
 from sparsity_lab.artifacts.atomic import locked, write_bytes
 from sparsity_lab.artifacts.paths import WEIGHTS
 from sparsity_lab.artifacts.store import Store
-from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import MachineError, SparsityLabError
-from sparsity_lab.specs.compute import GIB, Compute, RayEngine
+from sparsity_lab.specs.compute import Compute, RayEngine
 from sparsity_lab.sweep.executors.base import Result
 from sparsity_lab.sweep.executors.parcels import Parcel, pack
-from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, call, carry, tidy
+from sparsity_lab.sweep.executors.ray_cluster import SLACK, connect, demand, room_for
+from sparsity_lab.sweep.executors.ray_group import carry_together
+from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, Seat, call, carry, tidy
 from sparsity_lab.sweep.jobs import Event, Job, Waiting, Workplace
 
 HEAD = "node:__internal_head__"
 """Ray's own name for what only the head node has: the mailbox lives where losing it would end the cluster anyway"""
 MOST_ASKED = 1_000
 """tasks that an autoscaler is told of"""
-SLACK = 1e-6
-"""three thirds of a GPU are a whole one"""
 LOOKS = 1.0
 """seconds between two looks for tasks that ended without a word"""
 LOST = (
@@ -52,12 +50,16 @@ BLAMELESS = (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.Ta
 
 @dataclass
 class _Flight:
-    """A run whose task has been handed to Ray."""
+    """A run whose tasks have been handed to Ray: one a device."""
 
     errand: Errand
-    delivery: Any
-    weights: Any
+    tasks: list[tuple[Any, Any]]
+    """by rank, what comes of the run and its weights"""
+    group: PlacementGroup | None = None
+    """room for several tasks"""
     node: str | None = None
+    silent: set[int] = field(default_factory=set)
+    """ranks that have ended and left it to others to tell"""
 
 
 class RayExecutor:
@@ -93,7 +95,8 @@ class RayExecutor:
                 starts[job.start] = pack(job.start, ray.put)
             start = None if job.start is None else starts.get(job.start)
             self.queue.append((Errand(job, place, self.engine.node_folder, data, start), None))
-        self.mailbox.ask_for_nodes.remote([demand(self.compute, job.devices) for job in jobs[:MOST_ASKED]])
+        asked = [demand(self.compute) for job in jobs[:MOST_ASKED] for _ in range(job.devices)]
+        self.mailbox.ask_for_nodes.remote(asked)
 
     def events(self) -> Iterator[Event]:
         """See `Executor`."""
@@ -111,7 +114,7 @@ class RayExecutor:
                     case Begun():
                         flight.node = news.node
                     case Landed():
-                        yield from self._landed(news.fingerprint)
+                        yield from self._landed(flight, news.rank)
                     case _:
                         yield news
         self._tidy()
@@ -120,12 +123,14 @@ class RayExecutor:
         """See `Executor`."""
         if self.mailbox is None or not ray.is_initialized():
             return
-        waited_for = [flight.delivery for flight in self.flying.values()]
+        waited_for = [delivery for flight in self.flying.values() for delivery, _ in flight.tasks]
         for delivery in waited_for:
             with contextlib.suppress(exceptions.RayError, ValueError):
                 ray.cancel(delivery, force=True)
         if waited_for:
             ray.wait(waited_for, num_returns=len(waited_for), timeout=60, fetch_local=False)
+        for flight in self.flying.values():
+            _disband(flight)
         self.flying.clear()
         self.queue.clear()
         with contextlib.suppress(exceptions.RayError):
@@ -138,52 +143,77 @@ class RayExecutor:
         taken = sum(self._share(flight.errand.job) for flight in self.flying.values())
         while self.queue and (not self.flying or taken + self._share(self.queue[0][0].job) <= 1 + SLACK):
             errand, node = self.queue.popleft()
-            name, asked = errand.job.fingerprint, demand(self.compute, errand.job.devices)
-            task = ray.remote(carry).options(
-                name=f"train {name[:12]}",
-                num_returns=2,
-                max_retries=0,
-                num_cpus=asked["CPU"],
-                num_gpus=asked.get("GPU"),
-                memory=asked.get("memory"),
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT",
-            )
-            self.flying[name] = _Flight(errand, *task.remote(errand, self.mailbox))
+            self.flying[errand.job.fingerprint] = self._begun(errand, node)
             taken += self._share(errand.job)
+
+    def _begun(self, errand: Errand, node: str | None) -> _Flight:
+        """A run's task, or the tasks of its group: on one node where there is room, else on as few as there can be."""
+        asked, name, size = demand(self.compute), errand.job.fingerprint, errand.job.devices
+        options = {
+            "name": f"train {name[:12]}",
+            "num_returns": 2,
+            "max_retries": 0,
+            "num_cpus": asked["CPU"],
+            "num_gpus": asked.get("GPU"),
+            "memory": asked.get("memory"),
+        }
+        if size == 1:
+            strategy = NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT"
+            task = ray.remote(carry).options(**options, scheduling_strategy=strategy)
+            return _Flight(errand, [task.remote(errand, self.mailbox)])
+        group, meeting = placement_group([asked] * size, strategy="PACK"), secrets.token_hex(8)
+        tasks = []
+        for rank in range(size):
+            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
+            task = ray.remote(max_calls=1)(carry_together).options(**options, scheduling_strategy=place)
+            tasks.append(task.remote(errand, self.mailbox, Seat(rank, size, meeting)))
+        return _Flight(errand, tasks, group)
 
     def _share(self, job: Job) -> float:
         """The part of the cluster that a run takes; all of it where it fits nowhere."""
-        return 1 / max(1, room_for(demand(self.compute, job.devices), self.nodes))
+        return 1 / max(1, room_for(demand(self.compute), self.nodes, job.devices))
 
     def _look(self) -> Iterator[Event]:
         """Nodes that came or went, and tasks that ended, with or without a word."""
         self.nodes = ray.nodes()
         if self.queue and not self.warned:
-            asked = demand(self.compute, self.queue[0][0].job.devices)
-            self.warned = not room_for(asked, self.nodes)
+            asked, devices = demand(self.compute), self.queue[0][0].job.devices
+            self.warned = not room_for(asked, self.nodes, devices)
             if self.warned:
                 wanted = ", ".join(f"{name} {amount:g}" for name, amount in asked.items())
-                yield Waiting(f"no node of the cluster has {wanted} now: runs wait for one that does")
-        tasks = {flight.delivery: name for name, flight in self.flying.items()}
+                missing = f"no node of the cluster has {wanted}"
+                if devices > 1:
+                    missing = f"the cluster's nodes have not {devices} times {wanted}"
+                yield Waiting(f"{missing} now: runs wait for one that does")
+        flights = self.flying.values()
+        tasks = {flight.tasks[rank][0]: (flight, rank) for flight in flights for rank in _speaking(flight)}
         ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0, fetch_local=False) if tasks else ([], [])
         for delivery in ended:
-            yield from self._landed(tasks[delivery])
+            yield from self._landed(*tasks[delivery])
 
-    def _landed(self, name: str) -> Iterator[Event]:
-        flight = self.flying[name]
+    def _landed(self, flight: _Flight, rank: int) -> Iterator[Event]:
+        """What a task has to tell, of a flight that is under way: it has returned or is about to, or was lost."""
+        name = flight.errand.job.fingerprint
+        if self.flying.get(name) is not flight:
+            return
         try:
-            delivery = ray.get(flight.delivery)
-            weights = ray.get(flight.weights)
+            delivery, weights = ray.get(list(flight.tasks[rank]))
         except LOST as error:
             self._again(flight, error)
             return
+        if delivery.event is None:
+            flight.silent.add(rank)
+            if not _speaking(flight):
+                self._again(flight, exceptions.WorkerCrashedError())
+            return
         if delivery.record is not None:
-            with locked(self.place.layout.lock(name)):
+            with locked(self.place.layout.run_lock(name)):
                 if weights is not None:
                     write_bytes(self.place.home / name / WEIGHTS, weights.tobytes())
-                Store(self.place.home).settle(delivery.record)
+                Store(self.place.home).settle(delivery.record, self.place.layout)
             self.stored[flight.node or ""].append(name)
         del self.flying[name]
+        _disband(flight)
         yield delivery.event
 
     def _again(self, flight: _Flight, error: Exception) -> None:
@@ -197,6 +227,7 @@ class RayExecutor:
             ) from None
         stays = self.place.checkpoints is None and not self.engine.shared_files
         del self.flying[name]
+        _disband(flight)
         self.queue.appendleft((flight.errand, flight.node if stays else None))
 
     def _tidy(self) -> None:
@@ -237,40 +268,12 @@ def call_on_node(compute: Compute, data: Path, work: Callable[[Path, Path], Resu
     return found
 
 
-def demand(compute: Compute, devices: int = 1) -> dict[str, float]:
-    """What the task of a run on so many devices, all of one node, asks Ray for, by Ray's names."""
-    run = compute.run
-    one = {"CPU": run.cores, "GPU": run.gpus, "memory": round((run.memory_gib or 0) * GIB)}
-    asked = {name: amount * devices for name, amount in one.items()}
-    return {name: amount for name, amount in asked.items() if amount}
+def _speaking(flight: _Flight) -> list[int]:
+    """The ranks that may yet tell what came of a run."""
+    return [rank for rank in range(len(flight.tasks)) if rank not in flight.silent]
 
 
-def room_for(asked: Mapping[str, float], nodes: Iterable[Mapping[str, Any]]) -> int:
-    """How many tasks of one demand the nodes of a cluster hold at once, whatever else they do."""
-    living = [node["Resources"] for node in nodes if node["Alive"]]
-    return sum(min(int(node.get(name, 0) / amount + SLACK) for name, amount in asked.items()) for node in living)
-
-
-def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> None:
-    """Connect this process to its cluster, or start one of this machine that ends with the process; once.
-
-    Raises:
-        MachineError: there is no cluster at the address.
-    """
-    if ray.is_initialized():
-        return
-    address = engine.address or environment.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options |= {"num_cpus": usable_cores(), "include_dashboard": False}
-    elif engine.send_package:
-        package = str(Path(sparsity_lab.__file__).parent)
-        options["runtime_env"] = {"py_modules": [package], "excludes": ["**/__pycache__/**"]}
-    try:
-        ray.init(address or "local", **options)
-    except (ConnectionError, ValueError, RuntimeError, exceptions.RayError) as error:
-        reason = " ".join(str(error).split())
-        expected = "a cluster that runs; RAY_AUTH_MODE=token where it wants a token" if address else None
-        message = f"no Ray cluster answers: {reason}"
-        raise MachineError(message, field="engine.address", found=address, expected=expected) from None
+def _disband(flight: _Flight) -> None:
+    """End what is left of a group's tasks, and give its room back."""
+    if flight.group is not None:
+        remove_placement_group(flight.group)

@@ -6,8 +6,10 @@ Loaded by the driver too, hence torch and whatever loads it are imported by the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,6 +28,7 @@ from sparsity_lab.sweep.executors.parcels import Parcel, unpack
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
 
 if TYPE_CHECKING:
+    from sparsity_lab.sweep.worker import Together
     from sparsity_lab.training.inputs import Inputs
 
 
@@ -39,9 +42,11 @@ class Begun:
 
 @dataclass(frozen=True)
 class Landed:
-    """A run's task is about to return."""
+    """A run's task is about to return what came of it."""
 
     fingerprint: str
+    rank: int = 0
+    """of the task, where several train the run"""
 
 
 News = Begun | Landed | Progressed
@@ -60,10 +65,32 @@ class Errand:
 
 
 @dataclass(frozen=True)
+class Seat:
+    """A task's place among those that train one run together."""
+
+    rank: int
+    size: int
+    meeting: str
+    """another one each time that the run is begun"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a task of a group is, as it tells the others."""
+
+    node: str
+    address: str
+    port: int
+    """free there"""
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Delivery:
     """What came of a run."""
 
-    event: Done | Stopped | Failed
+    event: Done | Stopped | Failed | None
+    """None from a task that leaves it to the others of its group to tell"""
     record: RunRecord | None = None
     """of a finished or diverged run that the driver has to store"""
 
@@ -74,6 +101,8 @@ class Mailbox:
     def __init__(self) -> None:
         self.news: list[News] = []
         self.arrived = asyncio.Event()
+        self.meetings: defaultdict[str, dict[int, Card]] = defaultdict(dict)
+        self.met: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def put(self, news: News) -> None:
         """Leave news."""
@@ -90,6 +119,15 @@ class Mailbox:
         taken, self.news = self.news, []
         return taken
 
+    async def meet(self, seat: Seat, card: Card) -> list[Card]:
+        """Wait for the other tasks of a group; the cards of all by rank."""
+        cards = self.meetings[seat.meeting]
+        cards[seat.rank] = card
+        if len(cards) == seat.size:
+            self.met[seat.meeting].set()
+        await self.met[seat.meeting].wait()
+        return [cards[rank] for rank in range(seat.size)]
+
     async def ask_for_nodes(self, bundles: list[dict[str, float]]) -> None:
         """Tell an autoscaler, where there is one, what would be used if it were there; a driver outside cannot."""
         from ray.autoscaler.sdk import request_resources  # noqa: PLC0415
@@ -104,10 +142,9 @@ def carry(errand: Errand, mailbox: Any) -> tuple[Delivery, NDArray[np.uint8] | N
 
     name = errand.job.fingerprint
     mailbox.put.remote(Begun(name, ray.get_runtime_context().get_node_id()))
-    make_deterministic(errand.place.threads)
+    make_deterministic(errand.place.threads, fast=errand.place.fast)
     try:
-        train = _train_in_place if errand.data is None else _train_apart
-        delivered = train(errand, mailbox.put.remote)
+        delivered = train_errand(errand, mailbox.put.remote)
     except Exception as error:
         delivered = Delivery(failure(name, error)), None
     ray.get(mailbox.put.remote(Landed(name)))  # after all it has told
@@ -136,37 +173,35 @@ def node_folder(asked: str | None) -> Path:
     return Path(tempfile.gettempdir()) / f"sparsity-lab-{os.getuid()}"
 
 
-def _train_in_place(errand: Errand, tell: Callable[[Event], object]) -> tuple[Delivery, None]:
-    """With the driver's files: the store is written here."""
-    from sparsity_lab.sweep.worker import train_into_store  # noqa: PLC0415
+def train_errand(
+    errand: Errand, tell: Callable[[Event], object], together: Together | None = None
+) -> tuple[Delivery, NDArray[np.uint8] | None]:
+    """Train a run, alone or as one task of a group.
 
-    place = errand.place
-    made = train_into_store(errand.job, place, _inputs(place.data, place.layout.cache), tell)
-    return Delivery(made if isinstance(made, Stopped) else done(made)), None
+    With the driver's files the store is written here. Without, the checkpoint stays until the driver has the run,
+    which may yet be lost on its way.
+    """
+    from sparsity_lab.sweep.worker import Together, train, train_into_store  # noqa: PLC0415
 
-
-def _train_apart(errand: Errand, tell: Callable[[Event], object]) -> tuple[Delivery, NDArray[np.uint8] | None]:
-    """Without: the checkpoint stays until the driver has the run, which may yet be lost on its way."""
-    from sparsity_lab.sweep.worker import train  # noqa: PLC0415
-
-    assert errand.data is not None
+    together = together or Together()
+    if errand.data is None:
+        place = errand.place
+        return Delivery(
+            train_into_store(errand.job, place, _inputs(place.data, place.layout.cache), tell, together)
+        ), None
     root, job = node_folder(errand.node_folder), errand.job
     place = replace(errand.place, layout=Layout(root), data=unpack(errand.data, root / "data", ray.get))
     if errand.start is not None:
         job = replace(job, start=unpack(errand.start, root / "starts", ray.get))
-    with locked(place.layout.lock(job.fingerprint)):  # an orphan of a lost driver may not be gone yet
+    lock = locked(place.layout.run_lock(job.fingerprint)) if together.keeps_files else contextlib.nullcontext()
+    with lock:  # an orphan of a lost driver may not be gone yet
         kept = place.keep_weights or job.keep_weights
         weights = place.layout.checkpoint(job.fingerprint).parent / WEIGHTS if kept else None
-        made = train(job, place, _inputs(place.data, place.layout.cache), weights, tell)
+        made = train(job, place, _inputs(place.data, place.layout.cache), weights, tell, together)
         if isinstance(made, Stopped):
             return Delivery(made), None
-        sent = np.fromfile(weights, np.uint8) if weights is not None and made.finished else None
-        return Delivery(done(made), made), sent
-
-
-def done(record: RunRecord) -> Done:
-    """The event of a run that has a record."""
-    return Done(record.fingerprint, record.loss, diverged=not record.finished)
+        sent = np.fromfile(weights, np.uint8) if weights is not None and weights.is_file() and made.finished else None
+        return Delivery(Done.of(made), made), sent
 
 
 @cache

@@ -145,8 +145,7 @@ class SlurmExecutor:
         for name, job in list(self.pending.items()):
             event = self.board.ended(name)
             if event is None and self.board.has(job):
-                record = store.get(name)
-                event = Done(name, record.loss, diverged=not record.finished)
+                event = Done.of(store.get(name))
             if event is not None:
                 del self.pending[name]
                 yield event

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,19 @@ from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import MachineError
-from sparsity_lab.specs.compute import here
+from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
 from sparsity_lab.sweep.executors.factory import run_jobs
+from sparsity_lab.sweep.executors.local import gpu_shares
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.study import job_of
 
 pytestmark = pytest.mark.slow
 
 MakeRun = Callable[..., RunSpec]
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture
@@ -66,6 +69,25 @@ def test_longest_runs_go_first_and_one_worker_trains_them_all(place: Workplace, 
     assert not any(map(alive, processes))
     losses = {event.fingerprint: event.loss for event in events if isinstance(event, Done)}
     assert losses == {record.fingerprint: record.loss for record in Store(place.home).records()}
+
+
+def test_ctrl_c_while_a_worker_starts_leaves_none(
+    place: Workplace, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    start = BaseProcess.start
+
+    def interrupted(process: BaseProcess) -> None:
+        start(process)
+        assert process.pid is not None
+        started.append(process.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BaseProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job(place, make_run("t5", steps=100_000))], place, here(1))
+    assert len(started) == 1
+    assert not any(map(alive, started))
 
 
 def test_two_workers_share_the_queue(place: Workplace, make_run: MakeRun) -> None:
@@ -118,7 +140,7 @@ def test_a_run_whose_workers_are_always_killed_is_given_up_and_the_others_are_ke
                 killed.add(process)
                 os.kill(process, signal.SIGKILL)
 
-    with pytest.raises(MachineError, match=f"was killed {MAXIMUM_DEATHS} times.*Finished runs are kept"):
+    with pytest.raises(MachineError, match=f"ended {MAXIMUM_DEATHS} times.*SIGKILL.*Finished runs are kept"):
         run_jobs([bad, good], place, here(1), kill_the_bad)
     assert len(killed) == MAXIMUM_DEATHS
     assert Store(place.home).find(good.fingerprint) is not None
@@ -136,6 +158,53 @@ def test_a_run_that_lies_in_another_store_is_copied_not_trained(
     assert [type(event) for event in events] == [Done]
     name = f"{one.fingerprint}/record.json"
     assert (other.home / name).read_bytes() == (place.home / name).read_bytes()
+
+
+def test_every_worker_sees_its_own_gpus_and_so_does_the_one_that_replaces_it(
+    place: Workplace, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,GPU-7")
+    jobs = [job(place, make_run("t5", steps=20, seed=seed)) for seed in range(2)]
+    seen: dict[int, str] = {}
+
+    def look(event: Event) -> None:
+        for process in workers_of(os.getpid()):
+            variables = Path(f"/proc/{process}/environ").read_text(encoding="utf-8").split("\0")
+            seen.update(
+                (process, value) for name, _, value in (each.partition("=") for each in variables) if name == VISIBLE
+            )
+        if isinstance(event, Progressed) and len(seen) == 2:
+            os.kill(next(iter(seen)), signal.SIGKILL)
+
+    compute = Compute.model_validate(
+        {"version": 1, "engine": {"kind": "local", "workers": 4}, "run": {"gpus": 1}, "devices": 1}
+    )
+    run_jobs(jobs, place, compute, look)
+    first, second, third = seen.values()
+    assert [first, second] == ["3", "5"]
+    assert third == first
+    assert os.environ[VISIBLE] == "3,5,GPU-7"
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "shares"),
+    [
+        ("0,1", 0, []),
+        ("", 1, []),
+        ("-1", 1, []),
+        ("0,1", 0.5, ["0", "1", "0", "1"]),
+        ("2", 1 / 3, ["2", "2", "2"]),
+        ("0,1,2", 1, ["0", "1", "2"]),
+        ("0, 1,2,3,4", 2, ["0,1", "2,3"]),
+    ],
+)
+def test_gpus_are_dealt_out(there: str, asked: float, shares: list[str]) -> None:
+    assert gpu_shares(asked, {VISIBLE: there}) == shares
+
+
+def test_more_gpus_than_are_here() -> None:
+    with pytest.raises(MachineError, match=r"run.gpus: .*more GPUs than are here .found 4, expected up to 2"):
+        gpu_shares(4, {VISIBLE: "0,1"})
 
 
 def test_a_script_without_a_guard_is_not_run_again_by_its_workers(

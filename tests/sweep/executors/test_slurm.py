@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -15,7 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import cli, command, edit, environment, one_error, results, train_here, until, until_gone, write_spec
+from projects import (
+    RUN_JOBS,
+    cli,
+    command,
+    edit,
+    environment,
+    one_error,
+    results,
+    train_here,
+    until,
+    until_gone,
+    write_spec,
+)
 from slurm_cluster import Cluster, compute, slurm_cluster
 
 from sparsity_lab.artifacts.paths import Layout
@@ -45,15 +56,6 @@ def a_running_task(cluster: Cluster) -> str:
     return next(name for name, state in sorted(cluster.tasks().items()) if state == "RUNNING")
 
 
-def kill_a_node(cluster: Cluster) -> None:
-    """Its daemon and all that runs on it."""
-    cluster.kill("n1")
-    for process in cluster.processes():
-        with contextlib.suppress(OSError):
-            if "SLURMD_NODENAME=n1\0" in Path(f"/proc/{process}/environ").read_text():
-                os.kill(process, signal.SIGKILL)
-
-
 def restart_the_controller(cluster: Cluster) -> None:
     cluster.kill("slurmctld")
     time.sleep(1)
@@ -63,7 +65,7 @@ def restart_the_controller(cluster: Cluster) -> None:
 FAULTS: dict[str, Callable[[Cluster], object]] = {
     "the process that trains is killed": lambda cluster: os.kill(cluster.training()[0], signal.SIGKILL),
     "the process that claims is killed": lambda cluster: os.kill(cluster.waiting()[0], signal.SIGKILL),
-    "a node is lost": kill_a_node,
+    "a node is lost": lambda cluster: cluster.lose("n1"),
     "a task is queued again": lambda cluster: cluster.said("scontrol", "requeue", a_running_task(cluster)),
     "a task's time ends": lambda cluster: cluster.said("scancel", "--signal=USR2", a_running_task(cluster)),
     "a task is warned otherwise": lambda cluster: cluster.said("scancel", "--signal=USR1", a_running_task(cluster)),
@@ -141,6 +143,22 @@ def test_left_to_itself_a_sweep_goes_on_and_is_followed(studied: Path, tmp_path:
         assert (studied / weights).read_bytes() == (other / weights).read_bytes()
     assert "4 of 4 runs are there" in cli(studied, "sweep", "status", "tiny").stdout
     assert "nothing is missing" in cli(studied, "train", "tiny", "--compute", "slurm", "--detach").stdout
+
+
+@pytest.mark.usefixtures("cluster", "quick")
+def test_a_search_by_slurm_is_the_search_by_one_process(studied: Path, tmp_path: Path) -> None:
+    edit(studied, "studies/tiny", search__trials=2, search__budgets=[1024])
+    cli(studied, "train", "tiny", "--workers", "1")
+    other = shutil.copytree(studied, tmp_path / "other")
+    cli(other, "search", "tiny", "--workers", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RUN_JOBS, run_jobs)
+        cli(studied, "search", "tiny", "--compute", "slurm")
+    assert Board.all_in(Layout(studied)), "an array was submitted"
+    found = results(studied, "search/tiny")
+    assert found
+    assert found == results(other, "search/tiny")
+    assert (studied / "search/tiny.json").read_bytes() == (other / "search/tiny.json").read_bytes()
 
 
 def test_a_sweep_that_was_left_to_itself_is_cancelled(studied: Path, cluster: Cluster) -> None:

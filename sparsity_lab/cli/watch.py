@@ -1,0 +1,66 @@
+"""`sparsity-lab watch`: how far a study's runs are, from any shell that sees the project."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, StudyArgument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparsity_lab.stages.watch import Watcher
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(rich_help_panel=LOOK)(watch)
+
+
+def watch(
+    study: StudyArgument,
+    root: RootOption = Path(),
+    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 2.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Show one frame and end, as off a terminal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a study's runs are while another shell or a cluster trains them: losses, speed, time left.
+
+    It reads what runs write beside their checkpoints and changes nothing. Ends when all is there, or by Ctrl-C.
+    """
+    from rich.console import Console
+
+    from sparsity_lab.console.watch import WatchFrame, watch_json
+    from sparsity_lab.stages.watch import Watcher
+    from sparsity_lab.stages.workspace import open_workspace
+
+    watcher, console = Watcher(open_workspace(study, root)), Console()
+    if as_json:
+        typer.echo(json.dumps(watch_json(watcher.look()), indent=1))
+    elif once or not console.is_terminal:
+        console.print(WatchFrame(watcher.look()), soft_wrap=not console.is_terminal)
+    else:
+        _live(watcher, console, every)
+
+
+def _live(watcher: Watcher, console: Console, every: float) -> None:
+    """Frames in place until all is there; Ctrl-C ends it quietly, for nothing of it was at work."""
+    from rich.live import Live
+
+    from sparsity_lab.console.watch import WatchFrame
+
+    found = watcher.look()
+    try:
+        with Live(WatchFrame(found), console=console, auto_refresh=False) as live:
+            while not found.over:
+                time.sleep(every)
+                found = watcher.look()
+                live.update(WatchFrame(found), refresh=True)
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,1 @@
+"""Architectures of `transformers`: configured, counted without weights, built, trained, and written back."""

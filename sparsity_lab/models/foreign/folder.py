@@ -1,0 +1,101 @@
+"""Weights of an architecture of `transformers` as its own folder, and back; its code knows how files name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsity_lab.artifacts.reading import parse_json, read_bytes
+from sparsity_lab.artifacts.weights import CONFIG, weight_files
+from sparsity_lab.errors import CheckpointError, refusing
+from sparsity_lab.models.foreign.growth import INFORMATIVE
+from sparsity_lab.models.foreign.network import bare, class_for, config_object, input_first, library
+from sparsity_lab.models.foreign.structure import structure
+from sparsity_lab.specs.configs import Tree
+from sparsity_lab.specs.models import HuggingFaceDims
+
+NO_MATTER = INFORMATIVE | {"num_labels", "problem_type", "text_config", "use_cache", "vision_use_head"}
+"""fields that decide no number of a run's"""
+NO_MATTER_WITH = ("drop", "_token_id", "output_", "return_dict", "initializer", "chunk_size", "loss", "aux")
+"""parts of names of further ones: of training as others do it, and of generating"""
+ONE_FILE = "1000GB"
+
+
+def saved(weights: Mapping[str, Tensor], dims: HuggingFaceDims) -> dict[str, bytes]:
+    """The files of a folder that `transformers` loads, by name.
+
+    Args:
+        weights: every tensor of a run, of one type.
+        dims: their architecture.
+    """
+    with library("initialization").no_init_weights():
+        network = bare(dims)
+    layouts, flipped = structure(dims).layouts, input_first(network)
+    network.to(next(iter(weights.values())).dtype)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            tensor = layouts[name].seen(weights[name]) if name in layouts else weights[name]
+            parameter.copy_(tensor.t() if name in flipped else tensor)
+    with TemporaryDirectory() as folder:
+        network.save_pretrained(folder, max_shard_size=ONE_FILE)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def read_weights(path: Path, dims: HuggingFaceDims) -> dict[str, Tensor]:
+    """The weights of a folder as tensors of a run, in float32.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the architecture is another: names field or tensor.
+    """
+    check_folder(path, dims)
+    config = config_object(json.loads(dims.config))
+    with refusing(path, CheckpointError, "cannot be read"):
+        network, told = class_for(config, dims.task).from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    for name in sorted(told["missing_keys"]):
+        raise CheckpointError("tensor is missing", where=path, field=name)
+    layouts, flipped = structure(dims).layouts, input_first(network)
+    weights = {}
+    for name, parameter in network.named_parameters():
+        tensor = parameter.detach().t().contiguous() if name in flipped else parameter.detach()
+        weights[name] = layouts[name].laid_out(tensor) if name in layouts else tensor
+    return weights
+
+
+def check_folder(path: Path, dims: HuggingFaceDims) -> None:
+    """Hold a folder's configuration against an architecture, and look for its weights; errors as `read_weights`."""
+    found = parse_json(read_bytes(path / CONFIG, CheckpointError), path / CONFIG, CheckpointError)
+    if not isinstance(found, dict):
+        raise CheckpointError("is no configuration", where=path / CONFIG)
+    with refusing(path / CONFIG, CheckpointError, "is no configuration"):
+        theirs = config_object({name: value for name, value in found.items() if name not in INFORMATIVE}).to_dict()
+    ours = config_object(json.loads(dims.config)).to_dict()
+    for field, value, expected in _differences(theirs, ours):
+        raise CheckpointError(
+            "another architecture", where=path / CONFIG, field=field, found=str(value), expected=str(expected)
+        )
+    weight_files(path)
+
+
+def _differences(theirs: Tree, ours: Tree) -> Iterator[tuple[str, Any, Any]]:
+    """Fields that decide numbers and differ: name, what theirs says, what ours does."""
+    for name in dict.fromkeys(("model_type", *ours, *theirs)):
+        if name in NO_MATTER or any(part in name for part in NO_MATTER_WITH):
+            continue
+        found, expected = theirs.get(name), ours.get(name)
+        if isinstance(found, dict) and isinstance(expected, dict):
+            yield from ((f"{name}.{field}", *values) for field, *values in _differences(found, expected))
+        elif found != expected:
+            yield name, found, expected

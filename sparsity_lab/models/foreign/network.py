@@ -1,0 +1,264 @@
+"""An architecture of `transformers` as a model of ours: its own module, under its own names.
+
+Dropout and its like are off, as they are in our own families, so that a batch has one loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+
+from sparsity_lab.errors import MachineError, SpecError, refusing
+from sparsity_lab.models.base import Batch, Model, ParameterLayout
+from sparsity_lab.models.count import foreign_structure
+from sparsity_lab.specs.configs import Tree
+from sparsity_lab.specs.models import HuggingFaceDims, HuggingFaceTask
+
+HEADS: Mapping[HuggingFaceTask, str] = {
+    "causal-lm": "AutoModelForCausalLM",
+    "encoder-decoder": "AutoModelForSeq2SeqLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
+}
+"""the class of transformers for each task"""
+HALF = 127.5
+"""of a pixel's values: 0..255 become -1..1"""
+
+
+def library(part: str = "") -> Any:
+    """The package `transformers`, or a part of it; loaded when first asked for, which takes seconds.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    if find_spec("transformers") is None:
+        message = "models of family huggingface need the package transformers"
+        raise MachineError(message, expected="pip install 'sparsity-lab[huggingface]'")
+    found = import_module(f"transformers.{part}" if part else "transformers")
+    logging = import_module("transformers.utils.logging")
+    logging.disable_progress_bar()  # bars of files that take no time
+    logging.set_verbosity_error()  # what matters is checked here
+    return found
+
+
+def config_object(tree: Tree) -> Any:
+    """The configuration of a tree of fields.
+
+    Raises:
+        SpecError: there is no such `model_type`, or its configuration refuses a field.
+    """
+    kind = tree.get("model_type")
+    known = library("models.auto.configuration_auto").CONFIG_MAPPING
+    if kind not in known:
+        expected = "one that transformers knows, such as llama, qwen3, gpt2, bert, t5, vit"
+        raise SpecError("no such architecture", field="config.model_type", found=kind, expected=expected)
+    with refusing(None, SpecError, f"is no configuration of {kind}", field="config"):
+        return known[kind].from_dict(tree)
+
+
+def class_for(config: Any, task: HuggingFaceTask) -> Any:
+    """The class of transformers that has the task's head on this architecture."""
+    head = getattr(library(), HEADS[task])
+    if type(config) not in head._model_mapping:  # noqa: SLF001 - it has no other name
+        others = [name for name, of in HEADS.items() if type(config) in getattr(library(), of)._model_mapping]  # noqa: SLF001
+        expected = f"the objective of {' or '.join(others)}" if others else "another model_type"
+        raise SpecError(
+            f"has no head for {task}", field="config.model_type", found=config.model_type, expected=expected
+        )
+    return head
+
+
+class Foreign(Model):
+    """A module of `transformers`; what it is made of are its own children, so that names are those of its files."""
+
+    dims: HuggingFaceDims
+
+    def __init__(self, dims: HuggingFaceDims, network: Any) -> None:
+        super().__init__(dims)
+        self.task = dims.task
+        self.inner = (network,)  # a tuple: as a child it would come before every name
+        for held in ("_modules", "_parameters", "_buffers"):
+            setattr(self, held, getattr(network, held))  # not copied: what is replaced here is replaced there
+
+    @property
+    def layouts(self) -> Mapping[str, ParameterLayout]:
+        """As `structure` found them."""
+        return foreign_structure(self.dims).layouts
+
+    def labels(self, batch: Batch) -> Tensor:
+        """What each state should predict, int64; -100 counts for nothing."""
+        match self.task:
+            case "causal-lm":
+                return batch["tokens"][:, 1:]
+            case "encoder-decoder":
+                return batch["targets"]
+            case "masked-lm" | "image-classification":
+                return batch["labels"]
+
+    def states(self, batch: Batch) -> Tensor:
+        """Its heads may do more than multiply: what is asked are logits."""
+        raise NotImplementedError
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Unnormalised log-probabilities, (B, U, V) for text and (B, classes) for images."""
+        network = self.inner[0]
+        match self.task:
+            case "causal-lm":
+                made = network(input_ids=batch["tokens"][:, :-1], use_cache=False)
+            case "encoder-decoder":
+                targets = batch["targets"]
+                start = network.config.decoder_start_token_id
+                read = functional.pad(targets[:, :-1].clamp(min=0), (1, 0), value=start)
+                made = network(input_ids=batch["inputs"], decoder_input_ids=read, use_cache=False)
+            case "masked-lm":
+                made = network(input_ids=batch["inputs"])
+            case "image-classification":
+                pixels = batch["images"].permute(0, 3, 1, 2).float().div(HALF).sub(1)
+                made = network(pixel_values=pixels)
+        logits: Tensor = made.logits
+        return logits
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy over all labels that count, nats, a scalar."""
+        return functional.cross_entropy(self.logits(batch).flatten(0, -2).float(), self.labels(batch).flatten())
+
+    def blocks_of_stacks(self) -> list[nn.Module]:
+        """The blocks, stack after stack."""
+        return [self.get_submodule(name) for name in block_names(self)]
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """Names of the modules that outermost lists hold: a network's blocks."""
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    return [f"{name}.{child}" for name in outer for child, _ in model.get_submodule(name).named_children()]
+
+
+def build(dims: HuggingFaceDims, seed: int) -> Foreign:
+    """The network with weights as its own code draws them, from `seed` alone; on the CPU in float32.
+
+    Raises:
+        SpecError: transformers cannot build it, or it sees the tokens that it is to predict.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _network(dims)
+    if dims.task == "causal-lm":
+        _check_causal(model)
+    return model
+
+
+@torch.enable_grad()
+def _check_causal(model: Foreign) -> None:
+    """Refuse a network whose first prediction depends on later tokens: it would learn to copy."""
+    read: list[Tensor] = []
+    table = model.inner[0].get_input_embeddings()
+    hook = table.register_forward_hook(lambda _layer, _inputs, output: read.append(output))
+    first = model.logits(example(model))[:, 0]
+    hook.remove()
+    (slope,) = torch.autograd.grad(first.square().sum(), read[:1])
+    positions = slope if len(slope) == 1 else slope.transpose(0, 1)  # some have them before the batch
+    if positions[:, 1:].any():
+        kind, expected = model.inner[0].config.model_type, "objective: {kind: masked}, or another architecture"
+        raise SpecError("sees the tokens that it is to predict", field="config", found=kind, expected=expected)
+
+
+@contextmanager
+def hollow(dims: HuggingFaceDims) -> Iterator[Foreign]:
+    """The network without memory for its numbers; within, tensors that are made have none either.
+
+    Raises:
+        SpecError: transformers cannot build it.
+    """
+    no_init_weights = library("initialization").no_init_weights
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
+        with no_init_weights():
+            model = _network(dims, experts="batched_mm")
+        yield model
+
+
+def bare(dims: HuggingFaceDims, experts: str = "eager") -> Any:
+    """The module as `transformers` builds it.
+
+    Args:
+        dims: of the architecture.
+        experts: how they multiply, as `transformers` calls its ways; eager gives the same bits again.
+
+    Raises:
+        SpecError: transformers cannot build it.
+    """
+    config = config_object(json.loads(dims.config))
+    head = class_for(config, dims.task)
+    with refusing(None, SpecError, f"transformers cannot build this {config.model_type}", field="config"):
+        network = head.from_config(config, dtype=torch.float32, experts_implementation=experts)
+        network.tie_weights()  # without initial weights it has not been done
+        return network
+
+
+def input_first(network: Any) -> frozenset[str]:
+    """Names of the weights that layers keep as (inputs, outputs): those of `Conv1D`."""
+    layers = library("pytorch_utils").Conv1D
+    return frozenset(f"{name}.weight" for name, module in network.named_modules() if isinstance(module, layers))
+
+
+def _network(dims: HuggingFaceDims, experts: str = "eager") -> Foreign:
+    network = bare(dims, experts).eval()
+    network.warn_if_padding_and_no_attention_mask = _nothing  # training pads at will, and counting has no numbers
+    for name in input_first(network):
+        layer = name.removesuffix(".weight")
+        network.set_submodule(layer, _as_linear(network.get_submodule(layer)))
+    for name, module in network.named_modules():
+        if hasattr(module, "running_mean"):
+            message = "keeps running statistics, which are no weights: a run could not go on to the same bits"
+            kind = network.config.model_type
+            raise SpecError(message, field="config.model_type", found=f"{kind}: {name}")
+    return Foreign(dims, network)
+
+
+def _nothing(*_: object) -> None:
+    """In place of a warning."""
+
+
+def _as_linear(layer: Any) -> nn.Linear:
+    """The same product with the weight as every other layer keeps it, (outputs, inputs): Conv1D has inputs first."""
+    inputs, outputs = layer.weight.shape
+    with torch.device("meta"):
+        linear = nn.Linear(inputs, outputs)
+    linear.weight = nn.Parameter(layer.weight.detach().t().contiguous())
+    linear.bias = layer.bias
+    return linear
+
+
+def vision(config: Any) -> Any:
+    """The part of a configuration that describes images; None where nothing does."""
+    return next(
+        (part for part in (config, getattr(config, "vision_config", None)) if hasattr(part, "image_size")), None
+    )
+
+
+def example(model: Foreign, batch: int = 1, length: int = 8, targets: int = 4) -> Batch:
+    """A batch of zeros: `length` tokens and `targets` of an encoder-decoder, or images as large as the model's."""
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(batch, *shape, dtype=torch.int64)
+
+    match model.task:
+        case "causal-lm":
+            return {"tokens": zeros(length)}
+        case "encoder-decoder":
+            return {"inputs": zeros(length), "targets": zeros(targets)}
+        case "masked-lm":
+            return {"inputs": zeros(length), "labels": zeros(length)}
+        case "image-classification":
+            part = vision(model.inner[0].config)
+            shape = (part.image_size, part.image_size, part.num_channels)
+            return {"images": zeros(*shape).to(torch.uint8), "labels": zeros()}
