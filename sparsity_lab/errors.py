@@ -71,8 +71,12 @@ def shown(value: object) -> str:
 
 def said(error: BaseException) -> str:
     """What an exception of a library says, on one line; its name where it says nothing."""
-    text = " ".join(str(error).split())
-    return _cut(text, LONGEST_FOUND) if text else type(error).__name__
+    return in_short(str(error)) or type(error).__name__
+
+
+def in_short(text: str) -> str:
+    """What a library says, on one line of at most `LONGEST_FOUND` characters: it may quote a whole file."""
+    return _cut(" ".join(text.split()), LONGEST_FOUND)
 
 
 def _cut(text: str, longest: int) -> str:

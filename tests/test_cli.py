@@ -235,6 +235,19 @@ def test_a_tampered_record_is_found(trained: Path) -> None:
     assert name in one_error(cli(trained, "runs", "verify", "tiny", code=2))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_output_that_cannot_be_written_is_one_error(finished: Path) -> None:
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        asked = command("runs", "list", "tiny", "--json")
+        done = subprocess.run(
+            asked, cwd=finished, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_everything_and_says_what_is_kept(prepared: Path) -> None:
     edit(prepared, "studies/tiny", grid__data=[30_000_000])

@@ -139,6 +139,7 @@ def _become(shot: Shot, folder: Path, logs: tuple[Path, Path], *, anew: bool) ->
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.setpgid(0, 0)
         os.chdir(folder)
+        os.environ.pop("PYTHONUNBUFFERED", None)  # what is left in a buffer at the end is part of the trial
         for name, value in shot.variables.items():
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -69,11 +70,20 @@ def main() -> None:
         if told is None:
             raise
         sys.stderr.write(f"error: {told}\n")
+        _let_go_of_output()
         sys.exit(told.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
         raise
+
+
+def _let_go_of_output() -> None:
+    """Drop what a full output did not take: Python's own flush at the end would fail on it again, with another code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(*, wanted: bool) -> None:

@@ -104,13 +104,15 @@ class _Training:
             return stopped
         while loop.step < self.run.steps and not self.reason:
             loop.advance()
-            if loop.step % self.run.evaluation.every == 0 or loop.step == self.run.steps:
-                self._note_point()
-                if not self.reason and (stopped := self._given_up()):
-                    self._save()
-                    return stopped
+            point = self._point_where_due()
+            if point and not self.reason and (stopped := self._given_up()):
+                self._save()
+                self._tell(point)
+                return stopped
             if not self.reason:
                 self._save_where_due()
+            if point:
+                self._tell(point)  # once it is saved: a run that goes on elsewhere says nothing twice
         return self._end()
 
     def _begin(self) -> None:
@@ -158,8 +160,11 @@ class _Training:
                 save_tensors(self.context.weights, kept, {"fingerprint": self.fingerprint})
         return record
 
-    def _note_point(self) -> None:
+    def _point_where_due(self) -> CurvePoint | None:
+        """The curve's next point, measured and judged, at the steps at which the run is evaluated."""
         loop = self.loop
+        if loop.step % self.run.evaluation.every and loop.step != self.run.steps:
+            return None
         before = loop.curve[-1].step if loop.curve else 0
         loss = self._loss(self.run.evaluation.curve_examples)
         point = CurvePoint(step=loop.step, loss=loss, train_loss=loop.mean_train_loss(), sparsity=loop.sparsity())
@@ -167,7 +172,10 @@ class _Training:
         warm = loop.step > warmup_steps(self.run.schedule, self.run.steps)
         settled = not loop.masks_changed_since(before) or point.train_loss > loop.first_loss
         self._judge(loss, highest=loop.first_loss if warm and settled else math.inf)
-        self.on_progress(loop.step, loss, [point])
+        return point
+
+    def _tell(self, point: CurvePoint) -> None:
+        self.on_progress(point.step, point.loss, [point])
 
     def _given_up(self) -> Stopped | None:
         """The first point of the curve at which the rule gives the run up, if it does."""

@@ -53,3 +53,10 @@ def test_a_damaged_line_is_named_by_its_own_number_and_those_before_it_go_on(
         assert len(said) < 2000
         path.write_bytes(b"\n".join([*lines[:at], b""]))
         assert not refusal(path, names)
+
+
+def test_what_a_library_says_of_a_damaged_line_is_cut(whole: Path) -> None:
+    lines = whole.read_bytes().splitlines()
+    path = whole.with_name("long.journal")
+    path.write_bytes(b"\n".join([*lines, json_of({"op_code": "x" * 100_000}), b""]))
+    assert 0 < len(refusal(path, tuple(told(whole)))) < 1000

@@ -28,7 +28,7 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from sparsity_lab.errors import MachineError, RecordError, SparsityLabError, refusing
+from sparsity_lab.errors import MachineError, RecordError, SparsityLabError, in_short, refusing
 from sparsity_lab.search.storage.journal import Journal
 
 T = TypeVar("T")
@@ -150,10 +150,10 @@ def roll_back(path: Path) -> None:
 
 
 def explained(error: BaseException) -> str:
-    """The first line of what the storage said, below the layers that passed it on."""
+    """The first line of what the storage said, in short, below the layers that passed it on."""
     below = error.__cause__ or error
     lines = str(getattr(below, "orig", None) or below).splitlines()
-    return lines[0] if lines else type(below).__name__
+    return in_short(lines[0]) if lines else type(below).__name__
 
 
 def _has_content(path: Path) -> bool:
