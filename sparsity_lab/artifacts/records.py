@@ -65,6 +65,8 @@ class RunMemory(FrozenModel):
     """weights under the mask, which straight-through training keeps"""
     activations: int
     """kept from the forward pass for the backward pass, as float32 on a CPU"""
+    calibration: int = 0
+    """while weights are pruned at once, before any step: second moments of a block's inputs, and what solving takes"""
     checkpoint: int
     """from which the run can go on"""
     file_dense: int
@@ -75,10 +77,14 @@ class RunMemory(FrozenModel):
     """in the run's own n:m; None where it has none"""
 
     @property
+    def state(self) -> int:
+        """What is held from beginning to end."""
+        return self.weights + self.gradients + self.optimizer + self.scratch + self.masks + self.remainder
+
+    @property
     def training(self) -> int:
-        """All that a training step holds at the end of its forward pass."""
-        vectors = self.weights + self.gradients + self.optimizer + self.scratch
-        return vectors + self.masks + self.remainder + self.activations
+        """What a training step holds at the end of its forward pass, or pruning at once before it: the larger."""
+        return self.state + max(self.activations, self.calibration)
 
 
 class Machine(FrozenModel):

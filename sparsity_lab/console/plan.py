@@ -82,8 +82,9 @@ def _memory(rows: Sequence[PlannedRow]) -> str:
     sparsest = max(rows, key=lambda row: (row.planned.run.sparsity, row.dense)).memory
     formats = {"bitmask": sparsest.file_bitmask, "CSR": sparsest.file_csr, "n:m": sparsest.file_n_m}
     files = ", ".join(f"{storage(bytes_)} as {name}" for name, bytes_ in formats.items() if bytes_)
-    state = most.training - most.activations
-    parts = f"{storage(state)} weights and state, {storage(most.activations)} activations"
+    parts = f"{storage(most.state)} weights and state, {storage(most.activations)} activations"
+    if most.calibration:
+        parts += f", {storage(most.calibration)} before them while weights are pruned at once"
     held = f"up to {storage(most.training)} a run: {parts}"
     return f"{held}\n          the sparsest largest file is {storage(sparsest.file_dense)} dense, {files}"
 

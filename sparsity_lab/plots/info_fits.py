@@ -179,7 +179,9 @@ def _line(runs: Runs, law: Law | None) -> Line:
     """Runs of one sparsity and size, with the law's line at their means."""
     sparsity, nonzero = float(runs.sparsity.mean()), float(np.exp(np.log(runs.nonzero).mean()))
     order = np.argsort(runs.data, kind="stable")
-    reach = np.geomspace(runs.data.min() / REACH, runs.data.max() * REACH, STEPS) if law else np.empty(0)
+    seen, reach = runs.data[runs.data > 0], np.empty(0)
+    if law and len(seen):
+        reach = np.geomspace(seen.min() / REACH, seen.max() * REACH, STEPS)
     predicted = law.predict(sparsity, nonzero, reach) if law else reach
     return Line(round(sparsity, 3), runs.data[order], runs.loss[order], reach, predicted)
 

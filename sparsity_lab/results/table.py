@@ -31,7 +31,7 @@ from sparsity_lab.specs.regimes.regime import (
     StraightThrough,
     sparse,
 )
-from sparsity_lab.specs.runs import FileOrigin
+from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 
 SCHEMA = pa.schema(
     [
@@ -72,6 +72,7 @@ SCHEMA = pa.schema(
         ("data_hash", pa.string()),
         ("loss_before", pa.float64()),
         ("loss_pruned", pa.float64()),
+        ("data_before", pa.int64()),
     ]
 )
 WHOLE = "record"
@@ -152,8 +153,16 @@ def row_of(record: RunRecord) -> dict[str, Any]:
         "torch": machine.torch,
         "loss_before": record.pruned_at_once and record.pruned_at_once.loss_before,
         "loss_pruned": record.pruned_at_once and record.pruned_at_once.loss_after,
+        "data_before": _data_before(spec),
     }
     return {name: known[name] if name in known else getattr(record, name) for name in SCHEMA.names}
+
+
+def _data_before(spec: RunSpec) -> int | None:
+    """Examples or tokens that a run's first weights were trained on; 0 of fresh ones, None of a file's."""
+    if spec.origin is None:
+        return 0
+    return spec.origin.run.data if isinstance(spec.origin, RunOrigin) else None
 
 
 def pattern_words(pattern: Pattern) -> str:

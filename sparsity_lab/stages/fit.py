@@ -91,6 +91,7 @@ def fit_asked(source: Workspace | Sequence[str | InputTable], asked: FitRequest,
         "data_unit": asked.data_unit,
         "dialect": asked.dialect._replace(all_dense=dense),
         "further": further_columns(),
+        "untrained": _take_untrained(law),
     }
     if isinstance(source, Workspace):
         found, name = study_input(source, asked.where, asked.columns, law), source.study.told
@@ -188,22 +189,25 @@ def _input_of(
     }
     rows = [row_of(record) | {"regime": regime_name(record, space.study)} for record in wanted]
     known = [name for name in (*SCHEMA.names, "regime") if of_pruned or name != BEFORE]
-    table = InputTable(
-        space.layout.runs(space.name),
-        {name: [row[name] for row in rows] for name in known},
-        tuple(record.fingerprint for record in wanted),
-    )
+    cells = {name: [row[name] for row in rows] for name in known}
+    table = InputTable(space.layout.runs(space.name), cells, tuple(record.fingerprint for record in wanted))
     found = select_runs(
         [table],
-        columns=columns,
         where=where,
+        columns=columns,
         data_unit=space.study.spec.grid.data_unit,
         weights=law.weights,
         best_of_each=law.best_of_each,
         further=further_columns(),
+        untrained=_take_untrained(law),
     )
     excluded = {reason: count for reason, count in counts.items() if count}
     return replace(found, excluded={**excluded, **found.excluded})
+
+
+def _take_untrained(law: LawSpec) -> bool:
+    """Whether every form that is fitted speaks of models that were pruned and trained on nothing afterwards."""
+    return law.forms is not None and all(form_named(form).untrained for form in law.forms)
 
 
 def fitted_names(space: Workspace) -> frozenset[str]:

@@ -116,10 +116,10 @@ def _devices(run: RunMemory, compute: Compute, memory: float | None) -> tuple[in
         return 1, "too large"
     if isinstance(compute.devices, DevicesBySize):
         memory = compute.devices.memory_gib * GIB
-    state = run.training - run.activations
-    if memory is None or state + run.activations / devices <= memory:
+    beside = max(run.activations / devices, run.calibration)  # every device holds all second moments
+    if memory is None or run.state + beside <= memory:
         return devices, "data-parallel" if devices > 1 else "whole"
-    return devices, "sharded" if devices > 1 and run.training / devices <= memory else "too large"
+    return devices, "sharded" if devices > 1 and run.state / devices + beside <= memory else "too large"
 
 
 def _timetable(

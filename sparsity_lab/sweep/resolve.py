@@ -5,7 +5,7 @@ A file of weights that runs start from is named by a path in a regime's spec, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
@@ -116,12 +116,18 @@ def grid_runs(study: Study, shape: DataShape, regimes: Container[str] | None = N
 
 def settled(regime: SparseRegime, sparsity: float, dims: Dims) -> SparseRegime:
     """The regime of a run of these dimensions; errors as `check_feasible`."""
-    if isinstance(dims, HuggingFaceDims) and "inputs" in needs_of(regime.score)[0] and foreign_structure(dims).experts:
-        message = "scores weights by what goes into their layer, and experts are no layers of their own"
-        expected = 'another score, or prunable: {exclude: ["*.experts.*"]} in the model'
-        raise SpecError(message, field="score", found=regime.score.kind, expected=expected)
+    if isinstance(dims, HuggingFaceDims) and "inputs" in needs_of(regime.score)[0]:
+        _check_watched(regime, foreign_structure(dims).unwatched)
     check_feasible(regime, sparsity, prunable_shapes(dims))
     return resolve_regime(regime, sparsity)
+
+
+def _check_watched(regime: SparseRegime, unwatched: Iterable[str]) -> None:
+    """Refuse a score of inputs for weights whose inputs cannot be watched."""
+    if first := min(unwatched, default=None):
+        message = f"scores weights by what goes into their layer, and {first} is read without a call of one"
+        expected = f'another score, or prunable: {{exclude: ["{first}", ...]}} in the model'
+        raise SpecError(message, field="score", found=regime.score.kind, expected=expected)
 
 
 def plan_point(
@@ -276,11 +282,8 @@ def file_origin(study: Study, regime: str, start: WeightsFile | HuggingFace) -> 
 def start_files(study: Study) -> dict[str, Path]:
     """Every file or folder that the study's regimes start from, by the SHA-256 of its content; errors as above."""
     starts = {name: regime.start for name, regime in study.sparse_regimes.items()}
-    return {
-        file_origin(study, name, start).sha256: study.project / start.path
-        for name, start in starts.items()
-        if isinstance(start, WeightsFile | HuggingFace)
-    }
+    files = {name: start for name, start in starts.items() if isinstance(start, WeightsFile | HuggingFace)}
+    return {file_origin(study, name, start).sha256: study.project / start.path for name, start in files.items()}
 
 
 def _state(path: Path) -> tuple[tuple[int, int], ...]:

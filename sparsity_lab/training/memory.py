@@ -14,16 +14,23 @@ from typing import assert_never
 from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.models.activations import activation_bytes
 from sparsity_lab.models.count import embedding_and_head_shapes, other_shapes, prunable_shapes
-from sparsity_lab.pruning.allocation import balanced_sparsity, share_out, zeros_for
+from sparsity_lab.pruning.allocation import balanced_sparsity, blocks_of, share_out, zeros_for
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.patterns import NofM
-from sparsity_lab.specs.regimes.regime import StraightThrough
+from sparsity_lab.specs.regimes.regime import OneShotPruning, StraightThrough
+from sparsity_lab.specs.regimes.scores import OBC, SparseGPT, Wanda
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import AdaFactor, AdamW, Optimizer
 
 VALUE_BYTES = 4
 """of a float32"""
 MASK_BYTES = 1
+MOMENT_BYTES = 8
+"""of a float64: second moments, and all that is solved from them"""
+INVERTING = 7
+"""(inputs, inputs) matrices that live while a Hessian is damped and inverted, as the allocator counted them"""
+HELD_INVERSES = 1 << 24
+"""numbers of the inverses that exact pruning works on at a time (`pruning.reconstruction.HELD`)"""
 ALIGNMENT = 16
 """weights; of the flat vectors"""
 INTEGERS = ((2**15 - 1, 2), (2**31 - 1, 4), (2**63 - 1, 8))
@@ -59,6 +66,7 @@ def run_memory(run: RunSpec, zeros: ZeroCounts | None = None) -> RunMemory:
         masks=MASK_BYTES * prefix,
         remainder=remainder,
         activations=activation_bytes(run.model, run.objective, run.batch),
+        calibration=calibration_bytes(run),
         checkpoint=VALUE_BYTES * sum(sizes) + MASK_BYTES * sum(map(prod, masked.values())) + state,
         file_dense=VALUE_BYTES * sum(sizes),
         file_bitmask=_file(run.model, found, bitmask_bytes),
@@ -78,7 +86,41 @@ def memory_in_parts(run: RunSpec, parts: int) -> RunMemory:
         return memory
     sums = (parts & -parts).bit_length()
     activations = activation_bytes(run.model, run.objective, -(-run.batch // parts))
-    return memory.model_copy(update={"gradients": memory.gradients * (1 + sums), "activations": activations})
+    changed = {"gradients": memory.gradients * (1 + sums), "activations": activations}
+    return memory.model_copy(update={**changed, "calibration": calibration_bytes(run, parts)})
+
+
+def calibration_bytes(run: RunSpec, parts: int = 1) -> int:
+    """Bytes that pruning at once holds of the block that takes most, before the first step; 0 where it asks no inputs.
+
+    While batches pass: of each layer sums of x x^T with their count, those of each part of the batch under way and
+    those of all batches before it. Then the moments, and what is solved from them, layer by layer.
+    """
+    regime = run.pruning
+    if not isinstance(regime, OneShotPruning) or not isinstance(regime.score, SparseGPT | OBC | Wanda):
+        return 0
+    shapes, zeros = prunable_shapes(run.model), planned_zeros(run)
+    blocks = [[shapes[name] for name in block if zeros[name]] for block in blocks_of(shapes)]
+    most = 0
+    for block in filter(None, blocks):
+        moments = sum(inputs**2 + 1 for _, inputs in block)
+        solving = max(_solving(regime.score, shape) for shape in block)
+        most = max(most, (1 + parts) * moments, moments + solving)
+    return MOMENT_BYTES * most
+
+
+def _solving(score: SparseGPT | OBC | Wanda, shape: tuple[int, int]) -> int:
+    """Numbers that solving for a layer's weights holds, at most; what a profiler of the allocator showed."""
+    outputs, inputs = shape
+    weights, squares = outputs * inputs, inputs**2
+    match score:
+        case Wanda():
+            return weights
+        case SparseGPT():
+            return max(INVERTING * squares, 4 * squares + 4 * weights)
+        case OBC():
+            inverses = min(outputs, max(1, HELD_INVERSES // squares)) * squares  # old, new, and what they differ by
+            return max(INVERTING * squares, 3 * inverses + 3 * squares + 7 * weights)
 
 
 def planned_zeros(run: RunSpec) -> dict[str, int]:

@@ -185,6 +185,7 @@ def test_the_table_has_a_row_a_run_in_order_of_fingerprint(tmp_path: Path, make_
         "data_hash": "0" * 64,
         "loss_before": None,
         "loss_pruned": None,
+        "data_before": 0,
     }
     assert (second["fingerprint"], second["status"]) == ("b" * 64, "diverged")
     assert second["reason"] == "held-out loss became nan at step 5"

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.laws.fitting.fit import fit
 from sparsity_lab.laws.rows.expressions import condition, numbers
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.laws.rows.tables import InputTable, read_table
@@ -264,3 +265,27 @@ def test_a_csv_needs_no_pyarrow(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"
+
+
+def test_a_model_pruned_at_once_and_trained_on_nothing_is_left_out_counted_or_taken(tmp_path):
+    rows = [
+        {"sparsity": 0.5, "nonzero": N, "data": D, "loss": 2 * before**0.9 * 1.5**0.4 * (1 + 3e6 / (D + 3e6)) ** 0.2}
+        | {"loss_before": before}
+        for N, before in ((1e6, 4.0), (2e6, 3.5), (4e6, 3.1))
+        for D in (0, 2e6, 8e6)
+    ]
+    more = [row | {"sparsity": 0.75, "loss": row["loss"] * (1.75 / 1.5) ** 0.4} for row in rows]
+    path = write(tmp_path / "pruned.csv", rows + more)
+    found = read_runs(path)
+    assert (len(found.runs), found.excluded) == (12, {"untrained": 6})
+    taken = read_runs(path, untrained=True, further=["loss_before"])
+    assert (len(taken.runs), taken.excluded) == (18, {})
+    law = fit(taken.runs, "compressed", starts=8)
+    assert law.params.unit == pytest.approx(3e6, rel=1e-3)
+    assert law.params.gamma == pytest.approx(0.2, rel=1e-3)
+    assert law.predicted == pytest.approx(taken.runs.loss, rel=1e-6)
+    with pytest.raises(RecordError, match="data: is beyond what a law can be fitted to"):
+        fit(taken.runs, "pruned_after", starts=2)
+    plain = write(tmp_path / "plain.csv", [{name: row[name] for name in row if name != "loss_before"} for row in rows])
+    with pytest.raises(RecordError, match="data: cannot be right"):
+        read_runs(plain)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from foreign_cases import ARCHITECTURES, BLOCKS, CLASSES, GROUPED, IMAGES, MODELS, NEXT, SPAN, data_of, dims_of, grown
 from pydantic import TypeAdapter, ValidationError
+from torch.nn import functional
 
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.models.count import (
@@ -216,9 +217,30 @@ def test_what_is_wrong_with_a_model_is_told_of_its_file(tmp_path: Path) -> None:
         assert expected in str(caught.value)
 
 
+def test_a_layer_that_is_never_called_has_no_inputs_to_score_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = network.bare
+
+    def reading_weights(dims: HuggingFaceDims, experts: str = "eager") -> Any:
+        made = built(dims, experts)
+        for layer in made.model.layers:
+            layer.mlp.forward = lambda x, mlp=layer.mlp: (
+                functional.linear(functional.linear(x, mlp.up_proj.weight), mlp.down_proj.weight)
+                + 0 * functional.linear(x, mlp.gate_proj.weight).sum()
+            )
+        return made
+
+    monkeypatch.setattr(network, "bare", reading_weights)
+    dims = dims_of({**LLAMA, **GROUPED, "initializer_range": 0.0123}, NEXT)
+    layers = {f"model.layers.{number}.mlp.{way}_proj.weight" for number in (0, 1) for way in ("down", "gate", "up")}
+    assert structure(dims).unwatched == layers
+    for regime in ({"method": "masked", "score": {"kind": "wanda"}}, {"method": "one-shot"}):
+        with pytest.raises(SpecError, match=r"layers\.0\.mlp\.down_proj\.weight is read without a call"):
+            settled(REGIMES.validate_python({"version": 1, **regime}), 0.5, dims)
+
+
 def test_experts_have_no_inputs_to_score_by() -> None:
     regime = REGIMES.validate_python({"version": 1, "method": "masked", "score": {"kind": "wanda"}})
-    with pytest.raises(SpecError, match="experts are no layers"):
+    with pytest.raises(SpecError, match=r"experts.* is read without a call"):
         settled(regime, 0.5, dims_of(*ARCHITECTURES["mixtral"]))
     settled(regime, 0.5, dims_of(*ARCHITECTURES["llama"]))
 

@@ -104,6 +104,14 @@ def held(training: float, activations: float) -> RunMemory:
     return RunMemory(weights=weights, gradients=0, activations=kept, file_n_m=None, **others, **files)
 
 
+def test_second_moments_are_held_by_every_device() -> None:
+    compute = Compute(version=1, engine=LocalEngine(), devices=4)
+    for calibration, split in ((0, "sharded"), (10, "sharded"), (14, "too large")):
+        run = held(30, 4).model_copy(update={"calibration": calibration * GIB})
+        ((one,),) = allot([[(run, 100.0)]], compute, 20 * GIB, None)
+        assert one.split == split
+
+
 @pytest.mark.parametrize(
     ("devices", "training", "activations", "split"),
     [

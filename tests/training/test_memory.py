@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from method_cases import REGIMES, regime
 from pydantic import TypeAdapter
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from sparsity_lab.checkpoints.encodings import encoding
 from sparsity_lab.checkpoints.files import stored_bytes, write_weights
 from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models.count import other_count, prunable_count, prunable_shapes
+from sparsity_lab.pruning.reconstruction import reconstruct
+from sparsity_lab.specs.regimes.patterns import Unstructured
+from sparsity_lab.specs.regimes.scores import Reconstruction
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.specs.training import Optimizer
 from sparsity_lab.training.checkpoint import save_checkpoint
@@ -26,6 +30,7 @@ from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.memory import (
     bitmask_bytes,
     csr_bytes,
+    memory_in_parts,
     n_m_bytes,
     planned_other_zeros,
     planned_zeros,
@@ -139,6 +144,44 @@ def test_the_sum_of_training(make_run: MakeRun) -> None:
     parts = json.loads(memory.model_dump_json())
     held = ("weights", "gradients", "optimizer", "scratch", "masks", "remainder", "activations")
     assert memory.training == sum(parts[name] for name in held)
+    pruning = memory.model_copy(update={"calibration": memory.activations + 5})
+    assert pruning.training == memory.training + 5, "one after the other"
+
+
+def at_once(score: dict[str, object]) -> dict[str, object]:
+    return {"version": 1, "method": "one-shot", "start": {"kind": "scratch"}, "score": score}
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(128, 32), (32, 128)])
+@pytest.mark.parametrize("kind", ["sparsegpt", "obc"])
+def test_pruning_at_once_holds_moments_and_what_is_solved_from_them(
+    make_run: MakeRun, kind: str, rows: int, columns: int
+) -> None:
+    shape = {"width": min(rows, columns), "ff": max(rows, columns)}
+    dims = make_run("decoder", 0.5).model.model_copy(update=shape)
+    run = make_run("decoder", 0.5, regime=at_once({"kind": kind}), model=dims)
+    assert run.pruning is not None
+    score, generator = run.pruning.score, torch.Generator().manual_seed(0)
+    assert isinstance(score, Reconstruction)
+    weight, inputs = (torch.randn(size, columns, generator=generator) for size in (rows, 2 * columns))
+    reconstruct(weight, inputs.T @ inputs, Unstructured(), weight.numel() // 2, score)  # libraries take theirs once
+    taken, peak = 0, 0
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        reconstruct(weight, inputs.T @ inputs, Unstructured(), weight.numel() // 2, score)
+    for event in seen.events():
+        taken += event.cpu_memory_usage if event.name == "[memory]" else 0
+        peak = max(peak, taken)
+    assert 0 < peak <= run_memory(run).calibration
+
+
+def test_second_moments_are_those_of_one_block_and_only_where_inputs_are_asked(make_run: MakeRun) -> None:
+    """Each of six layers has 16 inputs, one 32: 6 (16^2 + 1) + 32^2 + 1 = 2,567 numbers of eight bytes."""
+    wanda = make_run("decoder", 0.5, regime=at_once({"kind": "wanda"}))
+    assert run_memory(wanda).calibration == 8 * 2 * 2567
+    assert memory_in_parts(wanda, 2).calibration == 8 * 3 * 2567
+    assert run_memory(make_run("decoder", 0.5, regime=at_once({"kind": "sparsegpt"}))).calibration == 8 * (2567 + 7168)
+    assert run_memory(make_run("decoder", 0.5, regime=at_once({"kind": "magnitude"}))).calibration == 0
+    assert run_memory(make_run("decoder", 0.5)).calibration == 0
 
 
 @given(st.integers(1, 40), st.integers(1, 80), st.floats(0, 1), st.sampled_from([torch.float32, torch.bfloat16]))

@@ -33,6 +33,8 @@ def check_supports(runs: Runs, form: Form) -> None:
     for name in COLUMNS[1:]:
         column = runs.column(name)
         far = (column < 1 / FARTHEST) | (column > FARTHEST)
+        if name == "data" and form.untrained:
+            far &= column > 0
         if far.any():
             raise RecordError(
                 "is beyond what a law can be fitted to",

@@ -18,6 +18,7 @@ class FormDeclaration:
         shapes: the other parameters.
         columns: what `terms` reads beside sparsity, nonzero and data.
         sees_sparsity: whether `terms` reads sparsity.
+        untrained: whether `terms` hold at D = 0, of a model that was pruned and trained on nothing afterwards.
         size_exponent: the shape parameter b where L = f(S) · N^−b + terms in which neither S nor N is; f(S) · N^−b are
             then the first `size_terms`.
         size_terms: how many.
@@ -30,6 +31,7 @@ class FormDeclaration:
     shapes: tuple[Parameter, ...]
     columns: tuple[FormColumn, ...] = ()
     sees_sparsity: bool = True
+    untrained: bool = False
     size_exponent: str | None = None
     size_terms: int = 1
     settings: tuple[float, ...] = ()

@@ -291,6 +291,7 @@ class CompressedLoss(FormDeclaration):
         Parameter("unit", "data", "data of recovery that matters", data=1, starts=(0.01, 100.0)),
     )
     columns = (_BEFORE,)
+    untrained = True
 
     def terms(self, shape: Any, at: Any) -> tuple[Any, ...]:
         """The product."""

@@ -101,6 +101,11 @@ class Form(ABC):
         return ()
 
     @property
+    def untrained(self) -> bool:
+        """Whether it speaks of a model that was pruned and trained on nothing afterwards, D = 0."""
+        return False
+
+    @property
     def levels(self) -> tuple[float, ...] | None:
         """The only sparsities at which the form knows the loss, or None where it knows it at all."""
         return None

@@ -70,6 +70,11 @@ class GeneralForm(Form):
         return self.declared.sees_sparsity
 
     @property
+    def untrained(self) -> bool:
+        """Whether it speaks of a model that was pruned and trained on nothing afterwards, D = 0."""
+        return self.declared.untrained
+
+    @property
     def size_exponent(self) -> str | None:
         """The exponent b where L = f(S) · N^−b + terms in which neither S nor N is: S is worth a factor of N."""
         return self.declared.size_exponent

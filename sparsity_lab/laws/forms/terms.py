@@ -143,8 +143,10 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, runs: Runs) -> Units:
-        """Units that make the geometric means of N and D one."""
-        return cls(float(np.exp(np.log(runs.nonzero).mean())), float(np.exp(np.log(runs.data).mean())))
+        """Units that make the geometric means of N and D one; of D over the runs that have any."""
+        data = runs.data[runs.data > 0]
+        unit = float(np.exp(np.log(data).mean())) if len(data) else 1.0
+        return cls(float(np.exp(np.log(runs.nonzero).mean())), unit)
 
 
 def number(exponent: str | float, values: Mapping[str, Any]) -> Any:

@@ -156,7 +156,7 @@ def candidates_around(runs: Runs, beyond: float = BEYOND) -> Points:
         runs: those there are.
         beyond: factor between the outermost and the one more.
     """
-    size, data = _centres(runs.nonzero), _centres(runs.data)
+    size, data = _centres(runs.nonzero), _centres(runs.data[runs.data > 0])
     sparsity = np.unique(runs.sparsity.round(3))
     grid = Points.grid(sparsity, _extended(size, beyond), _extended(data, beyond))
     return grid.select(~_measured(grid, runs))

@@ -5,6 +5,7 @@ is not there, a text where a number belongs, a loss that is zero or negative (an
 amount of data that is missing or not positive, a sparsity outside [0, 1).
 
 What is part of life is left out and counted: rows without a finite loss (runs that failed, diverged or are not done),
+models that were pruned at once and trained on nothing afterwards (D = 0, of which no law in D speaks),
 rows that are given twice (the same run in two exports: equal in every column that all files have), rows that a
 condition leaves out. Runs that differ in their loss alone are repeats (other seeds) and all stay.
 """
@@ -23,13 +24,13 @@ from numpy.typing import NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
-from sparsity_lab.laws.rows.runs import COLUMNS, FloatArray, Runs
+from sparsity_lab.laws.rows.runs import COLUMNS, UNTRAINED_IF, FloatArray, Runs
 from sparsity_lab.laws.rows.runs import UNIQUE as COLUMN_UNIQUE
 from sparsity_lab.laws.rows.tables import PLAIN_DIALECT, Cell, Dialect, InputTable, read_table
 from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.specs.choices import DataUnit
 
-Exclusion = Literal["filtered", "no-loss", "given-twice", "not-best", "diverged", "other-regime"]
+Exclusion = Literal["filtered", "no-loss", "given-twice", "untrained", "not-best", "diverged", "other-regime"]
 """why a row is left out; the last two are a study's own"""
 EPOCHS, UNIQUE = ("epochs", "epoch"), ("unique_data", "unique_tokens", "unique_images", "unique")
 """names under which tables tell how often a run saw its data, or how much of it was distinct"""
@@ -64,6 +65,7 @@ def read_runs(
     weights: str | None = None,
     best_of_each: bool = False,
     further: Sequence[str] = (),
+    untrained: bool = False,
     dialect: Dialect = PLAIN_DIALECT,
 ) -> Input:
     """Read runs from one file or several, joined.
@@ -77,6 +79,7 @@ def read_runs(
         weights: a column, or an expression of columns, of what each row counts in a fit: '1 / stderr ** 2'.
         best_of_each: keep the row of lowest loss of each sparsity, size and data.
         further: columns that are kept where every file has them: what some law forms read beside the four.
+        untrained: keep models that were pruned at once and trained on nothing afterwards: their data is 0.
         dialect: how the files are written.
 
     Raises:
@@ -95,6 +98,7 @@ def read_runs(
         weights=weights,
         best_of_each=best_of_each,
         further=further,
+        untrained=untrained,
     )
 
 
@@ -107,6 +111,7 @@ def select_runs(
     weights: str | None = None,
     best_of_each: bool = False,
     further: Sequence[str] = (),
+    untrained: bool = False,
 ) -> Input:
     """The runs in tables; as `read_runs`."""
     strange = sorted(set(columns) - {*COLUMNS, *further})
@@ -119,12 +124,14 @@ def select_runs(
     chosen, places = np.concatenate(kept), [place for part in parts for place in part.places]
     finished = np.isfinite(rows[:, COLUMNS.index("loss")])
     first = _first_of_equals(parts)
-    use = chosen & finished & first
-    _check(rows, use, places)
+    at_once = _untrained(parts, rows)
+    use = chosen & finished & first & (untrained | ~at_once)
+    _check(rows, use, at_once, places)
     counts: Mapping[Exclusion, int] = {
         "filtered": int((~chosen).sum()),
         "no-loss": int((chosen & ~finished).sum()),
         "given-twice": int((chosen & finished & ~first).sum()),
+        "untrained": 0 if untrained else int((chosen & finished & first & at_once).sum()),
     }
     excluded: dict[Exclusion, int] = {reason: count for reason, count in counts.items() if count}
     if not use.any():
@@ -215,7 +222,16 @@ def _epochs(parts: Sequence[InputTable], data: FloatArray, use: NDArray[np.bool_
     return told[use]
 
 
-def _check(rows: FloatArray, use: NDArray[np.bool_], places: Sequence[str]) -> None:
+def _untrained(parts: Sequence[InputTable], rows: FloatArray) -> NDArray[np.bool_]:
+    """(rows,) true of a model that was pruned at once, as its table tells, and has D = 0."""
+    at_once = np.zeros(len(rows), dtype=bool)
+    for name in UNTRAINED_IF:
+        told = [part.numbers(name) if name in part.columns else np.full(len(part), np.nan) for part in parts]
+        at_once |= np.isfinite(np.concatenate(told))
+    return np.asarray(at_once & (rows[:, COLUMNS.index("data")] == 0))
+
+
+def _check(rows: FloatArray, use: NDArray[np.bool_], untrained: NDArray[np.bool_], places: Sequence[str]) -> None:
     """Refuse rows that are used and cannot be right, naming the first."""
     sparsity = rows[:, 0]
     if (bad := use & ~((sparsity >= 0) & (sparsity < 1))).any():
@@ -224,7 +240,8 @@ def _check(rows: FloatArray, use: NDArray[np.bool_], places: Sequence[str]) -> N
         raise _refusal("sparsity", sparsity, bad, places, f"a fraction, 0 <= sparsity < 1{hint}")
     for position, name in enumerate(COLUMNS[1:], 1):
         column = rows[:, position]
-        if (bad := use & ~((column > 0) & np.isfinite(column))).any():
+        right = (column > 0) & np.isfinite(column) | (untrained if name == "data" else False)
+        if (bad := use & ~right).any():
             hint = f"; leave such rows out with --where '{name} > 0'"
             raise _refusal(name, column, bad, places, f"{name} > 0{hint}")
 

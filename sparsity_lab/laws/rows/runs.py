@@ -18,6 +18,8 @@ from sparsity_lab.specs.choices import DataUnit
 
 FloatArray = NDArray[np.float64]
 COLUMNS = ("sparsity", "nonzero", "data", "loss")
+UNTRAINED_IF = ("loss_before", "loss_pruned")
+"""columns of which a model that was pruned at once has one: it may have been trained on nothing afterwards, D = 0"""
 UNIQUE = "unique"
 """the column that says how much of a run's data was distinct, in the unit of the data"""
 SAME_SIZE = 0.02
@@ -37,7 +39,7 @@ class Runs:
     Attributes:
         sparsity: (rows,) fraction of prunable weights that are exactly zero, 0 <= S < 1.
         nonzero: (rows,) non-zero prunable weights N, > 0.
-        data: (rows,) training examples or tokens D, > 0, in `data_unit`.
+        data: (rows,) training examples or tokens D, > 0, in `data_unit`; 0 too where `others` tell a loss before it.
         loss: (rows,) held-out loss in nats, > 0.
         data_unit: what `data` counts.
         labels: (rows,) names of the runs, or empty.
@@ -77,6 +79,8 @@ class Runs:
             _refuse(name, column, ~np.isfinite(column), "a finite number")
             if name == "sparsity":
                 _refuse(name, column, (column < 0) | (column >= 1), "0 <= sparsity < 1")
+            elif name == "data" and any(one in self.others for one in UNTRAINED_IF):
+                _refuse(name, column, column < 0, f"{name} >= 0")
             else:
                 _refuse(name, column, column <= 0, f"{name} > 0")
         for name, beside in {"epochs": self.epochs, "weights": self.weights}.items():
@@ -128,7 +132,10 @@ class Runs:
     @cached_property
     def further(self) -> Mapping[str, FloatArray]:
         """All columns beside the four, with how much of its data was distinct where the epochs are known."""
-        return self.others if self.epochs is None else {**self.others, UNIQUE: self.data / self.epochs}
+        if self.epochs is None:
+            return self.others
+        unique = np.divide(self.data, self.epochs, out=self.data.copy(), where=self.epochs > 0)
+        return {**self.others, UNIQUE: unique}
 
     def select(self, mask: ArrayLike) -> Runs:
         """The rows where `mask`, (rows,) of bool, is true.

@@ -59,8 +59,8 @@ class Structure:
     other: Mapping[str, tuple[int, ...]]
     layouts: Mapping[str, MatrixLayout]
     """of parameters that are no matrices as they are"""
-    experts: frozenset[str]
-    """prunable weights that are no layer's own"""
+    unwatched: frozenset[str]
+    """prunable weights whose inputs no call of a layer shows: experts, and layers that are never called themselves"""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -78,12 +78,13 @@ def structure(dims: HuggingFaceDims) -> Structure:
     """
     with hollow(dims) as model:
         found = _sorted_out(model, dims)
-        unused = _unused(model)
+        unused, called = _passed(model)
     for name in unused & set(found.prunable):
         _refuse("the task's loss does not depend on it", name, "a pattern in prunable.exclude")
     stay = {name: shape for name, shape in found.outside.items() if name not in unused}
     idle = {name: shape for name, shape in found.outside.items() if name in unused}
-    return Structure(found.prunable, stay, {**idle, **found.other}, found.layouts, found.experts)
+    unwatched = found.unwatched | (set(found.prunable) - called)
+    return Structure(found.prunable, stay, {**idle, **found.other}, found.layouts, unwatched)
 
 
 @lru_cache(maxsize=4096)
@@ -157,7 +158,8 @@ def _kind(
         dense = _matches(name, dims.prunable.exclude)
         return "other" if dense else "experts", MatrixLayout((count * outputs, inputs), shape, flipped)
     if asked:
-        _refuse(_why_not(parameter, owners), name, "weights of linear layers")
+        reason, expected = f"asks for {name}, which {_why_not(parameter, owners)}", "weights of linear layers"
+        _refuse(reason, "prunable.include", expected)
     matrix = _matrix(shape, owners)
     if not inside and matrix is not None:
         return "outside", MatrixLayout(matrix, shape)
@@ -202,13 +204,23 @@ def _check_patterns(dims: HuggingFaceDims, names: Mapping[str, object]) -> None:
                 raise SpecError(message, field=f"prunable.{field}", found=pattern, expected=f"names such as {known}")
 
 
-def _unused(model: Foreign) -> set[str]:
-    """Parameters on which the loss does not depend."""
+def _passed(model: Foreign) -> tuple[set[str], set[str]]:
+    """Parameters on which the loss does not depend, and weights of linear layers that were called."""
+    called: set[str] = set()
+    named = dict(model.named_parameters())
+    names = {id(parameter): name for name, parameter in named.items()}  # a tied weight has one
+
+    def note(layer: nn.Module, _: object) -> None:
+        if isinstance(layer, nn.Linear):
+            called.add(names[id(layer.weight)])
+
+    hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, nn.Linear)]
     with refusing(None, SpecError, "cannot be passed through without its weights", field="config"):
         loss = model.loss(example(model))
-        named = dict(model.named_parameters())
         grads: Any = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {name for name, grad in zip(named, grads, strict=True) if grad is None}
+    for hook in hooks:
+        hook.remove()
+    return {name for name, grad in zip(named, grads, strict=True) if grad is None}, called
 
 
 def _refuse(reason: str, field: str, expected: str) -> NoReturn:
