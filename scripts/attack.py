@@ -13,13 +13,14 @@ seconds, a process that dies, an error that names nothing, and damage that must 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attacks.campaign import KINDS, SHOWN, Campaign, Told, attacked, table
@@ -85,8 +86,8 @@ def main() -> int:
         project = (asked.project or Path(scratch) / "project").absolute()
         if not (project / LAST_MADE).is_file():
             print("making the project that is attacked: a small study, and inputs of every kind", flush=True)
-            make_project(project)
-            make_repository(project)
+            _apart(make_project, project)  # what it starts threads for would stay in this process
+            _apart(make_repository, project)
         if asked.endurance:
             root = Path(scratch) / "endured"
             shutil.copytree(project, root, symlinks=True)
@@ -111,6 +112,15 @@ def main() -> int:
             killed = Path(scratch) / "killed"
             bad += attack_steps(project, killed, asked.kills, asked.seed[0], asked.step or list(STEPS))
     return bad > 0
+
+
+def _apart(make: Callable[[Path], None], root: Path) -> None:
+    """Make something in a process of its own."""
+    child = multiprocessing.get_context("spawn").Process(target=make, args=(root,))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"{make.__name__} ended with {child.exitcode}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import contextlib
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
@@ -151,6 +151,21 @@ def about(where: object) -> Iterator[None]:
         if error.where is None:
             error.where = where
             error.args = (f"{printable(_cut(str(where), LONGEST_PLACE))}: {error}",)
+        raise
+
+
+@contextlib.contextmanager
+def asked_by(where: Callable[[], str], field: str) -> Iterator[None]:
+    """What is refused inside is told with the field that asks for it, which may name what is not there.
+
+    Args:
+        where: says in which file, and line, the field stands; asked for the error alone.
+        field: dotted.
+    """
+    try:
+        yield
+    except SparsityLabError as error:
+        error.args = (f"{printable(_cut(where(), LONGEST_PLACE))}: {field}: {error}",)
         raise
 
 

@@ -235,6 +235,25 @@ def test_a_tampered_record_is_found(trained: Path) -> None:
     assert name in one_error(cli(trained, "runs", "verify", "tiny", code=2))
 
 
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [
+        ("runs/tiny", "fit"),
+        ("search/tiny.json", "report"),
+        ("laws/tiny/frantar.json", "report"),
+        ("specs/studies/tiny.yaml", "plan"),
+    ],
+)
+def test_a_pipe_where_a_file_should_be_is_said_to_be_no_file(
+    finished: Path, tmp_path: Path, place: str, step: str
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    path = root / place if (root / place).is_file() else root / place / min(records(root)) / "record.json"
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path.name}: is no file" in one_error(cli(root, step, "tiny", code=2))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
 def test_output_that_cannot_be_written_is_one_error(finished: Path) -> None:
     buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}

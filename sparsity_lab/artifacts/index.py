@@ -8,7 +8,6 @@ damaged, or of another version of the package, is made anew without a word: dele
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -146,11 +145,7 @@ def _stamp(path: str) -> Stamp | None:
         found = os.stat(path)  # noqa: PTH116 - a hundred thousand of them
     except OSError:
         return None
-    return (
-        Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-        if stat.S_ISREG(found.st_mode)
-        else None
-    )
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def _read(home: Path, stamps: Mapping[str, Stamp], names: Sequence[str]) -> Iterable[pa.Table]:

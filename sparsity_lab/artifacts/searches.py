@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from pydantic import model_validator
 
 from sparsity_lab.artifacts.atomic import replacing, write_text
-from sparsity_lab.artifacts.reading import read_json
+from sparsity_lab.artifacts.reading import read_bytes, read_json
 from sparsity_lab.artifacts.records import FrozenModel
-from sparsity_lab.errors import NotReadyError
+from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import misfit, of_one_length
 from sparsity_lab.specs.choices import BudgetUnit, CostMultiplier, DataUnit, SearchObjective
@@ -250,9 +250,11 @@ def read_search(path: Path) -> SearchResult | None:
         NotReadyError: the search has not been run.
         RecordError: the file is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         raise NotReadyError(path, make_it=f"sparsity-lab search {path.stem}")
-    return None if path.read_bytes().strip() == b"null" else read_json(path, SearchResult, "a search result")
+    if read_bytes(path, RecordError).strip() == b"null":
+        return None
+    return read_json(path, SearchResult, "a search result")
 
 
 def _rows(result: SearchResult) -> Iterator[dict[str, Any]]:

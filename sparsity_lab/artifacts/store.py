@@ -153,7 +153,7 @@ def _unfinished(folder: str) -> list[Path]:
 
 def _complete(folder: str, *, with_weights: bool) -> bool:
     """Asked of every run in every place: a `Path` would take longer to make than the answer."""
-    if not os.path.isfile(f"{folder}/{RECORD}"):  # noqa: PTH113
+    if not os.path.exists(f"{folder}/{RECORD}"):  # noqa: PTH110 - one that is no file is refused when it is read
         return False
     return not with_weights or Path(folder, WEIGHTS).is_file() or not read_run(Path(folder)).finished
 

@@ -145,7 +145,7 @@ def _special(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     found = parse_json(read_bytes(path, DataError), path, DataError)
     if not isinstance(found, dict):

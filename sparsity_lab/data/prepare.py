@@ -117,7 +117,8 @@ def _fingerprint(spec: DatasetSpec, readers: int) -> str:
     if isinstance(spec, TextDataset) and isinstance(spec.tokenizer, TokenizerFile):
         path = Path(spec.tokenizer.path)
         if not path.is_file():
-            raise DataError("no such file", where=path, field="tokenizer.path")
+            message = "is no file" if path.exists() else "no such file"
+            raise DataError(message, where=path, field="tokenizer.path")
         told = own.model_dump_json() if (own := asked_ids(spec.tokenizer)) else ""
         found = hashlib.sha256((found + file_sha256(path) + told).encode()).hexdigest()
     return found

@@ -272,7 +272,7 @@ def load_profile(project: Path, name_or_path: str) -> HardwareProfile:
         return read_profile(path)
     if name_or_path in known_names("hardware", project):
         return read_profile(find_named("hardware", name_or_path, project))
-    if (measured := Layout(project).hardware(name_or_path)).is_file():
+    if (measured := Layout(project).hardware(name_or_path)).exists():
         return read_profile(measured)
     expected = f"a file, or one of: {', '.join(known_profiles(project)) or 'none here'}"
     where = f"{looked_in('hardware', project / 'specs')} and {Layout(project).hardware('x').parent.absolute()}"

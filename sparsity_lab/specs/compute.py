@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, TypeAdapter
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.base import Count, FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
@@ -133,6 +133,17 @@ class Compute(SpecFile):
     tracking: tuple[TrackerSpec, ...] | None = None
     """where curves are shown as well; what the user's own file says when left out, nowhere when empty"""
 
+    _file: Path | None = PrivateAttr(default=None)
+
+    def read_from(self, path: Path) -> Compute:
+        """Itself, knowing the file that says it."""
+        self._file = path
+        return self
+
+    def place(self, field: str) -> str:
+        """Where a top-level field is said: `file:line`; in words where no file was read."""
+        return where_of(self._file, parse(self._file)[1], [field]) if self._file else "compute"
+
     def devices_for(self, state: float) -> int:
         """Over how many devices a run is spread.
 
@@ -186,7 +197,7 @@ def default_compute(root: Path) -> str | None:
         SpecError: the file cannot be read, or names no text.
     """
     path = root / "params.yaml"
-    if not path.is_file():
+    if not path.exists():
         return None
     tree, node = parse(path)
     named = tree.get("compute")
@@ -203,5 +214,6 @@ def load_compute(name: str, root: Path) -> Compute:
     Raises:
         SpecError: there is none, with those that there are, or it is wrong.
     """
-    compute: Compute = read_spec(find_named("compute", name, root), {"compute": TypeAdapter(Compute)})
-    return compute
+    path = find_named("compute", name, root)
+    compute: Compute = read_spec(path, {"compute": TypeAdapter(Compute)})
+    return compute.read_from(path)

@@ -83,7 +83,7 @@ def load_named(specs: Path, kind: str, name: str, at: Callable[[str], str], fiel
         SpecError: as `load_spec`, and when no such file exists, with the names that do.
     """
     path = file_of(specs, kind, name)
-    if not path.is_file():
+    if not path.exists():
         known = ", ".join(sorted({*names_in(specs, kind), *names_in(SHIPPED, kind)})) or "none"
         raise SpecError(
             f"names a {kind} that has no file",

@@ -71,7 +71,7 @@ def users_tracking(environment: Mapping[str, str] = os.environ) -> tuple[Tracker
         return tuple(TypeAdapter(TrackerSpec).validate_python({"kind": kind}) for kind in kinds)
     config = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/nonexistent"), ".config"))
     path = Path(asked).expanduser() if asked else config / "sparsity-lab" / "tracking.yaml"
-    if not path.is_file():
+    if not path.exists():
         if asked:
             expected = f"a file, or some of {', '.join(KINDS)}"
             raise SpecError("no such file", where=f"${VARIABLE}", found=asked, expected=expected)

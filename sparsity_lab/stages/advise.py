@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
 from sparsity_lab.cost.speeds import speeds_of
-from sparsity_lab.errors import RecordError, SpecError, about
+from sparsity_lab.errors import RecordError, SpecError, about, asked_by
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.hardware.runtimes import architectures, load_runtimes
 from sparsity_lab.laws.documents.law import LawDocument
@@ -22,13 +23,13 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
-from sparsity_lab.specs.loading import load_spec
+from sparsity_lab.specs.loading import load_spec, place
 from sparsity_lab.specs.regimes.regime import sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.runtimes import RuntimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import OpenLaw, laws_of_study, mixture_of, open_law
-from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace
+from sparsity_lab.stages.workspace import known_profile, open_workspace
 
 
 def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
@@ -47,45 +48,46 @@ def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
 
 def open_scenario(scenario: str, root: Path = Path()) -> Setting:
     """A scenario with its law and hardware; arguments and errors as `advise_scenario`."""
-    name, spec = read_scenario(scenario, root)
+    path, spec = read_scenario(scenario, root)
     source = spec.evidence
     if source.study is None:
         assert source.law is not None, "a scenario has one source of evidence"
-        opened = open_law(source.law, root)
-        profile = load_profile(root, spec.hardware) if spec.hardware else None
-        engines = runtimes_of(name, spec, profile, root)
+        with asked_by(partial(place, path, "evidence.law"), "evidence.law"):
+            opened = open_law(source.law, root)
+        profile = scenario_hardware(path, spec, root)
         return setting_of(
-            name,
+            path.stem,
             spec,
             opened.law,
             profile,
             opened.name,
             document=opened.document,
-            runtimes=engines,
+            runtimes=runtimes_of(path, spec, profile, root),
             laws=mixture_for(spec, opened, (), root),
         )
-    space = open_workspace(source.study, root)
-    opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
-    profile = scenario_profile(space, spec)
+    with asked_by(partial(place, path, "evidence.study"), "evidence.study"):
+        space = open_workspace(source.study, root)
+        opened = open_law(f"{source.study}/{source.form}" if source.form else source.study, root)
+    profile = scenario_hardware(path, spec, root) or known_profile(space)
     return setting_of(
-        name,
+        path.stem,
         spec,
         opened.law,
         profile,
         f"{source.study} ({opened.law.form.name})",
         schedule=schedule_of(space.study),
         document=opened.document,
-        runtimes=runtimes_of(name, spec, profile, root),
+        runtimes=runtimes_of(path, spec, profile, root),
         laws=mixture_for(spec, opened, laws_of_study(source.study, root), root),
     )
 
 
-def read_scenario(scenario: str, root: Path = Path()) -> tuple[str, ScenarioSpec]:
-    """A scenario, found by its name or file, with its name; errors as `advise_scenario`."""
+def read_scenario(scenario: str, root: Path = Path()) -> tuple[Path, ScenarioSpec]:
+    """A scenario, found by its name or file, with its file; errors as `advise_scenario`."""
     path = find_named("scenario", scenario, root)
     spec = load_spec(path, "scenario")
     assert isinstance(spec, ScenarioSpec)
-    return path.stem, spec
+    return path, spec
 
 
 def setting_of(
@@ -149,9 +151,9 @@ def _answers(law: Law, S: FloatArray, N: float, D: float) -> bool:
 
 
 def runtimes_of(
-    name: str, spec: ScenarioSpec, profile: HardwareProfile | None, root: Path
+    scenario: Path, spec: ScenarioSpec, profile: HardwareProfile | None, root: Path
 ) -> Mapping[str, RuntimeSpec]:
-    """The tables of engines that a scenario asks: the one that it names, else all there are.
+    """The tables of engines that a scenario, read from a file, asks: the one that it names, else all there are.
 
     Raises:
         SpecError: there is no such table, one is damaged, two contradict each other, or the named one has nothing for
@@ -159,15 +161,16 @@ def runtimes_of(
     """
     if spec.runtime is None:
         return load_runtimes(root)
-    path = find_named("runtime", spec.runtime, root)
-    found = load_spec(path, "runtime")
+    with asked_by(partial(place, scenario, "runtime"), "runtime"):
+        path = find_named("runtime", spec.runtime, root)
+        found = load_spec(path, "runtime")
     assert isinstance(found, RuntimeSpec)
     has = {one for support in found.supports for one in support.hardware}
     wanted = architectures(profile)
     if not has & set(wanted):
         raise SpecError(
             "scenario, runtime and hardware contradict one another",
-            where=name,
+            where=scenario,
             field="runtime",
             found=f"{spec.runtime}, which has {', '.join(sorted(has))}",
             expected=f"one for {' or '.join(wanted)}, as the hardware {spec.hardware or 'of the study'} is",
@@ -175,9 +178,12 @@ def runtimes_of(
     return {path.stem: found}
 
 
-def scenario_profile(space: Workspace, spec: ScenarioSpec) -> HardwareProfile | None:
-    """The hardware that the scenario names, else the study's; None where nothing was measured."""
-    return load_profile(space.layout.root, spec.hardware) if spec.hardware else known_profile(space)
+def scenario_hardware(scenario: Path, spec: ScenarioSpec, root: Path) -> HardwareProfile | None:
+    """The hardware that a scenario, read from a file, names; None where it names none."""
+    if spec.hardware is None:
+        return None
+    with asked_by(partial(place, scenario, "hardware"), "hardware"):
+        return load_profile(root, spec.hardware)
 
 
 def schedule_of(study: Study) -> Schedule | None:

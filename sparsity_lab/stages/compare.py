@@ -26,7 +26,7 @@ from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.files import Override, known_names, parse
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.advise import read_scenario, runtimes_of
+from sparsity_lab.stages.advise import read_scenario, runtimes_of, scenario_hardware
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 
@@ -163,19 +163,18 @@ def _compared(
     memory: WeightBytes | None = None,
     observed: tuple[Observed, ...] = (),
 ) -> EqualCostComparison:
-    scenario = read_scenario(request.scenario, root)[1] if request.scenario else None
+    path, scenario = read_scenario(request.scenario, root) if request.scenario else (None, None)
     reference = _reference(opened, request, scenario, memory)
     measured = regime_cost(profile, regime, reference.nonzero) if profile else None
     money, basis, rivals = None, None, Rivalry()
-    if scenario is not None:
-        hardware = load_profile(root, scenario.hardware) if scenario.hardware else profile
+    if path is not None and scenario is not None:
+        hardware = scenario_hardware(path, scenario, root) or profile
         speeds = speeds_of(scenario, hardware)
         if scenario.training.cost == "sparse_schedule":
             speeds = replace(speeds, training=schedule)
         money, basis = (assumptions(scenario, hardware), speeds), speeds.basis
-        name = request.scenario or ""
-        engines = runtimes_of(name, scenario, hardware, root)
-        rivals = rivalry(Setting(scenario, opened.law, hardware, speeds, name, runtimes=engines))
+        engines = runtimes_of(path, scenario, hardware, root)
+        rivals = rivalry(Setting(scenario, opened.law, hardware, speeds, path.stem, runtimes=engines))
     found = reference.compare(quantities(schedule, measured, memory, money))
     told = (f"money: {words_in()(note)}" for note in speed_notes(basis))
     notes = (*_notes(opened, reference, profile, scenario), *told, *_at_the_end(found, reference))

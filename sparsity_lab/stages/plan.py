@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from sparsity_lab.artifacts.records import RunMemory
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.doctor import usable_cores, usable_memory
-from sparsity_lab.errors import CheckpointError, NotReadyError, SpecError
+from sparsity_lab.errors import CheckpointError, NotReadyError, SpecError, asked_by
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.models.count import other_count, paper_count, prunable_count, prunable_shapes
 from sparsity_lab.pruning.allocation import final_zeros
@@ -18,7 +19,7 @@ from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
-from sparsity_lab.stages.workspace import Workspace
+from sparsity_lab.stages.workspace import Workspace, profile_of
 from sparsity_lab.sweep.estimate import (
     Allotment,
     TrainingSpeed,
@@ -205,7 +206,7 @@ def _check_starts(space: Workspace, planned: Iterable[PlannedRun]) -> None:
 
 def _device(space: Workspace) -> RunLimit:
     """The accelerator of the hardware that a study names, else this machine."""
-    profile = load_profile(space.layout.root, named) if (named := space.study.spec.hardware) else None
+    profile = profile_of(space) if space.study.spec.hardware else None
     if profile and profile.accelerator and (gib := profile.accelerator.memory_gib):
         return RunLimit(f"one device of {space.study.spec.hardware}", gib * GIB)
     return RunLimit("this machine", usable_memory())
@@ -219,7 +220,10 @@ def _unique(space: Workspace) -> int | None:
 
 
 def _profile(space: Workspace, compute: Compute | None) -> HardwareProfile | None:
-    return load_profile(space.layout.root, compute.hardware) if compute and compute.hardware else None
+    if compute is None or compute.hardware is None:
+        return None
+    with asked_by(partial(compute.place, "hardware"), "hardware"):
+        return load_profile(space.layout.root, compute.hardware)
 
 
 def _speed(space: Workspace, compute: Compute | None) -> TrainingSpeed | None:

@@ -77,7 +77,7 @@ def _drawn(space: Workspace, result: SearchResult | None) -> tuple[Picture, ...]
 
 
 def _made_by_fit(space: Workspace, path: Path) -> Path:
-    if not path.is_file():
+    if not path.exists():
         raise NotReadyError(path, make_it=f"sparsity-lab fit {space.study.typed}")
     return path
 

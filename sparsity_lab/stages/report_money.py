@@ -18,6 +18,7 @@ from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.report.build import Money
 from sparsity_lab.report.whatif import WhatIfInputs
 from sparsity_lab.specs.bundle import Study
+from sparsity_lab.specs.files import find_named
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.scenarios import (
@@ -30,7 +31,7 @@ from sparsity_lab.specs.scenarios import (
     TargetModel,
     TrainingPlan,
 )
-from sparsity_lab.stages.advise import mixture_for, runtimes_of, scenario_profile, schedule_of, setting_of
+from sparsity_lab.stages.advise import mixture_for, runtimes_of, scenario_hardware, schedule_of, setting_of
 from sparsity_lab.stages.law import FIRST_FORM, OpenLaw
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
@@ -62,7 +63,8 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
     if document is None:
         return None
     if spec is not None:
-        return _money(space, spec, document, scenario_profile(space, spec), laws)
+        profile = scenario_hardware(_scenario_file(space), spec, space.layout.root) or known_profile(space)
+        return _money(space, spec, document, profile, laws)
     profile = known_profile(space)
     timed = profile is not None and any(step.sparsity == 0 for step in profile.training)
     if profile is None or not timed or not document.fit.sound:
@@ -92,12 +94,18 @@ def _money(
         evidence,
         schedule=schedule,
         document=document,
-        runtimes=runtimes_of(name, spec, profile, root),
+        runtimes=runtimes_of(_scenario_file(space), spec, profile, root),
         laws=mixture_for(spec, own, opened, root),
     )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity
     return Money(advice, what_if_inputs(root, held, start, schedule=schedule))
+
+
+def _scenario_file(space: Workspace) -> Path:
+    """What says the scenario: the study, where it names none."""
+    named = space.study.spec.scenario
+    return find_named("scenario", named, space.layout.root) if named else space.study.path
 
 
 def neutral(study: Study, profile: HardwareProfile) -> ScenarioSpec:

@@ -37,7 +37,7 @@ def find_run(prefix: str, root: Path) -> RunRecord:
         RecordError: no run, or more than one.
     """
     homes = [home for home in all_homes(Layout(root)) if home.is_dir()]
-    found = {run.name: run for home in homes for run in home.iterdir() if (run / RECORD).is_file()}
+    found = {run.name: run for home in homes for run in home.iterdir() if (run / RECORD).exists()}
     matches = [run for name, run in found.items() if name.startswith(prefix)]
     if len(matches) != 1:
         expected, where = f"one match, there are {len(matches)}", root.absolute()

@@ -107,7 +107,7 @@ def inspect_weights(path: Path) -> Survey:
     """
     found = survey(path)
     record_file = path.with_name(RECORD)
-    if path.name != WEIGHTS or not record_file.is_file():
+    if path.name != WEIGHTS or not record_file.exists():
         return found
     record = read_record(record_file)
     prunable = prunable_shapes(record.spec.model)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sparsity_lab.artifacts.searches import SearchResult, read_search
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.speeds import study_multiplier
 from sparsity_lab.data.manifest import Manifest, expected_shape, model_shape, read_manifest
-from sparsity_lab.errors import NotReadyError, SpecError
+from sparsity_lab.errors import NotReadyError, SpecError, asked_by
 from sparsity_lab.hardware.profile import load_profile, read_profile
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.specs.bundle import IDLE, Study, load_study
@@ -193,9 +194,10 @@ def profile_of(space: Workspace) -> HardwareProfile:
         RecordError: there is no profile of that name, or it is damaged.
     """
     if (named := space.study.spec.hardware) is not None:
-        return load_profile(space.layout.root, named)
+        with asked_by(partial(space.study.place, "hardware"), "hardware"):
+            return load_profile(space.layout.root, named)
     path = space.layout.hardware(space.name)
-    if not path.is_file():
+    if not path.exists():
         raise NotReadyError(path, make_it=f"sparsity-lab measure {space.study.typed}")
     return read_profile(path)
 

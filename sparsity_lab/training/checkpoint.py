@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, expected_fingerprint: str) -> tuple[dict[str, Te
     Raises:
         CheckpointError: the file is damaged, or belongs to another run.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         with opened(path) as file:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,18 @@ def test_a_damaged_record_is_an_error_to_mend(store: Store, make_record: MakeRec
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RecordError, match="is no run record"):
         store.find(ONE)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_stands_for_a_record_and_is_no_file_is_an_error_to_mend(
+    store: Store, make_record: MakeRecord, make: Callable[[Path], None]
+) -> None:
+    path = store.put(make_record(fingerprint=ONE))
+    path.unlink()
+    make(path)
+    for read in (lambda: store.find(ONE), lambda: store.find_all([ONE]), store.records):
+        with pytest.raises(RecordError, match=r"record\.json: is (no file|a folder)"):
+            read()
 
 
 def test_all_homes_are_grids_searches_and_the_attic(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,36 @@ def project_with(root: Path, **changes: Any) -> Path:
     """A project that has a scenario."""
     write_spec(root, "scenarios/ours", SCENARIO | changes)
     return root
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("hardware", {"hardware": "nowhere"}),
+        ("runtime", {"runtime": "nowhere"}),
+        ("evidence.study", {"evidence": {"study": "nowhere"}}),
+        ("evidence.law", {"evidence": {"law": "nowhere"}}),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_with_the_file_and_field_that_say_it(
+    trained: Path, field: str, changes: dict[str, Any]
+) -> None:
+    root = project_with(trained, **changes)
+    said = one_error(cli(root, "advise", "ours", code=2))
+    assert re.search(rf"specs/scenarios/ours\.yaml:\d+: {field}: ", said), said
+    assert "nowhere" in said
+    if field in {"hardware", "runtime"}:
+        assert f": {field}: " in one_error(cli(root, "compare", "tiny", "--scenario", "ours", code=2))
+
+
+def test_hardware_that_a_study_or_a_compute_file_names_and_nobody_has(trained: Path) -> None:
+    write_spec(
+        trained, "compute/ours", {"version": 1, "kind": "compute", "engine": {"kind": "local"}, "hardware": "h9"}
+    )
+    said = one_error(cli(trained, "plan", "tiny", "--compute", "ours", code=2))
+    assert re.search(r"specs/compute/ours\.yaml:\d+: hardware: ", said), said
+    edit(trained, "studies/tiny", hardware="h9")
+    assert re.search(r"specs/studies/tiny\.yaml:\d+: hardware: ", one_error(cli(trained, "plan", "tiny", code=2)))
 
 
 @contextlib.contextmanager
