@@ -41,7 +41,7 @@ def profile_text(profile: HardwareProfile) -> str:
 
 def _training(steps: Sequence[TrainingStep]) -> str:
     dense = {step.nonzero: step.seconds for step in steps if step.sparsity == 0}
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             step.regime,
             f"{step.nonzero:,}",
@@ -52,7 +52,11 @@ def _training(steps: Sequence[TrainingStep]) -> str:
         )
         for step in steps
     ]
-    return text_table(("regime", "N", "zeros", "a step", "quartiles", "m(S)"), rows)
+    head = ["regime", "N", "zeros", "a step", "quartiles", "m(S)"]
+    if any(step.joules for step in steps):
+        head.append("joules")
+        rows = [(*row, f"{step.joules:.3g}" if step.joules else "") for row, step in zip(rows, steps, strict=True)]
+    return text_table(tuple(head), rows)
 
 
 def _passes(profile: HardwareProfile) -> str:

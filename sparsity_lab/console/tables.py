@@ -44,7 +44,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0
     def aligned(line: Sequence[str]) -> str:
         cells = enumerate(zip(line, widths, strict=True))
         padded = ((cell, " " * (width - columns(cell)), i < left) for i, (cell, width) in cells)
-        return "  ".join(cell + space if to_left else space + cell for cell, space, to_left in padded)
+        return "  ".join(cell + space if to_left else space + cell for cell, space, to_left in padded).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join((aligned(head), rule, *map(aligned, rows)))

@@ -1,6 +1,6 @@
 """Electricity of options over the horizon, what of it is paid apart, and its emissions. What is unknown stays so.
 
-    training   = runs · H · seconds of a run · power_watts · pue
+    training   = runs · H · seconds of a run · (joules / seconds of a metered training step, or power_watts) · pue
     inference  = items · H · 2 N / (1 − S) / F · r · power_watts · pue,   or
                  items · H · N / (1 − S) · e(S) · pue
 
@@ -36,7 +36,8 @@ class EnergyRow:
         sparsity: S.
         training: kWh, drawn by the building.
         inference: likewise.
-        metered: whether inference rests on joules that were measured, not on the accelerator's power.
+        training_metered: whether training rests on joules that were measured, not on the accelerator's power.
+        metered: likewise inference.
         money: of the electricity that is paid apart from the hour.
         emitted: kg CO2 equivalents.
     """
@@ -45,6 +46,7 @@ class EnergyRow:
     sparsity: float
     training: float | None
     inference: float | None
+    training_metered: bool
     metered: bool
     money: float | None
     emitted: float | None
@@ -108,6 +110,29 @@ def joules_per_weight(profile: HardwareProfile, name: ProductFormat, sparsity: f
     return math.exp(float(np.interp(-math.log1p(-sparsity), -np.log1p(-np.array(levels)), logs)))
 
 
+def training_watts(profile: HardwareProfile, nonzero: float, sparsity: float) -> float | None:
+    """Watts while a model of N non-zero weights trains, as metered; None where they were not.
+
+    Those of steps that prune are of the profile's first regime. Between measured sizes ln is linear in ln N, outside
+    them the nearest holds: how much a machine draws depends little on it. Between sparsities ln is linear in
+    −ln(1 − S); beyond the last nothing is told.
+    """
+    regime = next((step.regime for step in profile.training if step.sparsity > 0), None)
+    sizes: dict[int, dict[float, float]] = defaultdict(dict)
+    for step in profile.training:
+        if step.joules is not None and (step.sparsity == 0 or step.regime == regime):
+            sizes[step.nonzero][step.sparsity] = math.log(step.joules / step.seconds)
+    told = {}
+    for size, table in sizes.items():
+        levels = sorted(table)
+        if levels[0] - 1e-9 <= sparsity <= levels[-1] + 1e-9:
+            logs = [table[level] for level in levels]
+            told[size] = float(np.interp(-math.log1p(-sparsity), -np.log1p(-np.array(levels)), logs))
+    if not told:
+        return None
+    return math.exp(float(np.interp(math.log(nonzero), np.log(sorted(told)), [told[size] for size in sorted(told)])))
+
+
 def _rows(one: Product | InferenceStep) -> int:
     return one.batch if isinstance(one, InferenceStep) else one.rows
 
@@ -122,7 +147,9 @@ def _row(setting: Setting, option: Option) -> EnergyRow:
     trains, serves = scenario.accelerator, scenario.inference.accelerator or scenario.accelerator
     S, N = float(np.asarray(option.sparsity)), float(np.asarray(option.nonzero))
     run = training_seconds(N, option.data, given.flops_per_second, option.training_ratio, option.pretraining)
-    training = _drawn(trains, float(np.asarray(run)) * scenario.training.runs_per_year * scenario.horizon_years)
+    watts = training_watts(setting.profile, N, S) if setting.profile else None
+    runs = scenario.training.runs_per_year * scenario.horizon_years
+    training = _drawn(trains, float(np.asarray(run)) * runs, watts or trains.power_watts)
     items = scenario.inference.items_per_year * scenario.horizon_years
     spent = None
     if setting.profile is not None:
@@ -132,22 +159,23 @@ def _row(setting: Setting, option: Option) -> EnergyRow:
         inference: float | None = items * N / (1 - S) * spent * serves.pue / JOULES_PER_KWH
     else:
         seconds = inference_seconds(N, S, given.inference_flops_per_second, option.inference_ratio)
-        inference = _drawn(serves, float(np.asarray(seconds)) * items)
+        inference = _drawn(serves, float(np.asarray(seconds)) * items, serves.power_watts)
     drawn = (training, inference)
     return EnergyRow(
         kind=option.kind,
         sparsity=S,
         training=_known(training),
         inference=_known(inference),
+        training_metered=watts is not None,
         metered=spent is not None,
         money=_times(drawn, (trains.electricity_per_kwh or None, serves.electricity_per_kwh or None)),
         emitted=_times(drawn, (trains.co2e_per_kwh, serves.co2e_per_kwh)),
     )
 
 
-def _drawn(one: Accelerator, seconds: float) -> float | None:
+def _drawn(one: Accelerator, seconds: float, watts: float) -> float | None:
     """KWh in so many seconds; None where nobody says what it draws."""
-    return one.power_watts * one.pue * seconds / JOULES_PER_KWH if one.power_watts else None
+    return watts * one.pue * seconds / JOULES_PER_KWH if watts else None
 
 
 def _times(drawn: Sequence[float | None], factors: Sequence[float | None]) -> float | None:
@@ -166,9 +194,14 @@ def _notes(setting: Setting, rows: tuple[EnergyRow, ...]) -> Iterator[Message]:
     profile = setting.profile
     if profile is not None and any(row.metered for row in rows):
         yield Message("energy-metered", {"counters": profile.energy})
-    if not all(row.metered for row in rows):
-        yield Message("energy-by-power" if every[1].power_watts else "energy-not-metered")
-    if not every[0].power_watts:
+    if profile is not None and any(row.training_metered for row in rows):
+        yield Message("energy-metered-training", {"counters": profile.energy})
+    known = [(row.training, row.training_metered) for row in rows] + [(row.inference, row.metered) for row in rows]
+    if any(value is not None and not metered for value, metered in known):
+        yield Message("energy-by-power")
+    if any(row.inference is None for row in rows):
+        yield Message("energy-not-metered")
+    if any(row.training is None for row in rows):
         yield Message("energy-no-power")
     if not all(one.electricity_per_kwh for one in every):
         yield Message("energy-no-price")

@@ -17,10 +17,8 @@ from typing import Protocol
 
 POWERCAP = Path("/sys/class/powercap")
 MICRO, MILLI = 1e-6, 1e-3
-BLOCKS = (0, 1, 1, 0)
-"""in which order two pieces of work are metered: a drift of the machine falls on both"""
 ENERGY_SHARE = 0.4
-"""of the time of a pair, where there is a meter"""
+"""of the time of what is timed in turn, where there is a meter"""
 
 
 class NoMeterError(Exception):
@@ -141,10 +139,10 @@ def metering(meter: Meter | None) -> Iterator[None]:
         _METER.reset(token)
 
 
-def meter_here(seconds: float) -> Meter | None:
-    """The meter in use, where its counters can tell anything in so many seconds of a pair."""
+def meter_here(seconds: float, works: int = 2) -> Meter | None:
+    """The meter in use, where its counters can tell anything in so many seconds of pieces of work in turn."""
     meter = _METER.get()
-    enough = meter is not None and ENERGY_SHARE * seconds / len(BLOCKS) >= meter.shortest
+    enough = meter is not None and ENERGY_SHARE * seconds / (2 * works) >= meter.shortest
     return meter if enough else None
 
 
@@ -155,20 +153,22 @@ def joules_in_turn(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, ...] | None:
-    """Joules of one call of each of two pieces of work; None where a counter stood still or failed.
+    """Joules of one call of each piece of work; None where a counter stood still or failed.
+
+    They are metered one after the other and then in reverse, so that a drift of the machine falls on all.
 
     Args:
-        works: two.
+        works: two or more.
         wait: for the device.
         meter: of the device.
         seconds: for everything.
         clock: seconds from anywhere.
     """
-    used, calls = [0.0, 0.0], [0, 0]
+    used, calls, order = [0.0] * len(works), [0] * len(works), [*range(len(works)), *reversed(range(len(works)))]
     try:
-        for which in BLOCKS:
+        for which in order:
             wait()
-            begun, until = meter.joules(), clock() + seconds / len(BLOCKS)
+            begun, until = meter.joules(), clock() + seconds / len(order)
             while clock() < until:
                 works[which]()
                 calls[which] += 1

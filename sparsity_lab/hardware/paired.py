@@ -114,12 +114,19 @@ def time_beside(
     reference: Work, timed: Work, seconds: float, device: torch.device, clock: Clock = time.perf_counter
 ) -> Paired:
     """Time one thing beside its reference, and meter both where a meter is in use; as `time_in_turn`."""
-    works, meter = (reference, timed), meter_here(seconds)
+    (base, found), joules = time_and_meter((reference, timed), seconds, device, clock)
+    return Paired(base, found, joules)
+
+
+def time_and_meter(
+    works: tuple[Work, ...], seconds: float, device: torch.device, clock: Clock = time.perf_counter
+) -> tuple[tuple[FloatArray, ...], tuple[float, ...] | None]:
+    """As `time_in_turn`; and joules of one call of each, where a meter is in use and its counters tell."""
+    meter = meter_here(seconds, len(works))
     if meter is None:
-        base, found = time_in_turn(works, seconds, device, clock)
-        return Paired(base, found)
-    base, found = time_in_turn(works, (1 - ENERGY_SHARE) * seconds, device, clock)
-    return Paired(base, found, joules_in_turn(works, lambda: _wait(device), meter, ENERGY_SHARE * seconds, clock))
+        return time_in_turn(works, seconds, device, clock), None
+    times = time_in_turn(works, (1 - ENERGY_SHARE) * seconds, device, clock)
+    return times, joules_in_turn(works, lambda: _wait(device), meter, ENERGY_SHARE * seconds, clock)
 
 
 def _timed(work: Work, calls: int, device: torch.device, clock: Clock) -> float:

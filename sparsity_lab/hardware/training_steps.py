@@ -1,4 +1,4 @@
-"""Seconds of whole training steps, dense and sparse, through the very loop that trains.
+"""Seconds and joules of whole training steps, dense and sparse, through the very loop that trains.
 
 A step of a sparse run costs more where masks are chosen. So two of its steps are timed beside the dense one: a plain
 one, and one after which masks are chosen; their mean, weighted as the run's schedule weights them, is the step's time.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sparsity_lab.hardware.paired import Clock, Paired, check_fits, time_in_turn
+from sparsity_lab.hardware.paired import Clock, Paired, check_fits, time_and_meter
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.models.count import prunable_count, step_flops
 from sparsity_lab.pruning.schedules import ramp_of
@@ -34,8 +34,8 @@ class TimedRun:
     regime: str
     nonzero: int
 
-    def step(self, seconds: float, low: float, high: float) -> TrainingStep:
-        """What is recorded of a step that took so long."""
+    def step(self, seconds: float, low: float, high: float, joules: float | None) -> TrainingStep:
+        """What is recorded of a step that took so long, and so much."""
         run = self.run
         return TrainingStep(
             regime=self.regime,
@@ -47,6 +47,7 @@ class TimedRun:
             seconds=seconds,
             low=low,
             high=high,
+            joules=joules,
         )
 
 
@@ -59,7 +60,7 @@ def time_training(
     seconds: float,
     clock: Clock = time.perf_counter,
 ) -> tuple[TrainingStep, ...]:
-    """Time the steps of sparse runs and of the dense run beside them, all in turn.
+    """Time the steps of sparse runs and of the dense run beside them, all in turn; and meter them, where that goes.
 
     Args:
         dense: the reference: of as many weights as the sparse runs keep in the end.
@@ -80,12 +81,15 @@ def time_training(
     check_fits(sum(_flops(timed.run) for timed in (dense, *sparse, *sparse)), seconds, device)
     reference, *others = (_Steps(timed, inputs, device) for timed in (dense, *sparse))
     works = [reference.plain, *(work for steps in others for work in (steps.plain, steps.choosing))]
-    base, *times = time_in_turn(tuple(works), seconds - (clock() - began), device, clock)
+    (base, *times), joules = time_and_meter(tuple(works), seconds - (clock() - began), device, clock)
     middle, low, high = np.quantile(base, (0.5, 0.25, 0.75)).tolist()
-    found = [dense.step(middle, low, high)]
+    found = [dense.step(middle, low, high, joules[0] if joules else None)]
     for number, (timed, steps) in enumerate(zip(sparse, others, strict=True)):
-        mean = steps.mean(times[2 * number], times[2 * number + 1])
-        found.append(timed.step(*(middle * ratio for ratio in Paired(base, mean).ratio())))
+        plain, choosing = 2 * number, 2 * number + 1
+        mean = steps.mean(times[plain], times[choosing])
+        spent = float(steps.mean(*np.array(joules[1:])[[plain, choosing]])) if joules else None
+        half, low, high = (middle * ratio for ratio in Paired(base, mean).ratio())
+        found.append(timed.step(half, low, high, spent))
     return tuple(found)
 
 

@@ -67,8 +67,8 @@ def energy_table(energy: EnergyUse, currency: str, years: float) -> Table:
     rows = tuple(
         (
             message(f"row-{row.kind}", S=row.sparsity),
-            _told(row.training),
-            f"{_told(row.inference)}{'' if row.metered or row.inference is None else '*'}",
+            _metered(row.training, row.training_metered),
+            _metered(row.inference, row.metered),
             _told(row.money),
             _told(row.emitted),
         )
@@ -76,6 +76,10 @@ def energy_table(energy: EnergyUse, currency: str, years: float) -> Table:
     )
     head = tuple(message(f"column-{name}", currency=currency) for name in ENERGY_COLUMNS)
     return Table("energy", (message("title-energy", years=years), *energy.notes), head, rows, frozenset({0}))
+
+
+def _metered(value: float | None, metered: bool) -> str:
+    return f"{_told(value)}{'' if metered or value is None else '*'}"
 
 
 def _told(value: float | None) -> str:

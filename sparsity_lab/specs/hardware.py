@@ -120,6 +120,8 @@ class TrainingStep(Spec):
     """lower quartile of the same"""
     high: Positive
     """upper quartile"""
+    joules: Positive | None = None
+    """of a step on average over the run, by the profile's counters"""
 
 
 class InferenceStep(SpeedUp):

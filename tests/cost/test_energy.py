@@ -9,11 +9,11 @@ import pytest
 import worked
 
 from sparsity_lab.cost.decision import advise
-from sparsity_lab.cost.energy import EnergyRow, joules_per_weight
+from sparsity_lab.cost.energy import EnergyRow, joules_per_weight, training_watts
 from sparsity_lab.hardware.serving import Serving
 from sparsity_lab.messages import words_in
 from sparsity_lab.report.tables import energy_table
-from sparsity_lab.specs.hardware import HardwareProfile, Product
+from sparsity_lab.specs.hardware import HardwareProfile, Product, TrainingStep
 
 POWERED = dict(worked.SCENARIO["accelerator"])
 UNPOWERED = POWERED | {"power_watts": 0}
@@ -50,7 +50,7 @@ def test_metered_joules_count_before_power() -> None:
     assert dense.inference == pytest.approx(3.6e9 * 2.56e8 * 0.02 / slots * 1.25 / 3.6e6)
     best = advise(worked.setting(metered((0.5, 0.01, 0.02)))).options[1]
     assert sparse.inference == pytest.approx(3.6e9 * best.nonzero / 0.5 * 0.01 / slots * 1.25 / 3.6e6)
-    assert notes(metered((0.5, 0.01, 0.02))) == {"energy-metered", "energy-no-grid"}
+    assert notes(metered((0.5, 0.01, 0.02))) == {"energy-metered", "energy-by-power", "energy-no-grid"}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,42 @@ def test_what_is_unknown_is_said(
         assert (row.training is None) == (accelerator["power_watts"] == 0)
         assert (row.money is None) == ("energy-no-price" in expected or row.training is None)
         assert (row.emitted is None) == ("energy-no-grid" in expected or row.training is None)
+
+
+def trained(*steps: tuple[int, float, float, float | None]) -> HardwareProfile:
+    """The example's hardware with training steps of (N, S, seconds, joules) each."""
+    made = [
+        {"regime": "gradual" if S else "dense", "nonzero": N, "sparsity": S, "dense": N, "batch": 1, "items": 1}
+        | {"seconds": seconds, "low": seconds, "high": seconds, "joules": joules}
+        for N, S, seconds, joules in steps
+    ]
+    points = tuple(TrainingStep.model_validate(one) for one in made)
+    return worked.hardware().model_copy(update={"training": points, "energy": "made up"})
+
+
+def test_metered_training_steps_count_before_power() -> None:
+    profile = trained((10**8, 0.0, 2.0, 400.0), (10**8, 0.5, 2.0, 300.0))
+    by_power, metered_steps = rows(worked.hardware()), rows(profile)
+    for row, before, watts in zip(metered_steps, by_power, (200, 150), strict=True):
+        assert row.training_metered
+        assert not before.training_metered
+        assert before.training is not None
+        assert row.training == pytest.approx(before.training * watts / 400), "of the 400 W that the scenario says"
+        assert row.inference == before.inference
+    assert notes(profile) == {"energy-metered-training", "energy-by-power", "energy-no-grid"}
+    assert notes(profile, accelerator=UNPOWERED) == {"energy-metered-training", "energy-not-metered", "energy-no-grid"}
+
+
+def test_watts_of_training_between_sizes_and_sparsities() -> None:
+    low = (10**6, 0.0, 1.0, 100.0), (10**6, 0.5, 1.0, 50.0), (10**6, 0.75, 2.0, 50.0)
+    high = (10**8, 0.0, 1.0, 400.0), (10**8, 0.5, 1.0, 200.0)
+    profile = trained(*low, *high)
+    assert training_watts(profile, 10**7, 0.0) == pytest.approx(200.0)
+    assert training_watts(profile, 10**9, 0.0) == pytest.approx(400.0), "beyond the sizes the nearest holds"
+    assert training_watts(profile, 10**6, 1 - math.sqrt(0.5)) == pytest.approx(math.sqrt(100 * 50))
+    assert training_watts(profile, 10**8, 0.75) == pytest.approx(25.0), "of the sizes that tell it"
+    assert training_watts(profile, 10**6, 0.9) is None
+    assert training_watts(trained((10**6, 0.0, 1.0, None)), 10**6, 0.0) is None
 
 
 def test_between_levels_ln_is_linear_and_beyond_them_nothing_is_told() -> None:
@@ -100,4 +136,5 @@ def test_the_table_is_in_both_languages(language: str) -> None:
         told = [[words(cell) for cell in row] for row in (table.head, *table.rows)]
         assert len(told) == 3
         assert ("*" in told[1][2]) == (profile is None)
+        assert "*" in told[1][1], "training by power"
         assert words(table.caption)

@@ -78,6 +78,21 @@ RUN = [
 ]
 
 
+SHOWN = re.compile(r"```\n(sparsity-lab advise [^`\n]+)\n```\n\n```\n([^`]+)```")
+"""a command of an advice, and what it printed"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["decision.md", "decision-ja.md"])
+def test_the_advice_on_the_pages_is_what_the_commands_say(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = [one for one in SHOWN.findall((ROOT / "docs" / page).read_text()) if not MADE_FIRST.search(one[0])]
+    assert len(shown) > 5
+    for command, output in shown:
+        done = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert done.stdout == output, command
+
+
 @pytest.mark.slow
 def test_commands_that_need_nothing_made_first_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -138,6 +138,18 @@ def test_joules_of_one_call_of_each() -> None:
     assert joules_in_turn(works, lambda: None, broken, 1.0, broken.clock) is None
 
 
+def test_any_number_of_pieces_of_work_is_metered_and_a_drift_falls_on_all() -> None:
+    bench = Bench()
+    begun = bench.clock()
+
+    def work() -> None:
+        bench.work(0.001, 100.0 * (1 + bench.clock() - begun))  # the machine draws ever more
+
+    joules = joules_in_turn((work, work, work), lambda: None, bench, 3.0, bench.clock)
+    assert joules is not None
+    assert joules == pytest.approx((0.25, 0.25, 0.25), rel=0.01)
+
+
 def test_pairs_are_metered_where_there_is_a_meter_and_time_enough() -> None:
     bench, device = Bench(), torch.device("cpu")
     works = (lambda: bench.work(0.001, 20.0), lambda: bench.work(0.002, 20.0))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparsity_lab.hardware.energy import metering
 from sparsity_lab.hardware.paired import TooSlowError
 from sparsity_lab.hardware.training_steps import TimedRun, _Steps, time_training
 from sparsity_lab.specs.runs import RunSpec
@@ -63,6 +64,29 @@ def test_dense_comes_first_and_units_are_those_of_the_study(make_run: MakeRun, i
     assert [(step.regime, step.nonzero, step.sparsity) for step in found] == [("dense", 7, 0.0), ("gradual", 7, 0.75)]
     assert {(step.batch, step.items) for step in found} == {(4, 64)}, "4 examples of 16 tokens"
     assert all(step.seconds == pytest.approx(1e-3) for step in found), "every timing is one tick"
+
+
+class Counter:
+    """A thousandth of a joule for every read, and the clock that goes with it."""
+
+    name, shortest = "made up", 0.0
+
+    def __init__(self, clock: Ticks) -> None:
+        self.clock = clock
+
+    def joules(self) -> float:
+        return 50 * self.clock.now
+
+
+def test_steps_are_metered_where_there_is_a_meter(make_run: MakeRun, inputs: Inputs) -> None:
+    dense, sparse = TimedRun(make_run("t5"), "dense", 7), TimedRun(make_run("t5", 0.75), "gradual", 7)
+    clock = Ticks()
+    with metering(Counter(clock)):
+        found = time_training(dense, [sparse], inputs, device=CPU, seconds=1.0, clock=clock)
+    bare = time_training(dense, [sparse], inputs, device=CPU, seconds=1.0, clock=Ticks())
+    assert [step.joules for step in bare] == [None, None]
+    for step in found:
+        assert step.joules == pytest.approx(50e-3, rel=0.2), "50 W, a tick a step, and those of reading the clock"
 
 
 def test_models_far_too_large_are_refused_before_they_are_built(make_run: MakeRun) -> None:
