@@ -35,7 +35,7 @@ TypesOption = Annotated[
     str | None,
     typer.Option(
         "--dtypes",
-        help="Of float32, float64, bfloat16, float16, float8.",
+        help="Of float32, float64, bfloat16, float16, float8, int8.",
         show_default="float32; on CUDA also bfloat16, float8",
     ),
 ]

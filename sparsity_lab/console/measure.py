@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.hardware.profile import break_even, break_even_rows
-from sparsity_lab.hardware.serving import Serving, served_points
+from sparsity_lab.hardware.serving import Serving, dense_type_speedup, served_points
 from sparsity_lab.messages.numbers import duration
 from sparsity_lab.plots.info_hardware import speed_ups
 from sparsity_lab.specs.hardware import HardwareProfile, Product, ProductFormat, TrainingStep
@@ -31,6 +31,8 @@ def profile_text(profile: HardwareProfile) -> str:
         parts += ["", "Forward passes, whole: speed-up against dense weights in the same shapes", _passes(profile)]
     if profile.sparse_products:
         parts += ["", "Products (rows x inputs x outputs): speed-up against dense", _products(profile)]
+    if others := tuple(_dense_types(profile)):
+        parts += ["", "Dense products in other types", *others]
     if unverified := sum(not one.verified for one in profile.products):
         parts += ["", f"{unverified} of {len(profile.products)} products were not verified here{_outcome(profile)}."]
     if profile.skipped:
@@ -95,6 +97,20 @@ def _products(profile: HardwareProfile) -> str:
         rows.append((name, shape, dtype, *speeds, "never" if even is None else _percent(even)))
     table = text_table(("format", "shape", "type", *map(_percent, levels), "even at"), rows)
     return "\n".join((table, *_by_rows(profile)))
+
+
+def _dense_types(profile: HardwareProfile) -> Iterator[str]:
+    """How fast dense products of other types are as those in the first, at each number of rows."""
+    dense = [one for one in profile.products if one.format == "dense"]
+    types = list(dict.fromkeys(one.dtype for one in dense))
+    for first, other in product(types[:1], types[1:]):
+        told = []
+        for rows in sorted({one.rows for one in dense}):
+            speedup = dense_type_speedup(profile, Serving(rows=rows, dtype=first), other)
+            if speedup is not None:
+                told.append(f"{speedup:.2f} at {rows:,} rows")
+        if told:
+            yield f"{other}: times as fast as {first}: {', '.join(told)}"
 
 
 def _by_rows(profile: HardwareProfile) -> Iterator[str]:

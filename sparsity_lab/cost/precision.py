@@ -25,7 +25,7 @@ from sparsity_lab.cost.assumptions import Case, Setting, drawn_between, who_runs
 from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.economics import Option, equal_quality_size, pruning_worth
 from sparsity_lab.cost.speeds import serving_of
-from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, format_bytes
+from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, dense_type_speedup, format_bytes
 from sparsity_lab.laws.questions.inverse import size_needed
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.hardware import ProductFormat
@@ -152,9 +152,10 @@ def time_ratio(held: Setting, precision: RivalType, S: float, r: ArrayLike) -> F
         S: sparsity; 0 is dense.
         r: time of sparse weights in the own type, relative to dense ones.
     """
-    serving, v = serving_of(held.scenario, held.profile), precision.speedup or 1.0
+    serving, measured = serving_of(held.scenario, held.profile), measured_speedup(held, precision)
+    v = precision.speedup or measured or 1.0
     sparse = np.asarray(r, dtype=np.float64) if S else np.ones_like(np.asarray(r, dtype=np.float64))
-    if not memory_decides(serving):
+    if measured is not None or not memory_decides(serving):
         return np.asarray(sparse / v)
     rows, speed, bandwidth = serving.rows or 1, serving.flops_per_second or np.inf, serving.bandwidth or np.inf
     busy, own = 2 * rows / speed, WEIGHT_BYTES[serving.dtype or "bfloat16"]
@@ -166,6 +167,14 @@ def time_ratio(held: Setting, precision: RivalType, S: float, r: ArrayLike) -> F
         first = max(busy, float(format_bytes(held.pattern(S), own, S)) / bandwidth) / of_own
         return np.asarray(bound * sparse / first)
     return np.asarray(max(busy / v, width / bandwidth) / of_own * sparse)
+
+
+def measured_speedup(held: Setting, precision: RivalType) -> float | None:
+    """How fast dense weights of a type multiply, as the profile measured; None where the scenario says it itself."""
+    serving = serving_of(held.scenario, held.profile)
+    if held.profile is None or precision.speedup is not None or precision.dtype == (serving.dtype or "bfloat16"):
+        return None
+    return dense_type_speedup(held.profile, serving, precision.dtype)
 
 
 def memory_decides(serving: Serving) -> bool:
@@ -180,7 +189,7 @@ def _row(setting: Setting, at: _Outcome, over: _Outcome, dense: _Outcome, dense_
     dtype, size, S = at.precision.dtype, float(at.nonzero.reshape(-1)[0]), at.sparsity
     answer = who_runs_format(setting.scenario, setting.profile, setting.runtimes, layout, dtype)
     serving, basis = serving_of(setting.scenario, setting.profile), setting.speeds.basis
-    other = dtype != (serving.dtype or "bfloat16")
+    other = dtype != (serving.dtype or "bfloat16") and measured_speedup(setting, at.precision) is None
     return PrecisionRow(
         dtype=dtype,
         sparsity=S,

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsity_lab.hardware.formats import (
+    BESIDE,
     TOLERANCE,
     TYPES,
     LaidOut,
@@ -175,7 +176,7 @@ def _check_held(name: ProductFormat, held: LaidOut, weight_OI: Tensor) -> None:
 
 
 def _check_product(name: ProductFormat, held: LaidOut, weight_OI: Tensor, x_RI: Tensor, dtype: ProductType) -> None:
-    wide = torch.bfloat16 if dtype == "float8" else x_RI.dtype
+    wide = TYPES[BESIDE.get(dtype, dtype)]
     before, weight_before = x_RI.clone(), weight_OI.clone()
 
     def dense() -> Tensor:

@@ -40,13 +40,18 @@ TYPES: dict[ProductType, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float8": torch.float8_e4m3fn,
+    "int8": torch.int8,
 }
+BESIDE: dict[ProductType, ProductType] = {"float8": "bfloat16", "int8": "float32"}
+"""types whose products are compared with those of another, which their outputs have"""
+LARGEST_INT8 = 127
 TOLERANCE: dict[ProductType, float] = {
     "float32": 1e-4,
     "float64": 1e-10,
     "bfloat16": 3e-2,
     "float16": 1e-2,
     "float8": 1e-1,
+    "int8": 1e-4,
 }
 """largest error allowed, relative to the largest output"""
 
@@ -173,7 +178,9 @@ def by_compressed(weight_OI: Tensor) -> LaidOut:
 
 
 def in_full(weight_OI: Tensor) -> LaidOut:
-    """The dense product; in float8 with scales of 1, to bfloat16."""
+    """The dense product; in float8 to bfloat16 and in int8 to float32, with scales of 1."""
+    if weight_OI.dtype == TYPES["int8"]:
+        return LaidOut(lambda x_RI: torch._int_mm(x_RI, weight_OI.t()).float(), (weight_OI,))  # noqa: SLF001 - as below
     if weight_OI.dtype != TYPES["float8"]:
         return LaidOut(lambda x_RI: functional.linear(x_RI, weight_OI), (weight_OI,))
     one = torch.ones((), device=weight_OI.device)
@@ -252,18 +259,10 @@ def off_by(found: Tensor, expected: Tensor) -> tuple[float, float]:
     return gap, max(float(expected.abs().max()), 1e-30)
 
 
-def capability_of(device: torch.device) -> tuple[int, int] | None:
-    """Of a CUDA device, as torch tells it; None for others."""
-    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-
-
-def gpu_uuid(device: torch.device) -> str:
-    """Of a CUDA device, as its driver names it."""
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
 def as_type(values: Tensor, dtype: ProductType) -> Tensor:
-    """The values in a type; for float8 scaled so that the largest fits."""
+    """The values in a type; for float8 and int8 scaled so that the largest fits."""
+    if dtype == "int8":
+        return (values / values.abs().max() * LARGEST_INT8).round().to(TYPES[dtype])
     if dtype == "float8":
         return (values / values.abs().max()).to(TYPES[dtype])
     return values.to(TYPES[dtype])

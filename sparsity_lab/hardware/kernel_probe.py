@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PRODUCTS = frozenset({"mm", "addmm", "linear", "_scaled_mm", "_semi_structured_linear", "_cslt_sparse_mm"})
+PRODUCTS = frozenset({"mm", "addmm", "linear", "_scaled_mm", "_int_mm", "_semi_structured_linear", "_cslt_sparse_mm"})
 
 
 def kernel_run(work: Callable[[], Tensor], dense: Callable[[], Tensor], own: Collection[str] = ()) -> tuple[str, bool]:
@@ -67,6 +67,16 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.compressed |= bool(layouts)
             self.multiplied += _multiplications(name, args)
         return func(*args, **(kwargs or {}))
+
+
+def capability_of(device: torch.device) -> tuple[int, int] | None:
+    """Of a CUDA device, as torch tells it; None for others."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def gpu_uuid(device: torch.device) -> str:
+    """Of a CUDA device, as its driver names it."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def _fewer(multiplied: int, dense: Callable[[], Tensor]) -> bool:

@@ -80,7 +80,7 @@ class InFull(Format):
     """In full: what every other format is timed beside."""
 
     anywhere = True
-    dtypes = (*WIDE, "float8")
+    dtypes = (*WIDE, "float8", "int8")
 
     def stored(self, width: float, sparsity: FloatArray) -> FloatArray:
         """The width, whatever is zero."""

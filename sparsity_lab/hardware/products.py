@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsity_lab.hardware.formats import (
+    BESIDE,
     TOLERANCE,
     TYPES,
     as_type,
@@ -117,7 +118,7 @@ def _levels(name: ProductFormat, dtype: ProductType, levels: tuple[float, ...]) 
 
 @torch.no_grad()
 def time_product(case: ProductCase, device: torch.device, seconds: float, clock: Clock = time.perf_counter) -> Product:
-    """Time a product beside the dense product of the same matrices; a float8 one beside the bfloat16 one.
+    """Time a product beside the dense product of the same matrices; float8 beside bfloat16, int8 beside float32.
 
     A dense product is timed beside itself: its speed-up is 1 but for the noise of the machine.
 
@@ -129,7 +130,7 @@ def time_product(case: ProductCase, device: torch.device, seconds: float, clock:
     check_fits(2 * case.rows * case.inputs * case.outputs, seconds, device)  # of the dense product alone
     x_RI = _normal((case.rows, case.inputs)).to(device)
     weight_OI = (_normal(shape) * draw_mask(shape, case.sparsity, case.format)).to(device)
-    wide: ProductType = "bfloat16" if case.dtype == "float8" else case.dtype
+    wide = BESIDE.get(case.dtype, case.dtype)
     with of_torch():
         x_RI, weight_OI = as_type(x_RI, case.dtype), as_type(weight_OI, case.dtype)
         x_wide_RI, weight_wide_OI = x_RI.to(TYPES[wide]), weight_OI.to(TYPES[wide])

@@ -12,6 +12,8 @@ with F FLOP/s and B bytes/s: a bound that no kernel can pass, and that few reach
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -141,6 +143,33 @@ def served_points(profile: HardwareProfile, serving: Serving, format: ProductFor
         missing=absent,
     )
     return Served(tuple(products), basis)
+
+
+def dense_type_speedup(profile: HardwareProfile, serving: Serving, dtype: WeightType) -> float | None:
+    """How many times as fast dense products of a type are as those of the serving's own type, as measured.
+
+    At the rows nearest to those that are served, the most where nobody says; the geometric mean over the shapes that
+    both were measured in. None where they were not, or not near such rows.
+    """
+    own = serving.dtype or "bfloat16"
+    times: dict[int, dict[MatrixShape, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for one in profile.products:
+        if one.format == "dense" and one.seconds is not None and one.verified:
+            times[one.rows][one.outputs, one.inputs][one.dtype] = one.seconds
+    found = {
+        rows: [
+            math.log(at[own] / at[dtype])
+            for shape, at in shapes.items()
+            if {own, dtype} <= at.keys() and (not serving.shapes or shape in serving.shapes)
+        ]
+        for rows, shapes in times.items()
+    }
+    known = tuple(sorted(rows for rows, logs in found.items() if logs))
+    if not known or (serving.rows is not None and not _near(serving.rows, known)):
+        return None
+    wanted = math.log(serving.rows or known[-1])
+    logs = found[min(known, key=lambda rows: abs(math.log(rows) - wanted))]
+    return math.exp(sum(logs) / len(logs))
 
 
 def by_bytes(basis: SpeedBasis, serving: Serving) -> bool:

@@ -49,8 +49,9 @@ def _known_format(name: str) -> str:
 ProductFormat = Annotated[str, AfterValidator(_known_format)]
 """how a weight matrix is laid out: in full, by non-zero elements, by non-zero blocks, two of every four; or a format
 of another package"""
-ProductType = Literal["float32", "float64", "bfloat16", "float16", "float8"]
-"""of the weights and of what they are multiplied with; float8 is e4m3 with scales of whole tensors"""
+ProductType = Literal["float32", "float64", "bfloat16", "float16", "float8", "int8"]
+"""of the weights and of what they are multiplied with; float8 is e4m3 and int8 whole numbers, with scales of whole
+tensors"""
 WeightType = Literal["float32", "float64", "bfloat16", "float16", "float8", "int8", "int4"]
 """of weights as they lie in memory"""
 Architecture = Literal["cpu", "cuda-ampere", "cuda-ada", "cuda-hopper", "cuda-blackwell", "rocm-cdna"]

@@ -156,8 +156,8 @@ class RivalType(Spec):
     range: ValueRange | None = None
     """of rho or loss_added, the lowest and highest thought possible"""
     speedup: Positive | None = None
-    """of arithmetic, against the own type: 2 where a machine multiplies 8 bits twice as fast; none when left out, as
-    where weights are turned into the own type before they are multiplied"""
+    """of arithmetic, against the own type: 2 where 8 bits multiply twice as fast, 1 where weights are turned into the
+    own type first; when left out, that of the profile's dense products of both at the rows served, else 1"""
     days: Amount = 0.0
     """of engineering, once"""
     source: str = ""

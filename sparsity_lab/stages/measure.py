@@ -17,8 +17,9 @@ from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.errors import SparsityLabError
 from sparsity_lab.hardware.energy import Meter, NoMeterError, meter_of, metering
-from sparsity_lab.hardware.formats import UnsupportedError, gpu_uuid
+from sparsity_lab.hardware.formats import UnsupportedError
 from sparsity_lab.hardware.inference import time_inference
+from sparsity_lab.hardware.kernel_probe import gpu_uuid
 from sparsity_lab.hardware.paired import Clock, TooSlowError
 from sparsity_lab.hardware.products import ProductCase, time_product
 from sparsity_lab.hardware.profile import read_profile, write_profile

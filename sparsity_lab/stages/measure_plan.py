@@ -15,7 +15,8 @@ from typing import Any
 
 from sparsity_lab.doctor import Check
 from sparsity_lab.errors import SpecError
-from sparsity_lab.hardware.formats import capability_of, works_here
+from sparsity_lab.hardware.formats import works_here
+from sparsity_lab.hardware.kernel_probe import capability_of
 from sparsity_lab.hardware.layouts import format_named, sparse_formats
 from sparsity_lab.hardware.products import ProductCase, not_to_be_had, product_cases
 from sparsity_lab.hardware.runtimes import architectures_here, engines_here, load_runtimes

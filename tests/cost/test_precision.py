@@ -15,8 +15,10 @@ from sparsity_lab.cost.advice import PrecisionRow, Rivalry
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.decision import advise
 from sparsity_lab.cost.precision import rivalry
+from sparsity_lab.hardware.serving import Serving, dense_type_speedup
 from sparsity_lab.messages import LANGUAGES, words_in
 from sparsity_lab.report.tables import precision_table
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.runtimes import RuntimeSpec
 
 OWN = {"dtype": "float32"}
@@ -65,6 +67,33 @@ def test_decoding_is_charged_by_bytes() -> None:
     found = rivalry(held)
     assert row(found, "int4", 0).inference_ratio == pytest.approx((0.5 + 2 / 128) / 4)
     assert not row(found, "int4", 0).modelled, "the scenario says how fast it is"
+
+
+def timed(*dense: tuple[int, str, float]) -> HardwareProfile:
+    """The example's hardware with dense products of (rows, type, seconds) each."""
+    (one,) = hardware().products
+    made = [
+        one.model_copy(update={"format": "dense", "sparsity": 0.0, "rows": rows, "dtype": kind, "seconds": seconds})
+        for rows, kind, seconds in dense
+    ]
+    return hardware().model_copy(update={"products": (one, *made)})
+
+
+def test_a_type_is_as_fast_as_its_dense_products_were_unless_the_scenario_says_it() -> None:
+    profile = timed((1, "float32", 4e-4), (1, "int8", 4e-4), (64, "float32", 8e-3), (64, "int8", 2e-3))
+    int8 = {"dtype": "int8", "rho": 1.0}
+    plan = {"inference__dtype": "float32", "inference__batch": 64, "inference__phase": "decode"}
+    found = rivalry(setting(profile, precisions=[OWN, int8, FOUR], **plan))
+    assert row(found, "int8", 0).inference_ratio == pytest.approx(0.25)
+    assert not row(found, "int8", 0).modelled
+    one = rivalry(setting(profile, precisions=[OWN, int8], **(plan | {"inference__batch": 1})))
+    assert row(one, "int8", 0).inference_ratio == pytest.approx(1.0)
+    told = rivalry(setting(profile, precisions=[OWN, int8 | {"speedup": 2.0}], **plan))
+    assert row(told, "int8", 0).inference_ratio == 0.5
+    far = rivalry(setting(profile, precisions=[OWN, int8], **(plan | {"inference__batch": 8192})))
+    assert row(far, "int8", 0).modelled, "nobody measured so many rows"
+    assert dense_type_speedup(profile, Serving(dtype="float32"), "float8") is None
+    assert dense_type_speedup(profile, Serving(dtype="float32", shapes=((9, 9),)), "int8") is None
 
 
 @given(rho=st.floats(0.3, 1.0), better=st.floats(1.0, 2.0), speedup=st.floats(0.5, 2.0), days=st.floats(0, 20))
