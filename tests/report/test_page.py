@@ -13,6 +13,8 @@ from decided import money
 from sparsity_lab.report.build import build_report
 
 pytestmark = pytest.mark.slow
+PRINTED_WIDTH, PRINTED_HEIGHT = 688, 1001
+"""CSS pixels of a sheet of A4 within its margins, 182 x 265 mm"""
 
 HOSTILE = '</script><script>document.title = "pwned"</script><img src=x onerror=alert(1)>'
 
@@ -107,6 +109,26 @@ def test_prints_without_what_only_a_screen_can_do(browser, pages, tmp_path):
     browser.ask("Emulation.setEmulatedMedia", media="print")
     assert browser.run("getComputedStyle(document.querySelector('nav')).display") == "none"
     assert browser.run("getComputedStyle(document.querySelector('#whatif-form')).display") == "none"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_what_a_manager_forwards_is_the_first_printed_page(browser, pages, language):
+    """With sentences as long as real ones: recommendation, numbers, four answers and steps above, the rest below."""
+    browser.open(pages[language], width=PRINTED_WIDTH)
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    sentence = "At equal quality, discounted, 50 % zeros cost USD 42.8k more than dense over 3 years (90 % interval). "
+    script = (
+        "const fill = (all, text) => document.querySelectorAll(all).forEach(one => { one.textContent = text; });"
+        "fill('.light p:not(.state)', LONG + LONG); fill('.light .change, .steps li', LONG);"
+        "const four = document.querySelector('.lights');"
+        "while (four.children.length < 4) four.append(four.children[0].cloneNode(true));"
+        "const all = document.querySelector('.steps');"
+        "while (all.children.length < 4) all.append(all.children[0].cloneNode(true));"
+    )
+    browser.run(script.replace("LONG", json.dumps(sentence)))
+    assert browser.run("document.querySelector('.steps').getBoundingClientRect().bottom") < PRINTED_HEIGHT
+    first = "getComputedStyle(document.querySelector('section[aria-labelledby=steps] details')).breakBefore"
+    assert browser.run(first) == "page", "checklist and assumptions begin the second"
 
 
 def test_japanese_page_answers_in_japanese(browser, pages):
