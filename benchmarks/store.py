@@ -151,7 +151,7 @@ def make_project(root: Path, runs: int) -> None:
                 "data_unit": "tokens",
                 "nonzero": [round(3e4 * 1.45**k) for k in range(sizes)],
                 "sparsity": [round(0.9 * k / (sparsities - 1), 3) for k in range(sparsities)],
-                "data": [round(1e6 * 1.3**k) for k in range(data)],
+                "data": [round(1e6 * min(1.3, 1e3 ** (1 / data)) ** k) for k in range(data)],
                 "seeds": list(range(seeds)),
                 "regimes": ["gradual"],
             },
@@ -168,30 +168,50 @@ def make_project(root: Path, runs: int) -> None:
     data_hash = space.manifest().content_hash
     named = space.grid().runs
     assert len(named) == runs, f"{len(named)} distinct runs"
+    first: dict[RunSpec, RunRecord] = {}  # what no seed changes takes longest to count
     for name, spec in named.items():
+        alike = spec.model_copy(update={"seed": 0})
+        if alike not in first:
+            first[alike] = made_up(alike, data_hash)
         path = space.layout.runs(STUDY) / name / RECORD
         path.parent.mkdir(parents=True)
-        path.write_text(made_up(name, spec, data_hash).model_dump_json(indent=1) + "\n", encoding="utf-8")
+        record = of_seed(first[alike], name, spec)
+        path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def made_up(name: str, spec: RunSpec, data_hash: str) -> RunRecord:
-    """A record as training would leave it; one in a thousand diverged."""
+def of_seed(record: RunRecord, name: str, spec: RunSpec) -> RunRecord:
+    """A record as training with another seed would leave it: other noise, and one in a thousand diverged."""
     noise, last = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32, name.endswith("000")
+    curve = tuple(point.model_copy(update={"loss": point.loss + 0.02 * noise}) for point in record.curve)
+    seconds = record.cost.seconds + record.cost.flops_dense / 4e10 * 0.2 * noise
+    changed = {
+        "fingerprint": name,
+        "spec": spec,
+        "status": "diverged" if last else "finished",
+        "reason": "loss is not finite" if last else "",
+        "loss": record.loss + 0.02 * noise,
+        "curve": curve,
+        "cost": record.cost.model_copy(update={"seconds": seconds}),
+    }
+    return record.model_copy(update=changed)
+
+
+def made_up(spec: RunSpec, data_hash: str) -> RunRecord:
+    """A record as training without noise would leave it."""
     zeros, dense = planned_zeros(spec), prunable_count(spec.model)
     sizes = {tensor: math.prod(shape) for tensor, shape in prunable_shapes(spec.model).items()}
     tensors = tuple(TensorCount(name=t, size=size, zeros=zeros.get(t, 0)) for t, size in sizes.items())
     nonzero = dense - sum(tensor.zeros for tensor in tensors)
     other, other_zeros, flops = other_count(spec.model), sum(planned_other_zeros(spec).values()), run_flops(spec)
     S = 1 - nonzero / dense
-    loss = (16.8 * (1 - S) ** 0.722 + 45) * nonzero**-0.245 + (6.90e8 / spec.data) ** 0.203 + 0.651 + 0.02 * noise
+    loss = (16.8 * (1 - S) ** 0.722 + 45) * nonzero**-0.245 + (6.90e8 / spec.data) ** 0.203 + 0.651
     steps = [max(1, spec.steps * (k + 1) // CURVE_POINTS) for k in range(CURVE_POINTS)]
     return RunRecord(
-        fingerprint=name,
+        fingerprint="",
         engine=1,
         data_hash=data_hash,
         spec=spec,
-        status="diverged" if last else "finished",
-        reason="loss is not finite" if last else "",
+        status="finished",
         sparsity=S,
         nonzero=nonzero,
         dense=dense,
@@ -213,7 +233,7 @@ def made_up(name: str, spec: RunSpec, data_hash: str) -> RunRecord:
             flops_dense=flops.dense,
             flops_sparse=flops.sparse,
             flops_mask_updates=flops.mask_updates,
-            seconds=spec.steps * 0.004 + flops.dense / 4e10 * (0.9 + 0.2 * noise),
+            seconds=spec.steps * 0.004 + flops.dense / 4e10 * 0.9,
         ),
         memory=run_memory(spec, zeros),
         machine=MACHINE,

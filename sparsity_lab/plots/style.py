@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +32,8 @@ Which = Literal["x", "y"]
 DPI = 150
 LARGEST_DRAWING = 250_000
 """bytes of an SVG that holds every point by itself"""
+MOST_MARKS = 10_000
+"""points of which an SVG is larger for certain: each takes some 80 bytes"""
 INK, GREY, PALE = "#1a1c20", "#6b7280", "#d9dce1"
 LAW, SEARCH = "#0072b2", "#d55e00"
 """blue and vermilion of Okabe & Ito's palette"""
@@ -103,13 +106,22 @@ def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
         with replacing(png) as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
         with replacing(svg) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-            if temporary.stat().st_size > LARGEST_DRAWING:
+            if not (many := _marks(figure) > MOST_MARKS):
+                figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+            if many or temporary.stat().st_size > LARGEST_DRAWING:
                 for axes in figure.axes:
                     for artist in (*axes.lines, *axes.collections, *axes.patches):
                         artist.set_rasterized(True)
                 figure.savefig(temporary, format="svg", dpi=DPI, metadata={"Date": None, "Creator": None})
     return png, svg
+
+
+def _marks(figure: Figure) -> int:
+    """Points that an SVG would hold one by one."""
+    lines = (line for axes in figure.axes for line in axes.lines if line.get_marker() not in {"None", "", None})
+    clouds = (cloud for axes in figure.axes for cloud in axes.collections)
+    held = [*(line.get_xdata() for line in lines), *(cloud.get_offsets() for cloud in clouds)]
+    return sum(len(np.asarray(points)) for points in held)
 
 
 @lru_cache(maxsize=1024)

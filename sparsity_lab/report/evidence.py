@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ from sparsity_lab.results.places import (
     of_difference,
     totals_of,
 )
-from sparsity_lab.results.regimes import regime_name
+from sparsity_lab.results.regimes import NameOf, RegimeComparison, compare_grid, regime_names
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import CostMultiplier, DataUnit
 from sparsity_lab.specs.hardware import HardwareProfile
@@ -80,6 +81,11 @@ class ReportInputs:
     fitted: frozenset[str] | None = None
     profile: HardwareProfile | None = None
     drawn: Sequence[Picture] = ()
+
+    @cached_property
+    def name_of(self) -> NameOf:
+        """The name under which the study knows a run's regime."""
+        return regime_names(self.study)
 
     def about(self, record: RunRecord) -> bool:
         """Whether the laws, and what follows from them, are about a run."""
@@ -190,12 +196,17 @@ class Evidence:
         left = runs.loss - self.law.at_runs(runs)
         return math.sqrt(max(0.0, float(np.mean(left**2)) - self.noise.deviation**2))
 
-    @property
+    @cached_property
+    def regimes(self) -> RegimeComparison:
+        """The grid's regimes against the first of them."""
+        return compare_grid(self.inputs.grid, self.inputs.study, self.inputs.name_of)
+
+    @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
         """Every run that may enter a fit."""
         return tuple(record for record in self.records if record.finished and self.inputs.about(record))
 
-    @property
+    @cached_property
     def fitted_runs(self) -> Runs:
         """The runs that the laws were fitted to: the dense ones and those of the laws' regime."""
         study = self.inputs.study
@@ -253,7 +264,7 @@ def gather(inputs: ReportInputs) -> Evidence:
         law=law,
         document=inputs.laws[first] if first else None,
         comparisons=(*_by_law(inputs, law, of_one_regime), *(one for one in searched if one)),
-        totals=totals_of(inputs.grid, sizes, lambda record: regime_name(record, inputs.study)),
+        totals=totals_of(inputs.grid, sizes, inputs.name_of),
     )
 
 

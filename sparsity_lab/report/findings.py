@@ -13,7 +13,7 @@ from sparsity_lab.messages import Message, Value, linked, message
 from sparsity_lab.report.evidence import EqualCost, Evidence
 from sparsity_lab.report.findings_basis import fit_finding, matched_finding, noise_finding, runs_finding
 from sparsity_lab.report.page import Finding
-from sparsity_lab.report.regimes import compare, regimes_finding
+from sparsity_lab.report.regimes import regimes_finding
 from sparsity_lab.report.trend import readings, verdict_of
 from sparsity_lab.specs.choices import CostMultiplier, DataUnit
 
@@ -26,7 +26,7 @@ VAGUE = 3.0
 
 def findings(evidence: Evidence) -> tuple[Finding, ...]:
     """Every finding, in the order in which a reader wants them."""
-    compared = compare(evidence.inputs.grid, evidence.inputs.study)
+    compared = evidence.regimes
     return (
         *((regimes_finding(compared),) if compared.contrasts else ()),
         matched_finding(evidence),

@@ -13,10 +13,8 @@ from sparsity_lab.plots import figures, info_fits, info_laws, info_runs
 from sparsity_lab.plots.picture import Picture
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.gallery_search import search_pictures
-from sparsity_lab.report.regimes import compare
 from sparsity_lab.results import regimes as info_regimes
 from sparsity_lab.results.places import Place, differences_and_noise
-from sparsity_lab.results.regimes import regime_name
 
 MOST_REGIMES = 3
 """a study with more gets no figures of its own for each regime"""
@@ -38,7 +36,7 @@ def pictures(evidence: Evidence) -> Iterator[Picture]:
 
 
 def _comparisons(evidence: Evidence) -> Iterator[Picture]:
-    info = compare(evidence.inputs.grid, evidence.inputs.study)
+    info = evidence.regimes
     for table in info.tables:
         rankings = info_regimes.ranked(table.entries)
         if not rankings:
@@ -205,13 +203,13 @@ def _regimes(evidence: Evidence) -> Iterator[tuple[str, dict[Place, tuple[RunRec
 
     Where a study has more than `MOST_REGIMES`, only the one that the others are compared with.
     """
-    study = evidence.inputs.study
-    names = {regime_name(run, study) for runs in evidence.places.values() for run in runs} - {"dense"}
+    study, name_of = evidence.inputs.study, evidence.inputs.name_of
+    names = {name_of(run) for runs in evidence.places.values() for run in runs} - {"dense"}
     if len(names) > MOST_REGIMES:
         names &= {study.spec.grid.regimes[0]}
     for wanted in sorted(names) or ["dense"]:
         chosen = {
-            place: tuple(run for run in runs if regime_name(run, study) in {"dense", wanted})
+            place: tuple(run for run in runs if name_of(run) in {"dense", wanted})
             for place, runs in evidence.places.items()
         }
         yield wanted, {place: runs for place, runs in chosen.items() if runs}

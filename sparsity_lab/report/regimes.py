@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.page import NOTHING, Finding, Table, TableRow
 from sparsity_lab.results.contrasts import Contrast, Entry
-from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import EntriesAt as Place
-from sparsity_lab.results.regimes import Match, RegimeComparison, compare_regimes, regime_name
-from sparsity_lab.specs.bundle import Study
+from sparsity_lab.results.regimes import Match, RegimeComparison
 from sparsity_lab.specs.regimes.patterns import NofM
 
 MARK = "*"
 """follows a difference beyond the noise of seeds"""
-
-
-def compare(records: Iterable[RunRecord], study: Study) -> RegimeComparison:
-    """A study's regimes against the first that its grid names."""
-    grid = study.spec.grid
-    return compare_regimes(
-        records, lambda record: regime_name(record, study), asked_sizes(study), grid.regimes[0], grid.data_unit
-    )
 
 
 def regime_tables(info: RegimeComparison) -> tuple[Table, ...]:

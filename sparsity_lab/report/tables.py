@@ -13,9 +13,8 @@ from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent, storage
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import NOTHING, FactRow, Table
-from sparsity_lab.report.regimes import columns, compare, regime_tables
+from sparsity_lab.report.regimes import columns, regime_tables
 from sparsity_lab.results.places import Place, asked_sizes, place_of
-from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.choices import DataUnit
 
 
@@ -23,7 +22,7 @@ def tables(evidence: Evidence) -> tuple[Table, ...]:
     """Every table that has rows, in the order of the page."""
     every = (
         totals_table(evidence),
-        *regime_tables(compare(evidence.inputs.grid, evidence.inputs.study)),
+        *regime_tables(evidence.regimes),
         comparison_table(evidence),
         optima_table(evidence),
         laws_table(evidence),
@@ -110,7 +109,7 @@ def totals_table(evidence: Evidence) -> Table:
 def runs_table(evidence: Evidence) -> Table:
     """Every run of the grid."""
     unit = evidence.inputs.study.spec.grid.data_unit
-    study, sizes = evidence.inputs.study, asked_sizes(evidence.inputs.study)
+    sizes = asked_sizes(evidence.inputs.study)
 
     def order(placed: tuple[RunRecord, Place]) -> tuple[float, ...]:
         record, place = placed
@@ -126,7 +125,7 @@ def runs_table(evidence: Evidence) -> Table:
             percent(record.sparsity, 4),
             f"{record.data:,}",
             f"{record.epochs:.3g}",
-            regime_name(record, study),
+            evidence.inputs.name_of(record),
             str(record.spec.seed),
             f"{record.loss:.4f}" if record.finished else message("run-diverged", reason=record.reason),
             f"{record.cost.flops_dense:.3g}",

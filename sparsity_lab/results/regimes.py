@@ -19,7 +19,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.pruning.feasibility import resolve_regime
 from sparsity_lab.results.contrasts import Contrast, Entry, PooledNoise, corrected
-from sparsity_lab.results.places import Place, place_of
+from sparsity_lab.results.places import Place, asked_sizes, place_of
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.regimes.patterns import NofM, Unstructured
@@ -156,6 +156,24 @@ def regime_name(record: RunRecord, study: Study) -> str:
             if _starts_so(regime.start, run) and resolve_regime(regime, run.sparsity) == run.regime:
                 return name
     return run.regime.method
+
+
+def regime_names(study: Study) -> NameOf:
+    """`regime_name` of a study's runs, which finds the name of each once."""
+    known: dict[str, str] = {}
+
+    def name_of(record: RunRecord) -> str:
+        if record.fingerprint not in known:
+            known[record.fingerprint] = regime_name(record, study)
+        return known[record.fingerprint]
+
+    return name_of
+
+
+def compare_grid(records: Iterable[RunRecord], study: Study, name_of: NameOf | None = None) -> RegimeComparison:
+    """A study's regimes, by their names, against the first that its grid names."""
+    grid, named = study.spec.grid, name_of or regime_names(study)
+    return compare_regimes(records, named, asked_sizes(study), grid.regimes[0], grid.data_unit)
 
 
 def data_needed(data: FloatArray, losses: FloatArray, level: float) -> float:

@@ -13,8 +13,7 @@ from sparsity_lab.artifacts.paths import CHECKPOINT, RECORD, Layout
 from sparsity_lab.artifacts.records import Machine, RunRecord, read_record
 from sparsity_lab.artifacts.store import Store, all_homes
 from sparsity_lab.errors import NotReadyError, RecordError
-from sparsity_lab.report.regimes import compare
-from sparsity_lab.results.regimes import RegimeComparison
+from sparsity_lab.results.regimes import RegimeComparison, compare_grid
 from sparsity_lab.results.table import read_records, write_table
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
@@ -96,7 +95,7 @@ def compare_study(space: Workspace) -> ComparedRegimes:
     records = [record for record in found if record is not None]
     if not records:
         raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.study.typed}")
-    return ComparedRegimes(compare(records, space.study), len(records), len(found) - len(records))
+    return ComparedRegimes(compare_grid(records, space.study), len(records), len(found) - len(records))
 
 
 @dataclass(frozen=True)

@@ -156,3 +156,12 @@ def test_ends_of_intervals_may_be_infinite():
     interval = Interval.of(1.5, draws, 0.9)
     assert (interval.low, interval.high) == (1.0, np.inf)
     assert Interval.of(1.5, draws, 0.5).high == 2.0
+
+
+def test_several_starts_of_every_resample_share_its_weights(paper_runs):
+    fitted = fit(paper_runs, "frantar", starts=2)
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(paper_runs)), 3)
+    theta = fitted.coordinates + 0.01 * np.arange(6)[:, None]
+    shared = fitted.objective_of(weights).of(np.arange(6)).value(theta)
+    assert (shared == fitted.objective_of(np.tile(weights, (2, 1))).value(theta)).all()
+    assert len(set(shared)) == 6

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from sparsity_lab.laws import (
     training_flops,
 )
 from sparsity_lab.laws.questions.next_runs import choose
+from sparsity_lab.laws.rows.runs import SAME_SIZE
 
 pytestmark = pytest.mark.slow
 
@@ -129,6 +132,25 @@ def test_sizes_that_miss_their_target_a_little_are_one(make_runs):
     runs = make_runs()
     rough = Runs(runs.sparsity, runs.nonzero * (1 + 0.01 * runs.sparsity), runs.data, runs.loss)
     assert len(candidates_around(rough)) == len(candidates_around(runs))
+
+
+def test_many_runs_leave_the_candidates_that_no_run_is_near_in_little_memory():
+    rng = np.random.default_rng(0)
+    sizes, data = 1e4 * 1.5 ** np.arange(12), 1e6 * 1.3 ** np.arange(20)
+    drawn = [rng.choice(values, 20_000) * np.exp(rng.normal(0, 0.003, 20_000)) for values in (sizes, data)]
+    runs = Runs(rng.choice(np.linspace(0, 0.9, 10)[1:], 20_000), *drawn, np.ones(20_000))
+    kept = runs.select((runs.sparsity < 0.5) | (runs.nonzero > 1e5))
+    tracemalloc.start()
+    points = candidates_around(kept)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 * 2**20, "every candidate beside every run would be a gigabyte"
+    inside = (points.data > data[0] / 2) & (points.data < 2 * data[-1]) & (points.nonzero > sizes[0] / 2)
+    assert len(points) > inside.sum() > 0
+    for one in range(0, len(points), 97):
+        apart = np.abs(np.log(points.nonzero[one] / kept.nonzero)) >= SAME_SIZE
+        apart |= np.abs(np.log(points.data[one] / kept.data)) >= SAME_SIZE
+        assert (apart | (np.abs(points.sparsity[one] - kept.sparsity) >= SAME_SIZE / 2)).all()
 
 
 def test_what_cannot_be_asked(make_runs, published):

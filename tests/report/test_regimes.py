@@ -15,8 +15,8 @@ from synthetic_study import GRADUAL, make_record, make_study
 from sparsity_lab.messages import words_in
 from sparsity_lab.report.build import build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.report.regimes import compare, comparison_json, regime_tables, regimes_finding
-from sparsity_lab.results.regimes import regime_name
+from sparsity_lab.report.regimes import comparison_json, regime_tables, regimes_finding
+from sparsity_lab.results.regimes import compare_grid, regime_name
 from sparsity_lab.specs.regimes.allocations import Global
 from sparsity_lab.specs.regimes.patterns import NofM
 from sparsity_lab.specs.regimes.starts import DenseRun, WeightsFile
@@ -73,7 +73,7 @@ def test_a_run_is_known_by_what_its_regime_resolves_to_and_by_its_start(study):
 
 
 def test_tables_show_losses_gaps_and_matches(study, records):
-    losses, gaps, matches = regime_tables(compare(records, study))
+    losses, gaps, matches = regime_tables(compare_grid(records, study))
     rows = {words_in()(row[0]): tuple(map(words_in(), row[1:])) for row in losses.rows}
     assert list(rows)[:2] == ["dense", "gradual"], "the yardsticks come first"
     assert rows["global"][1].startswith("+1.4")
@@ -87,7 +87,7 @@ def test_tables_show_losses_gaps_and_matches(study, records):
 
 
 def test_words_and_json_say_the_same(study, records):
-    info = compare(records, study)
+    info = compare_grid(records, study)
     text = english(regimes_finding(info))
     assert "higher: n-m-4" in text
     assert "lower: pretrained" in text
@@ -112,11 +112,11 @@ def test_a_report_of_several_regimes_has_their_figures_and_tables(study, records
 
 def test_one_regime_is_no_comparison():
     study = make_study(search=False)
-    assert regime_tables(compare([make_record(N, 0.5, D)], study)) == ()
+    assert regime_tables(compare_grid([make_record(N, 0.5, D)], study)) == ()
 
 
 def test_regimes_are_told_in_japanese_too(study, records):
-    words, compared = words_in("ja"), compare(records, study)
+    words, compared = words_in("ja"), compare_grid(records, study)
     finding = regimes_finding(compared)
     tables = regime_tables(compared)
     assert tables

@@ -129,7 +129,8 @@ def make_record(
     real = round(nonzero * 1.012)
     dense = round(real / (1 - sparsity))
     final = true_loss(sparsity, real, spec.data) if loss is None else loss
-    identity = hashlib.sha256(f"{nonzero} {sparsity} {data} {seed} {name}".encode()).hexdigest()
+    other = "" if regime is GRADUAL and origin is None else f"{spec.regime} {origin}"
+    identity = hashlib.sha256(f"{nonzero} {sparsity} {data} {seed} {name}{other}".encode()).hexdigest()
     flops = 6.0 * dense * spec.data
     return RunRecord(
         fingerprint=identity,

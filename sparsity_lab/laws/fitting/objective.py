@@ -68,8 +68,10 @@ class HuberObjective:
     frame: Frame | None = None
 
     def of(self, members: NDArray[np.intp]) -> HuberObjective:
-        """The objective of some of the B vectors only."""
-        return self if len(self.weights) == 1 else replace(self, weights=self.weights[members])
+        """The objective of some of the B vectors only; where there are more of them than weights, those begin again."""
+        if len(self.weights) == 1:
+            return self
+        return replace(self, weights=self.weights[members % len(self.weights)])
 
     def loosened(self, delta: float) -> HuberObjective:
         """The same with another threshold: a large one makes least squares of it."""

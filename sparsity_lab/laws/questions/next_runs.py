@@ -156,10 +156,10 @@ def candidates_around(runs: Runs, beyond: float = BEYOND) -> Points:
         runs: those there are.
         beyond: factor between the outermost and the one more.
     """
-    size, data = _centres(runs.nonzero), _centres(runs.data[runs.data > 0])
     sparsity = np.unique(runs.sparsity.round(3))
-    grid = Points.grid(sparsity, _extended(size, beyond), _extended(data, beyond))
-    return grid.select(~_measured(grid, runs))
+    size, data = (_extended(_centres(column), beyond) for column in (runs.nonzero, runs.data[runs.data > 0]))
+    free = np.concatenate([~_measured(runs, S, size, data).ravel() for S in sparsity])
+    return Points.grid(sparsity, size, data).select(free)
 
 
 def _deviations(draws: FloatArray) -> FloatArray:
@@ -178,9 +178,14 @@ def _extended(values: FloatArray, beyond: float) -> FloatArray:
     return np.concatenate([[values[0] / beyond], values, [values[-1] * beyond]])
 
 
-def _measured(grid: Points, runs: Runs) -> NDArray[np.bool_]:
-    """Which points some run stands at."""
-    near = np.abs(grid.sparsity[:, None] - runs.sparsity) < SAME_SIZE / 2
-    for name in ("nonzero", "data"):
-        near &= np.abs(np.log(getattr(grid, name)[:, None] / runs.column(name))) < SAME_SIZE
-    return np.asarray(near.any(axis=1))
+def _measured(runs: Runs, sparsity: float, size: FloatArray, data: FloatArray) -> NDArray[np.bool_]:
+    """(sizes, data) the points of one sparsity at which some run stands.
+
+    An axis at a time: a hundred thousand runs against every point at once are gigabytes.
+    """
+    at = (np.abs(sparsity - runs.sparsity) < SAME_SIZE / 2) & (runs.data > 0)
+    of_size, of_data = (
+        (np.abs(np.log(values[:, None] / column[at])) < SAME_SIZE).astype(np.float32)
+        for values, column in ((size, runs.nonzero), (data, runs.data))
+    )
+    return np.asarray(of_size @ of_data.T > 0)

@@ -164,7 +164,7 @@ def bootstrap(fit: Fit, replicates: int = 200, seed: int = 0, *, resample: Resam
     known = [np.broadcast_to(minimum, shape) for minimum in fit.minima]
     jittered = [fit.coordinates + rng.normal(scale=JITTER, size=shape) for _ in range(JITTERED)]
     starts, tries = np.concatenate([*known, *jittered]), len(known) + JITTERED
-    solution = minimise(fit.objective_of(np.tile(weights, (tries, 1))), starts, box_for(fit.form, fit.runs))
+    solution = minimise(fit.objective_of(weights), starts, box_for(fit.form, fit.runs))
     best = solution.value.reshape(tries, replicates).argmin(axis=0) * replicates + np.arange(replicates)
     pinned = {name: np.full(replicates, value) for name, value in fit.form.pinned.items()}
     draws = fit.frame.params(solution.theta[best])._replace(**pinned)
@@ -175,7 +175,10 @@ def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Gener
     """(replicates, rows) weights that sum to one; resamples of one size alone are drawn again."""
     rows = len(fit.runs)
     if resample == "rows":
-        return _weighed(rng.multinomial(rows, np.full(rows, 1 / rows), size=replicates) / rows, fit)
+        alike, shares = np.full(rows, 1 / rows), np.empty((replicates, rows))
+        for share in shares:  # one at a time: counts of all of them would take as much memory again
+            share[:] = rng.multinomial(rows, alike) / rows
+        return _weighed(shares, fit)
     sizes = sizes_of(fit.runs.nonzero)
     count = int(sizes.max()) + 1
     if count < FEWEST_SIZES:
@@ -191,6 +194,7 @@ def _weights(fit: Fit, replicates: int, resample: Resample, rng: np.random.Gener
 def _weighed(shares: FloatArray, fit: Fit) -> FloatArray:
     """(replicates, rows) shares of the rows drawn, times what the rows count in the fit."""
     if fit.runs.weights is None:
-        return np.asarray(shares)
-    weighed = shares * fit.runs.weights
-    return np.asarray(weighed / weighed.sum(axis=1, keepdims=True))
+        return shares
+    shares *= fit.runs.weights
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
