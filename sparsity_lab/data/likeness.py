@@ -7,7 +7,8 @@ examples that are looked at, K bins, B bands, D levels of a pooled picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,9 @@ ALIKE: Final = 0.8
 BINS: Final = 128
 ROWS: Final = 4
 """bins of a band: documents that are alike agree in one of the 32 bands but for a chance of 1e-7"""
+AT_ONCE: Final = 1 << 20
+"""bytes of a document that are looked at together"""
+BLANK: Final = re.compile(rb"[ \t\n\r\x0b\x0c]")
 PAIRS: Final = 1 << 14
 """compared at once"""
 FACTORS: Final = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], np.uint64)
@@ -51,12 +55,10 @@ def signature(document: bytes) -> Hashes:
     Two signatures agree in about the share of stretches that two documents have in common. Case, and how words are
     spaced, do not matter.
     """
-    text = b" ".join(document.decode().casefold().encode().split()).ljust(24)
-    windows: NDArray[Any] = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
-    hashes = windows[:-16] * FACTORS[0] + windows[8:-8] * FACTORS[1] + windows[16:] * FACTORS[2]
-    hashes ^= hashes >> np.uint64(32)
-    hashes *= FACTORS[3]
-    hashes ^= hashes >> np.uint64(29)
+    text = b" ".join(_plain(document)).ljust(24)
+    hashes = np.concatenate(
+        [_smallest(text[first : first + AT_ONCE + 23]) for first in range(0, len(text) - 23, AT_ONCE)]
+    )
     hashes.sort()
     found = np.searchsorted(hashes, _EDGES)
     sizes = np.diff(np.append(found, len(hashes)))
@@ -65,6 +67,31 @@ def signature(document: bytes) -> Hashes:
     borrowed = (source - np.arange(BINS)) % BINS
     filled: Hashes = hashes[found[source]] + borrowed.astype(np.uint64) * FACTORS[0]
     return filled
+
+
+def _plain(document: bytes) -> Iterator[bytes]:
+    """The words of a document with one blank between them, without case, a part that ends with a word at a time."""
+    begin = 0
+    while begin < len(document):
+        border = BLANK.search(document, begin + AT_ONCE)
+        end = border.start() if border else len(document)
+        if words := document[begin:end].decode().casefold().encode().split():
+            yield b" ".join(words)
+        begin = end
+
+
+def _smallest(text: bytes) -> Hashes:
+    """The smallest hash in each bin that has one, of stretches of 24 bytes; all of them where they are few."""
+    windows: NDArray[Any] = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+    hashes: Hashes = windows[:-16] * FACTORS[0] + windows[8:-8] * FACTORS[1] + windows[16:] * FACTORS[2]
+    hashes ^= hashes >> np.uint64(32)
+    hashes *= FACTORS[3]
+    hashes ^= hashes >> np.uint64(29)
+    if len(hashes) < AT_ONCE:
+        return hashes
+    hashes.sort()
+    found = np.searchsorted(hashes, _EDGES)
+    return hashes[found[np.diff(np.append(found, len(hashes))) > 0]]
 
 
 _EDGES: Final = np.arange(BINS, dtype=np.uint64) << np.uint64(64 - BINS.bit_length() + 1)

@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 SPACE: Final = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 r"""what the expression takes for white space; Python's \s has four control characters more"""
 STRETCH: Final = re.compile(f"[{SPACE}]*[^{SPACE}]+|[{SPACE}]+")
+BORDER: Final = re.compile(f"[^{SPACE}](?=[{SPACE}])")
+"""before a stretch's end, wherever one looks from"""
+PIECE: Final = 1 << 20
+"""characters of a text, about, that are cut into stretches at once"""
 MOST: Final = 1 << 18
 """stretches remembered"""
 MOST_IDS: Final = 1 << 22
@@ -48,6 +52,15 @@ def _within(token: dict[str, Any]) -> bool:
     return alone and STRETCH.findall(token["content"]) == [token["content"]] and not token["content"][0].isspace()
 
 
+def pieces(text: str) -> Iterator[str]:
+    """A text in parts of little more than `PIECE` characters, cut where a stretch ends: one without is left whole."""
+    begin = 0
+    while len(text) - begin > PIECE and (border := BORDER.search(text, begin + PIECE - 1)):
+        yield text[begin : border.end()]
+        begin = border.end()
+    yield text[begin:]
+
+
 class Stretches:
     """Remembers the ids of stretches."""
 
@@ -69,7 +82,14 @@ class Stretches:
         return len(self._numbers)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
-        """Ids of texts one after the other, and how many each has."""
+        """Ids of texts one after the other, and how many each has; of a long text a piece is taken at a time."""
+        if all(len(text) <= PIECE for text in texts):
+            return self._together(texts)
+        found = [[self._together([piece])[0] for piece in pieces(text)] for text in texts]
+        lengths = np.array([sum(map(len, of_text)) for of_text in found], np.int64)
+        return np.concatenate(list(chain.from_iterable(found))), lengths
+
+    def _together(self, texts: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
         if len(self._numbers) > MOST or len(self._ids) > MOST_IDS:
             self._clear()
         stretches = [STRETCH.findall(text) for text in texts]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sparsity_lab.data import likeness
 from sparsity_lab.data.judging import normal_form
 from sparsity_lab.data.likeness import (
     ALIKE,
@@ -342,3 +343,15 @@ def test_pictures_are_compared_exactly(seed: int, channels: int, side: int) -> N
     edges = np.arange(cells + 1) * side // cells
     first = held_out[0, : edges[1], : edges[1]].astype(float).mean(axis=(0, 1))
     assert np.abs(pooled(held_out)[0, 0] - first).max() <= 0.5
+
+
+@given(
+    st.lists(st.sampled_from(["Word", "ß", "字", " ", "\n", "\u2003", "\x1f", "ab c"]), max_size=60), st.integers(1, 40)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_document_in_parts_has_the_signature_of_the_whole(parts: list[str], size: int) -> None:
+    document = "".join(parts).encode()
+    whole = signature(document)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likeness, "AT_ONCE", size)
+        assert (signature(document) == whole).all()

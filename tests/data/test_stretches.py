@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from tests.data.conftest import text_of
 
 CODEC = train_bpe([text_of(number).encode() * 3 for number in range(30)], 400)
 SPACES = [one for one in map(chr, range(0x3001)) if STRETCH.fullmatch(one) and STRETCH.findall(f"a{one}b")[0] == "a"]
+SIZE = 8 << 20
+"""bytes of a large document"""
 LETTERS = st.sampled_from(
     [*SPACES, *" \n\t'.,!\x1c\x1f\u180e\u200b\ufeff", *"aZ09ée´\u0301☃字\U0001f600", "'s", "'ll", "<|x|>"]
 )
@@ -112,3 +115,31 @@ def test_white_space_is_unicode_s() -> None:
     assert [one for one in SPACES if not one.isspace()] == []
     assert np.all([one in SPACES or one in "\x1c\x1d\x1e\x1f" for one in map(chr, range(0x3001)) if one.isspace()])
     assert SPACE.isascii()
+
+
+@given(st.lists(st.lists(LETTERS, max_size=60).map("".join), min_size=1, max_size=4), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_a_text_in_pieces_has_the_ids_of_the_whole(texts: list[str], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stretches, "PIECE", size)
+        assert all("".join(stretches.pieces(text)) == text for text in texts)
+        assert joined(CODEC, texts) == expected(CODEC, texts)
+
+
+@pytest.mark.slow
+def test_a_large_document_is_encoded_in_little_more_memory_than_its_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stretches, "PIECE", SIZE // 64)
+    chosen = np.random.default_rng(0).integers(0, 30, 8 * 40).tolist()
+    document = " ".join(text_of(number) for number in chosen)
+    document = (document * (1 + SIZE // len(document)))[:SIZE]
+    found, lengths = CODEC.encode_joined([document.encode()])  # what comes again is remembered now
+    tracemalloc.start()
+    again, _ = CODEC.encode_joined([document.encode()])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(document) + 16 * len(found), "of the whole at once every stretch is an object"
+    assert np.array_equal(found, again)
+    first = np.fromiter(CODEC.encode([document[: 1 << 18].rpartition(" ")[0].encode()])[0], np.int64)
+    assert np.array_equal(found[: len(first)], first)
+    assert CODEC.decode(found[:-1]) == document.encode()
+    assert lengths.tolist() == [len(found)]
