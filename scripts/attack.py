@@ -26,6 +26,7 @@ from pathlib import Path
 from attacks.campaign import KINDS, SHOWN, Campaign, Told, attacked, table
 from attacks.endurance import endure, make_study
 from attacks.endurance import told as told_of
+from attacks.engines import ENGINES, kill_engine, make_prepared
 from attacks.kills import FAULTS, STEPS, kill_step, make_repository
 from attacks.project import LAST_MADE, make_project
 from attacks.runner import BAD, THREADS, prepare_imports, threads
@@ -56,7 +57,11 @@ def attack_steps(project: Path, folder: Path, kills: int, seed: int, steps: Sequ
     bad = 0
     for place, step in enumerate(steps):
         share = kills * (place + 1) // len(steps) - kills * place // len(steps)
-        toll = kill_step(step, project, folder, share, random.Random(f"{seed} {step}"))  # noqa: S311
+        chance = random.Random(f"{seed} {step}")  # noqa: S311
+        if step in ENGINES:
+            toll = kill_engine(step, make_prepared(project, folder), folder, share, chance)
+        else:
+            toll = kill_step(step, project, folder, share, chance)
         counts = toll.counts()
         print(f"{step:<16} {toll.kills:>6}  " + "  ".join(f"{count:>10}" for count in counts), flush=True)
         print("".join(f"  {line}\n" for line in toll.failed[:SHOWN]), end="", flush=True)
@@ -69,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--inputs", type=int, default=2000, help="mutated inputs of a seed, of every kind")
     parser.add_argument("--kills", type=int, default=20, help="kill -9 of steps, in equal parts")
-    parser.add_argument("--step", choices=tuple(STEPS), action="append", help="kill these steps alone")
+    parser.add_argument("--step", choices=(*STEPS, *ENGINES), action="append", help="kill these alone")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--only", choices=KINDS, action="append", help="these kinds alone")
     parser.add_argument("--input", type=int, help="one input of the only kind, told in full")

@@ -128,7 +128,7 @@ def kill_step(name: str, project: Path, folder: Path, kills: int, chance: random
         seen: dict[str, tuple[int, bytes]] = {}
         for _ in range(chance.randint(1, min(MOST_DEATHS, kills - toll.kills))):
             _kill(root, step, chance.uniform(0.0, seconds), toll)
-            seen |= _compared(root, seen, toll)
+            seen |= compared(root, seen, toll)
         _finish(root, step, toll, wanted, seen)
     return toll
 
@@ -148,7 +148,7 @@ def _kill(root: Path, step: Step, after: float, toll: Toll) -> None:
     process = subprocess.Popen(
         step.command,
         cwd=root,
-        env=_surroundings(root),
+        env=surroundings(root),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -160,11 +160,11 @@ def _kill(root: Path, step: Step, after: float, toll: Toll) -> None:
         process.wait()
     toll.kills += 1
     deadline = time.monotonic() + PATIENCE
-    while (left := list(_living(process.pid))) and time.monotonic() < deadline:
+    while (left := list(living(process.pid))) and time.monotonic() < deadline:
         time.sleep(0.02)
     if left:
         toll.orphans += len(left)
-        toll.failed += [f"outlived its parent: {_name(process_id)}" for process_id in left]
+        toll.failed += [f"outlived its parent: {name_of(process_id)}" for process_id in left]
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -173,7 +173,7 @@ def _finish(root: Path, step: Step, toll: Toll, wanted: Mapping[str, Any], seen:
     done = _done(step.command, root, check=False)
     if done.returncode:
         toll.failed.append(f"exit {done.returncode}: {' '.join((done.stdout + done.stderr).split())[-400:]}")
-    _compared(root, seen, toll)
+    compared(root, seen, toll)
     found = results(root, step)
     differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if differ:
@@ -183,9 +183,9 @@ def _finish(root: Path, step: Step, toll: Toll, wanted: Mapping[str, Any], seen:
     toll.doubled += _told_twice(root / "search" / f"{STUDY}.json")
 
 
-def _compared(root: Path, seen: Mapping[str, Any], toll: Toll) -> dict[str, tuple[int, bytes]]:
+def compared(root: Path, seen: Mapping[str, Any], toll: Toll, study: str = STUDY) -> dict[str, tuple[int, bytes]]:
     """The records that are there now, which hold all that were seen before."""
-    paths = (path for home in ("runs", "search") for path in (root / home / STUDY).glob("*/record.json"))
+    paths = (path for home in ("runs", "search") for path in (root / home / study).glob("*/record.json"))
     now = {str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
     toll.lost += sum(name not in now for name in seen)
     toll.doubled += sum(name in now and now[name] != known for name, known in seen.items())
@@ -201,7 +201,7 @@ def _told_twice(path: Path) -> int:
     return len(numbers) - len(set(numbers))
 
 
-def _living(group: int) -> Iterator[int]:
+def living(group: int) -> Iterator[int]:
     """Processes of a group, but for those that are dead and not yet buried."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -212,7 +212,8 @@ def _living(group: int) -> Iterator[int]:
             yield int(stat.parent.name)
 
 
-def _name(process: int) -> str:
+def name_of(process: int) -> str:
+    """The command line of a process."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
     except OSError:
@@ -220,10 +221,10 @@ def _name(process: int) -> str:
 
 
 def _done(command: Sequence[str], root: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=root, env=_surroundings(root), capture_output=True, text=True, check=check)
+    return subprocess.run(command, cwd=root, env=surroundings(root), capture_output=True, text=True, check=check)
 
 
-def _surroundings(root: Path) -> dict[str, str]:
+def surroundings(root: Path) -> dict[str, str]:
     """The environment of a copy: the code under attack, a DVC index of its own, a committer."""
     code = str(Path(__file__).parents[2])
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
