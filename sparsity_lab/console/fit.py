@@ -13,6 +13,7 @@ from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.comparison import ComparisonDocument, comparison_document
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE
 from sparsity_lab.laws.fitting.rollout import Step
+from sparsity_lab.laws.forms.features import told_levels
 from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.against_published import AgainstPublished
 from sparsity_lab.laws.questions.answers import Answer, warned
@@ -20,7 +21,7 @@ from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.laws.questions.optimum import acts_on_size_alone
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
-from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, Suggesting, sparsities_of, suggestion
+from sparsity_lab.stages.fit_runs import DOCUMENTED, FittedForm, RunsFit, Suggesting, suggestion
 from sparsity_lab.stages.law import OpenLaw
 
 MOST_BUDGETS = 4
@@ -200,7 +201,7 @@ def _remedies(one: FittedForm) -> Iterator[str]:
 
 def _derived(one: FittedForm) -> dict[str, Answer]:
     """Gains at the sparsities trained, and optimal sparsities of some budgets, with their intervals."""
-    sparsities, law = sparsities_of(one.fit.runs), one.law
+    sparsities, law = told_levels(one.fit.runs.sparsity), one.law
     if not law.form.sees_sparsity or not sparsities:
         return {}
     middle, data = [float(one.fit.units.nonzero)], np.unique(one.fit.runs.data)

@@ -18,7 +18,6 @@ from sparsity_lab.laws.fitting.compare import Compared, Comparison, Proposed, co
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.rollout import Step, rollout
 from sparsity_lab.laws.fitting.steering import Steering
-from sparsity_lab.laws.forms.features import design_levels
 from sparsity_lab.laws.forms.named import forms_for
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.against_published import AgainstPublished, against_published
@@ -39,32 +38,54 @@ from sparsity_lab.specs.choices import Holdout
 from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.law import OpenLaw
 
-MOST_SPARSITIES = 6
-"""that a fit tells the gains at"""
 DOCUMENTED: Holdout = "largest-data"
 """the holdout that a law's file tells of"""
 
 
 @dataclass(frozen=True, eq=False)
 class FittedForm:
-    """One form on the runs.
+    """One form on the runs. What takes refits is computed when it is asked for: a comparison alone needs none.
 
     Attributes:
         compared: the fit to all rows, AICc, and the errors on those held out.
-        bootstrap: refits to resampled rows.
-        confidence: of the intervals.
-        document: what is written down of them.
+        input: the rows, and what was left out.
+        settings: of the fits.
+        source: where the rows come from, in words.
+        resample: what the bootstrap draws: rows, or whole sizes.
     """
 
     compared: Compared
-    bootstrap: Bootstrap
-    confidence: float
-    document: LawDocument
+    input: Input
+    settings: LawSpec
+    source: str
+    resample: Resample = "rows"
 
     @property
     def fit(self) -> Fit:
         """The fit to all rows."""
         return self.compared.fit
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals."""
+        return self.settings.confidence
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """Refits to resampled rows."""
+        return bootstrap(self.fit, self.settings.bootstrap, self.settings.seed, resample=self.resample)
+
+    @cached_property
+    def document(self) -> LawDocument:
+        """What is written down of the fit and its bootstrap."""
+        return document(
+            self.fit,
+            source=self.source,
+            bootstrap=self.bootstrap,
+            heldout=self.compared.heldout.get(DOCUMENTED),
+            confidence=self.confidence,
+            excluded=self.input.excluded,
+        )
 
     @property
     def law(self) -> Law:
@@ -176,7 +197,7 @@ def fit_runs(
         seed=settings.seed,
         steering=Steering(settings.overestimates, settings.noise_scale == "free", {**settings.bounds, **pinned}),
     )
-    forms = {one.fit.form.name: _with_uncertainty(one, found, settings, source, resample) for one in compared.forms}
+    forms = {one.fit.form.name: FittedForm(one, found, settings, source, resample) for one in compared.forms}
     beside = None
     if against:
         fitted = forms[against.law.form.name].fit
@@ -269,31 +290,3 @@ def settings(base: LawSpec, changes: Mapping[str, Any]) -> LawSpec:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"][:1])
             raise RecordError(first["msg"], field=field, found=first["input"]) from None
-
-
-def sparsities_of(runs: Runs) -> Sequence[float]:
-    """The sparsities that a reader would name: distinct to three digits, the dense one left out.
-
-    Of more than `MOST_SPARSITIES`, as a search tries them, those of a design (`design_levels`), evenly picked.
-    """
-    named = np.unique(np.round(runs.sparsity, 3))
-    if len(named) > MOST_SPARSITIES:
-        named = np.unique(np.round(design_levels(runs.sparsity), 3))
-    named = named[named > 0]
-    if not len(named):
-        return []
-    picked = np.unique(np.linspace(0, len(named) - 1, MOST_SPARSITIES).round().astype(int))
-    return [float(value) for value in named[picked]]
-
-
-def _with_uncertainty(one: Compared, found: Input, settings: LawSpec, source: str, resample: Resample) -> FittedForm:
-    resampled = bootstrap(one.fit, settings.bootstrap, settings.seed, resample=resample)
-    written = document(
-        one.fit,
-        source=source,
-        bootstrap=resampled,
-        heldout=one.heldout.get(DOCUMENTED),
-        confidence=settings.confidence,
-        excluded=found.excluded,
-    )
-    return FittedForm(one, resampled, settings.confidence, written)

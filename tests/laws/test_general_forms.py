@@ -27,7 +27,7 @@ from sparsity_lab.laws import (
 )
 from sparsity_lab.laws.conformance import check_form
 from sparsity_lab.laws.forms.declaration import FormDeclaration
-from sparsity_lab.laws.forms.jets import Jet
+from sparsity_lab.laws.forms.jets import Jet, summed_seconds
 from sparsity_lab.laws.forms.named import form_named, form_names
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.stages.law import open_law
@@ -167,7 +167,10 @@ def test_derivatives_of_all_that_numpy_can_do():
     xx = (shifted[1, 0] - 2 * shifted[0, 0] + shifted[-1, 0]) / h**2
     yy = (shifted[0, 1] - 2 * shifted[0, 0] + shifted[0, -1]) / h**2
     xy = (shifted[1, 1] - shifted[1, -1] - shifted[-1, 1] + shifted[-1, -1]) / (4 * h**2)
-    assert jet.second == pytest.approx(np.array([xx, xy, yy]), rel=1e-4, abs=1e-5)
+    weights = np.array([[1.0, -2.0, 0.5, 3.0], [0.2, 0.0, 1.0, -1.0]])
+    measured = np.array([[(weights * part).sum(axis=1) for part in parts] for parts in ((xx, xy), (xy, yy))])
+    found = summed_seconds([jet], [weights], 2)
+    assert found == pytest.approx(np.moveaxis(measured, 2, 0), rel=1e-4, abs=1e-5)
     with pytest.raises(TypeError, match="sin"):
         np.sin(Jet.variable(x, 0))
 

@@ -19,6 +19,8 @@ MOST_MEASURABLE = 1e16
 """condition numbers beyond this are rounding"""
 TAKES_PART = 1e-3
 """share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
+FOLLOWING = 60
+"""steps after a minimum at each threshold of a path; one that needs more has not stayed near it"""
 APART = 1e-3
 """ends whose coordinates differ by more, relative or absolute, are different points"""
 
@@ -103,7 +105,7 @@ def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
     theta = np.log(np.where(design.positive, centre, 1.0))[None]
     tighter = np.geomspace(max(1.0, objective.delta), objective.delta, 8) if np.isfinite(objective.delta) else ()
     for delta in (np.inf, *tighter):
-        theta = minimise(objective.loosened(float(delta)), theta, box).theta
+        theta = minimise(objective.loosened(float(delta)), theta, box, FOLLOWING).theta
     settled = polish(objective, theta, box)
     return settled if settled.value[0] <= as_low_as(float(best.value[0])) else best
 

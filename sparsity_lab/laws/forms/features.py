@@ -7,7 +7,7 @@ zero, a level of sparsity that a run is not at) its log is −inf and a term tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ LEVEL_TOLERANCE = 0.005
 """runs whose sparsities differ by no more are at the same level"""
 MOST_LEVELS, FEWEST_AT_LEVEL = 8, 3
 """with more levels than the first, only those with as many runs as the second are a design's"""
+MOST_TOLD = 6
+"""levels that a fit tells the gains at"""
 
 
 def _log_one(sparsity: FloatArray) -> FloatArray:
@@ -136,3 +138,18 @@ def design_levels(sparsity: FloatArray) -> tuple[float, ...]:
     kept = near.sum(axis=0) >= FEWEST_AT_LEVEL
     kept[[0, -1]] = True
     return tuple(one for one, there in zip(found, kept, strict=True) if there)
+
+
+def told_levels(sparsity: FloatArray) -> Sequence[float]:
+    """The levels that a reader would name: distinct to three digits, the dense one left out.
+
+    Of more than `MOST_TOLD`, as a search tries them, those of a design, evenly picked.
+    """
+    named = np.unique(np.round(sparsity, 3))
+    if len(named) > MOST_TOLD:
+        named = np.unique(np.round(design_levels(sparsity), 3))
+    named = named[named > 0]
+    if not len(named):
+        return []
+    picked = np.unique(np.linspace(0, len(named) - 1, MOST_TOLD).round().astype(int))
+    return [float(value) for value in named[picked]]

@@ -146,7 +146,7 @@ class GeneralForm(Form):
         jets = [Jet.variable(value, number) for number, value in enumerate(values[:P])]
         row = SimpleNamespace(**dict(zip(columns, values[P:], strict=True)))
         found = jet_of(self._loss(jets, SimpleNamespace(**dict(zip(self.names, jets, strict=True))), row))
-        first, _ = found.over(tuple(range(P)))
+        first = found.over(tuple(range(P)))
         return np.moveaxis(np.broadcast_to(first, (P, *count)), 0, -1).copy()
 
     @override
@@ -154,10 +154,10 @@ class GeneralForm(Form):
         """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
         shape = np.broadcast_shapes(*(np.shape(value) for value in (*params, *at[:3], *at.further.values())))
         moved = np.broadcast_to(np.asarray(getattr(at, variable), dtype=np.float64), shape).copy()
-        jet = cast("ArrayLike", Jet(moved, (0,), moved[None], np.zeros((1, *shape))))
+        jet = cast("ArrayLike", Jet(moved, (0,), moved[None]))
         moving = at._replace(nonzero=jet) if variable == "nonzero" else at._replace(data=jet)
         row = SimpleNamespace(**self._read(moving))
-        first, _ = jet_of(self._loss(params, self._shape(params), row)).over((0,))
+        first = jet_of(self._loss(params, self._shape(params), row)).over((0,))
         return np.broadcast_to(first[0], shape).copy()
 
     @override

@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import override
 
 from sparsity_lab.laws.forms.design import Design, Evaluated
-from sparsity_lab.laws.forms.jets import Jet, jet_of, pairs_of
+from sparsity_lab.laws.forms.jets import Jet, jet_of, summed_seconds
 from sparsity_lab.laws.rows.runs import FloatArray
 
 LEAST_AMPLITUDE = 1e-3
@@ -111,24 +111,20 @@ class GeneralEvaluated(Evaluated):
         """(B, P, P): sum over rows of pull (B, n) · d²L, less what the log of a positive value adds to the diagonal."""
         K, (B, P) = self._design.terms, self._values.shape
         second, gauge = np.zeros((B, P, P)), self._design.gauge(self._values)
-        for k, (size, term) in enumerate(zip(self._sizes, self._terms, strict=True)):
-            places = K + np.array(term.wrt, dtype=np.intp)
-            if k < K:
-                for place, first in zip(places, term.first, strict=True):
-                    cross = (_finite(first) * pull).sum(axis=1)
-                    second[:, k, place] += cross
-                    second[:, place, k] += cross
-            for i, j, both in zip(*pairs_of(len(places)), term.second, strict=True):
-                product = size * (_finite(both) * pull).sum(axis=1)
-                second[:, places[i], places[j]] += product
-                if i != j:
-                    second[:, places[j], places[i]] += product
+        weights = [size[:, None] * pull for size in self._sizes]
+        second[:, K:, K:] = summed_seconds(self._terms, weights, P - K)
+        for k, term in enumerate(self._terms[:K]):
+            for place, first in zip(term.wrt, term.first, strict=True):
+                cross = (_finite(first) * pull).sum(axis=1)
+                second[:, k, K + place] += cross
+                second[:, K + place, k] += cross
         return second * gauge[:, :, None] * gauge[:, None, :]
 
 
 def _finite(values: Any) -> FloatArray:
     """With large numbers in place of what is none: a walk turns away from there."""
-    return np.nan_to_num(np.asarray(values, dtype=np.float64), nan=1e9, posinf=1e9, neginf=-1e9)
+    found = np.asarray(values, dtype=np.float64)
+    return found if np.isfinite(found.sum()) else np.nan_to_num(found, nan=1e9, posinf=1e9, neginf=-1e9)
 
 
 def sum_of(amplitudes: Any, terms: tuple[Any, ...], count: int) -> Any:
