@@ -8,7 +8,8 @@ time of those 25 starts. Without a file, the rows follow a known law on the pape
 A second file, with the columns experiment, params, tokens and loss (the isoflop runs that Open-Athena/vpnls collected),
 is fitted by the Chinchilla form, an experiment at a time: our 64 starts and 200 refits beside SciPy's L-BFGS-B with an
 exact gradient from as many starts. VPNLS itself is in no package registry; its authors give 0.074 to 0.117 s each.
-Last, every form side by side, with what is held out and the bootstraps: at most 5, 15 and 60 CPU-seconds.
+Last, all forms side by side with what is held out, of new data and of data seen again: at most 5, 15 and 60 CPU seconds
+for 48, 400 and 2,100 rows. `python benchmarks/laws.py --compare` prints that alone.
 """
 
 from __future__ import annotations
@@ -26,18 +27,24 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import FORMS, FRANTAR, Runs, bootstrap, compare, fit
 from sparsity_lab.laws.rows.tables import read_table
 from sparsity_lab.messages import words_in
+from sparsity_lab.stages.law import open_law
 
 REPEATS, NOTEBOOK_STARTS, REFITS = 5, 25, 1_000
 ROWS = (48, 480, 4_800, 100_000)
 MILLION, STEPS = 1e6, 1e5 * 65_536
 DELTA = 1e-3
+TARGETS = {48: 5, 400: 15, 2_100: 60}
+"""CPU-seconds of a comparison, by rows"""
 TRUTH = FRANTAR.make_params(
     {"a_S": 16.8, "b_S": 0.722, "c_S": 45.0, "b_N": 0.245, "a_D": 6.9e8, "b_D": 0.203, "c": 0.651}
 )
 
 
 def main(arguments: list[str]) -> None:
-    """Print both tables."""
+    """Print the tables."""
+    if arguments == ["--compare"]:
+        side_by_side()
+        return
     runs = Runs.from_csv(arguments[0]) if arguments else grid()
     against_notebook(runs)
     for path in arguments[1:]:
@@ -131,16 +138,34 @@ def scipy_chinchilla(runs: Runs, starts: int) -> float:
 
 
 def side_by_side() -> None:
-    """CPU-seconds of all forms compared, with three columns held out, and bootstrapped."""
-    for rows in (48, 400, 2_100):
-        runs = grid() if rows == len(grid()) else scattered(rows)
-        began = time.process_time()
-        compared = compare(runs)
-        fitted = time.process_time() - began
-        for one in compared.forms:
-            bootstrap(one.fit, 200)
-        total = time.process_time() - began
-        print(f"\n{rows:,} rows, {len(compared.forms)} forms: compared {fitted:.1f} CPU-s, with bootstraps {total:.1f}")
+    """CPU-seconds of all forms compared, with three columns held out, and of their bootstraps; twice, beside targets.
+
+    With data seen again the forms of repeated data are compared too. `fit --compare` makes no bootstrap unless
+    something is told or written of it.
+    """
+    print(f"\n{'rows':>6} {'data':>8} {'forms':>6} {'compared, CPU-s':>16} {'target':>7} {'with bootstraps':>16}")
+    for rows, target in TARGETS.items():
+        plain = grid() if rows == len(grid()) else scattered(rows)
+        for name, runs in (("new", plain), ("repeated", repeated(plain))):
+            began = time.process_time()
+            compared = compare(runs)
+            fitted = time.process_time() - began
+            for one in compared.forms:
+                bootstrap(one.fit, 200)
+            total = time.process_time() - began
+            print(
+                f"{rows:>6,} {name:>8} {len(compared.forms):>6} {fitted:>16.1f} {target:>7} {total:>16.1f}", flush=True
+            )
+
+
+def repeated(runs: Runs) -> Runs:
+    """As many runs, some of which saw their data up to 40 times, by the law of Wu 2026."""
+    law = open_law("wu2026-c4-repeated").law
+    epochs = np.random.default_rng(len(runs)).choice([1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 40.0], len(runs))
+    S, N, D, unique = runs.sparsity, runs.nonzero * 10, runs.data, runs.data / epochs
+    noise = np.random.default_rng(len(runs)).normal(scale=0.003, size=len(runs))
+    loss = law.form.predict(law.params, S, N, D, further={"unique": unique}) * np.exp(noise)
+    return Runs(S, N, D, loss, others={"unique": unique})
 
 
 def against_rows() -> None:

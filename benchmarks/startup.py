@@ -1,7 +1,8 @@
 """Start-up and memory: `python benchmarks/startup.py`.
 
-`sparsity-lab --help` against a bare `python -c pass` in the same run (target: under .3 s), and the peak memory of a
-worker that trains the largest run of each quickstart study (target: under 1.5 GiB).
+`sparsity-lab --help` against a bare `python -c pass` in the same run (target: under .3 s), CPU seconds of a law query
+(target: under .4 s) against importing the packages that any command needs, and the peak memory of a worker that trains
+the largest run of each quickstart study (target: under 1.5 GiB).
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ from sparsity_lab.stages.workspace import Workspace, open_workspace
 from sparsity_lab.sweep.resolve import grid_runs
 
 REPEATS = 9
+QUERY_TARGET = 0.4
+"""CPU seconds"""
+FLOOR = "import numpy, pydantic, typer"
+QUERIES = (
+    "law predict frantar2024-t5-c4 --nonzero 1B --data 20B",
+    "law optimal frantar2024-t5-c4 --nonzero 85M --ratio 1,10",
+    "law gain frantar2024-t5-c4",
+    "law contours frantar2024-t5-c4 --nonzero 10M",
+    "law show frantar2024-t5-c4",
+)
 STEPS = 30
 
 
@@ -36,6 +47,13 @@ def main() -> None:
     for arguments in (["--help"], ["plan", "--help"], ["spec", "schema", "study"]):
         taken = seconds([tool, *arguments])
         print(f"sparsity-lab {' '.join(arguments):<20} {taken:.3f} s, bare Python {bare:.3f} s")
+    floor = cpu_seconds([sys.executable, "-c", FLOOR])
+    print(f"{FLOOR}: {floor:.3f} CPU seconds, {floor / QUERY_TARGET:.2f} of the target of a query")
+    for query in QUERIES:
+        taken = cpu_seconds([tool, *query.split()])
+        share, times = taken / QUERY_TARGET, taken / floor
+        beside = f"{share:.2f} of the target, {times:.1f} of the imports"
+        print(f"sparsity-lab {query:<58} {taken:.3f} CPU seconds, {beside}")
     for study in ("quickstart-text", "quickstart-vision"):
         print(f"peak memory of a worker on {study:<18} {worker_memory(study):.2f} GiB")
 
@@ -47,6 +65,17 @@ def seconds(command: list[str]) -> float:
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True)
         taken.append(time.monotonic() - began)
+    return statistics.median(taken)
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """Median CPU seconds of a command and what it starts."""
+    taken = []
+    for _ in range(REPEATS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return statistics.median(taken)
 
 

@@ -139,12 +139,12 @@ def summed_seconds(results: Sequence[Jet], weights: Sequence[FloatArray], parame
     A derivative that is no number, or that leaves floats, counts as none.
     """
     with np.errstate(all="ignore"):
-        found = _Sweep(parameters, np.multiply).back(results, weights)
-        return found if np.isfinite(found.sum()) else _Sweep(parameters, _known_product).back(results, weights)
+        found = _Backward(parameters, np.multiply).back(results, weights)
+        return found if np.isfinite(found.sum()) else _Backward(parameters, _known_product).back(results, weights)
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class _Backward:
     """Back from results to parameters; `times` multiplies."""
 
     parameters: int
