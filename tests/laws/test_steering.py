@@ -210,3 +210,12 @@ def test_a_rung_that_is_undertuned_is_named() -> None:
     (apart,) = (one for one in standing_out(found) if one.rung)
     assert apart.excess > 0.01
     assert set(apart.rows) == set(np.flatnonzero(rung))
+
+
+def test_a_rung_of_a_form_that_reads_more_is_told_at_the_median_of_the_runs() -> None:
+    S, N, D = (axis.ravel() for axis in np.meshgrid([0.0, 0.5], [1e7, 1e8, 1e9], [1e9, 1e10, 1e11]))
+    loss = 2.0 + 0.1 * (1 + S) + 0.3 * (D / 1e9) ** -0.3
+    runs = Runs(S, N, D, loss * np.where(N > 5e8, 1.1, 1.0), others={"loss_before": np.where(N > 5e7, 2.0, 2.5)})
+    apart = standing_out(fit(runs, "compressed", starts=4), lambda law: law.predict(0.5, 1e8, 1e10))
+    assert apart
+    assert all(np.isfinite(one.without) for one in apart)

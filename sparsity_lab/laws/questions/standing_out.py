@@ -81,7 +81,7 @@ def standing_out(fit: Fit, quantity: Callable[[Law], ArrayLike] | None = None) -
     if quantity:
         params = _without(fit, [rows for rows, *_ in groups])
         before = float(np.asarray(quantity(law)))
-        without = np.broadcast_to(quantity(Law(law.form, params, law.data_unit, law.source)), len(groups))
+        without = np.broadcast_to(quantity(Law(law.form, params, law.data_unit, law.source, at=law.at)), len(groups))
     excess = fit.runs.loss / fit.predicted - 1
     return tuple(
         StandsOut(rows, where, rung, float(excess[rows].mean()), scales, before, float(left))
