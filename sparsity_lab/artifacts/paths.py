@@ -30,6 +30,7 @@ STORAGE = "optuna.db"
 MANIFEST = "manifest.json"
 CLAIM = "for"
 PROGRESS = "progress.json"
+EVALUATIONS = "evaluations.json"
 
 
 @dataclass(frozen=True)

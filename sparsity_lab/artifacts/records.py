@@ -23,6 +23,10 @@ class FrozenModel(StrictModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
+def _nothing(value: object) -> bool:
+    return not value
+
+
 class CurvePoint(FrozenModel):
     """The state of a run at one evaluation."""
 
@@ -104,6 +108,8 @@ class Machine(FrozenModel):
     """whether operations without a deterministic implementation were refused"""
     peak_flops: float | None = None
     """dense FLOPs a second of one device in the run's type, as published; None where that is not known"""
+    transformers: Annotated[str | None, Field(exclude_if=_nothing)] = None
+    """version of the library whose module was trained; None for our own families, and in records from before"""
 
 
 class TensorCount(FrozenModel):
@@ -125,10 +131,6 @@ class PrunedAtOnce(FrozenModel):
     """held-out loss of the pruned weights, nats"""
     seconds: float
     """of calibration and pruning, over all interruptions; they are in the run's own as well"""
-
-
-def _nothing(value: object) -> bool:
-    return not value
 
 
 class RunRecord(FrozenModel):

@@ -83,7 +83,9 @@ def compare(
     from sparsity_lab.stages.runs import compare_study
 
     compared = compare_study(open_study(study, root, changes))
-    typer.echo(json.dumps(comparison_json(compared.info), indent=1) if as_json else regimes_text(compared))
+    in_use = [{"run": record.fingerprint, **one.model_dump(mode="json")} for record, one in compared.evaluated]
+    told = {**comparison_json(compared.info), "evaluations": in_use}
+    typer.echo(json.dumps(told, indent=1) if as_json else regimes_text(compared))
 
 
 @app.command("verify")

@@ -61,17 +61,57 @@ def inspect(
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run's fingerprint, or its first characters.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE|FOLDER",
+            help="A run's fingerprint or its first characters, a file of its weights, or a Hugging Face folder.",
+        ),
+    ],
     root: RootOption = Path(),
     text: Annotated[
-        Path | None, typer.Option("--text", help="A text file, for a run of next tokens.", show_default="none")
+        Path | None, typer.Option("--text", help="A text file, for models of next tokens.", show_default="none")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", help="A folder with a folder of pictures a class, for classifiers.", show_default="none"
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", help="Tasks of lm-eval, with commas between (extra lm-eval).", show_default="none"),
     ] = None,
     *,
+    include_path: Annotated[
+        Path | None,
+        typer.Option("--include-path", help="A folder of task files of your own.", show_default="none"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Documents of each task.", show_default="all")
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option("--shots", min=0, help="Examples before a question.", show_default="as the task says"),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", min=2, help="Tokens of a window.", show_default="as in training or config.json"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run's final weights are worth: perplexity of any text, or accuracy on the held-out images."""
-    from sparsity_lab.console.weights import evaluated_json, evaluated_text
-    from sparsity_lab.stages.evaluate import evaluate_run
+    """Say what final weights are worth: perplexity of a text, accuracy on images, or tasks of lm-eval.
 
-    found = evaluate_run(run, text, root)
+    Of a classifier alone: accuracy on its held-out images. A run's scores are kept beside its record.
+    """
+    from sparsity_lab.console.weights import evaluated_json, evaluated_text
+    from sparsity_lab.errors import SpecError
+    from sparsity_lab.stages.evaluate import EvaluationRequest, evaluate
+    from sparsity_lab.training.tasks import TaskRequest
+
+    names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
+    if tasks is not None and not names:
+        raise SpecError("names no task", field="--tasks", found=tasks)
+    asked = None if tasks is None else TaskRequest(names, include_path, limit, shots)
+    found = evaluate(source, EvaluationRequest(text, images, asked, length), root)
     typer.echo(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from sparsity_lab.artifacts.records import RunRecord
+from sparsity_lab.artifacts.records import Machine, RunRecord
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count, quantity
-from sparsity_lab.report.regimes import regime_tables
+from sparsity_lab.report.regimes import evaluations_table, regime_tables
 from sparsity_lab.results.table import regime_words
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin
@@ -58,12 +58,14 @@ def _origin(record: RunRecord) -> str:
 
 def regimes_text(compared: ComparedRegimes) -> str:
     """The comparison as tables for a terminal."""
-    tables, words = regime_tables(compared.info), words_in()
+    words, compares = words_in(), regime_tables(compared.info)
+    in_use = evaluations_table(compared.evaluated)
+    tables = (*compares, *([in_use] if in_use.rows else []))
     parts = [
         f"{words(table.caption)}\n\n{text_table([*map(words, table.head)], [[*map(words, row)] for row in table.rows])}"
         for table in tables
     ]
-    if not tables:
+    if not compares:
         parts.append(f"nothing to compare: no other regime has the N, D and S of {compared.info.reference}")
     if compared.missing:
         parts.append(f"{compared.missing} of {compared.runs + compared.missing} runs are not trained yet")
@@ -74,12 +76,17 @@ def verified_text(found: Verification) -> str:
     """How many records there are, who made them, and what came of training some again."""
     head = f"{found.study}: {found.records} records, every fingerprint is that of its spec and data"
     makers = (
-        f"  {runs} made with torch {machine.torch}, {machine.instruction_set}, {machine.threads} thread(s), "
-        f"{machine.processor}, engine {engine}{'' if engine == ENGINE_VERSION else ' (older than this one)'}"
+        f"  {runs} made with torch {machine.torch}, {_library(machine)}{machine.instruction_set}, "
+        f"{machine.threads} thread(s), {machine.processor}, "
+        f"engine {engine}{'' if engine == ENGINE_VERSION else ' (older than this one)'}"
         for (machine, engine), runs in found.makers.items()
     )
     again = (f"  {one.record.fingerprint[:12]} {_outcome(one)}" for one in found.retrained)
     return "\n".join((head, *makers, *again))
+
+
+def _library(machine: Machine) -> str:
+    return f"transformers {machine.transformers}, " if machine.transformers else ""
 
 
 def _outcome(one: Retrained) -> str:

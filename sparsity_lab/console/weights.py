@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from sparsity_lab.artifacts.evaluations import FINAL, EvaluationEntry
 from sparsity_lab.checkpoints.survey import Survey, TensorSurvey
 from sparsity_lab.console.tables import text_table
 from sparsity_lab.errors import printable
 from sparsity_lab.messages.numbers import storage
-from sparsity_lab.stages.evaluate import RunScore
+from sparsity_lab.stages.evaluate import EvaluatedWeights
 from sparsity_lab.stages.weights import HUGGING_FACE, Export
-from sparsity_lab.training.evaluate import ImageScore
 
 HEAD = ("tensor", "shape", "type", "bytes", "zeros", "S", "patterns")
 SHORTEST_NAME = 16
@@ -102,28 +102,37 @@ def _shortened(name: str, length: int) -> str:
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
 
 
-def evaluated_json(found: RunScore) -> dict[str, Any]:
-    """A score with all that follows from it."""
-    score = found.score
-    more = (
-        {}
-        if isinstance(score, ImageScore)
-        else {
-            "nats_per_token": score.nats_per_token,
-            "perplexity": score.perplexity,
-            "bits_per_byte": score.bits_per_byte,
-        }
-    )
-    return {"run": found.record.fingerprint, "on": found.about, **asdict(score), **more}
+def evaluated_json(found: EvaluatedWeights) -> dict[str, Any]:
+    """What was evaluated, and everything that was found out."""
+    return {
+        "of": found.name,
+        "run": found.record and found.record.fingerprint,
+        "evaluations": [one.model_dump(mode="json") for one in found.evaluations],
+    }
 
 
-def evaluated_text(found: RunScore) -> str:
-    """A line that says what was asked, and the score."""
-    score = found.score
-    head = f"run {found.record.fingerprint[:12]}, S {found.record.sparsity:.3g}, on {printable(found.about)}"
-    if isinstance(score, ImageScore):
-        return f"{head}: top-1 {score.top_1:.2%}, top-5 {score.top_5:.2%} of {score.images:,} images"
-    return (
-        f"{head}: {score.nats_per_token:.4f} nats a token, perplexity {score.perplexity:.4g}, "
-        f"{score.bits_per_byte:.4f} bits a byte ({score.predicted:,} tokens, {score.bytes:,} bytes)"
-    )
+def evaluated_text(found: EvaluatedWeights) -> str:
+    """A line for each thing that was asked, with its scores."""
+    level = "" if found.record is None else f", S {found.record.sparsity:.3g}"
+    rounded = "" if found.weights == FINAL else f", {found.weights}"
+    head = f"{printable(found.name)}{level}{rounded}"
+    return "\n".join(f"{head}, on {printable(one.about)}: {_scores(one)}" for one in found.evaluations)
+
+
+def _scores(one: EvaluationEntry) -> str:
+    told = one.scores
+    match one.kind:
+        case "text":
+            return (
+                f"{told['nats_per_token']:.4f} nats a token, perplexity {told['perplexity']:.4g}, "
+                f"{told['bits_per_byte']:.4f} bits a byte ({one.examples:,} tokens)"
+            )
+        case "images":
+            return f"top-1 {told['top_1']:.2%}, top-5 {told['top_5']:.2%} of {one.examples:,} images"
+        case "task":
+            listed = (f"{name} {value:.4g}{_error(one, name)}" for name, value in told.items())
+            return f"{', '.join(listed) or 'no score'} of {one.examples:,} documents"
+
+
+def _error(one: EvaluationEntry, name: str) -> str:
+    return f" ± {one.deviations[name]:.2g}" if name in one.deviations else ""

@@ -233,14 +233,24 @@ def _line_texts(path: Path, field: str) -> Iterator[bytes]:
         yield text_of(field_of(row, field, "text", where), where, field)
 
 
-def _class_files(source: ImageFolder) -> list[list[Path]]:
-    """The pictures of each class, in the order of the classes' folders."""
+def class_folders(source: ImageFolder) -> list[Path]:
+    """The folder of each class, in order of name.
+
+    Raises:
+        DataError: there is none.
+    """
     root = Path(source.path)
     if not root.is_dir():
         raise DataError("no such folder", where=root, expected="a folder with a folder for each class")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise DataError("holds no folder", where=root, expected="a folder for each class")
+    return folders
+
+
+def _class_files(source: ImageFolder) -> list[list[Path]]:
+    """The pictures of each class, in the order of the classes' folders."""
+    folders = class_folders(source)
     endings = frozenset(Image.registered_extensions())
     found = [[path for path in _matching(one, source.pattern) if path.suffix.lower() in endings] for one in folders]
     empty = next((folder for folder, paths in zip(folders, found, strict=True) if not paths), None)

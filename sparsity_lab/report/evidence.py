@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sparsity_lab.artifacts.evaluations import EvaluationEntry
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import BudgetResult, SearchResult
 from sparsity_lab.cost.comparison import NO_SPARSITY, Reference, Winner
@@ -67,6 +68,7 @@ class ReportInputs:
         diagnostics: what the runs determine of each law, by form.
         drawn: further figures of the search, made where its storage is read.
         profile: of the hardware, measured or published; None where nothing was measured.
+        evaluated: what final weights of the grid turned out to be worth in use.
     """
 
     study: Study
@@ -81,6 +83,7 @@ class ReportInputs:
     fitted: frozenset[str] | None = None
     profile: HardwareProfile | None = None
     drawn: Sequence[Picture] = ()
+    evaluated: Sequence[tuple[RunRecord, EvaluationEntry]] = ()
 
     @cached_property
     def name_of(self) -> NameOf:

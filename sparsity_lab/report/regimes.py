@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from sparsity_lab.artifacts.evaluations import EvaluationEntry
+from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.page import NOTHING, Finding, Table, TableRow
 from sparsity_lab.results.contrasts import Contrast, Entry
 from sparsity_lab.results.regimes import EntriesAt as Place
 from sparsity_lab.results.regimes import Match, RegimeComparison
+from sparsity_lab.results.table import regime_words
 from sparsity_lab.specs.regimes.patterns import NofM
 
 MARK = "*"
@@ -90,6 +94,28 @@ def matches_table(info: RegimeComparison) -> Table:
     )
     caption = message("table-matches", reference=info.reference)
     return Table("matches", caption, head, rows, frozenset({0}))
+
+
+def evaluations_table(evaluated: Sequence[tuple[RunRecord, EvaluationEntry]]) -> Table:
+    """What final weights turned out to be worth in use: texts, images and tasks that `evaluate` asked."""
+    rows = tuple(
+        (
+            one.about,
+            metric,
+            f"{value:.4g}" + (f" ± {one.deviations[metric]:.2g}" if metric in one.deviations else ""),
+            regime_words(record.spec.regime),
+            f"{record.nonzero:,}",
+            percent(record.sparsity),
+            count(record.data),
+            str(record.spec.seed),
+            one.weights,
+            record.fingerprint[:12],
+        )
+        for record, one in sorted(evaluated, key=lambda pair: (pair[1].about, pair[0].nonzero, pair[0].sparsity))
+        for metric, value in one.scores.items()
+    )
+    names = ("asked", "metric", "score", "regime", "N-real", "S-real", "data-trained-on", "seed", "rounding", "run")
+    return Table("evaluations", message("table-evaluations"), columns(*names), rows, frozenset({0, 1, 3, 8, 9}))
 
 
 def columns(*names: str) -> tuple[Message, ...]:

@@ -13,7 +13,7 @@ from sparsity_lab.messages import Message, Said, message
 from sparsity_lab.messages.numbers import count, percent, storage
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import NOTHING, FactRow, Table
-from sparsity_lab.report.regimes import columns, regime_tables
+from sparsity_lab.report.regimes import columns, evaluations_table, regime_tables
 from sparsity_lab.results.places import Place, asked_sizes, place_of
 from sparsity_lab.specs.choices import DataUnit
 
@@ -23,6 +23,7 @@ def tables(evidence: Evidence) -> tuple[Table, ...]:
     every = (
         totals_table(evidence),
         *regime_tables(evidence.regimes),
+        evaluations_table(evidence.inputs.evaluated),
         comparison_table(evidence),
         optima_table(evidence),
         laws_table(evidence),

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sparsity_lab import __version__
+from sparsity_lab.artifacts.evaluations import evaluated
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
@@ -56,6 +57,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
             fitted=fitted_names(space),
             profile=known_profile(space),
             drawn=_drawn(space, result),
+            evaluated=evaluated(space.layout.runs(space.name), grid),
         )
         LOG.info("%s: what it means for money", space.name)
         money = money_of(space, inputs.laws)

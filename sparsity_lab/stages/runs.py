@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, assert_never
 
+from sparsity_lab.artifacts.evaluations import EvaluationEntry, evaluated
 from sparsity_lab.artifacts.paths import CHECKPOINT, RECORD, Layout
 from sparsity_lab.artifacts.records import Machine, RunRecord, read_record
 from sparsity_lab.artifacts.store import Store, all_homes
@@ -81,6 +82,8 @@ class ComparedRegimes:
     info: RegimeComparison
     runs: int
     missing: int
+    evaluated: tuple[tuple[RunRecord, EvaluationEntry], ...] = ()
+    """what runs turned out to be worth in use"""
 
 
 def compare_study(space: Workspace) -> ComparedRegimes:
@@ -95,7 +98,8 @@ def compare_study(space: Workspace) -> ComparedRegimes:
     records = [record for record in found if record is not None]
     if not records:
         raise NotReadyError(store.home, make_it=f"sparsity-lab train {space.study.typed}")
-    return ComparedRegimes(compare_grid(records, space.study), len(records), len(found) - len(records))
+    in_use = evaluated(store.home, records)
+    return ComparedRegimes(compare_grid(records, space.study), len(records), len(found) - len(records), in_use)
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,11 @@ def _has_start(record: RunRecord, place: Workplace, store: Store) -> bool:
 
 
 def same_bits_expected(one: Machine, other: Machine) -> bool:
-    """Whether two machines should give the same bits: same torch, device, instruction set, threads and parts."""
+    """Whether two machines should give the same bits: same torch, device, instruction set, threads and parts.
+
+    So must the version of `transformers` be, where both tell it.
+    """
     facts = [(each.torch, each.device, each.instruction_set, each.threads, each.parts) for each in (one, other)]
-    return facts[0] == facts[1] and one.parts > 0 and one.deterministic and other.deterministic
+    library = {each.transformers for each in (one, other)} - {None}
+    alike = facts[0] == facts[1] and len(library) < 2
+    return alike and one.parts > 0 and one.deterministic and other.deterministic

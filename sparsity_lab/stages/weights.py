@@ -90,7 +90,7 @@ def export_run(
     vanished = sum(int(((weights[name] == 0) & (kept[name] != 0)).sum()) for name in prunable)
     tokenizer: Mapping[str, str] = {}
     if how is None:
-        tokenizer, own = _tokenizer(record, root)
+        tokenizer, own = run_tokenizer(record, root)
         write_folder(to, weights, record.spec.model, tokenizer, own)
     else:
         write_weights(to, weights, how, prunable=prunable, run=record.fingerprint)
@@ -144,10 +144,7 @@ def run_weights(record: RunRecord, root: Path) -> Weights:
     if place is None:
         raise _not_kept(record, [place for place in places if (place / RECORD).is_file()], root)
     weights = read_weights(place / WEIGHTS)
-    expected = parameter_shapes(record.spec.model)
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in {**expected, **found}:
-        _check_same(place / WEIGHTS, name, found.get(name, "nothing"), expected.get(name, "no such tensor"))
+    check_shapes(place / WEIGHTS, weights, parameter_shapes(record.spec.model))
     written_by = fingerprint_of(place / WEIGHTS) or record.fingerprint
     _check_same(place / WEIGHTS, "fingerprint", written_by, record.fingerprint)
     nonzero = sum(int((weights[name] != 0).sum()) for name in prunable_shapes(record.spec.model))
@@ -159,6 +156,17 @@ def run_weights(record: RunRecord, root: Path) -> Weights:
                 "is not the run's: no finite numbers", where=place / WEIGHTS, field=name, found=found_there
             )
     return weights
+
+
+def check_shapes(path: Path, weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold names and shapes of tensors in a file against those of a run.
+
+    Raises:
+        CheckpointError: they are another run's: names file and tensor.
+    """
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in {**expected, **found}:
+        _check_same(path, name, found.get(name, "nothing"), expected.get(name, "no such tensor"))
 
 
 def _check_same(path: Path, field: str, found: object, expected: object) -> None:
@@ -219,7 +227,7 @@ def tokenizer_source(folder: Path, manifest: Manifest) -> str:
     return (folder / TOKENIZER).read_text(encoding="utf-8") if manifest.tokenizer_sha256 else ""
 
 
-def _tokenizer(record: RunRecord, root: Path) -> tuple[dict[str, str], OwnIds | None]:
+def run_tokenizer(record: RunRecord, root: Path) -> tuple[dict[str, str], OwnIds | None]:
     """The tokenizer of the data that the run was trained on, and ids of its own, where a study still has them."""
     try:
         folder, manifest = run_data(record, root)

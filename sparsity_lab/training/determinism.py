@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -59,8 +60,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def this_machine(device: torch.device, processes: int = 1, parts: int = 1, *, bfloat16: bool = False) -> Machine:
-    """What a record says of where it was made; `bfloat16`: in which type products were taken."""
+def this_machine(
+    device: torch.device, processes: int = 1, parts: int = 1, *, bfloat16: bool = False, transformers: bool = False
+) -> Machine:
+    """What a record says of where it was made.
+
+    Args:
+        device: on which.
+        processes: that shared every batch.
+        parts: in which every batch was added up.
+        bfloat16: whether products were taken in that type.
+        transformers: whether the module was one of that library.
+    """
     return Machine(
         torch=torch.__version__,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -72,6 +83,7 @@ def this_machine(device: torch.device, processes: int = 1, parts: int = 1, *, bf
         parts=parts,
         deterministic=torch.are_deterministic_algorithms_enabled(),
         peak_flops=peak_flops(torch.cuda.get_device_name(device), bfloat16) if device.type == "cuda" else None,
+        transformers=version("transformers") if transformers else None,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +14,19 @@ from torch.nn import functional
 
 from sparsity_lab.checkpoints.files import Weights
 from sparsity_lab.data.own_ids import Tokens
+from sparsity_lab.data.sources import class_folders, image_blocks
+from sparsity_lab.errors import DataError
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.build import build_model
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.models import Dims, HuggingFaceDims, HuggingFaceTask, ViTDims
+from sparsity_lab.specs.sources import ImageFolder
 from sparsity_lab.training.determinism import best_device
 from sparsity_lab.training.inputs import to_device
 
 TOP = 5
+LONGEST = 2048
+"""tokens of a window, where a folder's configuration allows more"""
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,66 @@ class ImageScore:
     """fraction whose label is among the five likeliest, or among all of fewer classes"""
 
 
-def restored_model(run: RunSpec, weights: Weights) -> Model:
-    """A run's network with its final weights, ready to be asked, on the best device there is.
+def restored_model(dims: Dims, weights: Weights) -> Model:
+    """A network with its final weights, ready to be asked, on the best device there is.
 
     Args:
-        run: the run.
-        weights: of every tensor, in the run's own shapes.
+        dims: of the network.
+        weights: of every tensor, in a run's shapes.
     """
-    model = build_model(run.model, run.seed)
+    model = build_model(dims, 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(model.seen(name, weights[name]))
     return model.eval().to(best_device())
+
+
+def read_foreign(path: Path, task: HuggingFaceTask) -> tuple[Dims, Model]:
+    """The dimensions and the network of a Hugging Face folder, with the head of a task.
+
+    Raises:
+        CheckpointError: the folder is damaged, or has no such head.
+        MachineError: `transformers` is not installed.
+    """
+    from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+    dims = folder.dims_of(path, task)
+    return dims, restored_model(dims, folder.read_weights(path, dims))
+
+
+def window(path: Path) -> int:
+    """Tokens that a Hugging Face folder's model reads at once, at most `LONGEST`; errors as `read_foreign`."""
+    from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+    return min(folder.positions(path) or LONGEST, LONGEST)
+
+
+def image_shape(dims: Dims) -> DataShape:
+    """Side, channels and classes of a classifier."""
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+        return folder.image_shape(dims)
+    assert isinstance(dims, ViTDims)
+    return DataShape(image=dims.image, channels=dims.channels, classes=dims.classes)
+
+
+def folder_batches(source: ImageFolder, classes: int) -> Iterator[Batch]:
+    """All pictures of a folder, in batches.
+
+    Args:
+        source: a folder for each class, numbered in the order of their names.
+        classes: as many folders as there have to be.
+
+    Raises:
+        DataError: a picture cannot be read, or the folder has another number of classes.
+    """
+    folders = len(class_folders(source))
+    if folders != classes:
+        message, expected = "has another number of classes than the model", f"{classes} folders"
+        raise DataError(message, where=source.path, found=f"{folders} folders", expected=expected)
+    for block in image_blocks(source):
+        yield {"images": torch.from_numpy(block.pixels), "labels": torch.from_numpy(block.labels.astype(np.int64))}
 
 
 @torch.no_grad()
@@ -109,7 +164,7 @@ def _windows(ids: Tokens, length: int, batch: int) -> Iterator[np.ndarray[tuple[
 
 
 @torch.no_grad()
-def image_score(model: Model, batches: Sequence[Batch]) -> ImageScore:
+def image_score(model: Model, batches: Iterable[Batch]) -> ImageScore:
     """Accuracy of a classifier on batches of images; of equally likely classes the first counts as likelier."""
     device, first, among, images = next(model.parameters()).device, 0, 0, 0
     for batch in batches:

@@ -13,6 +13,7 @@ from sparsity_lab.messages import Message, message
 from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
+from sparsity_lab.specs.models import HuggingFaceDims
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.checkpoint import damaged, save_tensors
@@ -285,6 +286,10 @@ class _Training:
             pretraining=self.context.pretraining,
             memory=run_memory(run, None if self.reason else loop.zeros()),
             machine=this_machine(
-                self.device, self.ranks.size, self.ranks.parts if self.one_way else 0, bfloat16=run.bfloat16
+                self.device,
+                self.ranks.size,
+                self.ranks.parts if self.one_way else 0,
+                bfloat16=run.bfloat16,
+                transformers=isinstance(run.model, HuggingFaceDims),
             ),
         )

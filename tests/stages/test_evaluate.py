@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from projects import cli, one_error
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from sparsity_lab.artifacts.paths import MANIFEST, RECORD, WEIGHTS
+from sparsity_lab.artifacts.evaluations import evaluated, read_evaluations
+from sparsity_lab.artifacts.paths import EVALUATIONS, MANIFEST, RECORD, WEIGHTS
 from sparsity_lab.artifacts.records import write_record
 from sparsity_lab.data.tokenizer import ByteCodec
 from sparsity_lab.models.build import build_model
+from sparsity_lab.report.regimes import evaluations_table
+from sparsity_lab.specs.models import ViTDims
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.stages.evaluate import evaluate_run
+from sparsity_lab.stages.evaluate import EvaluationRequest, evaluate
+from sparsity_lab.stages.runs import find_run
 from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.determinism import deterministic
-from sparsity_lab.training.evaluate import TextScore, classes_before, restored_model, text_score
+from sparsity_lab.training.evaluate import classes_before, restored_model, text_score
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.run import train
 
@@ -53,10 +59,16 @@ def name_of(project: Path, family: str) -> str:
     return folder.name
 
 
+def scores_of(done: subprocess.CompletedProcess[str]) -> dict[str, float]:
+    (one,) = json.loads(done.stdout)["evaluations"]
+    return dict(one["scores"])
+
+
 def test_a_text_is_predicted_token_by_token(project: Path) -> None:
-    found = evaluate_run(name_of(project, "decoder"), project / "text.txt", project)
+    found = evaluate(name_of(project, "decoder"), EvaluationRequest(project / "text.txt"), project)
+    assert found.record is not None
     run, length = found.record.spec, 16
-    model = restored_model(run, _weights(project, "decoder"))
+    model = restored_model(run.model, _weights(project, "decoder"))
     ids = np.append(ByteCodec().encode([TEXT.encode()])[0].astype(np.int64), 1)
     nats = 0.0
     for place in range(1, len(ids)):
@@ -65,15 +77,14 @@ def test_a_text_is_predicted_token_by_token(project: Path) -> None:
         with torch.no_grad():
             logits = model.logits({"tokens": window})[0, -1].double()
         nats -= float(functional.log_softmax(logits, 0)[ids[place]])
-    score = found.score
-    assert isinstance(score, TextScore)
-    assert score.nats == pytest.approx(nats, rel=1e-5)
-    told = json.loads(cli(project, "evaluate", found.record.fingerprint[:12], "--text", "text.txt", "--json").stdout)
+    (score,) = found.evaluations
+    assert score.scores["nats_per_token"] * score.examples == pytest.approx(nats, rel=1e-5)
+    told = scores_of(cli(project, "evaluate", found.record.fingerprint[:12], "--text", "text.txt", "--json"))
     assert told["nats_per_token"] == pytest.approx(nats / len(TEXT), rel=1e-5)
     assert told["perplexity"] == pytest.approx(math.exp(nats / len(TEXT)), rel=1e-4)
     assert told["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(TEXT), rel=1e-5)
     said = cli(project, "evaluate", found.record.fingerprint[:12], "--text", "text.txt").stdout
-    assert f"{len(TEXT)} tokens, {len(TEXT)} bytes" in said
+    assert f"{len(TEXT)} tokens" in said
 
 
 def _weights(project: Path, family: str) -> dict[str, torch.Tensor]:
@@ -87,7 +98,7 @@ def test_every_token_but_the_first_is_predicted_once_whatever_the_batch(
     run = make_run("decoder")
     torch.manual_seed(0)
     weights = {name: tensor.detach() for name, tensor in build_model(run.model, 0).named_parameters()}
-    model = restored_model(run, weights)
+    model = restored_model(run.model, weights)
     ids = np.random.default_rng(tokens).integers(2, 258, tokens).astype(np.uint16)
     one, many = (text_score(model, ids, 16, tokens, batch=batch) for batch in (1, 8))
     assert one.predicted == tokens - 1
@@ -96,17 +107,19 @@ def test_every_token_but_the_first_is_predicted_once_whatever_the_batch(
 
 
 def test_accuracy_is_that_of_all_images_held_out(project: Path, image_data: Path) -> None:
-    told = json.loads(cli(project, "evaluate", name_of(project, "vit"), "--json").stdout)
+    told = scores_of(cli(project, "evaluate", name_of(project, "vit"), "--json"))
     inputs = Inputs(image_data, project / "cache")
-    run = evaluate_run(name_of(project, "vit"), root=project).record.spec
-    model, right, among, images = restored_model(run, _weights(project, "vit")), 0, 0, 0
+    record = evaluate(name_of(project, "vit"), root=project).record
+    assert record is not None
+    run = record.spec
+    model, right, among, images = restored_model(run.model, _weights(project, "vit")), 0, 0, 0
     for batch in inputs.evaluation(run, inputs.manifest.heldout.items):
         with torch.no_grad():
             order = model.logits(batch).argsort(dim=1, descending=True, stable=True)
         right += int((order[:, 0] == batch["labels"]).sum())
         among += int((order[:, :5] == batch["labels"][:, None]).any(1).sum())
         images += len(order)
-    assert (told["images"], told["top_1"], told["top_5"]) == (images, right / images, among / images)
+    assert told == {"top_1": right / images, "top_5": among / images}
     assert images == inputs.manifest.heldout.items
     assert f"of {images} images" in cli(project, "evaluate", name_of(project, "vit")).stdout
 
@@ -122,7 +135,7 @@ def test_of_equal_classes_the_first_is_likelier() -> None:
         ("decoder", None, "--text"),
         ("decoder", b"", "too short"),
         ("decoder", b"\xff\xfe", "UTF-8"),
-        ("t5", b"any", "no perplexity"),
+        ("t5", b"any", "no such score"),
     ],
 )
 def test_what_has_no_score_is_refused(project: Path, family: str, content: bytes | None, told: str) -> None:
@@ -151,3 +164,111 @@ def test_ids_without_a_tokenizer_read_no_text(project: Path, text: bytes) -> Non
 def test_data_that_is_gone_is_asked_for(project: Path) -> None:
     shutil.rmtree(project / "data")
     assert "prepare" in one_error(cli(project, "evaluate", name_of(project, "vit"), code=2))
+
+
+def test_an_exported_folder_is_worth_what_its_run_is(project: Path) -> None:
+    name = name_of(project, "decoder")
+    own = scores_of(cli(project, "evaluate", name, "--text", "text.txt", "--json"))
+    cli(project, "export", name, "--format", "huggingface", "--to", "out")
+    out = scores_of(cli(project, "evaluate", "out", "--text", "text.txt", "--json"))
+    assert out == pytest.approx(own, rel=1e-5)
+    assert one_error(cli(project, "evaluate", "out", "--images", "data", code=2)).startswith("out/config.json")
+    assert "nothing to evaluate on" in one_error(cli(project, "evaluate", "out", code=2))
+
+
+def test_an_export_is_worth_what_its_rounding_leaves(project: Path) -> None:
+    name = name_of(project, "decoder")
+    own = scores_of(cli(project, "evaluate", name, "--text", "text.txt", "--json"))
+    for form in ("csr", "int4"):
+        cli(project, "export", name, "--format", form, "--to", f"{form}.safetensors")
+        cli(project, "evaluate", f"{form}.safetensors", "--text", "text.txt")
+    kept = {one.weights: one.scores for one in read_evaluations(project / "runs" / "decoder" / name)}
+    assert kept.keys() == {"final", "int4"}, "csr holds the final weights, and its scores replace theirs"
+    assert kept["final"] == own
+    assert kept["int4"] != own
+
+
+def test_pictures_in_folders_are_told_apart(project: Path) -> None:
+    classes = evaluate(name_of(project, "vit"), root=project).record
+    assert classes is not None
+    assert isinstance(classes.spec.model, ViTDims)
+    side, count = classes.spec.model.image, classes.spec.model.classes
+    for label in range(count):
+        (project / "pictures" / f"{label:03}").mkdir(parents=True)
+        Image.new("L", (side, side), label).save(project / "pictures" / f"{label:03}" / "one.png")
+    told = scores_of(cli(project, "evaluate", name_of(project, "vit"), "--images", "pictures", "--json"))
+    model = restored_model(classes.spec.model, _weights(project, "vit"))
+    pixels = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, side, side, 1)
+    with torch.no_grad():
+        logits = model.logits({"images": pixels, "labels": torch.arange(count)})
+    assert told["top_1"] == int((classes_before(logits, torch.arange(count)) == 0).sum()) / count
+    shutil.rmtree(project / "pictures" / "000")
+    told_error = one_error(cli(project, "evaluate", name_of(project, "vit"), "--images", "pictures", code=2))
+    assert f"expected {count} folders" in told_error
+
+
+def test_scores_are_kept_beside_the_record_and_never_twice(project: Path) -> None:
+    name = name_of(project, "decoder")
+    record = (project / "runs" / "decoder" / name / RECORD).read_bytes()
+    for _ in range(2):
+        cli(project, "evaluate", name, "--text", "text.txt")
+    (kept,) = read_evaluations(project / "runs" / "decoder" / name)
+    assert (kept.kind, kept.about, kept.examples) == ("text", "text.txt", len(TEXT))
+    (project / "text.txt").write_text(TEXT + "more")
+    cli(project, "evaluate", name, "--text", "text.txt")
+    assert len(read_evaluations(project / "runs" / "decoder" / name)) == 2
+    assert (project / "runs" / "decoder" / name / RECORD).read_bytes() == record
+    rows = evaluations_table(evaluated(project / "runs" / "decoder", [find_run(name, project)])).rows
+    assert [row[1] for row in rows] == ["nats_per_token", "perplexity", "bits_per_byte"] * 2
+    assert not evaluations_table(()).rows
+    (project / "runs" / "decoder" / name / EVALUATIONS).write_text("{")
+    assert EVALUATIONS in one_error(cli(project, "evaluate", name, "--text", "text.txt", code=2))
+
+
+def test_tasks_need_their_package(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparsity_lab.training.tasks.find_spec", lambda _: None)
+    told = one_error(cli(project, "evaluate", name_of(project, "decoder"), "--tasks", "any", code=2))
+    assert "sparsity-lab[lm-eval]" in told
+
+
+TASK = """
+task: next-letter
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {documents}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{start}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+target_delimiter: ""
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+metadata: {{version: 1.0}}
+"""
+
+
+@pytest.mark.slow
+def test_tasks_of_ones_own_are_asked_of_a_run_and_of_its_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    starts = [TEXT[:size] for size in range(4, 12)]
+    rows = [{"start": start, "choices": ["e", "s", "k"], "answer": n % 3} for n, start in enumerate(starts)]
+    (project / "documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (project / "tasks").mkdir()
+    (project / "tasks" / "letter.yaml").write_text(TASK.format(documents=project / "documents.jsonl"))
+    name, asked = name_of(project, "decoder"), ("--tasks", "next-letter", "--include-path", "tasks", "--json")
+    told = scores_of(cli(project, "evaluate", name, *asked))
+    model = restored_model(find_run(name, project).spec.model, _weights(project, "decoder"))
+    right = 0
+    for row in rows:
+        ids = torch.from_numpy(ByteCodec().encode([row["start"].encode() + b"?"])[0].astype(np.int64))
+        letters = ByteCodec().encode([b"esk"])[0].astype(np.int64)
+        with torch.no_grad():
+            right += int(model.logits({"tokens": ids[None]})[0, -1][letters].argmax()) == row["answer"]
+    assert told["acc"] == right / len(rows)
+    cli(project, "export", name, "--format", "huggingface", "--to", "out")
+    assert scores_of(cli(project, "evaluate", "out", *asked)) == told
+    (kept,) = read_evaluations(project / "runs" / "decoder" / name)
+    assert (kept.kind, kept.about, kept.examples) == ("task", "next-letter", len(rows))
+    assert "lm_eval" in kept.tools

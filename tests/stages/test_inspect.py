@@ -120,6 +120,9 @@ def test_bits_are_expected_to_repeat_only_on_a_machine_that_computes_alike() -> 
     assert same_bits_expected(one, one.model_copy(update={"processor": "y", "platform": "z"}))
     for field, value in {"torch": "3", "device": "cuda", "instruction_set": "AVX512", "threads": 2}.items():
         assert not same_bits_expected(one, one.model_copy(update={field: value}))
+    older, newer = (one.model_copy(update={"transformers": version}) for version in ("5.1", "5.2"))
+    assert same_bits_expected(one, newer), "older records do not tell it"
+    assert not same_bits_expected(older, newer)
 
 
 def test_every_spec_is_checked_and_every_problem_is_told(bare: Path) -> None:

@@ -143,12 +143,13 @@ def test_a_folder_computes_what_the_run_did_and_is_taken_back(
     inputs = data_of(run)
     record = train(run, inputs, RunContext(tmp_path / "c", tmp_path / "weights", device=CPU))
     assert record.finished
+    assert record.machine.transformers == transformers.__version__
     weights = read_weights(tmp_path / "weights")
     assert sum(int((weights[tensor.name] == 0).sum()) for tensor in record.tensors) * 2 == record.dense
     write_folder(tmp_path / "folder", weights, run.model, {})
     assert isinstance(run.model, HuggingFaceDims)
     theirs = getattr(transformers, HEADS[run.model.task]).from_pretrained(tmp_path / "folder").eval()
-    ours = restored_model(run, weights).cpu()
+    ours = restored_model(run.model, weights).cpu()
     batch = inputs.evaluation(run, 4)[0]
     with torch.no_grad():
         torch.testing.assert_close(asked(theirs, run, batch), ours.logits(batch), rtol=1e-5, atol=1e-6)

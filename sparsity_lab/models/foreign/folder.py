@@ -13,18 +13,20 @@ from torch import Tensor
 
 from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG, weight_files
-from sparsity_lab.errors import CheckpointError, refusing
+from sparsity_lab.errors import CheckpointError, about, refusing
 from sparsity_lab.models.foreign.growth import INFORMATIVE
-from sparsity_lab.models.foreign.network import bare, class_for, config_object, input_first, library
+from sparsity_lab.models.foreign.network import bare, class_for, config_object, input_first, library, vision
 from sparsity_lab.models.foreign.structure import structure
 from sparsity_lab.specs.configs import Tree
-from sparsity_lab.specs.models import HuggingFaceDims
+from sparsity_lab.specs.datasets import DataShape
+from sparsity_lab.specs.models import HuggingFaceDims, HuggingFaceTask
 
 NO_MATTER = INFORMATIVE | {"num_labels", "problem_type", "text_config", "use_cache", "vision_use_head"}
 """fields that decide no number of a run's"""
 NO_MATTER_WITH = ("drop", "_token_id", "output_", "return_dict", "initializer", "chunk_size", "loss", "aux")
 """parts of names of further ones: of training as others do it, and of generating"""
 ONE_FILE = "1000GB"
+POSITIONS = "max_position_embeddings"
 
 
 def saved(weights: Mapping[str, Tensor], dims: HuggingFaceDims) -> dict[str, bytes]:
@@ -76,9 +78,7 @@ def read_weights(path: Path, dims: HuggingFaceDims) -> dict[str, Tensor]:
 
 def check_folder(path: Path, dims: HuggingFaceDims) -> None:
     """Hold a folder's configuration against an architecture, and look for its weights; errors as `read_weights`."""
-    found = parse_json(read_bytes(path / CONFIG, CheckpointError), path / CONFIG, CheckpointError)
-    if not isinstance(found, dict):
-        raise CheckpointError("is no configuration", where=path / CONFIG)
+    found = _tree(path)
     with refusing(path / CONFIG, CheckpointError, "is no configuration"):
         theirs = config_object({name: value for name, value in found.items() if name not in INFORMATIVE}).to_dict()
     ours = config_object(json.loads(dims.config)).to_dict()
@@ -87,6 +87,47 @@ def check_folder(path: Path, dims: HuggingFaceDims) -> None:
             "another architecture", where=path / CONFIG, field=field, found=str(value), expected=str(expected)
         )
     weight_files(path)
+
+
+def dims_of(path: Path, task: HuggingFaceTask) -> HuggingFaceDims:
+    """The dimensions of a folder's network with the head of a task.
+
+    Raises:
+        CheckpointError: the configuration is missing or damaged, or its architecture has no such head.
+    """
+    tree = _tree(path)
+    labels = tree.get("id2label")
+    kept = {name: value for name, value in tree.items() if name not in INFORMATIVE}
+    if isinstance(labels, dict):
+        kept["num_labels"] = len(labels)
+    with refusing(path / CONFIG, CheckpointError, "is no configuration"):
+        config = config_object(kept)
+    with about(path / CONFIG):
+        class_for(config, task)
+    sizes = [getattr(vision(config) or config, name, 1) for name in ("hidden_size", "num_hidden_layers")]
+    width, layers = (size if isinstance(size, int) else 1 for size in sizes)
+    return HuggingFaceDims(task=task, config=json.dumps(kept), width=width, layers=layers)
+
+
+def positions(path: Path) -> int | None:
+    """The most tokens that a folder's configuration lets its network read; None where it sets no limit."""
+    with refusing(path / CONFIG, CheckpointError, "is no configuration"):
+        found = getattr(config_object({n: v for n, v in _tree(path).items() if n not in INFORMATIVE}), POSITIONS, None)
+    return found if isinstance(found, int) and found > 1 else None
+
+
+def image_shape(dims: HuggingFaceDims) -> DataShape:
+    """Side, channels and classes of a classifier."""
+    config = config_object(json.loads(dims.config))
+    part = vision(config)
+    return DataShape(image=part.image_size, channels=part.num_channels, classes=config.num_labels)
+
+
+def _tree(path: Path) -> Tree:
+    found = parse_json(read_bytes(path / CONFIG, CheckpointError), path / CONFIG, CheckpointError)
+    if not isinstance(found, dict):
+        raise CheckpointError("is no configuration", where=path / CONFIG)
+    return found
 
 
 def _differences(theirs: Tree, ours: Tree) -> Iterator[tuple[str, Any, Any]]:
