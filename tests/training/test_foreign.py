@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from foreign_cases import ARCHITECTURES, NEXT, dims_of
+from foreign_cases import ARCHITECTURES, NEXT, dims_of, without
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -193,6 +193,24 @@ def test_another_architecture_is_no_start(run_of: RunOf, tmp_path: Path) -> None
     (tmp_path / "folder" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no safetensors weights"):
         huggingface.check_folder(tmp_path / "folder", dims)
+
+
+def test_a_head_for_other_classes_is_no_start(run_of: RunOf, tmp_path: Path) -> None:
+    config, _ = ARCHITECTURES["vit"]
+    config = without(config, "model_type")
+    dims = run_of("vit").model
+    assert isinstance(dims, HuggingFaceDims)
+    network = transformers.ViTForImageClassification(
+        transformers.ViTConfig(**config, image_size=8, num_channels=1, num_labels=7)
+    )
+    network.save_pretrained(tmp_path / "backbone")
+    with pytest.raises(CheckpointError, match=r"num_labels: its head tells other classes apart.*found 7, expected 5"):
+        huggingface.check_folder(tmp_path / "backbone", dims)
+    network = transformers.ViTForImageClassification(
+        transformers.ViTConfig(**config, image_size=8, num_channels=1, num_labels=5)
+    )
+    network.save_pretrained(tmp_path / "fitting")
+    huggingface.check_folder(tmp_path / "fitting", dims)
 
 
 def test_the_same_seed_draws_the_same_weights_whatever_was_drawn_before() -> None:

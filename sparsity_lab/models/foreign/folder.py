@@ -26,6 +26,8 @@ NO_MATTER = INFORMATIVE | {"num_labels", "problem_type", "text_config", "use_cac
 NO_MATTER_WITH = ("drop", "_token_id", "output_", "return_dict", "initializer", "chunk_size", "loss", "aux")
 """parts of names of further ones: of training as others do it, and of generating"""
 ONE_FILE = "1000GB"
+TWO = 2
+"""labels of a configuration that names none"""
 POSITIONS = "max_position_embeddings"
 
 
@@ -85,6 +87,14 @@ def check_folder(path: Path, dims: HuggingFaceDims) -> None:
     for field, value, expected in _differences(theirs, ours):
         raise CheckpointError(
             "another architecture", where=path / CONFIG, field=field, found=str(value), expected=str(expected)
+        )
+    labels = found.get("id2label")
+    classes = len(labels) if isinstance(labels, dict) else theirs.get("num_labels", TWO)
+    expected = json.loads(dims.config).get("num_labels")
+    if dims.task == "image-classification" and classes != expected:
+        message = "its head tells other classes apart, and none is made anew; store one for the data's classes"
+        raise CheckpointError(
+            message, where=path / CONFIG, field="num_labels", found=classes, expected=f"{expected}, those of the data"
         )
     weight_files(path)
 
