@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from checkouts import dvc
 from projects import WORDS, cli
+from ruamel.yaml import YAML
 
 from sparsity_lab.projects import create_project
+from sparsity_lab.projects.create import TemplateName
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,38 @@ def test_a_study_of_one_s_own_texts_ends_in_a_report(tmp_path: Path) -> None:
     dvc(made, "repro")
     assert (made / "reports/own/index.html").stat().st_size > 10_000
     assert len(list((made / "runs/own").glob("*/record.json"))) == 10
+    assert "up to date" in dvc(made, "status")
+
+
+TINY = {
+    "text": (("python-stdlib-bytes", {"maximum_bytes": 400_000}), [2_560, 5_120], [8_000, 16_000]),
+    "vision": (("glyphs", {"classes": 8, "examples": 3_000}), [2_800, 6_000], [2_000, 4_000]),
+}
+"""what is changed of each template's source, and its grid"""
+
+
+@pytest.mark.parametrize("template", ["text", "vision"])
+def test_a_quickstart_of_a_new_project_ends_in_a_law_and_a_report(tmp_path: Path, template: TemplateName) -> None:
+    made = create_project(tmp_path / "mine", template).root
+    (dataset, source), sizes, data = TINY[template]
+    yaml, study = YAML(), f"quickstart-{template}"
+    changed = made / "specs" / "datasets" / f"{dataset}.yaml"
+    tree = yaml.load(changed)
+    tree["source"] |= source
+    yaml.dump(tree, changed)
+    changed = made / "specs" / "studies" / f"{study}.yaml"
+    tree = yaml.load(changed)
+    tree["training"]["evaluation"] = {"examples": 16, "curve_examples": 8, "every": 10}
+    again = {"nonzero": sizes[:1], "sparsity": [0], "data": data[:1], "seeds": [1]}
+    tree["grid"] |= {"nonzero": sizes, "sparsity": [0, 0.5], "data": data, "replicates": [again]}
+    tree["law"] = {"starts": 8, "bootstrap": 8, "forms": ["chinchilla"]}
+    del tree["search"]
+    yaml.dump(tree, changed)
+    (made / "dvc.yaml").write_text((made / "dvc.yaml").read_text().replace("--seconds 15", "--seconds 1"))
+    dvc(made, "repro")
+    assert (made / "reports" / study / "index.html").stat().st_size > 10_000
+    assert json.loads((made / "laws" / study / "chinchilla.json").read_text())["form"] == "chinchilla"
+    assert len(list((made / "runs" / study).glob("*/record.json"))) == 9
     assert "up to date" in dvc(made, "status")
 
 
