@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from projects import cli, one_error
+from projects import cli, environment, one_error
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -174,6 +175,12 @@ def test_an_exported_folder_is_worth_what_its_run_is(project: Path) -> None:
     assert out == pytest.approx(own, rel=1e-5)
     assert one_error(cli(project, "evaluate", "out", "--images", "data", code=2)).startswith("out/config.json")
     assert "nothing to evaluate on" in one_error(cli(project, "evaluate", "out", code=2))
+    shutil.copy(project / "text.txt", project / "LICENSE")
+    page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text(encoding="utf-8")
+    (block,) = (one.partition("```")[0] for one in page.split("```python\n")[1:] if "EvaluationRequest" in one)
+    asked = [sys.executable, "-c", block]
+    done = subprocess.run(asked, cwd=project, env=environment(), capture_output=True, text=True, check=True)
+    assert f"'nats_per_token': {out['nats_per_token']:.4}"[:-1] in done.stdout
 
 
 def test_an_export_is_worth_what_its_rounding_leaves(project: Path) -> None:
