@@ -55,6 +55,40 @@ def test_the_lines_of_the_readme_run_from_spec_to_optimal_sparsity(project: Path
     optima = [float(value) for value in printed(project, code)[-1].strip("[]").split()]
     assert len(optima) == 3
     assert all(0 <= optimum < 1 for optimum in optima)
+    guide, watching = blocks("docs/guide.md"), blocks("docs/watching.md")
+    said = printed(project, "\n".join([*guide[:-1], watching[0]]))  # the last has weights of a study that keeps them
+    assert said[0] == "[1.58599503 2.15678823 2.63001018]"
+    assert said[3] == "14 runs, 0 to do"
+    assert said[-1].startswith("14 14 ")
+
+
+PAPERS_GRID = """
+import csv, itertools
+from sparsity_lab.laws import Law
+law = Law.load("specs/laws/frantar2024-t5-c4.yaml")
+with open("frantar2024-t5-c4.csv", "w", newline="") as file:
+    rows = csv.writer(file)
+    rows.writerow(["sparsity", "nonzero", "data", "loss"])
+    for S, N, D in itertools.product((0, .5, .75, .875), (1.3e6, 5.3e6, 21e6, 85e6), (16e9, 33e9, 66e9)):
+        rows.writerow([S, N, D, float(law.predict(S, N, D)) * (1 + 1e-3 * (-1) ** hash((S, N, D)))])
+"""
+OWN_TRAINING = """
+from sparsity_lab.laws import Law
+law = Law.load("specs/laws/frantar2024-t5-c4.yaml")
+train = law.predict
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "before", "told"),
+    [
+        ("laws", PAPERS_GRID, r"(?s)^\{'filtered': 12\}\n.*\{.*'optimal_sparsity': 0\.\d.*\}$"),
+        ("search", OWN_TRAINING, r"^Optima\(median=array\(\[0\.\d+, 0\.\d+\]\)"),
+    ],
+)
+def test_the_block_of_a_page_runs_on_what_it_names(project: Path, page: str, before: str, told: str) -> None:
+    (block,) = blocks(f"docs/{page}.md")
+    assert re.search(told, "\n".join(printed(project, before + block)))
 
 
 @pytest.mark.slow
