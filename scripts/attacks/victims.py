@@ -30,9 +30,9 @@ class Victim:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What an error must hold one of: the file, its name as a spec or study, its folder."""
+        """What an error must hold one of: the file, its name as a spec or study, its folder, a run in short."""
         path = Path(self.path)
-        return (path.name, path.stem, str(path.parent))
+        return (path.name, path.stem, str(path.parent), *(path.parent.name[:12],) * (path.name == "record.json"))
 
 
 PLACES = tuple(

@@ -222,7 +222,7 @@ def fitted_names(space: Workspace) -> frozenset[str]:
     followed = {
         trial.fingerprint
         for trial in _trials(space)
-        if trial.params["sparsity"] == 0
+        if trial.params.get("sparsity") == 0
         # under the regime as the study has it; a trial whose search had one regime only does not name it
         or (trial.params.get("regime", sole) == regime and not trial.params.keys() - {"sparsity", "regime"})
     }

@@ -167,7 +167,7 @@ def _fitted(root: Path, study: str = "*") -> list[Path]:
 def _is_law(path: Path) -> bool:
     if not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with refusing(path, RecordError), path.open(encoding="utf-8", errors="replace") as file:
         return '"kind": "fitted-law"' in file.read(200)
 
 

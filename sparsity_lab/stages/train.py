@@ -16,14 +16,14 @@ from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch, copy_r
 from sparsity_lab.errors import MachineError, RecordError
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import NamedRuns
-from sparsity_lab.stages.workspace import Workspace, named_records, require
+from sparsity_lab.stages.workspace import SHORT, Workspace, named_records, require
 from sparsity_lab.sweep.executors.base import Executor
 from sparsity_lab.sweep.study import Sweep, complete
 
 Retry = Literal["diverged"]
 """which runs that are there may be trained again"""
-SHORT, MOST_CURVES = 12, 24
-"""of a fingerprint's digits, and of training curves, in plots"""
+MOST_CURVES = 24
+"""training curves in a plot"""
 
 
 def train_study(
@@ -121,7 +121,8 @@ def grid_records(space: Workspace, regimes: Container[str] | None = None) -> lis
 def grid_names(space: Workspace, regimes: Container[str]) -> list[str]:
     """Fingerprints of the runs that `grid_records` would give; errors as there, but no record is opened."""
     names, store = list(space.grid(regimes).runs), Store(space.layout.runs(space.name))
-    require(sum(store.folder(name) is None for name in names), names, store, f"sparsity-lab train {space.study.typed}")
+    missing = [name for name in names if store.folder(name) is None]
+    require(missing, names, store, f"sparsity-lab train {space.study.typed}")
     return names
 
 

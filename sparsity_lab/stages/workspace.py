@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence, Sized
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,9 @@ from sparsity_lab.sweep.resolve import grid_points, grid_runs, start_files
 
 MOST_SIZES = 3
 """whose training steps are timed"""
+
+SHORT = 12
+"""characters of a fingerprint that name a run to people"""
 
 
 @dataclass(frozen=True)
@@ -219,25 +222,26 @@ def study_cost(space: Workspace, name: CostMultiplier, regime: str | None = None
     return study_multiplier(space.study, name, regime, profile_of(space) if name == "measured" else None)
 
 
-def named_records(store: Store, names: Iterable[str], make_it: str) -> list[RunRecord]:
+def named_records(store: Store, names: Collection[str], make_it: str) -> list[RunRecord]:
     """The records of runs by their fingerprints, in their order.
 
     Raises:
         NotReadyError: a run is missing.
     """
     found = store.find_all(names)
-    require(sum(record is None for record in found), found, store, make_it)
+    require([name for name, record in zip(names, found, strict=True) if record is None], found, store, make_it)
     return [record for record in found if record is not None]
 
 
-def require(missing: int, of: Sized, store: Store, make_it: str) -> None:
-    """Refuse to go on while runs of a store are missing.
+def require(missing: Sequence[str], of: Sized, store: Store, make_it: str) -> None:
+    """Refuse to go on while runs of a store are missing, which are told by the first of them.
 
     Raises:
         NotReadyError: some are.
     """
     if missing:
-        raise NotReadyError(f"{missing} of {len(of)} runs in {store.home.absolute()}", make_it=make_it)
+        which = f"{missing[0][:SHORT]}{' and others' if len(missing) > 1 else ''}"
+        raise NotReadyError(f"{len(missing)} of {len(of)} runs in {store.home.absolute()} ({which})", make_it=make_it)
 
 
 def measured_sizes(study: Study) -> tuple[str | None, tuple[int, ...]]:

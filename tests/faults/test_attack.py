@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from attacks.campaign import Campaign
 from attacks.endurance import slope
 from attacks.project import add_inputs
-from attacks.runner import BAD, Outcome, prepare_imports
+from attacks.runner import BAD, Outcome, compared, prepare_imports
 from attacks.victims import victims
 from projects import once
 
@@ -46,6 +47,14 @@ def test_whatever_is_given_ends_well_or_with_one_error_that_names_it(attacked: P
     found: list[tuple[str, Outcome]] = [campaign.attack(kind, number) for number in range(count)]
     assert not [(did, outcome) for did, outcome in found if outcome.verdict in BAD]
     assert any(outcome.verdict == "refused" for _, outcome in found) or kind == "surroundings"
+
+
+def test_what_a_done_command_tells_of_its_progress_is_not_compared() -> None:
+    one, other = Outcome("done", 0, "figure 1\n", "", 1.0), Outcome("done", 0, "figure 2\n", "", 1.0)
+    assert compared(one, other) is one
+    refused = replace(one, verdict="refused", code=2)
+    assert compared(refused, replace(other, code=2)).verdict == "unlike"
+    assert compared(refused, other).verdict == "unlike"
 
 
 def test_the_interval_of_a_slope_tells_a_leak_from_noise() -> None:

@@ -35,7 +35,8 @@ from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.law import read_diagnostics, read_document
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.messages import words_in
-from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, study_input
+from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, fitted_names, study_input
+from sparsity_lab.stages.law import open_law
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.runs import list_runs, pack_runs, unpack_runs
@@ -243,9 +244,31 @@ def test_a_fit_that_breaks_off_leaves_no_mixture_of_old_and_new(
 
 
 def test_a_record_that_is_missing_is_counted_and_asked_for(trained: Path) -> None:
-    shutil.rmtree(trained / "runs/tiny" / min(records(trained)))
-    with pytest.raises(NotReadyError, match=f"1 of {GRID_RUNS} runs in .*: sparsity-lab train tiny$"):
+    first = min(records(trained))
+    shutil.rmtree(trained / "runs/tiny" / first)
+    with pytest.raises(
+        NotReadyError, match=rf"1 of {GRID_RUNS} runs in .* \({first[:12]}\) .*: sparsity-lab train tiny$"
+    ):
         fit_study(space_of(trained))
+
+
+def test_a_law_that_cannot_be_read_is_named(trained: Path) -> None:
+    path = trained / "laws/tiny/frantar.json"
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")  # whose first bytes nobody may read
+    with pytest.raises(RecordError, match=r"frantar\.json: cannot be read"):
+        open_law("tiny", trained)
+
+
+def test_a_trial_whose_sparsity_is_gone_is_no_dense_one(trained: Path) -> None:
+    path = trained / "search/tiny.json"
+    kept = json.loads(path.read_text())
+    before = fitted_names(space_of(trained))
+    trials = [trial for budget in kept["budgets"] for trial in budget["trials"]]
+    dense = next(trial for trial in trials if trial["params"]["sparsity"] == 0)
+    del dense["params"]["sparsity"]
+    path.write_text(json.dumps(kept))
+    assert fitted_names(space_of(trained)) <= before
 
 
 def test_a_trial_that_is_missing_is_counted_and_asked_for(trained: Path) -> None:
