@@ -39,7 +39,9 @@ KINDS: Final = (
 
 
 def kind_of(path: Path) -> str | None:
-    """What a file is by its first bytes, unpacked if its name says .gz; None where they do not say."""
+    """What a file is by its first bytes, unpacked if its name says .gz; None where they do not say, and of no file."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     with contextlib.suppress(Exception), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         head = file.read(512)
         return next((kind for place, sign, kind in KINDS if head[place:][: len(sign)].lower() == sign.lower()), None)

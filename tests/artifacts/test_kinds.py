@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sqlite3
 import tarfile
 import zipfile
@@ -130,3 +131,12 @@ def test_a_damaged_file_of_the_right_format_is_called_damaged(tmp_path: Path) ->
     (tmp_path / "latin.csv").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match=r"latin\.csv:1: cannot be read: is not UTF-8"):
         read_text(tmp_path / "latin.csv", DataError)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".csv.gz"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pipe{suffix}"
+    os.mkfifo(path)
+    assert kind_of(path) is None
+    with pytest.raises(CheckpointError, match="is no file"), opened(path):
+        pass
