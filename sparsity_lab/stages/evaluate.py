@@ -19,6 +19,7 @@ from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.checkpoints.files import Weights, read_header, read_weights
 from sparsity_lab.checkpoints.folder import write_folder
 from sparsity_lab.checkpoints.plain import fingerprint_of
+from sparsity_lab.data.places import TOKENIZER
 from sparsity_lab.data.sources import source_hash
 from sparsity_lab.data.tokenizer import Codec, load_tokenizer, restored_tokenizer
 from sparsity_lab.errors import CheckpointError, DataError, NotReadyError, SpecError, refusing
@@ -39,8 +40,6 @@ from sparsity_lab.training.evaluate import (
 )
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.tasks import TaskRequest, harness_version, task_scores
-
-TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _weights_of(source: str, root: Path) -> _Run | _Folder:
         return _Folder(path)
     if not path.is_file():
         if os.sep in source or path.suffix:
-            raise CheckpointError("no such file or folder", where=path)
+            raise CheckpointError("is no file" if path.exists() else "no such file or folder", where=path)
         record = find_run(source, root)
         return _Run(record, run_weights(record, root), FINAL, root)
     header = read_header(path)
