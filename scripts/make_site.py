@@ -48,6 +48,8 @@ REFERENCE: Mapping[str, tuple[str, ...]] = {
         "sparsity_lab.stages.report",
         "sparsity_lab.stages.compare",
         "sparsity_lab.stages.advise",
+        "sparsity_lab.stages.evaluate",
+        "sparsity_lab.stages.watch",
     ),
     "Sampler": ("sparsity_lab.search.propose.law_sampler", "sparsity_lab.search.propose.targets"),
     "Pruning": (

@@ -173,13 +173,14 @@ def kill_engine(name: str, prepared: Path, folder: Path, kills: int, chance: ran
     with mock.patch.dict(os.environ, code), ENGINES[name](folder / "cluster") as engine:
         calm = Round(engine, prepared, folder / "round", toll)
         seconds = calm.play()
-        calm.judge(made(quiet))
+        wanted = made(quiet)
+        calm.judge(wanted)
         order = chance.sample(list(engine.victims), len(engine.victims))
         while toll.kills < kills and not toll.failed:
             victim = order[toll.kills % len(order)]
             one = Round(engine, prepared, folder / "round", toll, victim, chance.uniform(0.1, 0.9) * seconds)
             one.play()
-            one.judge(made(quiet))
+            one.judge(wanted)
     return toll
 
 

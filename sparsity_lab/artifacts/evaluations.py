@@ -84,7 +84,7 @@ def keep_evaluations(layout: Layout, fingerprint: str, made: Iterable[Evaluation
     """
     fresh = list(made)
     folders = [home / fingerprint for home in all_homes(layout) if (home / fingerprint / RECORD).is_file()]
-    with locked(layout.lock(f"evaluations-{fingerprint}")):
+    with locked(layout.run_lock(f"evaluations-{fingerprint}")):
         for folder in folders:
             every = list(read_evaluations(folder))
             for one in fresh:

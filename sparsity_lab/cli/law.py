@@ -58,6 +58,7 @@ app = typer.Typer(
 )
 
 
+HIGHEST = 0.97
 JOINT = ("compute", "cost", "highest", "confidence")
 """what the optimum with N free takes"""
 
@@ -123,7 +124,7 @@ def optimal(
     ratio: BudgetRatioOption = None,
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
-    highest: HighestOption = 0.97,
+    highest: HighestOption = HIGHEST,
     laws: FurtherLawsOption = None,
     confidence: ConfidenceOption = None,
     unique: UniqueOption = None,
@@ -147,18 +148,18 @@ def optimal(
         raise typer.BadParameter("say one budget: --compute, --data or --ratio")
     if nonzero is None and given != ["compute"]:
         raise typer.BadParameter("without --nonzero the budget is a --compute")
-    opened, m = opened_law(law, root, unique, at), _multiplier(cost, schedule)
-    settings: dict[str, Any] = {"cost": m, "highest": highest, "confidence": _level(confidence, opened), **budgets}
-    sized = given_sizes(nonzero)
+    every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
+    m, level, sized = _multiplier(cost, schedule), _level(confidence, *every), given_sizes(nonzero)
+    shared: dict[str, Any] = {"cost": m, "highest": highest, "confidence": level}
+    settings = shared | budgets
     if laws:
-        every = [opened, *(opened_law(name, root, unique, at) for name in further_names(laws))]
         budget = given[0], budgets[given[0]] or []
-        shared: dict[str, Any] = {"cost": m, "highest": highest, "confidence": _level(confidence, *every)}
-        _say(optimum_under_all(every, sized, budget, **shared), every, as_json, unique)
+        answer = optimum_under_all(every, sized, budget, **shared)
     elif sized is None:
-        _say(ask.joint(opened.law, **{name: settings[name] for name in JOINT}), [opened], as_json, unique)
+        answer = ask.joint(every[0].law, **{name: settings[name] for name in JOINT})
     else:
-        _say(ask.optimum(opened.law, sized, **settings), [opened], as_json, unique)
+        answer = ask.optimum(every[0].law, sized, **settings)
+    _say(answer, every, as_json, unique)
 
 
 @app.command()
@@ -210,7 +211,7 @@ def contours(
     sparsity: SparsityOption = "0.25,0.5,0.75,0.875",
     cost: CostOption = "sparse_schedule",
     schedule: ScheduleOption = None,
-    highest: HighestOption = 0.97,
+    highest: HighestOption = HIGHEST,
     laws: FurtherLawsOption = None,
     confidence: ConfidenceOption = None,
     plot: PlotOption = None,
@@ -227,6 +228,8 @@ def contours(
 
     every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
     S, N, m, level = sparsities(sparsity), sizes(nonzero), _multiplier(cost, schedule), _level(confidence, *every)
+    if laws and highest != HIGHEST:
+        raise typer.BadParameter("goes without --laws", param_hint="--highest")
     if laws:
         answer = contours_under_all(every, S, N, m, level)
     else:

@@ -112,6 +112,10 @@ def evaluate(
     names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
     if tasks is not None and not names:
         raise SpecError("names no task", field="--tasks", found=tasks)
+    if tasks is None and (include_path, limit, shots) != (None, None, None):
+        raise SpecError("goes with --tasks", field="--include-path, --limit, --shots")
+    if length is not None and text is None and tasks is None:
+        raise SpecError("goes with --text or --tasks", field="--length", found=length)
     asked = None if tasks is None else TaskRequest(names, include_path, limit, shots)
     found = evaluate(source, EvaluationRequest(text, images, asked, length), root)
     typer.echo(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sparsity_lab.cost.advice import Bar, Criterion, CriterionColour, Recommendation
-from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.economics import BreakEven
 from sparsity_lab.cost.speeds import serving_of, speed_doubts, speed_notes
@@ -223,7 +223,8 @@ def rows_that_suffice(setting: Setting, one: SparseOption) -> RowsBreakEven:
     if setting.profile is None or setting.speeds.inference is None or not np.isfinite(needed):
         return RowsBreakEven("never", None)
     serving = serving_of(setting.scenario, setting.profile)
-    return break_even_rows(setting.profile, setting.scenario.format, one.sparsity, serving, needed)
+    among = runnable(setting.scenario, setting.profile, setting.runtimes)
+    return break_even_rows(setting.profile, setting.scenario.format, one.sparsity, serving, needed, among=among)
 
 
 def _hardware(setting: Setting, one: SparseOption) -> Criterion:

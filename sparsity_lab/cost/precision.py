@@ -5,7 +5,8 @@ adds a loss d after training, measured by whoever writes the scenario:
 
     nonzero weights   N_S / rho            or N with L(S, N, D) = L* − d
     bytes             N / (1 − S) · bytes of a weight in its format and type, scales of groups included
-    decoding          max(2 R / (F v), b / B) relative to the same of dense weights in the scenario's own type
+    measured          1 / v of dense products in that type, where the scenario names no speed-up; times r(S)
+    else, decoding    max(2 R / (F v), b / B) relative to the same of dense weights in the scenario's own type
     else              1 / v: as the scenario says, or 1 where it says nothing; times r(S)
 
 with v the speed-up of arithmetic in that type. Zeros help a type as much as the own one, where they were measured.

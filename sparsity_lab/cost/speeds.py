@@ -144,7 +144,7 @@ def speeds_of(
         return Speeds(training)
     serving = serving_of(scenario, profile)
     ratio = inference_ratio(profile, scenario.format, serving, among)
-    basis = speed_basis(profile, serving, scenario.format)
+    basis = speed_basis(profile, serving, scenario.format, among)
     return Speeds(training, spread, ratio, capped=scenario.format is None, basis=basis)
 
 

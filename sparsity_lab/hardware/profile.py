@@ -52,10 +52,12 @@ def speed_basis(
     profile: HardwareProfile,
     serving: Serving = ANY_SERVING,
     format: ProductFormat | None = None,  # noqa: A002
+    among: Collection[ProductFormat] | None = None,
 ) -> SpeedBasis:
     """What `inference_ratio` of the same arguments rests on."""
     basis = served_points(profile, serving, format).basis
     known = {one.format for one in served_points(profile, serving).points} if format is None else {format}
+    known = known if among is None or format is not None else known.intersection(among)
     if any(by_bytes(served_points(profile, serving, name).basis, serving) for name in known):
         return replace(basis, of="bytes", taken=serving.rows or 0)
     return basis
@@ -127,11 +129,13 @@ def break_even_rows(
     sparsity: float,
     serving: Serving = ANY_SERVING,
     speedup: float = 1.0,
+    *,
+    among: Collection[ProductFormat] | None = None,
 ) -> RowsBreakEven:
     """From or up to how many rows (examples of a pass) a format is so many times as fast as dense.
 
     The turn nearest to the rows that are served, by ln(rows), within the measured ones; those of one request where
-    decoding is told by bytes.
+    decoding is told by bytes. `among` as for `inference_ratio`.
 
     Raises:
         RecordError: the profile has nothing of that format.
@@ -143,7 +147,7 @@ def break_even_rows(
 
     def excess(rows: int) -> float:
         there = replace(serving, rows=rows, batch=rows)
-        return float(np.log(inference_ratio(profile, format, there)(np.float64(sparsity)) * speedup))
+        return float(np.log(inference_ratio(profile, format, there, among)(np.float64(sparsity)) * speedup))
 
     found = np.array([excess(rows) for rows in grid])
     reached = found <= LEAST_GAIN

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.cost.advice import Rivalry
-from sparsity_lab.cost.assumptions import Setting, assumptions
+from sparsity_lab.cost.assumptions import assumptions
 from sparsity_lab.cost.comparison import QuantityComparison, Reference
 from sparsity_lab.cost.observed import Observed, observe_runs
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.quantities import WeightBytes, quantities
-from sparsity_lab.cost.speeds import speed_notes, speeds_of
+from sparsity_lab.cost.speeds import speed_notes
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -26,7 +26,7 @@ from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.specs.files import Override, known_names, parse
 from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.advise import read_scenario, runtimes_of, scenario_hardware
+from sparsity_lab.stages.advise import read_scenario, runtimes_of, scenario_hardware, setting_of
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 
@@ -169,12 +169,12 @@ def _compared(
     money, basis, rivals = None, None, Rivalry()
     if path is not None and scenario is not None:
         hardware = scenario_hardware(path, scenario, root) or profile
-        speeds = speeds_of(scenario, hardware)
-        if scenario.training.cost == "sparse_schedule":
-            speeds = replace(speeds, training=schedule)
-        money, basis = (assumptions(scenario, hardware), speeds), speeds.basis
         engines = runtimes_of(path, scenario, hardware, root)
-        rivals = rivalry(Setting(scenario, opened.law, hardware, speeds, path.stem, runtimes=engines))
+        held = setting_of(path.stem, scenario, opened.law, hardware, opened.name, runtimes=engines)
+        if scenario.training.cost == "sparse_schedule":
+            held = replace(held, speeds=replace(held.speeds, training=schedule))
+        money, basis = (assumptions(scenario, hardware), held.speeds), held.speeds.basis
+        rivals = rivalry(held)
     found = reference.compare(quantities(schedule, measured, memory, money))
     told = (f"money: {words_in()(note)}" for note in speed_notes(basis))
     notes = (*_notes(opened, reference, profile, scenario), *told, *_at_the_end(found, reference))
@@ -221,8 +221,7 @@ def _data(opened: OpenLaw, request: ComparisonRequest, scenario: ScenarioSpec | 
 def _observed(space: Workspace) -> tuple[Observed, ...]:
     """The grid's runs, as far as they are there."""
     store = Store(space.layout.runs(space.name))
-    found = [store.find(name) for name in space.grid().runs]
-    records = [record for record in found if record is not None]
+    records = [record for record in store.find_all(space.grid().runs) if record is not None]
     return observe_runs(records, asked_sizes(space.study), lambda record: regime_name(record, space.study))
 
 

@@ -33,6 +33,7 @@ from sparsity_lab.training.evaluate import (
     folder_batches,
     image_score,
     image_shape,
+    most_tokens,
     read_foreign,
     restored_model,
     text_score,
@@ -224,7 +225,11 @@ def _of_text(held: _Run | _Folder, text: Path, length: int | None) -> Evaluation
     if len(ids) < 2:
         raise DataError("too short to predict anything", where=text, found=f"{len(ids)} tokens", expected="2")
     tokens = length or held.length()
-    _, model = held.model("causal-lm")
+    dims, model = held.model("causal-lm")
+    most = most_tokens(dims) or tokens
+    if tokens > most:
+        message, expected = "more than the model reads at once", f"{most} at most"
+        raise SpecError(message, where=held.name, field="--length", found=tokens, expected=expected)
     score = text_score(model, ids, tokens, len(document))
     scores = {name: getattr(score, name) for name in ("nats_per_token", "perplexity", "bits_per_byte")}
     sha256 = hashlib.sha256(document).hexdigest()

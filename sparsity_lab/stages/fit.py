@@ -118,7 +118,7 @@ def fit_study(space: Workspace) -> RunsFit:
     """
     records = study_records(space)
     with about(space.layout.runs(space.name)):
-        law = space.study.spec.law  # forms of other columns take minutes: they are fitted where they are asked for
+        law = space.study.spec.law  # forms of other columns take many times as long: fitted where they are asked for
         fitted = fit_runs(_input_of(space, records, law), law, space.study.told, proposed=plain_forms)
     metrics = _metrics(space, fitted)
     _write_laws(space, fitted)
@@ -224,7 +224,7 @@ def fitted_names(space: Workspace) -> frozenset[str]:
         for trial in _trials(space)
         if trial.params.get("sparsity") == 0
         # under the regime as the study has it; a trial whose search had one regime only does not name it
-        or (trial.params.get("regime", sole) == regime and not trial.params.keys() - {"sparsity", "regime"})
+        or (trial.params.get("regime", sole) == regime and trial.params.keys() - {"regime"} == {"sparsity"})
     }
     return frozenset({*grid, *followed})
 

@@ -140,7 +140,7 @@ class Watcher:
         first = sum(run.flops for run in alive if run.fingerprint not in self._grid.runs)
         left = sum(self._flops_of(self._grid.runs[name]) for name in missing) + first
         done = sum(run.flops * run.share for run in alive)
-        speed = sum(run.flops * (run.steps_per_second or 0) / run.steps for run in alive)
+        speed = sum(run.flops * (run.steps_per_second or 0) / max(run.steps, 1) for run in alive)
         return max(*lasts, (left - done) / speed)
 
     def _flops_of(self, run: RunSpec) -> float:

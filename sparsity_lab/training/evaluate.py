@@ -19,7 +19,7 @@ from sparsity_lab.errors import DataError
 from sparsity_lab.models.base import Batch, Model
 from sparsity_lab.models.build import build_model
 from sparsity_lab.specs.datasets import DataShape
-from sparsity_lab.specs.models import Dims, HuggingFaceDims, HuggingFaceTask, ViTDims
+from sparsity_lab.specs.models import DecoderDims, Dims, HuggingFaceDims, HuggingFaceTask, ViTDims
 from sparsity_lab.specs.sources import ImageFolder
 from sparsity_lab.training.determinism import best_device
 from sparsity_lab.training.inputs import to_device
@@ -100,6 +100,16 @@ def window(path: Path) -> int:
     from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
 
     return min(folder.positions(path) or LONGEST, LONGEST)
+
+
+def most_tokens(dims: Dims) -> int | None:
+    """Tokens that a model of next tokens can read at once; None where it sets no limit."""
+    if isinstance(dims, HuggingFaceDims):
+        from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
+
+        return folder.most_positions(dims)
+    assert isinstance(dims, DecoderDims)
+    return dims.context
 
 
 def image_shape(dims: Dims) -> DataShape:

@@ -67,7 +67,7 @@ def test_dense_comes_first_and_units_are_those_of_the_study(make_run: MakeRun, i
 
 
 class Counter:
-    """A thousandth of a joule for every read, and the clock that goes with it."""
+    """50 W by the clock that goes with it."""
 
     name, shortest = "made up", 0.0
 

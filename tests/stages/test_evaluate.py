@@ -125,6 +125,22 @@ def test_accuracy_is_that_of_all_images_held_out(project: Path, image_data: Path
     assert f"of {images} images" in cli(project, "evaluate", name_of(project, "vit")).stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--text", "text.txt", "--length", "5000"), "more than the model reads at once"),
+        (("--length", "16"), "goes with --text or --tasks"),
+        (("--text", "text.txt", "--limit", "3"), "goes with --tasks"),
+        (("--text", "text.txt", "--include-path", "."), "goes with --tasks"),
+    ],
+)
+def test_options_that_do_nothing_or_too_much_are_refused(project: Path, options: tuple[str, ...], told: str) -> None:
+    name = name_of(project, "decoder")
+    assert told in one_error(cli(project, "evaluate", name, *options, code=2))
+    cli(project, "export", name, "--format", "huggingface", "--to", "out")
+    assert told in one_error(cli(project, "evaluate", "out", *options, code=2))
+
+
 def test_of_equal_classes_the_first_is_likelier() -> None:
     logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
     assert classes_before(logits, torch.tensor([1, 1])).tolist() == [1, 0]

@@ -29,7 +29,14 @@ ELSEWHERE = Owner("another machine", 17, "1", "someone", "node-7")
 
 
 def told(
-    root: Path, fingerprint: str, owner: Owner, *, step: int = 8, speed: float | None = 2.0, pulse: int = 1
+    root: Path,
+    fingerprint: str,
+    owner: Owner,
+    *,
+    step: int = 8,
+    steps: int | None = None,
+    speed: float | None = 2.0,
+    pulse: int = 1,
 ) -> None:
     """What a run of the tiny study's grid would have written."""
     layout, run = space_of(root).layout, space_of(root).grid().runs[fingerprint]
@@ -39,7 +46,7 @@ def told(
         fingerprint=fingerprint,
         words=run.words,
         step=step,
-        steps=run.steps,
+        steps=run.steps if steps is None else steps,
         data_per_step=run.data / run.steps,
         flops=1e9,
         steps_per_second=speed,
@@ -118,6 +125,13 @@ def test_a_run_that_cannot_tell_goes_on(few: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ProgressFile, "_speed", refuse)
     assert train_study(space_of(few), workers=1, console=silent()).trained == 4
+
+
+def test_a_run_that_is_pruned_at_once_has_no_steps(prepared: Path) -> None:
+    first, second, *_ = space_of(prepared).grid().runs
+    told(prepared, first, Owner.here())
+    told(prepared, second, Owner.here(), step=0, steps=0, speed=None)
+    assert (watch_study(space_of(prepared)).seconds_left or 0) > 0
 
 
 def test_runs_are_alive_silent_or_dead(prepared: Path) -> None:

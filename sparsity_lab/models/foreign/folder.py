@@ -122,7 +122,16 @@ def dims_of(path: Path, task: HuggingFaceTask) -> HuggingFaceDims:
 def positions(path: Path) -> int | None:
     """The most tokens that a folder's configuration lets its network read; None where it sets no limit."""
     with refusing(path / CONFIG, CheckpointError, "is no configuration"):
-        found = getattr(config_object({n: v for n, v in _tree(path).items() if n not in INFORMATIVE}), POSITIONS, None)
+        return _positions(config_object({n: v for n, v in _tree(path).items() if n not in INFORMATIVE}))
+
+
+def most_positions(dims: HuggingFaceDims) -> int | None:
+    """As `positions`, of a network's own configuration."""
+    return _positions(config_object(json.loads(dims.config)))
+
+
+def _positions(config: Any) -> int | None:
+    found = getattr(config, POSITIONS, None)
     return found if isinstance(found, int) and found > 1 else None
 
 
