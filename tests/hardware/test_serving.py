@@ -63,6 +63,10 @@ def test_break_even_is_by_rows() -> None:
     assert math.log(found.rows or 0) == pytest.approx(expected, rel=1e-6)
     assert break_even_rows(REPORT, "2:4", 0.5, speedup=0.1).side == "always"
     assert break_even_rows(REPORT, "2:4", 0.5, speedup=9.0).side == "never"
+    every = break_even_rows(REPORT, None, 0.5, speedup=1.01)
+    assert break_even_rows(REPORT, None, 0.5, speedup=1.01, among={"2:4"}) == every
+    assert every.side == "above"
+    assert break_even_rows(REPORT, None, 0.5, speedup=1.01, among=()).side == "never", "nothing runs, so dense it is"
 
 
 def test_another_type_or_shape_is_taken_only_where_the_asked_one_is_missing_and_then_told() -> None:
