@@ -191,8 +191,9 @@ def expected_shape(spec: DatasetSpec, objective: Objective) -> DataShape:
     """
     match spec:
         case TextDataset():
-            asked = spec.tokenizer
-            return _under(DataShape(vocabulary=asked_vocabulary(asked)), objective, asked_ids(asked))
+            own = asked_ids(spec.tokenizer)
+            vocabulary = own.vocabulary if own else asked_vocabulary(spec.tokenizer)
+            return _under(DataShape(vocabulary=vocabulary), objective, own)
         case ImageDataset(source=Glyphs() as source):
             return _under(DataShape(image=source.image, channels=1, classes=source.classes), objective)
         case ImageDataset():

@@ -203,13 +203,21 @@ def make_tokenizer(spec: Tokenizer, training: Iterable[bytes]) -> Codec:
             assert_never(spec)
 
 
-def restored_tokenizer(spec: Tokenizer, source: str) -> Codec:
-    """The codec that `make_tokenizer` gave, from its `source`."""
+def restored_tokenizer(spec: Tokenizer, source: str, own: OwnIds | None = None) -> Codec:
+    """The codec that `make_tokenizer` gave, from its `source`.
+
+    Args:
+        spec: of the data.
+        source: the tokenizer's file.
+        own: the ids that the data were given, where they are a model's own: its folder may be elsewhere by now.
+    """
     match spec:
         case Bytes() | GivenIds():
             return make_tokenizer(spec, ())
         case Bpe():
             return LibraryCodec(Backend.from_str(source), spec.vocabulary)
+        case TokenizerFile() if own is not None:
+            return LibraryCodec(Backend.from_str(source), own.vocabulary, own, spec.path)
         case TokenizerFile():
             return _of_library(Backend.from_str(source), spec)
         case _:

@@ -63,6 +63,7 @@ class ReportInputs:
         laws: fitted laws by form.
         manifest: facts of the prepared data, shown as they are.
         provenance: versions and whatever else tells where the results come from, shown as they are.
+        runs: that the laws were fitted to, with all that their forms read.
         fitted: fingerprints of the runs that the laws are about: dense ones and those of one regime; all when None.
         comparison: of the laws' forms, or None.
         diagnostics: what the runs determine of each law, by form.
@@ -78,6 +79,7 @@ class ReportInputs:
     laws: Mapping[str, LawDocument]
     manifest: Mapping[Said, object]
     provenance: Mapping[Said, object]
+    runs: Runs
     comparison: ComparisonDocument | None = None
     diagnostics: Mapping[str, FormDiagnostics] = field(default_factory=dict)
     fitted: frozenset[str] | None = None
@@ -195,7 +197,7 @@ class Evidence:
         """Standard deviation, nats, of what the law leaves of runs beyond the noise of seeds: shapes, and its form."""
         if self.law is None or self.noise is None or not self.finished:
             return None
-        runs = self.fitted_runs
+        runs = self.inputs.runs
         left = runs.loss - self.law.at_runs(runs)
         return math.sqrt(max(0.0, float(np.mean(left**2)) - self.noise.deviation**2))
 
@@ -208,14 +210,6 @@ class Evidence:
     def finished(self) -> tuple[RunRecord, ...]:
         """Every run that may enter a fit."""
         return tuple(record for record in self.records if record.finished and self.inputs.about(record))
-
-    @cached_property
-    def fitted_runs(self) -> Runs:
-        """The runs that the laws were fitted to: the dense ones and those of the laws' regime."""
-        study = self.inputs.study
-        S, N, D, loss = np.array([(r.sparsity, r.nonzero, r.data, r.loss) for r in self.finished], np.float64).T
-        labels = tuple(record.fingerprint[:12] for record in self.finished)
-        return Runs(S, N, D, loss, study.spec.grid.data_unit, labels)
 
     @property
     def signal_to_noise(self) -> float | None:
@@ -253,7 +247,11 @@ def gather(inputs: ReportInputs) -> Evidence:
     places = by_place(inputs.grid, sizes)
     of_one_regime = by_place(filter(inputs.about, inputs.grid), sizes)
     sound = {name: Law.from_document(one) for name, one in inputs.laws.items() if one.fit.sound}
-    seeing = {name: law for name, law in sound.items() if law.form.sees_sparsity and not law.form.levels}
+    seeing = {
+        name: law
+        for name, law in sound.items()
+        if law.form.sees_sparsity and not (law.form.levels or law.form.required)
+    }
     first, law = next(iter(seeing.items()), (None, None))
     budgets = inputs.search.budgets if inputs.search else ()
     searched = (EqualCost.searched(inputs.search, budget) for budget in budgets if inputs.search)

@@ -67,7 +67,7 @@ def _contours(evidence: Evidence) -> Iterator[Picture]:
     if evidence.law is None:
         return
     study = evidence.inputs.study
-    info = info_laws.optimum_contours(evidence.law, evidence.cost(study.spec.law.cost), evidence.fitted_runs)
+    info = info_laws.optimum_contours(evidence.law, evidence.cost(study.spec.law.cost), evidence.inputs.runs)
     yield Picture(
         "optimum-contours",
         message("figure-contours-title"),
@@ -95,7 +95,7 @@ def _losses(evidence: Evidence) -> Iterator[Picture]:
 def _parities(evidence: Evidence) -> Iterator[Picture]:
     levels = evidence.inputs.study.spec.grid.sparsity
     for name, document in evidence.inputs.laws.items():
-        info = info_laws.parity(evidence.fitted_runs, Law.from_document(document), document.fit.r2, _refit(document))
+        info = info_laws.parity(evidence.inputs.runs, Law.from_document(document), document.fit.r2, _refit(document))
         held = (message("figure-parity-held-out"),) if info.held_out.any() else ()
         r2 = () if info.r2 is None else (message("figure-parity-r2", r2=info.r2),)
         yield Picture(
@@ -114,7 +114,7 @@ def _gains(evidence: Evidence) -> Iterator[Picture]:
     }
     if not shown:
         return
-    trained = float(evidence.fitted_runs.sparsity.max())
+    trained = float(evidence.inputs.runs.sparsity.max())
     info = info_fits.gains(shown, trained=trained, confidence=evidence.confidence)
     ends = ", ".join(f"{curve.name} {curve.gain.value[-1]:.3g}" for curve in info.curves)
     yield Picture(
@@ -139,7 +139,7 @@ def _forms(evidence: Evidence) -> Iterator[Picture]:
 def _residuals(evidence: Evidence) -> Iterator[Picture]:
     if evidence.law is None:
         return
-    info = info_fits.residuals(evidence.fitted_runs, evidence.law)
+    info = info_fits.residuals(evidence.inputs.runs, evidence.law)
     worst = ", ".join(f"{label[:12]} {percent(error, 2)}" for label, error in info.worst)
     yield Picture(
         "residuals",

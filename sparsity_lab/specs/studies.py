@@ -124,7 +124,7 @@ class LawSpec(Spec):
     noise_scale: Literal["fixed", "free"] = "fixed"
     """`free` fits the scale of the noise too; delta is then in its units"""
     best_of_each: bool = False
-    """only the row of lowest loss of each sparsity, size and data"""
+    """only the row of lowest loss of each sparsity, size, data and whatever else laws read"""
     weights: str | None = None
     """a column of the study's table of runs, or an expression of columns: what each run counts"""
 

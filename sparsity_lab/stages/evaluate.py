@@ -94,7 +94,7 @@ class _Run:
         if isinstance(manifest.spec.tokenizer, GivenIds):
             message, expected = "knows ids alone, which no text has", "data with a tokenizer"
             raise DataError(message, where=folder, field="tokenizer", found="given", expected=expected)
-        return restored_tokenizer(manifest.spec.tokenizer, tokenizer_source(folder, manifest))
+        return restored_tokenizer(manifest.spec.tokenizer, tokenizer_source(folder, manifest), manifest.own)
 
     def background(self) -> int:
         """The page on which transparent pictures were seen in training, where its data are still there."""

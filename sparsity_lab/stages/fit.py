@@ -119,7 +119,7 @@ def fit_study(space: Workspace) -> RunsFit:
     records = study_records(space)
     with about(space.layout.runs(space.name)):
         law = space.study.spec.law  # forms of other columns take many times as long: fitted where they are asked for
-        fitted = fit_runs(_input_of(space, records, law), law, space.study.told, proposed=plain_forms)
+        fitted = fit_runs(input_of(space, records, law), law, space.study.told, proposed=plain_forms)
     metrics = _metrics(space, fitted)
     _write_laws(space, fitted)
     write_table(records, space.layout.table(space.name))
@@ -167,16 +167,17 @@ def study_input(
         NotReadyError: runs or the search are missing.
         RecordError: no run is left.
     """
-    return _input_of(space, study_records(space), law or space.study.spec.law, where, columns)
+    return input_of(space, study_records(space), law or space.study.spec.law, where, columns)
 
 
-def _input_of(
+def input_of(
     space: Workspace,
     records: Sequence[RunRecord],
     law: LawSpec,
     where: str | None = None,
     columns: Mapping[str, str] = PLAIN,
 ) -> Input:
+    """As `study_input`, of records that were read."""
     finished = [record for record in records if record.finished]
     names = fitted_names(space)
     wanted = [record for record in finished if record.fingerprint in names]

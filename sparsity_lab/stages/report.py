@@ -18,7 +18,7 @@ from sparsity_lab.messages import Said, message
 from sparsity_lab.plots.picture import Picture, recorded
 from sparsity_lab.report.build import LOG, ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
-from sparsity_lab.stages.fit import fitted_names, search_records
+from sparsity_lab.stages.fit import fitted_names, input_of, search_records
 from sparsity_lab.stages.report_money import money_of
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace, known_profile
@@ -36,6 +36,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
     manifest = space.manifest()
     result = space.search_result()
     grid, trials = grid_records(space), search_records(space)
+    every = list({record.fingerprint: record for record in (*grid, *trials)}.values())
     comparison = read_comparison(_made_by_fit(space, space.layout.comparison(space.name)))
     layout, laws = space.layout, comparison.forms
     packages = ("torch", "numpy", "optuna", "dvc")
@@ -54,6 +55,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
                 "Python": platform.python_version(),
                 **{name: version(name) for name in packages},
             },
+            runs=input_of(space, every, space.study.spec.law).runs,
             fitted=fitted_names(space),
             profile=known_profile(space),
             drawn=_drawn(space, result),

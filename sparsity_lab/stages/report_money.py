@@ -58,8 +58,8 @@ def money_of(space: Workspace, laws: Mapping[str, LawDocument]) -> Money | None:
     # the law that the scenario names, else frantar, else the first that sees sparsity
     wanted = spec.evidence.form if spec else None
     names = (wanted,) if wanted else (FIRST_FORM, *laws)
-    seeing = (laws[name] for name in names if name in laws and Law.from_document(laws[name]).form.sees_sparsity)
-    document = next(seeing, None)
+    known = ((laws[name], Law.from_document(laws[name]).form) for name in names if name in laws)
+    document = next((one for one, form in known if form.sees_sparsity and not form.required), None)
     if document is None:
         return None
     if spec is not None:

@@ -14,7 +14,7 @@ from sparsity_lab.models.count import other_count, paper_count, prunable_count
 from sparsity_lab.pruning.schedules import ramp_of
 from sparsity_lab.specs.fingerprint import ENGINE_VERSION, fingerprint
 from sparsity_lab.specs.models import HuggingFaceDims
-from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.specs.runs import FileOrigin, RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.checkpoint import damaged, save_tensors
 from sparsity_lab.training.context import Left, OnProgress, RunContext
@@ -127,7 +127,8 @@ class _Training:
         begin_with(loop.model, whole, origin, self.context.start, self.data_hash)
         for name, tensor in whole.items():
             loop.parameters.write(loop.parameters.weights, name, tensor)
-        check_start(self._loss(self.run.evaluation.curve_examples), loop.first_loss, origin, self.context.start)
+        if isinstance(origin, FileOrigin):
+            check_start(self._loss(self.run.evaluation.curve_examples), loop.first_loss, self.context.start)
         if loop.one_shot is not None:
             loss = self._loss(self.run.evaluation.examples)
             check_dense(loss, loop.sparsity(), self.context.start)

@@ -61,13 +61,14 @@ def check_file(origin: FileOrigin, path: Path, dims: Dims) -> None:
     if origin.format == "huggingface":
         huggingface.check_folder(path, dims)
         return
-    header = read_header(path)
-    with opened(path) as file:
-        found = {name: file.shape(name) for name in file.names}
-    if header is not None:
+    if header := read_header(path):
         found = {name: tuple(entry.shape) for name, entry in header.tensors.items()}
+    else:
+        with opened(path) as file:
+            found = {name: file.shape(name) for name in file.names}
     expected = parameter_shapes(dims)
-    for name in sorted(set(found) | set(expected) - {"head.weight"}):
+    tied = {"head.weight"} - expected.keys()  # which a file may hold all the same
+    for name in sorted((found.keys() | expected.keys()) - tied):
         if name not in expected:
             message = "tensor has no place in the architecture"
             raise CheckpointError(message, where=path, field=name, found=found[name])
@@ -76,19 +77,18 @@ def check_file(origin: FileOrigin, path: Path, dims: Dims) -> None:
             raise CheckpointError(message, where=path, field=name, found=known, expected=str(expected[name]))
 
 
-def check_start(loss: float, fresh: float, origin: Origin, path: Path) -> None:
+def check_start(loss: float, fresh: float, path: Path) -> None:
     """Refuse weights from elsewhere that do worse on these data than none: they were trained on other ids or pixels.
 
     Args:
         loss: held-out, of the first weights, nats.
         fresh: of fresh weights on the same examples, nats.
-        origin: what the run begins with.
         path: where it lies.
 
     Raises:
         CheckpointError: the loss is far above that of fresh weights.
     """
-    if isinstance(origin, FileOrigin) and loss > FAR_ABOVE * fresh:
+    if loss > FAR_ABOVE * fresh:
         message = (
             "begins far above fresh weights: it was trained with other token ids, or other images, than these data"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from sparsity_lab.data.manifest import content_hash, expected_shape, model_shape
 from sparsity_lab.data.mapped import TextSplit, open_split
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.data.stream import Stream
-from sparsity_lab.data.tokenizer import load_tokenizer
+from sparsity_lab.data.tokenizer import load_tokenizer, restored_tokenizer
 from sparsity_lab.errors import DataError
-from sparsity_lab.specs.datasets import MaskedTokens, NextToken, SpanCorruption, TextDataset
+from sparsity_lab.specs.datasets import MaskedTokens, NextToken, SpanCorruption, TextDataset, TokenizerFile
 from sparsity_lab.specs.datasets import Tokenizer as Tokenizers
 
 TEXTS = [" ".join(WORDS[(n + k * k) % len(WORDS)] for k in range(40)) + f" {n}" for n in range(40)]
@@ -83,6 +84,18 @@ def test_ids_are_those_that_the_model_was_trained_with(
         found |= documents_of(split, end=2)
     ended = {tuple(tokenizer.encode(text).ids) + (() if template else (2,)) for text in TEXTS}
     assert found == ended
+
+
+def test_ids_are_the_datas_own_wherever_the_models_folder_is_by_now(tmp_path: Path) -> None:
+    model_folder(tmp_path / "model")
+    spec = dataset(tmp_path)
+    manifest = prepare(spec, tmp_path / "data")
+    file = spec.tokenizer
+    assert isinstance(file, TokenizerFile)
+    source, before = Path(file.path).read_text(), load_tokenizer(file).encode_joined([TEXTS[0].encode()])[0]
+    shutil.rmtree(tmp_path / "model")
+    after = restored_tokenizer(file, source, manifest.own).encode_joined([TEXTS[0].encode()])[0]
+    assert after.tolist() == before.tolist()
 
 
 def test_sentinels_and_ends_are_the_models_own(tmp_path: Path) -> None:

@@ -289,3 +289,9 @@ def test_a_model_pruned_at_once_and_trained_on_nothing_is_left_out_counted_or_ta
     plain = write(tmp_path / "plain.csv", [{name: row[name] for name in row if name != "loss_before"} for row in rows])
     with pytest.raises(RecordError, match="data: cannot be right"):
         read_runs(plain)
+
+
+def test_a_further_column_without_a_number_is_none(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("sparsity,nonzero,data,loss,loss_before,bits\n0,1e6,1e9,3.0,,16\n0.5,1e6,1e9,2.9,,\n")
+    assert set(read_runs([path], further=("loss_before", "bits")).runs.others) == {"bits"}

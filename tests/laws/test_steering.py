@@ -164,6 +164,18 @@ def test_the_best_row_of_each_place_is_kept() -> None:
     assert len(best) == len(runs)
 
 
+def test_what_else_is_known_of_rows_tells_places_apart_and_what_is_unknown_does_not() -> None:
+    runs = grid()
+    S, N, D = (np.concatenate([runs.column(name)] * 2) for name in ("sparsity", "nonzero", "data"))
+    loss = np.concatenate([runs.loss, runs.loss * 1.2])
+    told = {"bits": np.repeat([4.0, 16.0], len(runs))}
+    assert len(Runs(S, N, D, loss, others=told).best_of_each()) == 2 * len(runs)
+    assert Runs(S, N, D, loss, others=told).repeats.rows == 0
+    unknown = Runs(S, N, D, loss, others={"loss_before": np.full(2 * len(runs), np.nan)})
+    assert len(unknown.best_of_each()) == len(runs)
+    assert unknown.repeats.rows == len(runs)
+
+
 def test_a_document_keeps_the_steering() -> None:
     steering = Steering(overestimates=3.0, free_scale=True, bounds={"c": (0.9, 0.9), "b_D": (-np.inf, 0.5)})
     found = fit(grid(noise=0.002), "frantar", starts=4, steering=steering)

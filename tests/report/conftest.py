@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from browser import CHROMIUM, Browser, chromium
-from synthetic_study import fitted, flat_loss, make_grid, make_search, make_study
+from synthetic_study import fitted, flat_loss, make_grid, make_search, make_study, runs_of
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
@@ -28,7 +28,8 @@ def inputs(laws: Mapping[str, LawDocument]) -> ReportInputs:
     study = make_study()
     result, trials = make_search(study)
     facts = {message("fact-training-tokens"): 12_000_000, "source": {"sha256": "ab" * 32}, "shards": [1, 2]}
-    return ReportInputs(study, make_grid(study), trials, result, laws, facts, {"torch": "2.13.0"})
+    grid = make_grid(study)
+    return ReportInputs(study, grid, trials, result, laws, facts, {"torch": "2.13.0"}, runs_of([*grid, *trials]))
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +37,15 @@ def flat(inputs: ReportInputs) -> ReportInputs:
     """A study in which zeros are worth nothing."""
     grid = make_grid(inputs.study, loss=flat_loss)
     result, trials = make_search(inputs.study, loss=flat_loss, slope=0.0, probability=0.5)
-    return replace(inputs, grid=grid, trials=trials, search=result, laws=fitted([*grid, *trials]))
+    every = [*grid, *trials]
+    return replace(inputs, grid=grid, trials=trials, search=result, laws=fitted(every), runs=runs_of(every))
 
 
 @pytest.fixture(scope="session")
 def noisy(inputs: ReportInputs) -> ReportInputs:
     """A study in which seeds move the loss as much as anything else, without a search."""
     grid = make_grid(inputs.study, noise=0.3)
-    return replace(inputs, grid=grid, trials=[], search=None, laws=fitted(grid, ["frantar"]))
+    return replace(inputs, grid=grid, trials=[], search=None, laws=fitted(grid, ["frantar"]), runs=runs_of(grid))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from decided import english
-from synthetic_study import DATA, SIZES, make_grid, make_search, make_study
+from synthetic_study import DATA, SIZES, make_grid, make_search, make_study, runs_of
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.messages import message, words_in
@@ -193,7 +193,7 @@ def test_scatter_of_shapes_is_told_apart_from_that_of_seeds(inputs):
         run.model_copy(update={"loss": run.loss + 0.05 * (-1) ** run.spec.model.width.bit_count()})
         for run in inputs.grid
     ]
-    scattered = gather(replace(inputs, grid=bent))
+    scattered = gather(replace(inputs, grid=bent, runs=runs_of([*bent, *inputs.trials])))
     assert scattered.shape_scatter > evidence.shape_scatter + 0.01
     assert "shapes that do not scale evenly" in english(said(scattered.inputs)["noise"])
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from decided import english
-from synthetic_study import GRADUAL, make_record, make_study
+from synthetic_study import GRADUAL, make_record, make_study, runs_of
 
 from sparsity_lab.messages import words_in
 from sparsity_lab.report.build import build_report
@@ -101,7 +101,7 @@ def test_words_and_json_say_the_same(study, records):
 def test_a_report_of_several_regimes_has_their_figures_and_tables(study, records, tmp_path):
     grid = study.spec.grid.model_copy(update={"nonzero": (N,), "data": (D, 4 * D)})
     study = replace(study, spec=study.spec.model_copy(update={"grid": grid}))
-    summary = build_report(ReportInputs(study, records, [], None, {}, {}, {}), tmp_path)
+    summary = build_report(ReportInputs(study, records, [], None, {}, {}, {}, runs_of(records)), tmp_path)
     names = {path.stem for path in summary.figures}
     assert {f"regimes-{N}-{D}", "trained-start"} <= names
     assert "training-curves-global" not in names, "too many regimes for one each"

@@ -8,8 +8,9 @@ import pytest
 from projects import RUN_JOBS, documents, edit, new_project, train_here, write_spec
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.stages.fit import FitRequest, fit_asked
+from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study
 from sparsity_lab.stages.prepare import prepare_study
+from sparsity_lab.stages.report import report_study
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.stages.workspace import open_workspace
 
@@ -47,6 +48,10 @@ def test_the_compression_law_reads_the_loss_before(
     plain = fit_asked(space, FitRequest(settings={"forms": ("chinchilla",), "starts": 2, "bootstrap": 2}, columns={}))
     assert not plain.input.runs.others
     assert len(plain.input.runs) == 18
+    edit(root, "studies/tiny", law={"forms": ["compressed"], "starts": 4, "bootstrap": 2})
+    again = open_workspace("tiny", root)
+    fit_study(again)
+    assert report_study(again).index.is_file()
 
 
 def test_runs_that_trained_on_nothing_are_left_out_of_laws_in_data(

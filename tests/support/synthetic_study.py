@@ -341,7 +341,8 @@ def runs_of(records: Sequence[RunRecord]) -> Runs:
     """The finished records as columns."""
     rows = [(r.sparsity, r.nonzero, r.data, r.loss) for r in records if r.finished]
     sparsity, nonzero, data, loss = np.array(rows, dtype=float).T
-    return Runs(sparsity=sparsity, nonzero=nonzero, data=data, loss=loss)
+    labels = tuple(record.fingerprint for record in records if record.finished)
+    return Runs(sparsity=sparsity, nonzero=nonzero, data=data, loss=loss, labels=labels)
 
 
 def fitted(records: Sequence[RunRecord], forms: Sequence[str] = ("frantar", "chinchilla")) -> dict[str, LawDocument]:

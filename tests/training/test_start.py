@@ -17,14 +17,16 @@ from sparsity_lab.artifacts.records import RunCost, RunRecord
 from sparsity_lab.artifacts.weights import content_sha256
 from sparsity_lab.console.runs import runs_text
 from sparsity_lab.errors import CheckpointError
+from sparsity_lab.models.build import parameter_shapes
 from sparsity_lab.models.huggingface import to_huggingface
+from sparsity_lab.specs.models import DecoderDims
 from sparsity_lab.specs.runs import FileOrigin, RunOrigin, RunSpec
 from sparsity_lab.training.accounting import run_flops
 from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
 from sparsity_lab.training.run import train
-from sparsity_lab.training.start import check_start
+from sparsity_lab.training.start import check_file, check_start
 
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
@@ -296,7 +298,18 @@ def test_zeros_alone_are_told(tmp_path: Path, make_run: MakeRun, inputs_of: Inpu
 @pytest.mark.parametrize(("loss", "refused"), [(3.8, False), (6.5, False), (7.81, True), (30.0, True)])
 def test_a_start_far_worse_than_fresh_weights_is_told(tmp_path: Path, *, loss: float, refused: bool) -> None:
     """A model on ids that it was never trained with is surer of what is wrong than one that knows nothing."""
-    for kind in ("safetensors", "huggingface"):
-        origin = FileOrigin.model_validate({"format": kind, "sha256": "0" * 64})
-        with pytest.raises(CheckpointError, match="other token ids") if refused else nullcontext():
-            check_start(loss, 6.4, origin, tmp_path)
+    with pytest.raises(CheckpointError, match="other token ids") if refused else nullcontext():
+        check_start(loss, 6.4, tmp_path)
+
+
+def test_a_file_is_held_against_an_architecture_head_and_all(tmp_path: Path) -> None:
+    origin = FileOrigin.model_validate({"format": "safetensors", "sha256": "0" * 64})
+    apart = DecoderDims(layers=1, width=16, heads=2, ff=32, vocabulary=300, context=16)
+    tied = apart.model_copy(update={"tied_head": True})
+    whole = {name: torch.zeros(shape) for name, shape in parameter_shapes(apart).items()}
+    save_file(whole, tmp_path / "whole")
+    save_file({name: tensor for name, tensor in whole.items() if name != "head.weight"}, tmp_path / "headless")
+    for dims, file in ((apart, "whole"), (tied, "headless"), (tied, "whole")):
+        check_file(origin, tmp_path / file, dims)
+    with pytest.raises(CheckpointError, match=r"head\.weight"):
+        check_file(origin, tmp_path / "headless", apart)

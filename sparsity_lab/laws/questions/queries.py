@@ -178,14 +178,15 @@ def contours(
     _refuse_experts(law)
     m, at = cost or SparseSchedule(), grid(sparsity=sparsity, nonzero=nonzero)
     S, N = at["sparsity"], at["nonzero"]
+    optimal = chinchilla_compute(law, N)
 
     def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
-        budget = dense_data(chinchilla_compute(law, N) * np.exp(log_ratio), N)
+        budget = dense_data(optimal * np.exp(log_ratio), N)
         return np.asarray(optimal_sparsity(law, N, budget, m, highest=highest) < S)
 
     ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
     ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
-    compute = chinchilla_compute(law, N) * ratio
+    compute = optimal * ratio
     notes = (message("no-compute"),) if np.isnan(ratio).any() else ()
     budget = dense_data(compute, N)
     told: tuple[Any, Any] = ratio, compute

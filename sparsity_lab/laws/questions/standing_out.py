@@ -113,6 +113,6 @@ def _without(fit: Fit, groups: list[NDArray[np.intp]]) -> NamedTuple:
     weights /= weights.sum(axis=1, keepdims=True)
     tries = len(fit.minima)
     starts = np.repeat(fit.minima, len(groups), axis=0)
-    solution = minimise(fit.objective_of(np.tile(weights, (tries, 1))), starts, box_for(fit.form, fit.runs))
+    solution = minimise(fit.objective_of(weights), starts, box_for(fit.form, fit.runs))
     best = solution.value.reshape(tries, -1).argmin(axis=0) * len(groups) + np.arange(len(groups))
     return fit.frame.params(solution.theta[best])._replace(**fit.form.pinned)

@@ -77,7 +77,7 @@ def read_runs(
         where: a condition on the files' columns and these four; the rows that meet it are kept.
         data_unit: what data counts.
         weights: a column, or an expression of columns, of what each row counts in a fit: '1 / stderr ** 2'.
-        best_of_each: keep the row of lowest loss of each sparsity, size and data.
+        best_of_each: keep the row of lowest loss of each place (`Runs.by_place`).
         further: columns that are kept where every file has them: what some law forms read beside the four.
         untrained: keep models that were pruned at once and trained on nothing afterwards: their data is 0.
         dialect: how the files are written.
@@ -139,7 +139,8 @@ def select_runs(
         raise RecordError("holds no run", where=", ".join(str(part.path) for part in parts), found=found)
     labels = tuple(place for place, used in zip(places, use, strict=True) if used)
     S, N, D, loss = rows[use].T
-    others = {name: column[use] for name in further if (column := _further(parts, columns, name)) is not None}
+    told = ((name, _further(parts, columns, name)) for name in further)
+    others = {name: column[use] for name, column in told if column is not None and not np.isnan(column[use]).all()}
     unique = others.pop(COLUMN_UNIQUE, None) if COLUMN_UNIQUE in columns else None
     others.pop(COLUMN_UNIQUE, None)
     counts_of = np.concatenate([numbers(weights, part, "weights") for part in parts])[use] if weights else None

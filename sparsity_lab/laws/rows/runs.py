@@ -158,11 +158,21 @@ class Runs:
         return np.asarray(self.weights / self.weights.sum())
 
     def best_of_each(self) -> Runs:
-        """The row of lowest loss of each sparsity, size and data: the best tuned ones, where settings vary."""
-        places = np.unique(np.stack([self.sparsity, self.nonzero, self.data]), axis=1, return_inverse=True)[1].ravel()
+        """The row of lowest loss of each place: the best tuned ones, where settings vary."""
+        order, first = self.by_place
+        return self.select(np.isin(np.arange(len(self)), order[first]))
+
+    @cached_property
+    def by_place(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows in order of their places, the lowest loss of each first, and where in that order each place begins.
+
+        A place is a sparsity, size, amount of data and whatever else is known of a row.
+        """
+        columns = np.stack([self.sparsity, self.nonzero, self.data, *self.further.values()])
+        unknown = np.nan_to_num(columns, nan=-1.0)  # no two NaN are alike, and nothing that is known is negative
+        places = np.unique(unknown, axis=1, return_inverse=True)[1].ravel()
         order = np.lexsort((self.loss, places))
-        best = order[np.flatnonzero(np.diff(places[order], prepend=-1))]
-        return self.select(np.isin(np.arange(len(self)), best))
+        return order, np.flatnonzero(np.diff(places[order], prepend=-1))
 
     @cached_property
     def repeats(self) -> Repeats:
@@ -199,10 +209,7 @@ class Repeats:
     @classmethod
     def of(cls, runs: Runs) -> Repeats:
         """Group the rows."""
-        columns = [runs.sparsity, runs.nonzero, runs.data, *runs.further.values()]
-        places = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].ravel()
-        order = np.lexsort((runs.loss, places))
-        first = np.flatnonzero(np.diff(places[order], prepend=-1))
+        order, first = runs.by_place
         last = np.append(first[1:], len(order)) - 1
         logs = np.log(runs.loss[order])
         ranges = logs[last] - logs[first]
