@@ -48,8 +48,8 @@ def _origin(record: RunRecord) -> str:
     match record.spec.origin:
         case None:
             return "scratch"
-        case FileOrigin(sha256=sha256):
-            return f"file {sha256[:12]}"
+        case FileOrigin(sha256=sha256, head=head):
+            return f"file {sha256[:12]}" + (", fresh head" if head == "fresh" else "")
         case RunOrigin():
             return f"run {(record.origin or '')[:12]}"
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import sqrt
 from typing import assert_never
 
@@ -44,6 +45,25 @@ def parameter_shapes(dims: Dims) -> dict[str, tuple[int, ...]]:
         return foreign_structure(dims).shapes
     with torch.device("meta"):
         return {name: tuple(parameter.shape) for name, parameter in _network(dims).named_parameters()}
+
+
+def made_for_classes(dims: Dims) -> frozenset[str]:
+    """Names of the tensors whose shape counts the classes of images, a classifier's head; none of a text's model."""
+    match dims:
+        case ViTDims():
+            more: Dims = dims.model_copy(update={"classes": dims.classes + 1})
+        case HuggingFaceDims(task="image-classification"):
+            config = json.loads(dims.config)
+            more = dims.model_copy(update={"config": json.dumps(config | {"num_labels": config["num_labels"] + 1})})
+        case _:
+            return frozenset()
+    of_more = parameter_shapes(more)
+    return frozenset(name for name, shape in parameter_shapes(dims).items() if of_more[name] != shape)
+
+
+def fitting(name: str, shape: tuple[int, ...], dims: Dims) -> str:
+    """What an error expects of a tensor to begin with that does not fit."""
+    return f"{shape}, or a start with head: fresh" if name in made_for_classes(dims) else str(shape)
 
 
 def _network(dims: OwnDims) -> Model:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG, OpenWeights, opened, weight_files
 from sparsity_lab.errors import CheckpointError
-from sparsity_lab.models.build import parameter_shapes
+from sparsity_lab.models.build import fitting, parameter_shapes
 from sparsity_lab.models.huggingface_config import Config, config_of, misfits
 from sparsity_lab.models.huggingface_names import IGNORED, their_names
 from sparsity_lab.specs.models import Dims, HuggingFaceDims, OwnDims, ViTDims
@@ -42,12 +42,13 @@ def to_huggingface(weights: Mapping[str, Tensor], dims: OwnDims) -> tuple[Config
     return config_of(dims), tensors
 
 
-def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
+def read_weights(path: Path, dims: Dims, without: Collection[str] = ()) -> dict[str, Tensor]:
     """The weights of a Hugging Face folder under our names, in the type they are stored in.
 
     Args:
         path: a folder with `config.json` and `model.safetensors` (or its shards).
         dims: the architecture they must have.
+        without: our names of a head's tensors, which are not read, whatever the folder has of them.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the architecture is another: names the field or tensor, what
@@ -56,11 +57,11 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
     if isinstance(dims, HuggingFaceDims):
         from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
 
-        return folder.read_weights(path, dims)
+        return folder.read_weights(path, dims, without)
     shapes = parameter_shapes(dims)
     with ExitStack() as stack:
         weights = {}
-        for ours, (theirs, file) in _held(path, dims, stack).items():
+        for ours, (theirs, file) in _held(path, dims, without, stack).items():
             weight: Tensor = file.tensor(theirs)
             if ours == "patch_embedding.weight" and isinstance(dims, ViTDims):
                 weight = weight.permute(0, 2, 3, 1)
@@ -68,34 +69,37 @@ def read_weights(path: Path, dims: Dims) -> dict[str, Tensor]:
     return weights
 
 
-def check_folder(path: Path, dims: Dims) -> None:
+def check_folder(path: Path, dims: Dims, without: Collection[str] = ()) -> None:
     """Hold the configuration and the headers of the weights against an architecture; errors as `read_weights`."""
     if isinstance(dims, HuggingFaceDims):
         from sparsity_lab.models.foreign import folder  # noqa: PLC0415 - it needs an extra
 
-        folder.check_folder(path, dims)
+        folder.check_folder(path, dims, without)
         return
     with ExitStack() as stack:
-        _held(path, dims, stack)
+        _held(path, dims, without, stack)
 
 
-def _held(path: Path, dims: OwnDims, stack: ExitStack) -> dict[str, tuple[str, OpenWeights]]:
+def _held(path: Path, dims: OwnDims, without: Collection[str], stack: ExitStack) -> dict[str, tuple[str, OpenWeights]]:
     """Their name of each of our parameters, all of which fit, and the file that has it, opened."""
     _check_config(path / CONFIG, dims)
     shapes = parameter_shapes(dims)
-    names = their_names(dims, shapes)
+    every = their_names(dims, shapes)
+    names = {ours: theirs for ours, theirs in every.items() if ours not in without}
     files = [stack.enter_context(opened(file)) for file in weight_files(path)]
     place = {name: file for file in files for name in file.names}
     if missing := sorted(set(names.values()) - set(place)):
         raise CheckpointError("tensor is missing", where=path, field=missing[0])
-    if surplus := sorted(set(place) - set(names.values()) - IGNORED):
+    if surplus := sorted(set(place) - set(every.values()) - IGNORED):
         raise CheckpointError("tensor has no place in the architecture", where=path, field=surplus[0])
     for ours, theirs in names.items():
         file = place[theirs]
         found, expected = file.shape(theirs), _their_shape(ours, shapes[ours], dims)
         if found != expected:
             message = "tensor does not fit"
-            raise CheckpointError(message, where=file.path, field=theirs, found=found, expected=str(expected))
+            raise CheckpointError(
+                message, where=file.path, field=theirs, found=found, expected=fitting(ours, expected, dims)
+            )
     return {ours: (theirs, place[theirs]) for ours, theirs in names.items()}
 
 

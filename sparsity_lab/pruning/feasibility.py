@@ -13,7 +13,7 @@ from sparsity_lab.specs.regimes.plugins import PATTERNS, SCHEDULES, SCORES, Plug
 from sparsity_lab.specs.regimes.regime import Dynamic, OneShotPruning, SparseRegime
 from sparsity_lab.specs.regimes.schedules import Cyclic, OneShot, PluginSchedule, Static
 from sparsity_lab.specs.regimes.scores import OBC, OneShotScore, Reconstruction, Score, SparseGPT
-from sparsity_lab.specs.regimes.starts import Scratch
+from sparsity_lab.specs.regimes.starts import Scratch, WithHead
 
 CLOSE = 1e-9
 """how closely a sparsity must fit a pattern's own"""
@@ -40,7 +40,7 @@ def resolve_regime(regime: SparseRegime, sparsity: float) -> SparseRegime:
 
 
 def check_trained(regime: SparseRegime) -> None:
-    """Refuse a regime, not yet resolved, that prunes at once what was never trained.
+    """Refuse a regime, not yet resolved, that prunes at once what was never trained, or has a head that never will be.
 
     Raises:
         SpecError: it does.
@@ -48,6 +48,9 @@ def check_trained(regime: SparseRegime) -> None:
     if isinstance(regime, OneShotPruning) and isinstance(regime.start, Scratch):
         message = "what is pruned at once has to be trained before"
         _refuse(message, "start", "scratch", "dense-run, or weights from a file")
+    untrained = isinstance(regime, OneShotPruning) and not regime.recovery
+    if untrained and isinstance(regime.start, WithHead) and regime.start.head == "fresh":
+        _refuse("a head that is drawn anew has to be trained", "recovery", 0, "above 0, or start.head: kept")
 
 
 def check_feasible(regime: SparseRegime, sparsity: float, shapes: Mapping[str, MatrixShape]) -> None:

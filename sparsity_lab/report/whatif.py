@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from sparsity_lab.cost.advice import PrecisionRow
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.economics import Existing, annuity
-from sparsity_lab.cost.precision import rivalry, runs_row
+from sparsity_lab.cost.precision import runs_row
 from sparsity_lab.cost.speeds import Speeds
 from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
 from sparsity_lab.laws.forms.power import PowerForm
@@ -77,12 +78,14 @@ class WhatIfInputs:
         known: least and largest sparsity, nonzero and data of the runs that the law was fitted to; empty where nobody
             knows.
         start: sparsity that the slider starts at.
+        rivals: every type of the scenario, dense and sparse, as the advice has them.
     """
 
     setting: Setting
     machines: Mapping[Said, Speeds]
     known: Mapping[str, tuple[float, float]]
     start: float
+    rivals: Sequence[PrecisionRow] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ class WhatIf:
             "known": {name: list(span) for name, span in inputs.known.items()},
             "sparsities": list(setting.scenario.sparsities),
             "runs": bool(np.all(case.runs)),
-            "types": _types(setting),
+            "types": _types(setting, inputs.rivals),
             "existing": _existing(case.existing),
             "available": limit if np.isfinite(limit) else None,
             "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
@@ -165,10 +168,10 @@ def _row(law: Law, row: int) -> Any:
     )
 
 
-def _types(setting: Setting) -> list[dict[str, Any]]:
+def _types(setting: Setting, rivals: Sequence[PrecisionRow]) -> list[dict[str, Any]]:
     """Every type of the scenario: its worth, and at each sparsity its time relative to the own type's, if it runs."""
     levels = (0.0, *setting.scenario.sparsities)
-    rows = [row for row in rivalry(setting).rows if row.quality == "law"]
+    rows = [row for row in rivals if row.quality == "law"]
     told = []
     for place, one in enumerate(setting.scenario.precisions):
         here, own = rows[place * len(levels) : (place + 1) * len(levels)], rows[: len(levels)]

@@ -272,7 +272,7 @@ def _starts_so(start: Start, run: RunSpec) -> bool:
             step = dense.data / dense.steps
             rounding = step * (1 + start.times / (recovery or 1.0)) / 2  # both were rounded to whole steps
             return dense.seed == start.seed and abs(dense.data - wanted) <= rounding
-        case WeightsFile() | HuggingFace(), FileOrigin(format=found):
-            return start.kind == found
+        case WeightsFile() | HuggingFace(), FileOrigin():
+            return (start.kind, start.head) == (run.origin.format, run.origin.head)
         case _:
             return False

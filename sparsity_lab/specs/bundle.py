@@ -17,6 +17,7 @@ from sparsity_lab.specs.fingerprint import digest
 from sparsity_lab.specs.loading import load_named, load_spec, place
 from sparsity_lab.specs.models import DecoderSpec, HuggingFaceSpec, ModelSpec, OwnSpec, T5Spec, ViTSpec
 from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
+from sparsity_lab.specs.regimes.starts import WithHead
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.specs.studies import StudySpec
 
@@ -243,6 +244,15 @@ def _check_fit(study: Study) -> None:
             found=f"{study.spec.dataset} ({study.dataset.content})",
             expected="images" if wants_images else "text",
         )
+    for name, regime in study.sparse_regimes.items():
+        if not wants_images and isinstance(regime.start, WithHead) and regime.start.head == "fresh":
+            raise SpecError(
+                f"only the head of a classifier is made anew, and {study.name} has none",
+                where=place(study.regime_file(name), "start.head"),
+                field="start.head",
+                found="fresh",
+                expected="kept",
+            )
 
 
 def _check_scenario(study: Study) -> None:

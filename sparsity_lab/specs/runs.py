@@ -11,6 +11,7 @@ from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.datasets import Classification, MaskedTokens, NextToken, Objective, SpanCorruption
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.regimes.regime import RegimeSpec, SparseRegime, sparse
+from sparsity_lab.specs.regimes.starts import WithHead
 from sparsity_lab.specs.training import Evaluation, Optimizer, Precision, RateSchedule
 
 
@@ -21,7 +22,7 @@ class RunOrigin(Spec):
     run: RunSpec
 
 
-class FileOrigin(Spec):
+class FileOrigin(WithHead):
     """A run begins with weights from outside; known by what is in them, not by where they lie."""
 
     kind: Literal["file"] = "file"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sparsity_lab.cost.advice import PrecisionRow
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
 from sparsity_lab.cost.speeds import Speeds, speeds_of
@@ -99,7 +100,7 @@ def _money(
     )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity
-    return Money(advice, what_if_inputs(root, held, start, schedule=schedule))
+    return Money(advice, what_if_inputs(root, held, start, advice.rivalry.rows, schedule=schedule))
 
 
 def _scenario_file(space: Workspace) -> Path:
@@ -135,6 +136,7 @@ def what_if_inputs(
     project: Path,
     setting: Setting,
     start: float,
+    rivals: Sequence[PrecisionRow] = (),
     *,
     schedule: Schedule | MeanDensity | None = None,
 ) -> WhatIfInputs:
@@ -146,6 +148,7 @@ def what_if_inputs(
         project: the folder that holds specs/.
         setting: of the advice.
         start: sparsity that the page starts from.
+        rivals: every type of the scenario, as the advice has them.
         schedule: of pruning.
     """
     machines: dict[Said, Speeds] = {_label(setting.scenario.hardware, setting.profile): setting.speeds}
@@ -158,7 +161,7 @@ def what_if_inputs(
                 machines.setdefault(_label(name, profile), _speeds(setting, profile, schedule))
     machines.setdefault(NOTHING_KNOWN, _speeds(setting, None, schedule))
     known = dict(setting.document.provenance.ranges) if setting.document else {}
-    return WhatIfInputs(setting, machines, known, start)
+    return WhatIfInputs(setting, machines, known, start, rivals)
 
 
 def _speeds(setting: Setting, profile: HardwareProfile | None, schedule: Schedule | MeanDensity | None) -> Speeds:

@@ -268,7 +268,7 @@ def file_origin(study: Study, regime: str, start: WeightsFile | HuggingFace) -> 
     """
     path = study.project / start.path
     try:
-        return FileOrigin(format=start.kind, sha256=_sha256(path, start.kind, _state(path)))
+        return FileOrigin(format=start.kind, sha256=_sha256(path, start.kind, _state(path)), head=start.head)
     except CheckpointError as error:
         raise SpecError(
             f"weights to start from: {error}",

@@ -127,7 +127,7 @@ class _Training:
         begin_with(loop.model, whole, origin, self.context.start, self.data_hash)
         for name, tensor in whole.items():
             loop.parameters.write(loop.parameters.weights, name, tensor)
-        if isinstance(origin, FileOrigin):
+        if isinstance(origin, FileOrigin) and origin.head == "kept":  # a new head knows no better than chance
             check_start(self._loss(self.run.evaluation.curve_examples), loop.first_loss, self.context.start)
         if loop.one_shot is not None:
             loss = self._loss(self.run.evaluation.examples)

@@ -16,7 +16,7 @@ from sparsity_lab.checkpoints.plain import fingerprint_of
 from sparsity_lab.errors import CheckpointError, refusing
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.base import Model
-from sparsity_lab.models.build import parameter_shapes
+from sparsity_lab.models.build import fitting, made_for_classes, parameter_shapes
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.models import Dims
 from sparsity_lab.specs.runs import FileOrigin, Origin, RunOrigin
@@ -36,18 +36,20 @@ def origin_fingerprint(origin: Origin | None, data_hash: str) -> str | None:
 def begin_with(model: Model, weights: Mapping[str, Tensor], origin: Origin, path: Path, data_hash: str) -> None:
     """Copy the weights of an origin, which lie at `path` on this machine, into whole ones of a model, in place.
 
+    A head that is to be fresh stays as the model drew it.
+
     Raises:
         CheckpointError: the file is missing, damaged or other than the origin says, or a tensor does not fit: another
             shape, no floating-point numbers, NaN or infinity among them, or zeros alone.
     """
-    tensors = {
-        name: _as_float32(weight, name, path) for name, weight in _read(origin, path, model.dims, data_hash).items()
-    }
+    fresh = _fresh(origin, model.dims)
+    read = _read(origin, path, model.dims, data_hash, fresh)
+    tensors = {name: _as_float32(weight, name, path) for name, weight in read.items() if name not in fresh}
     ours = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # tied weights may be there twice
     for name in sorted(set(tensors) - ours):
         shape = tuple(tensors[name].shape)
         raise CheckpointError("tensor has no place in the architecture", where=path, field=name, found=shape)
-    copy_into(dict(weights), tensors, path)
+    copy_into({name: weight for name, weight in weights.items() if name not in fresh}, tensors, path)
     if not any(bool(weights[name].any()) for name in model.prunable()):
         raise CheckpointError("holds no prunable weight that is not zero", where=path)
 
@@ -58,8 +60,9 @@ def check_file(origin: FileOrigin, path: Path, dims: Dims) -> None:
     Raises:
         CheckpointError: a file is missing or damaged, the architecture is another, or a tensor does not fit.
     """
+    fresh = _fresh(origin, dims)
     if origin.format == "huggingface":
-        huggingface.check_folder(path, dims)
+        huggingface.check_folder(path, dims, fresh)
         return
     if header := read_header(path):
         found = {name: tuple(entry.shape) for name, entry in header.tensors.items()}
@@ -68,13 +71,15 @@ def check_file(origin: FileOrigin, path: Path, dims: Dims) -> None:
             found = {name: file.shape(name) for name in file.names}
     expected = parameter_shapes(dims)
     tied = {"head.weight"} - expected.keys()  # which a file may hold all the same
-    for name in sorted((found.keys() | expected.keys()) - tied):
+    for name in sorted((found.keys() | expected.keys()) - tied - fresh):
         if name not in expected:
             message = "tensor has no place in the architecture"
             raise CheckpointError(message, where=path, field=name, found=found[name])
         if found.get(name) != expected[name]:
             message, known = "tensor does not fit", found.get(name)
-            raise CheckpointError(message, where=path, field=name, found=known, expected=str(expected[name]))
+            raise CheckpointError(
+                message, where=path, field=name, found=known, expected=fitting(name, expected[name], dims)
+            )
 
 
 def check_start(loss: float, fresh: float, path: Path) -> None:
@@ -115,7 +120,12 @@ def check_dense(loss: float, sparsity: float, path: Path) -> None:
         raise CheckpointError(message, where=path, field="sparsity", found=f"{sparsity:.3g}", expected=expected)
 
 
-def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, Tensor]:
+def _fresh(origin: Origin, dims: Dims) -> frozenset[str]:
+    """Tensors of the architecture that are drawn, not read."""
+    return made_for_classes(dims) if isinstance(origin, FileOrigin) and origin.head == "fresh" else frozenset()
+
+
+def _read(origin: Origin, path: Path, dims: Dims, data_hash: str, fresh: frozenset[str]) -> dict[str, Tensor]:
     match origin:
         case RunOrigin():
             _check_same("fingerprint", fingerprint_of(path), origin_fingerprint(origin, data_hash), path)
@@ -123,7 +133,7 @@ def _read(origin: Origin, path: Path, dims: Dims, data_hash: str) -> dict[str, T
         case FileOrigin():
             _check_same("sha256", content_sha256(path, origin.format), origin.sha256, path)
             from_elsewhere = origin.format == "huggingface"
-            return huggingface.read_weights(path, dims) if from_elsewhere else checkpoints.read_weights(path)
+            return huggingface.read_weights(path, dims, fresh) if from_elsewhere else checkpoints.read_weights(path)
         case _:
             assert_never(origin)
 

@@ -27,8 +27,10 @@ from sparsity_lab.laws import (
 )
 from sparsity_lab.laws.conformance import check_form
 from sparsity_lab.laws.forms.declaration import FormDeclaration
+from sparsity_lab.laws.forms.general import GeneralForm
 from sparsity_lab.laws.forms.jets import Jet, summed_seconds
 from sparsity_lab.laws.forms.named import form_named, form_names
+from sparsity_lab.laws.questions.queries import optimum
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.stages.law import open_law
 
@@ -110,6 +112,24 @@ class Own(FormDeclaration):
 
     def terms(self, shape: Any, at: Any) -> tuple[Any, ...]:
         return at.nonzero**-shape.alpha, 1.0
+
+
+class Routed(Own):
+    sees_sparsity = experts = True
+
+    def terms(self, shape: Any, at: Any) -> tuple[Any, ...]:
+        return (1 - at.sparsity) * at.nonzero**-shape.alpha, 1.0
+
+
+def test_whether_s_is_of_experts_is_the_forms_own_to_say_and_not_its_names():
+    form = GeneralForm.of("ours", Routed())
+    assert "sparsity" in form.columns
+    assert not form.sees_sparsity
+    law = Law(form, form.params(A=9.0, E=1.0, alpha=0.3), "tokens", "ours")
+    with pytest.raises(RecordError, match="share of inactive experts"):
+        optimum(law, 1e8, ratio=1.0)
+    named = GeneralForm.of("moe_like", Own())
+    assert not named.experts
 
 
 class Inhomogeneous(Own):

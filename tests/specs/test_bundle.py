@@ -204,3 +204,12 @@ def test_an_error_without_a_place_is_told_of_the_file_that_was_asked_about() -> 
     assert told.value.where == "outer.csv"
     with pytest.raises(SpecError, match=r"^inner\.csv: size: never changes$"), about("outer.csv"):
         raise SpecError("never changes", field="size", where="inner.csv")
+
+
+def test_only_a_classifiers_head_is_made_anew(specs: Path) -> None:
+    regime = specs / "regimes" / "gradual.yaml"
+    text = regime.read_text(encoding="utf-8")
+    regime.write_text(text + "start: {kind: huggingface, path: folder, head: fresh}\n", encoding="utf-8")
+    line = len(text.splitlines()) + 1
+    with pytest.raises(SpecError, match=rf"gradual\.yaml:{line}: start\.head: only the head of a classifier .*'fresh'"):
+        load_study(specs / STUDY)

@@ -10,6 +10,7 @@ from typing import Any
 from sparsity_lab.cost.advice import Advice, Criterion, OptionRow, Recommendation
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.economics import BreakEven
+from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.messages import Words, message, words_in
@@ -102,7 +103,7 @@ def setting(form: str = "frantar", hardware: HardwareProfile | None = None, **ch
 def what_if_inputs(held: Setting) -> WhatIfInputs:
     """What the page offers of a setting: its own hardware, and such as multiplies every zero."""
     machines = {"own": held.speeds, "other": speeds_of(held.scenario, None)}
-    return WhatIfInputs(held, machines, {"nonzero": (1e8, 1e10), "data": (1e9, 1e11)}, 0.5)
+    return WhatIfInputs(held, machines, {"nonzero": (1e8, 1e10), "data": (1e9, 1e11)}, 0.5, rivalry(held).rows)
 
 
 def moved(held: Setting, nonzero: float, data: float, sparsity: float, items: float) -> Setting:

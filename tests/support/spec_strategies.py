@@ -133,6 +133,7 @@ schedules = st.one_of(
     in_window(Cyclic, kind=st.just("cyclic"), cycles=counts),
     in_window(PluginSchedule, **cadence, **plugins),
 )
+heads = st.sampled_from(["kept", "fresh"])
 starts = st.one_of(
     st.builds(Scratch),
     st.builds(
@@ -142,8 +143,8 @@ starts = st.one_of(
         times=positives,
         seed=st.integers(0, 2**63 - 1),
     ),
-    st.builds(WeightsFile, kind=st.just("safetensors"), path=st.just("a/b.safetensors")),
-    st.builds(HuggingFace, kind=st.just("huggingface"), path=st.just("a/b")),
+    st.builds(WeightsFile, kind=st.just("safetensors"), path=st.just("a/b.safetensors"), head=heads),
+    st.builds(HuggingFace, kind=st.just("huggingface"), path=st.just("a/b"), head=heads),
 )
 pruning: dict[str, st.SearchStrategy[Any]] = {
     "version": st.just(1),

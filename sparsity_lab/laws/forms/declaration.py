@@ -18,6 +18,7 @@ class FormDeclaration:
         shapes: the other parameters.
         columns: what `terms` reads beside sparsity, nonzero and data.
         sees_sparsity: whether `terms` reads sparsity.
+        experts: whether its S is the share of inactive experts: no question about sparse weights is answered then.
         untrained: whether `terms` hold at D = 0, of a model that was pruned and trained on nothing afterwards.
         size_exponent: the shape parameter b where L = f(S) · N^−b + terms in which neither S nor N is; f(S) · N^−b are
             then the first `size_terms`.
@@ -31,6 +32,7 @@ class FormDeclaration:
     shapes: tuple[Parameter, ...]
     columns: tuple[FormColumn, ...] = ()
     sees_sparsity: bool = True
+    experts: bool = False
     untrained: bool = False
     size_exponent: str | None = None
     size_terms: int = 1

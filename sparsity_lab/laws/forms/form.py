@@ -22,8 +22,6 @@ from sparsity_lab.laws.forms.design import Design
 from sparsity_lab.laws.forms.terms import Parameter, Units
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
-EXPERTS = "moe_"
-"""names of forms of mixtures of experts, whose S is none of weights, begin so"""
 Further = Mapping[str, ArrayLike]
 """what a form knows of a run beside S, N and D, by the column's name"""
 NOTHING: Further = MappingProxyType({})
@@ -51,6 +49,7 @@ class Form(ABC):
         settings: numbers that the form is built from and that are not fitted: q of `average_params`, the levels of
             `effective_params`. Name and settings make the form again (`named.form_named`).
         bounds: (low, high) of parameters that were given bounds of their own; equal ones pin a parameter.
+        experts: whether its S is the share of inactive experts, another sparsity than that of weights.
     """
 
     name: str
@@ -60,6 +59,7 @@ class Form(ABC):
     params: Callable[..., Any] = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__ fills it
     settings: tuple[float, ...] = field(default=(), kw_only=True)
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict, kw_only=True)
+    experts: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.params is None:
@@ -83,7 +83,7 @@ class Form(ABC):
     @property
     @abstractmethod
     def sees_sparsity(self) -> bool:
-        """Whether two runs of equal N and D can differ in predicted loss."""
+        """Whether two runs of equal N and D can differ in predicted loss by the sparsity of their weights."""
 
     @property
     @abstractmethod

@@ -47,7 +47,9 @@ class GeneralForm(Form):
     def of(cls, name: str, declared: FormDeclaration) -> GeneralForm:
         """The form of that name that a declaration makes."""
         parameters = (*declared.amplitudes, *declared.shapes)
-        return cls(name, declared.formula, declared.source, parameters, declared, settings=tuple(declared.settings))
+        settings, experts = tuple(declared.settings), declared.experts
+        told = (declared.formula, declared.source, parameters, declared)
+        return cls(name, *told, settings=settings, experts=experts)
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -62,12 +64,12 @@ class GeneralForm(Form):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the runs that must change for a fit: size and data, and sparsity where it acts."""
-        return ("sparsity", "nonzero", "data") if self.sees_sparsity else ("nonzero", "data")
+        return ("sparsity", "nonzero", "data") if self.declared.sees_sparsity else ("nonzero", "data")
 
     @property
     def sees_sparsity(self) -> bool:
-        """Whether two runs of equal N and D can differ in predicted loss."""
-        return self.declared.sees_sparsity
+        """Whether two runs of equal N and D can differ in predicted loss by the sparsity of their weights."""
+        return self.declared.sees_sparsity and not self.experts
 
     @property
     def untrained(self) -> bool:
@@ -101,7 +103,7 @@ class GeneralForm(Form):
     def places(self, runs: Runs) -> FloatArray:
         """(columns, rows) of the runs."""
         at = self._read(Arguments(runs.sparsity, runs.nonzero, runs.data, runs.further))
-        names = (*(("sparsity",) if self.sees_sparsity else ()), "nonzero", "data", *self.further)
+        names = (*(("sparsity",) if self.declared.sees_sparsity else ()), "nonzero", "data", *self.further)
         return np.stack([np.broadcast_to(at[name], len(runs)) for name in names])
 
     def design(self, runs: Runs, units: Units) -> GeneralDesign:

@@ -31,7 +31,7 @@ from sparsity_lab.laws.forms.declared import (
     RepeatedSparse,
     SparseQuantised,
 )
-from sparsity_lab.laws.forms.form import EXPERTS, Form
+from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.general import GeneralForm
 from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.power_forms import (
@@ -139,6 +139,10 @@ def form_named(name: str | Form, settings: tuple[float, ...] = ()) -> Form:
 
 
 FORMS: Mapping[str, PowerForm] = MappingProxyType(
-    {name: build(*_DEFAULTS.get(name, ())) for name, build in _BUILDERS.items() if not name.startswith(EXPERTS)}
+    {
+        form.name: form
+        for form in (build(*_DEFAULTS.get(name, ())) for name, build in _BUILDERS.items())
+        if not form.experts
+    }
 )
 FRANTAR, CHINCHILLA = FORMS["frantar"], FORMS["chinchilla"]

@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from sparsity_lab.laws.forms.design import PowerDesign, TermLayout
 from sparsity_lab.laws.forms.features import Feature
-from sparsity_lab.laws.forms.form import EXPERTS, NOTHING, Arguments, Form, Further
+from sparsity_lab.laws.forms.form import NOTHING, Arguments, Form, Further
 from sparsity_lab.laws.forms.terms import (
     Term,
     Units,
@@ -80,7 +80,7 @@ class PowerForm(Form):
     @property
     def sees_sparsity(self) -> bool:
         """Whether two runs of equal N and D can differ in predicted loss by the sparsity of their weights."""
-        return any(feature.sees_sparsity for feature in self.features) and not self.name.startswith(EXPERTS)
+        return any(feature.sees_sparsity for feature in self.features) and not self.experts
 
     @property
     def amplitudes(self) -> int:

@@ -226,6 +226,7 @@ def moe_abnar() -> PowerForm:
     """Another sparsity: S is the share of experts that a token does not pass, N all weights."""
     return PowerForm(
         name="moe_abnar",
+        experts=True,
         formula="a / N^alpha + b / D^beta + c / (1-S)^lam + d / ((1-S)^delta N^gamma) + e",
         source="Abnar et al., 2025, arXiv 2501.12370: mixtures of experts. Its S is another sparsity, the share of "
         "inactive experts, and its N counts all weights",

@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.laws.forms.form import EXPERTS
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import data_needed, size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier
@@ -73,7 +72,7 @@ def verdicts(
     """
     law, runs = Law.from_fit(bootstrap.fit, bootstrap), bootstrap.fit.runs
     candidates = candidates_around(runs)
-    usual = usual_quantities(runs)[:1] if law.form.name.startswith(EXPERTS) else usual_quantities(runs)
+    usual = usual_quantities(runs)[:1] if law.form.experts else usual_quantities(runs)
     chosen = usual if quantities is None else quantities
     return (
         *(_of_parameter(one, law, runs, candidates) for one in bootstrap.verdicts(confidence)),

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.forms.form import EXPERTS
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.answers import Answer, grid
 from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
@@ -229,7 +228,7 @@ def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Mul
 
 def _refuse_experts(law: Law) -> None:
     """m(S) is what a sparse matrix costs; inactive experts cost and weigh otherwise."""
-    if law.form.name.startswith(EXPERTS):
+    if law.form.experts:
         raise RecordError("its S is the share of inactive experts, another sparsity", field="form", found=law.form.name)
 
 

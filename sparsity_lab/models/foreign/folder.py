@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,13 +51,18 @@ def saved(weights: Mapping[str, Tensor], dims: HuggingFaceDims) -> dict[str, byt
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
-def read_weights(path: Path, dims: HuggingFaceDims) -> dict[str, Tensor]:
+def read_weights(path: Path, dims: HuggingFaceDims, without: Collection[str] = ()) -> dict[str, Tensor]:
     """The weights of a folder as tensors of a run, in float32.
+
+    Args:
+        path: the folder.
+        dims: the architecture they must have.
+        without: tensors of a head that is not read, whatever the folder has of it.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the architecture is another: names field or tensor.
     """
-    check_folder(path, dims)
+    check_folder(path, dims, without)
     config = config_object(json.loads(dims.config))
     with refusing(path, CheckpointError, "cannot be read"):
         network, told = class_for(config, dims.task).from_pretrained(
@@ -67,18 +72,25 @@ def read_weights(path: Path, dims: HuggingFaceDims) -> dict[str, Tensor]:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=bool(without),
         )
-    for name in sorted(told["missing_keys"]):
+    for name in sorted(told["missing_keys"] - set(without)):
         raise CheckpointError("tensor is missing", where=path, field=name)
+    for name, found, expected in sorted(told["mismatched_keys"]):
+        if name not in without:
+            message, fits = "tensor does not fit", str(tuple(expected))
+            raise CheckpointError(message, where=path, field=name, found=tuple(found), expected=fits)
     layouts, flipped = structure(dims).layouts, input_first(network)
     weights = {}
     for name, parameter in network.named_parameters():
+        if name in without:
+            continue
         tensor = parameter.detach().t().contiguous() if name in flipped else parameter.detach()
         weights[name] = layouts[name].laid_out(tensor) if name in layouts else tensor
     return weights
 
 
-def check_folder(path: Path, dims: HuggingFaceDims) -> None:
+def check_folder(path: Path, dims: HuggingFaceDims, without: Collection[str] = ()) -> None:
     """Hold a folder's configuration against an architecture, and look for its weights; errors as `read_weights`."""
     found = _tree(path)
     with refusing(path / CONFIG, CheckpointError, "is no configuration"):
@@ -91,11 +103,12 @@ def check_folder(path: Path, dims: HuggingFaceDims) -> None:
     labels = found.get("id2label")
     classes = len(labels) if isinstance(labels, dict) else theirs.get("num_labels", TWO)
     expected = json.loads(dims.config).get("num_labels")
-    if dims.task == "image-classification" and classes != expected:
-        message = "its head tells other classes apart, and none is made anew; store one for the data's classes"
-        raise CheckpointError(
-            message, where=path / CONFIG, field="num_labels", found=classes, expected=f"{expected}, those of the data"
+    if dims.task == "image-classification" and classes != expected and not without:
+        message, asked = (
+            "its head tells other classes apart",
+            f"{expected}, those of the data, or a start with head: fresh",
         )
+        raise CheckpointError(message, where=path / CONFIG, field="num_labels", found=classes, expected=asked)
     weight_files(path)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sparsity_lab.specs.base import Count, Positive, Seed, Spec
 
@@ -32,7 +32,22 @@ class DenseRun(Spec):
     """seed of the dense run: one for all, so that it is shared"""
 
 
-class WeightsFile(Spec):
+Head = Literal["kept", "fresh"]
+
+
+class WithHead(Spec):
+    """Weights from outside, whose head may tell other classes apart."""
+
+    head: Head = "kept"
+    """of a classifier: that of the weights, or drawn anew from the run's seed for the classes of the data"""
+
+    @model_serializer(mode="wrap")
+    def _named_as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs from before there was a choice keep their names."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("head", "kept")}
+
+
+class WeightsFile(WithHead):
     """A file of weights under our parameter names, as `sparsity-lab export` writes."""
 
     kind: Literal["safetensors"]
@@ -40,7 +55,7 @@ class WeightsFile(Spec):
     """the file; relative to the project folder"""
 
 
-class HuggingFace(Spec):
+class HuggingFace(WithHead):
     """A local Hugging Face folder (config.json, model.safetensors) of the same architecture."""
 
     kind: Literal["huggingface"]
