@@ -27,8 +27,8 @@ from attacks.campaign import KINDS, SHOWN, Campaign, Told, attacked, table
 from attacks.endurance import endure, make_study
 from attacks.endurance import told as told_of
 from attacks.engines import ENGINES, kill_engine, make_prepared
-from attacks.kills import FAULTS, STEPS, kill_step, make_repository
-from attacks.project import LAST_MADE, make_project
+from attacks.kills import FAULTS, STEPS, kill_step
+from attacks.project import LAST_MADE, make_killed, make_project
 from attacks.runner import BAD, THREADS, prepare_imports, threads
 from attacks.victims import victims
 
@@ -53,7 +53,7 @@ def heard(every: Iterator[Told]) -> Iterator[Told]:
 
 def attack_steps(project: Path, folder: Path, kills: int, seed: int, steps: Sequence[str]) -> int:
     """Kill steps and print the table; how many faults were found."""
-    print(f"\n{'step':<16} {'kills':>6}  " + "  ".join(f"{name:>10}" for name in FAULTS), flush=True)
+    print(f"\n{'step':<16} {'kills':>6}  {'late':>5}  " + "  ".join(f"{name:>10}" for name in FAULTS), flush=True)
     bad = 0
     for place, step in enumerate(steps):
         share = kills * (place + 1) // len(steps) - kills * place // len(steps)
@@ -63,7 +63,9 @@ def attack_steps(project: Path, folder: Path, kills: int, seed: int, steps: Sequ
         else:
             toll = kill_step(step, project, folder, share, chance)
         counts = toll.counts()
-        print(f"{step:<16} {toll.kills:>6}  " + "  ".join(f"{count:>10}" for count in counts), flush=True)
+        print(
+            f"{step:<16} {toll.kills:>6}  {toll.late:>5}  " + "  ".join(f"{count:>10}" for count in counts), flush=True
+        )
         print("".join(f"  {line}\n" for line in toll.failed[:SHOWN]), end="", flush=True)
         bad += sum(counts)
     return bad
@@ -92,7 +94,7 @@ def main() -> int:
         if not (project / LAST_MADE).is_file():
             print("making the project that is attacked: a small study, and inputs of every kind", flush=True)
             _apart(make_project, project)  # what it starts threads for would stay in this process
-            _apart(make_repository, project)
+            _apart(make_killed, project)
         if asked.endurance:
             root = Path(scratch) / "endured"
             shutil.copytree(project, root, symlinks=True)

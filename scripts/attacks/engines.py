@@ -26,8 +26,9 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from attacks.kills import PROGRAM, Toll, compared, living, name_of, surroundings
+from attacks.kills import Toll, compared, living, name_of, surroundings
 from attacks.project import STUDY, like, write_spec
+from attacks.runner import PROGRAM
 from sparsity_lab.artifacts.records import read_record
 from sparsity_lab.specs.compute import here
 

@@ -2,6 +2,9 @@
 
 A step is held against what an undisturbed one made of the same inputs, byte for byte: shards, records without their
 times, the search's answer, laws, the page. `dvc repro` goes the whole way, and only measured time may differ then.
+
+Most rounds fork the step, and its workers, of a process that has imported everything: a kill then costs the work that
+it undoes and not seconds of imports, and it falls into that work. One round in `ANEW` is of the program itself.
 """
 
 from __future__ import annotations
@@ -12,21 +15,25 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attacks.project import STUDY
+from attacks.project import KILLED
+from attacks.runner import PROGRAM, ended, start
 from sparsity_lab.artifacts.records import read_record
 
-PROGRAM = (sys.executable, "-P", "-m", "sparsity_lab.cli")
 JOURNAL = "search/trials.journal"
-MOST_DEATHS = 3
+MOST_DEATHS = 4
 """kills of one step before it is finished"""
+ANEW = 10
+"""of so many rounds one is of the program itself"""
+LONGEST = 900.0
+"""seconds after which a step hangs"""
 PATIENCE = 60.0
 """seconds in which processes notice that their parent is gone; on a busy machine one takes long to begin at all"""
 MADE = ("data", "runs", "search", "laws", "reports", "metrics", "plots")
@@ -52,14 +59,14 @@ class Step:
 
 TRAINING = ("--workers", "2")
 STEPS: Mapping[str, Step] = {
-    "prepare": Step((*PROGRAM, "prepare", STUDY), MADE, ("data",)),
-    "train": Step((*PROGRAM, "train", STUDY, "--compute", "hasty"), MADE[1:], ("runs",)),
-    "search, SQLite": Step((*PROGRAM, "search", STUDY, *TRAINING), MADE[2:], ("search",)),
+    "prepare": Step((*PROGRAM, "prepare", KILLED), MADE, ("data",)),
+    "train": Step((*PROGRAM, "train", KILLED, "--compute", "hasty"), MADE[1:], ("runs",)),
+    "search, SQLite": Step((*PROGRAM, "search", KILLED, *TRAINING), MADE[2:], ("search",)),
     "search, journal": Step(
-        (*PROGRAM, "search", STUDY, *TRAINING, "--storage", JOURNAL, "--share"), MADE[2:], ("search",)
+        (*PROGRAM, "search", KILLED, *TRAINING, "--storage", JOURNAL, "--share"), MADE[2:], ("search",)
     ),
-    "fit": Step((*PROGRAM, "fit", STUDY), MADE[3:], ("laws",)),
-    "report": Step((*PROGRAM, "report", STUDY), MADE[4:], ("reports",)),
+    "fit": Step((*PROGRAM, "fit", KILLED), MADE[3:], ("laws",)),
+    "report": Step((*PROGRAM, "report", KILLED), MADE[4:], ("reports",)),
     "dvc repro": Step((str(Path(sys.executable).with_name("dvc")), "repro", "--quiet"), MADE, MADE[:5]),
 }
 
@@ -69,6 +76,8 @@ class Toll:
     """What kills of one step did, all told."""
 
     kills: int = 0
+    late: int = 0
+    """starts that ended before they were to be killed"""
     lost: int = 0
     """finished runs that were there at a kill and not, or not the same, later"""
     doubled: int = 0
@@ -90,21 +99,6 @@ class Toll:
 FAULTS = ("lost", "doubled", "different", "orphans", "left over", "told")
 
 
-def make_repository(project: Path) -> None:
-    """Make a finished project one that `dvc repro` can run in: the pipeline, its code, and git."""
-    checkout = Path(__file__).parents[2]
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
-        shutil.copy2(checkout / name, project / name)
-    shutil.copytree(checkout / "sparsity_lab", project / "sparsity_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    (project / ".dvc").mkdir()
-    shutil.copy2(checkout / ".dvc" / "config", project / ".dvc" / "config")
-    (project / "params.yaml").write_text(f"studies:\n  {STUDY}: specs/studies/{STUDY}.yaml\n", encoding="utf-8")
-    hasty = {"version": 1, "kind": "compute", "engine": {"kind": "local", "workers": 2}}
-    hasty["checkpoints"] = {"seconds": 0.05}
-    (project / "specs" / "compute" / "hasty.yaml").write_text(json.dumps(hasty), encoding="utf-8")
-    _done(["git", "init", "--quiet"], project)
-
-
 def kill_step(name: str, project: Path, folder: Path, kills: int, chance: random.Random) -> Toll:
     """Kill a step so many times, each at a random moment of a start, and finish it.
 
@@ -112,78 +106,103 @@ def kill_step(name: str, project: Path, folder: Path, kills: int, chance: random
         name: of `STEPS`.
         project: the finished study.
         folder: where copies of it are killed.
-        kills: how many times.
+        kills: how many times; starts that end before they are killed count as well.
         chance: decides the moments.
     """
-    toll, step = Toll(), STEPS[name]
-    if not kills:
-        return toll
-    wanted = results(project, step)
-    root = _before(project, folder, step)
-    began = time.monotonic()
-    _finish(root, step, toll, wanted, {})
-    seconds = time.monotonic() - began
-    while toll.kills < kills:
-        root = _before(project, folder, step)
+    killing = Killing(STEPS[name], project, folder, chance)
+    while (left := kills - killing.toll.kills - killing.toll.late) > 0:
+        killing.play(left)
+    return killing.toll
+
+
+@dataclass
+class Killing:
+    """A step in copies of a finished project, and what kills did to it so far."""
+
+    step: Step
+    project: Path
+    folder: Path
+    """of the copies"""
+    chance: random.Random
+    toll: Toll = field(default_factory=Toll)
+    seconds: dict[bool, float] = field(default_factory=dict)
+    """that it takes undisturbed, by whether it is forked"""
+
+    @cached_property
+    def wanted(self) -> Mapping[str, Any]:
+        """What the step has to make."""
+        return results(self.project, self.step)
+
+    def play(self, most: int) -> None:
+        """Kill the step a few times, and finish it."""
+        warm = self.step.command[: len(PROGRAM)] == PROGRAM and self.chance.randrange(ANEW) > 0
+        if warm not in self.seconds:
+            root, began = self._before(), time.monotonic()
+            self._finish(root, {}, warm=warm)
+            self.seconds[warm] = time.monotonic() - began
+        root = self._before()
         seen: dict[str, tuple[int, bytes]] = {}
-        for _ in range(chance.randint(1, min(MOST_DEATHS, kills - toll.kills))):
-            _kill(root, step, chance.uniform(0.0, seconds), toll)
-            seen |= compared(root, seen, toll)
-        _finish(root, step, toll, wanted, seen)
-    return toll
+        for deaths in range(self.chance.randint(1, min(MOST_DEATHS, most))):
+            killed = self._kill(root, self.chance.uniform(0.0, self.seconds[warm] / (1 + deaths)), warm=warm)
+            seen |= compared(root, seen, self.toll, KILLED)
+            if not killed:
+                break  # there is nothing left to do
+        self._finish(root, seen, warm=warm)
+
+    def _before(self) -> Path:
+        """A copy of the finished project as it was before the step."""
+        for path in (self.folder, _index(self.folder)):
+            shutil.rmtree(path, ignore_errors=True)
+        code = () if len(self.step.told) > 1 else ("sparsity_lab", ".git", ".dvc", "inputs")
+        shutil.copytree(self.project, self.folder, symlinks=True, ignore=shutil.ignore_patterns(*code))
+        for made in (*self.step.made, ".sparsity-lab"):
+            shutil.rmtree(self.folder / made, ignore_errors=True)
+        return self.folder
+
+    def _kill(self, root: Path, after: float, *, warm: bool) -> bool:
+        """Kill the step's first process, if it still lives then; its workers are to die by themselves."""
+        process = start(self.step.command, root, _log(root), surroundings(root), warm=warm)
+        code = ended(process, after)
+        if code is None:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            self.toll.kills += 1
+        else:
+            self._note_end(code, root)
+            self.toll.late += 1
+        deadline = time.monotonic() + PATIENCE
+        while (left := list(living(process))) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if left:
+            self.toll.orphans += len(left)
+            self.toll.failed += [f"outlived its parent: {name_of(process_id)}" for process_id in left]
+            os.killpg(process, signal.SIGKILL)
+        return code is None
+
+    def _finish(self, root: Path, seen: Mapping[str, Any], *, warm: bool) -> None:
+        """Ask for the step again, and hold what it made against the undisturbed one."""
+        process = start(self.step.command, root, _log(root), surroundings(root), warm=warm)
+        code = ended(process, LONGEST)
+        if code is None:
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        self._note_end(code, root)
+        compared(root, seen, self.toll, KILLED)
+        found = results(root, self.step)
+        differ = sorted(name for name in {*found, *self.wanted} if found.get(name) != self.wanted.get(name))
+        if differ:
+            self.toll.different += 1
+            self.toll.failed.append(f"differ: {', '.join(differ[:6])}")
+        self.toll.left += sum(1 for made in self.step.made for _ in (root / made).rglob(".*.tmp"))
+        self.toll.doubled += _told_twice(root / "search" / f"{KILLED}.json")
+
+    def _note_end(self, code: int | None, root: Path) -> None:
+        if code != 0:
+            said = _log(root).read_text(encoding="utf-8", errors="replace")
+            self.toll.failed.append(f"{'hangs' if code is None else f'exit {code}'}: {' '.join(said.split())[-400:]}")
 
 
-def _before(project: Path, folder: Path, step: Step) -> Path:
-    """A copy of the finished project as it was before a step."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(_index(folder), ignore_errors=True)
-    shutil.copytree(project, folder, symlinks=True)
-    for made in (*step.made, ".sparsity-lab"):
-        shutil.rmtree(folder / made, ignore_errors=True)
-    return folder
-
-
-def _kill(root: Path, step: Step, after: float, toll: Toll) -> None:
-    """Kill the step's first process; its workers are to die by themselves."""
-    process = subprocess.Popen(
-        step.command,
-        cwd=root,
-        env=surroundings(root),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        process.wait(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    toll.kills += 1
-    deadline = time.monotonic() + PATIENCE
-    while (left := list(living(process.pid))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if left:
-        toll.orphans += len(left)
-        toll.failed += [f"outlived its parent: {name_of(process_id)}" for process_id in left]
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _finish(root: Path, step: Step, toll: Toll, wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
-    """Ask for the step again, and hold what it made against the undisturbed one."""
-    done = _done(step.command, root, check=False)
-    if done.returncode:
-        toll.failed.append(f"exit {done.returncode}: {' '.join((done.stdout + done.stderr).split())[-400:]}")
-    compared(root, seen, toll)
-    found = results(root, step)
-    differ = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-    if differ:
-        toll.different += 1
-        toll.failed.append(f"differ: {', '.join(differ[:6])}")
-    toll.left += sum(1 for made in step.made for _ in (root / made).rglob(".*.tmp"))
-    toll.doubled += _told_twice(root / "search" / f"{STUDY}.json")
-
-
-def compared(root: Path, seen: Mapping[str, Any], toll: Toll, study: str = STUDY) -> dict[str, tuple[int, bytes]]:
+def compared(root: Path, seen: Mapping[str, Any], toll: Toll, study: str) -> dict[str, tuple[int, bytes]]:
     """The records that are there now, which hold all that were seen before."""
     paths = (path for home in ("runs", "search") for path in (root / home / study).glob("*/record.json"))
     now = {str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
@@ -220,16 +239,16 @@ def name_of(process: int) -> str:
         return "one that has just ended"
 
 
-def _done(command: Sequence[str], root: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=root, env=surroundings(root), capture_output=True, text=True, check=check)
-
-
 def surroundings(root: Path) -> dict[str, str]:
     """The environment of a copy: the code under attack, a DVC index of its own, a committer."""
     code = str(Path(__file__).parents[2])
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     own = {"PYTHONPATH": code, "PATH": path, "DVC_SITE_CACHE_DIR": str(_index(root)), "SPARSITY_LAB_WORKERS": "2"}
     return {**os.environ, **HOSTS, **own}
+
+
+def _log(root: Path) -> Path:
+    return root.with_name(f"{root.name}.log")
 
 
 def _index(root: Path) -> Path:
@@ -241,7 +260,8 @@ def results(root: Path, step: Step) -> dict[str, Any]:
     whole = len(step.told) > 1
     found: dict[str, Any] = {}
     for part in step.told:
-        for path in sorted(path for path in (root / part).rglob("*") if path.is_file()):
+        of_study = [root / part / f"{KILLED}.json", *(root / part / KILLED).rglob("*")]
+        for path in sorted(path for path in of_study if path.is_file()):
             name = str(path.relative_to(root))
             if path.name == "record.json":
                 record = read_record(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ from sparsity_lab.specs.files import SHIPPED
 
 STUDY = "attacked"
 """the smoke study with fewer runs"""
+KILLED = "killed"
+"""the study whose steps are killed: as many runs, of fewer updates"""
 CHECKPOINTS = ".sparsity-lab/scratch/*/checkpoint.safetensors"
 LAST_MADE = "inputs/csr.safetensors"
 """of all that `make_project` makes"""
@@ -46,6 +49,28 @@ def make_project(root: Path) -> None:
     program(root, *take)  # other storages gave other answers
     shutil.rmtree(root / ".sparsity-lab")
     add_checkpoint(root, STUDY)
+
+
+def make_killed(project: Path) -> None:
+    """Add a finished study that `dvc repro` can make too: the pipeline, its code, and git."""
+    checkout = Path(__file__).parents[2]
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
+        shutil.copy2(checkout / name, project / name)
+    shutil.copytree(checkout / "sparsity_lab", project / "sparsity_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    (project / ".dvc").mkdir()
+    shutil.copy2(checkout / ".dvc" / "config", project / ".dvc" / "config")
+    (project / "params.yaml").write_text(f"studies:\n  {KILLED}: specs/studies/{KILLED}.yaml\n", encoding="utf-8")
+    hasty = {"version": 1, "kind": "compute", "engine": {"kind": "local", "workers": 2}}
+    write_spec(project, "compute", "hasty", hasty | {"checkpoints": {"seconds": 0.05}})
+    grid = {"nonzero": [6_144, 12_288], "sparsity": [0, 0.5, 0.75], "data": [10_000, 20_000], "data_unit": "tokens"}
+    search = {"nonzero": 6_144, "budgets": [10_000], "regimes": ["gradual"], "trials": 4, "batch": 2}
+    like(project, STUDY, KILLED, grid={**grid, "regimes": ["gradual"]}, search=search)
+    program(project, "run", KILLED, "--seconds", "1", "--workers", "2")
+    shutil.rmtree(project / ".sparsity-lab" / "cache", ignore_errors=True)
+    git = shutil.which("git") or "git"
+    subprocess.run(
+        [git, "init", "--quiet"], cwd=project, env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}, check=True
+    )
 
 
 def add_inputs(root: Path, study: str) -> None:

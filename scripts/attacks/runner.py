@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
+from unittest import mock
 
 Verdict = Literal["done", "refused", "traceback", "wrong exit", "hang", "aborted", "nameless", "accepted", "unlike"]
 """refused: one error, exit 2; nameless: one without the file; accepted: exit 0 where the input had to be refused;
@@ -30,6 +32,9 @@ MEMORY = 6 * 2**30
 """bytes of address space"""
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
 CHECKOUT = Path(__file__).parents[2]
+PROGRAM = (sys.executable, "-P", "-m", "sparsity_lab.cli")
+ROOMS = ("console", "hardware", "report", "stages")
+"""what commands load only when they are asked for"""
 PASSING = re.compile(r"\d+(\.\d+)? ?(s|ms|min|h|GB|MB|KB|%)\b|\d+:\d\d(:\d\d)?|0x[0-9a-f]+")
 """times, sizes of what is free, and addresses: what two runs of one command may say otherwise"""
 
@@ -75,19 +80,20 @@ class Outcome:
 def prepare_imports() -> None:
     """Load what commands load, so that a child begins at once."""
     import gc
+    import importlib
 
     import matplotlib
     import optuna
     import torch
 
-    import sparsity_lab.checkpoints.survey
-    import sparsity_lab.cli.main
-    import sparsity_lab.stages.fit
-    import sparsity_lab.stages.plan
-    import sparsity_lab.stages.prepare
-    import sparsity_lab.stages.report  # noqa: F401
+    import sparsity_lab.sweep.worker  # noqa: F401
 
+    for room in ROOMS:
+        for path in sorted((CHECKOUT / "sparsity_lab" / room).rglob("*.py")):
+            importlib.import_module(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
+    importlib.import_module("pandas")
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=False)  # as it is; asking imports 800 modules
     matplotlib.use("Agg")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     gc.freeze()  # a child's collections leave what it shares alone
@@ -152,8 +158,8 @@ def _become(shot: Shot, folder: Path, logs: tuple[Path, Path], *, anew: bool) ->
         if anew:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as a shell hands it on; Python ignores it at its start
             os.environ["PYTHONPATH"] = str(CHECKOUT)
-            os.execv(sys.executable, (sys.executable, "-P", "-m", "sparsity_lab.cli", *shot.arguments))  # noqa: S606
-        code = _call(shot)
+            os.execv(sys.executable, (*PROGRAM, *shot.arguments))  # noqa: S606
+        code = call(shot.arguments)
     finally:
         os._exit(code)
 
@@ -175,11 +181,16 @@ def _direct(number: int, stream: Stream, log: Path) -> None:
     os.close(target)
 
 
-def _call(shot: Shot) -> int:
-    """The command's exit code."""
+def call(arguments: Sequence[str]) -> int:
+    """The exit code of the command line with these arguments, in a child that has imported everything.
+
+    Processes that it would spawn are forked of it, and so have imported everything too.
+    """
+    forking = multiprocessing.get_context("fork")
+    mock.patch.object(multiprocessing, "get_context", return_value=forking).start()
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.argv = ["__main__.py", *shot.arguments]
+    sys.argv = ["__main__.py", *arguments]
     sys.modules["__main__"] = ModuleType("__main__")  # usage names the program as one asked for by `python -m`
     sys.modules["__main__"].__package__ = "sparsity_lab.cli"
     from sparsity_lab.cli.main import main
@@ -197,6 +208,48 @@ def _call(shot: Shot) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def start(command: Sequence[str], folder: Path, log: Path, variables: Mapping[str, str], *, warm: bool) -> int:
+    """Start a command in a session of its own.
+
+    Args:
+        command: the whole of it.
+        folder: its current folder.
+        log: what it says goes here.
+        variables: its environment.
+        warm: in a child that has imported everything; `command` begins with `PROGRAM` then.
+
+    Returns:
+        The process.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(folder)
+        for number in (1, 2):
+            _direct(number, "kept", log)
+        os.environ.update(variables)
+        if not warm:
+            os.execv(command[0], tuple(command))  # noqa: S606
+        code = call(command[len(PROGRAM) :])
+    finally:
+        os._exit(code)
+
+
+def ended(process: int, seconds: float) -> int | None:
+    """The exit code of a child, or None where it still lives so many seconds later."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.005)
 
 
 def _wait(child: int, deadline: float) -> tuple[int, float]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -53,7 +54,7 @@ from sparsity_lab.specs.sources import (
 )
 
 LARGEST_FILE = 1 << 30
-"""bytes of a text file, which is one document"""
+"""bytes of a file that is one document or picture; of one that is larger the beginning is read before its hash"""
 FILES = 16
 """hashed by a thread before it asks for more"""
 
@@ -184,19 +185,34 @@ def source_hash(source: TextSource | ImageSource, readers: int = 1) -> str:
     total = hashlib.sha256()
     groups = [paths[first : first + FILES] for first in range(0, len(paths), FILES)]
     with ThreadPoolExecutor(readers) as pool:
-        digests = (digest for group in pool.map(_digests, groups) for digest in group)
+        digests = (digest for group in pool.map(partial(_digests, source), groups) for digest in group)
         for path, digest in zip(paths, digests, strict=True):
             name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
             total.update(os.fsencode(name.as_posix()) + f"\0{digest}\n".encode())
     return total.hexdigest()
 
 
-def _digests(paths: list[Path]) -> list[str]:
+def _digests(source: TextSource | ImageSource, paths: list[Path]) -> list[str]:
     found = []
     for path in paths:
         with refusing(path, DataError):
+            if path.stat().st_size > LARGEST_FILE:
+                next(_examples(source, path), None)  # what is no data is refused now, not after hours
             found.append(file_sha256(path))
     return found
+
+
+def _examples(source: TextSource | ImageSource, path: Path) -> Iterator[object]:
+    """The examples of a file that holds many and says itself what it is; none of others."""
+    match source:
+        case JsonLines() | ParquetText() | WebdatasetText() | HuggingfaceText(streaming=False):
+            return file_documents(source, path)
+        case ParquetImages() | HuggingfaceImages():
+            return column_images(_rows(path, source), path, source)
+        case WebdatasetImages():
+            return member_pictures(path, source)
+        case _:
+            return iter(())
 
 
 def _of_a_document_s_size(path: Path) -> Path:
@@ -204,7 +220,7 @@ def _of_a_document_s_size(path: Path) -> Path:
         size = path.stat().st_size
     if size > LARGEST_FILE:
         expected = f"at most {LARGEST_FILE:,} bytes"
-        raise DataError("is too large for one document", where=path, found=size, expected=expected)
+        raise DataError("is too large for one document or picture", where=path, found=size, expected=expected)
     return path
 
 
@@ -252,7 +268,10 @@ def _class_files(source: ImageFolder) -> list[list[Path]]:
     """The pictures of each class, in the order of the classes' folders."""
     folders = class_folders(source)
     endings = frozenset(Image.registered_extensions())
-    found = [[path for path in _matching(one, source.pattern) if path.suffix.lower() in endings] for one in folders]
+    found = [
+        [_of_a_document_s_size(path) for path in _matching(one, source.pattern) if path.suffix.lower() in endings]
+        for one in folders
+    ]
     empty = next((folder for folder, paths in zip(folders, found, strict=True) if not paths), None)
     if empty is not None:
         raise DataError("a class has no picture", where=empty, field="pattern", found=source.pattern)

@@ -214,6 +214,13 @@ def test_a_missing_tokenizer_is_named(text_spec: SpecMaker, tmp_path: Path) -> N
         prepare(text_spec(TokenizerFile(kind="file", path="nowhere.json")), tmp_path / "data")
 
 
+def test_a_tokenizer_of_hours_is_refused_before_it_is_hashed(text_spec: SpecMaker, tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match=r"tokenizer\.json: is too large for a tokenizer .found 1099511627776"):
+        prepare(text_spec(TokenizerFile(kind="file", path=str(tmp_path / "tokenizer.json"))), tmp_path / "data")
+
+
 def test_images_are_counted_and_labelled(tmp_path: Path) -> None:
     manifest = prepare(glyph_spec(), tmp_path)
     assert manifest.train.items + manifest.heldout.items == 300

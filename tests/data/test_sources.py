@@ -17,10 +17,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import TypeAdapter
 
+from sparsity_lab.data import sources
 from sparsity_lab.data.sources import documents, image_blocks, source_files, source_hash
 from sparsity_lab.errors import DataError
-from sparsity_lab.specs.sources import JsonLines, ParquetImages, ParquetText, PythonStdlib, TextFiles
+from sparsity_lab.specs.sources import (
+    ImageSource,
+    JsonLines,
+    ParquetImages,
+    ParquetText,
+    PythonStdlib,
+    TextFiles,
+    TextSource,
+)
 
 
 def lines(path: Path, **changes: str) -> JsonLines:
@@ -205,9 +215,41 @@ def test_a_file_too_large_for_one_document_is_refused_unread(tmp_path: Path) -> 
     with (tmp_path / "a.txt").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(
-        DataError, match=r"a\.txt: is too large for one document .found 1099511627776, expected at most"
+        DataError, match=r"a\.txt: is too large for one document or picture .found 1099511627776, expected at most"
     ):
         source_hash(TextFiles(kind="files", path=str(tmp_path)))
+
+
+HOLES: dict[str, tuple[str, dict[str, str]]] = {
+    "jsonl": ("a.jsonl", {}),
+    "packed jsonl": ("a.jsonl.gz", {"kind": "jsonl", "pattern": "*"}),
+    "parquet-text": ("a.parquet", {}),
+    "parquet-images": ("a.parquet", {}),
+    "webdataset": ("a.tar", {}),
+    "webdataset images": ("a.tar", {"kind": "webdataset"}),
+    "image-folder": ("one/a.png", {}),
+}
+
+
+@pytest.mark.parametrize("kind", HOLES)
+def test_a_file_of_hours_that_holds_no_example_is_refused_before_it_is_hashed(tmp_path: Path, kind: str) -> None:
+    name, changes = HOLES[kind]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**40)
+    images = {"image": 8, "classes": 1} if "image" in kind else {}
+    fields: dict[str, Any] = {"kind": kind, "path": str(tmp_path), **images, **changes}
+    source: TypeAdapter[Any] = TypeAdapter(ImageSource if images else TextSource)
+    with pytest.raises(DataError, match=re.escape(Path(name).name)):
+        source_hash(source.validate_python(fields))
+
+
+def test_a_large_file_is_hashed_when_it_begins_with_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b'{"text": "one"}\nno JSON, and far down\n'
+    (tmp_path / "a.jsonl").write_bytes(content)
+    whole = source_hash(lines(tmp_path))
+    monkeypatch.setattr(sources, "LARGEST_FILE", 20)
+    assert source_hash(lines(tmp_path)) == whole
 
 
 def test_names_with_stray_bytes_are_read(tmp_path: Path) -> None:

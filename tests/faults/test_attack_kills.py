@@ -10,9 +10,11 @@ import pytest
 from attacks import kills
 from attacks.kills import FAULTS, Step, kill_step
 
-SOUND = "import pathlib as p; p.Path('data').mkdir(exist_ok=True); p.Path('data/x').write_text('1')"
+SOUND = (
+    "import pathlib as p; f = p.Path('data/killed'); f.mkdir(parents=True, exist_ok=True); (f / 'x').write_text('1')"
+)
 RECORD = (
-    "import pathlib as p, time; r = p.Path('runs/attacked/a'); r.mkdir(parents=True, exist_ok=True); r /= 'record.json'"
+    "import pathlib as p, time; r = p.Path('runs/killed/a'); r.mkdir(parents=True, exist_ok=True); r /= 'record.json'"
 )
 COMMANDS = {
     "": SOUND,
@@ -20,9 +22,16 @@ COMMANDS = {
     "doubled": f"{SOUND}; {RECORD}; r.write_text(str(time.time_ns()))",
     "lost": f"{SOUND}; {RECORD}; r.unlink() if r.exists() else r.write_text('1')",
     "orphans": f"{SOUND}; import subprocess as s; s.Popen(['sleep', '60'], stdout=s.DEVNULL, stderr=s.DEVNULL)",
-    "left over": f"{SOUND}; p.Path('data/.y.1.tmp').touch()",
+    "left over": f"{SOUND}; (f / '.y.1.tmp').touch()",
     "told": f"{SOUND}; raise SystemExit(p.Path('again').exists() or p.Path('again').touch())",
 }
+
+
+class Early(random.Random):
+    """Every kill comes at once."""
+
+    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002
+        return 0.0
 
 
 class Late(random.Random):
@@ -38,10 +47,20 @@ def test_a_fault_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fau
     step = Step((sys.executable, "-c", COMMANDS[fault]), ("data", "runs"), ("data",))
     monkeypatch.setattr(kills, "STEPS", {"step": step})
     project = tmp_path / "project"
-    (project / "data").mkdir(parents=True)
-    (project / "data" / "x").write_text("1")
+    made = project / "data" / "killed" / "x"
+    made.parent.mkdir(parents=True)
+    made.write_text("1")
     toll = kill_step("step", project, tmp_path / "killed", 2, Late(0))
-    assert toll.kills == 2
+    assert (toll.kills, toll.late) == (0, 2)
     found = {name for name, count in zip(FAULTS, toll.counts(), strict=True) if count}
     assert (fault in found) if fault else not found, toll
-    assert (project / "data" / "x").read_text() == "1"
+    assert made.read_text() == "1"
+
+
+def test_a_start_that_still_runs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tmp_path / "project" / "data" / "killed" / "x"
+    made.parent.mkdir(parents=True)
+    made.write_text("1")
+    monkeypatch.setattr(kills, "STEPS", {"step": Step((sys.executable, "-c", SOUND), ("data",), ("data",))})
+    toll = kill_step("step", tmp_path / "project", tmp_path / "killed", 1, Early(0))
+    assert (toll.kills, toll.late, sum(toll.counts())) == (1, 0, 0), toll

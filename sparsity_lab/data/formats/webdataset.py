@@ -25,6 +25,8 @@ BLOCK: Final = 512
 """bytes; a tar file ends with zeros"""
 LARGEST_MEMBER: Final = 1 << 30
 """bytes"""
+MOST_PADDING: Final = 1 << 28
+"""bytes of zeros at an archive's end; writers round up to a few thousand"""
 
 
 def member_texts(path: Path, source: WebdatasetText) -> Iterator[bytes]:
@@ -111,7 +113,7 @@ def _members(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes |
                 content = tar.extractfile(member)
                 yield member.name, content.read() if content else b""
         if not tail.is_whole():
-            raise DataError("is cut: a tar archive ends with blocks of zeros, and here it does not", where=path)
+            raise DataError("is cut or damaged: a tar archive ends with some blocks of zeros", where=path)
 
 
 class _Tail:
@@ -127,7 +129,8 @@ class _Tail:
         return content
 
     def is_whole(self) -> bool:
-        """Whether the end is zeros."""
-        while self.read(1 << 20):
-            pass
-        return self._last == bytes(BLOCK)
+        """Whether the end is zeros, and not more than any writer pads with."""
+        left = MOST_PADDING
+        while left > 0 and (content := self.read(min(1 << 20, left))):
+            left -= len(content)
+        return left > 0 and self._last == bytes(BLOCK)
