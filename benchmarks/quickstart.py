@@ -59,7 +59,7 @@ def timed(studies: list[str], checkout: Path) -> None:
     """Run every stage through DVC in a clone, and print what it took."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     total = 0.0
-    for step in STEPS:
+    for step in ("settings", *STEPS):
         for study in studies:
             command = [Path(sys.executable).parent / "dvc", "repro", "--single-item", f"{step}@{study}"]
             cpu, wall = spent(command, checkout)
