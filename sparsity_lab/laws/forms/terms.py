@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -129,6 +130,16 @@ class Term:
         """Names of its free exponents."""
         return tuple(power.exponent for power in self.powers if isinstance(power.exponent, str))
 
+    @cached_property
+    def shares(self) -> Mapping[str, tuple[tuple[int, str | float], ...]]:
+        """The factors that hold N (`size`) and D (`data`), each as (sign times power of it, exponent)."""
+
+        def holding(variable: str) -> tuple[tuple[int, str | float], ...]:
+            shares = ((power.sign * getattr(power.feature, variable), power.exponent) for power in self.powers)
+            return tuple((share, exponent) for share, exponent in shares if share)
+
+        return {variable: holding(variable) for variable in ("size", "data")}
+
     @property
     def has_size(self) -> bool:
         """Whether N is in it."""
@@ -176,7 +187,7 @@ def amplitude_slopes(term: Term, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def power_of(term: Term, variable: Literal["size", "data"], values: Mapping[str, Any]) -> Any:
     """Net exponent of N or D in a term."""
-    return sum(p.sign * number(p.exponent, values) * getattr(p.feature, variable) for p in term.powers)
+    return sum(share * number(exponent, values) for share, exponent in term.shares[variable])
 
 
 def unit_shift(term: Term, values: Mapping[str, Any], units: Units) -> Any:

@@ -40,6 +40,8 @@ BEYOND = 1.3
 CORRECTIONS = 60
 SETTLED = 1e-6
 """largest cosine between the residuals and a slope along the surface that counts as zero"""
+LEAST_GAIN = 1e-6
+"""of the likelihood ratio; a step that promises less is not worth taking"""
 LONGEST_LOG = 12.0
 """a positive parameter is followed to e^±12 of its value"""
 DIFFERENCE = 1e-5
@@ -187,7 +189,7 @@ class Paths:
             alive &= (root < BEYOND * self.threshold) & (away > 0) & (~self.positive | (away < LONGEST_LOG))
             if not alive.any():
                 break
-            found, value = self._settle(self.put(theta + direction * step[:, None], ahead), ahead)
+            found, value = self._settle(self.put(theta + direction * step[:, None], ahead), ahead, alive)
             reached = self.roots(value)
             taken = alive & ((reached - root < LONGEST_RISE * aim) | (step < 1e-4))
             direction = np.where(taken[:, None], (found - theta) / step[:, None], direction)
@@ -208,12 +210,18 @@ class Paths:
             chosen[b], worth[b] = below.argmax(), below.max() > UNDERCUT * self.threshold
         return theta[chosen], root[chosen], worth
 
-    def _settle(self, theta: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The lowest points with the parameters at their targets, near `theta`, and the objective there."""
+    def _settle(
+        self, theta: FloatArray, target: FloatArray, alive: NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray]:
+        """The lowest points with the parameters at their targets, near `theta`, and the objective there.
+
+        Only the (B,) paths `alive` are moved.
+        """
         value, damping = self.objective.value(theta), np.full(len(theta), 1e-3)
+        unit = 2 * len(self.fit.runs) / self.scale**2
         for _ in range(CORRECTIONS):
-            step, cosine = self._tangent_step(theta, damping)
-            moving = (cosine > SETTLED) & (damping < 1e6)
+            step, cosine, gain = self._tangent_step(theta, damping)
+            moving = alive & (cosine > SETTLED) & (unit * gain > LEAST_GAIN) & (damping < 1e6)
             if not moving.any():
                 break
             trial = self.put(theta + step, target)
@@ -223,8 +231,11 @@ class Paths:
             damping = np.maximum(np.where(better, damping / 5, damping * 6), 1e-9)
         return theta, value
 
-    def _tangent_step(self, theta: FloatArray, damping: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B, P) steps, and the (B,) largest cosines between the residuals and a slope along the surface."""
+    def _tangent_step(self, theta: FloatArray, damping: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(B, P) steps, (B,) largest cosines between the residuals and a slope along the surface, (B,) promised falls.
+
+        A fall is what the quadratic model of the objective promises for the whole step.
+        """
         local, normal = self.objective.derivatives(theta), self.normals(theta)
         sizes = np.sqrt(np.maximum(np.diagonal(local.majoriser, axis1=1, axis2=2), np.finfo(float).tiny))
         held = self.box.held(theta, local.gradient)
@@ -237,8 +248,10 @@ class Paths:
         hessian = plane @ (scale[:, :, None] * local.hessian * scale[:, None, :]) @ plane
         hessian += unit[:, :, None] * unit[:, None, :] + held[:, :, None] * np.eye(theta.shape[1])
         values, vectors = np.linalg.eigh(finite(hessian))
-        along = (vectors.transpose(0, 2, 1) @ gradient[:, :, None])[:, :, 0] / (np.abs(values) + damping[:, None])
+        slopes = (vectors.transpose(0, 2, 1) @ gradient[:, :, None])[:, :, 0]
+        along = slopes / (np.abs(values) + damping[:, None])
+        gain = (slopes * along - values * along**2 / 2).sum(axis=1)
         step = -scale * (vectors @ along[:, :, None])[:, :, 0]
         longest = np.maximum(np.abs(step).max(axis=1, keepdims=True), LONGEST_STEP)
         cosine = np.abs(gradient).max(axis=1) / np.maximum(local.error, PERFECT)
-        return step * (LONGEST_STEP / longest), cosine
+        return step * (LONGEST_STEP / longest), cosine, gain
