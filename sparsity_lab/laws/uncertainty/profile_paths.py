@@ -210,9 +210,7 @@ class Paths:
             chosen[b], worth[b] = below.argmax(), below.max() > UNDERCUT * self.threshold
         return theta[chosen], root[chosen], worth
 
-    def _settle(
-        self, theta: FloatArray, target: FloatArray, alive: NDArray[np.bool_]
-    ) -> tuple[FloatArray, FloatArray]:
+    def _settle(self, theta: FloatArray, target: FloatArray, alive: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """The lowest points with the parameters at their targets, near `theta`, and the objective there.
 
         Only the (B,) paths `alive` are moved.
