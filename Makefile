@@ -11,6 +11,8 @@ PYTHON ?=
 TORCH_INDEX ?=
 ARGS ?=
 
+unexport PYTHONDONTWRITEBYTECODE  # tests start hundreds of processes, and each would compile the package anew
+
 .DEFAULT_GOAL := help
 .PHONY: help env repro test test-fast check smoke dist docs schemas bench doctor clean
 
@@ -32,8 +34,8 @@ env: ## create or repair .venv; nothing to do while pyproject.toml and constrain
 repro: env ## run every study of params.yaml: specs -> runs -> law, plots, report
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
 
-test: env ## run all tests, two at a time, and name the twenty slowest
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations=20 $(ARGS)
+test: env ## run all tests, three at a time, since some wait for others' programs, and name the twenty slowest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal --durations=20 $(ARGS)
 
 test-fast: env ## run the tests that are not marked slow: for between two edits
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow" $(ARGS)

@@ -137,6 +137,14 @@ def test_a_torn_file_and_a_half_removed_package_are_seen(site_packages: Path) ->
     assert not make_env.is_whole(site_packages)
 
 
+def test_packages_are_compiled_but_for_their_tests_and_what_is_no_python(tmp_path: Path) -> None:
+    for name in ("one/a.py", "one/broken.py", "one/tests/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n" if "broken" not in name else "x = (\n")
+    make_env.compile_packages(Path(sys.executable), tmp_path)
+    assert [path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")] == ["a"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"inputs": "x"}', '{"inputs": "x", "torch_index": "y", "z": 1}'])
 def test_a_stamp_that_cannot_be_read_counts_as_none(tmp_path: Path, content: str) -> None:
     stamp = tmp_path / "stamp.json"

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from method_cases import regime
+from projects import once
 from rank_of_several import into_the_second_epoch, to_its_end
 from safetensors.torch import load_file
 from torch import Tensor
@@ -68,9 +69,13 @@ def run_of(make_run: MakeRun, name: str, **changes: object) -> RunSpec:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun, inputs_of: InputsOf) -> Path:
+def trained(shared: Path, make_run: MakeRun, inputs_of: InputsOf) -> Path:
     """What two and four processes made of every case; and of a few that were broken off again and again."""
-    folder = tmp_path_factory.mktemp("ranks")
+    return once(shared / "ranks", lambda folder: train_by_several(folder, make_run, inputs_of))
+
+
+def train_by_several(folder: Path, make_run: MakeRun, inputs_of: InputsOf) -> None:
+    folder.mkdir()
     every, few = asked_for(make_run, inputs_of, *CASES), asked_for(make_run, inputs_of, *BROKEN_OFF)
     phases = [{**every, "size": size, "modes": MODES} for size in SIZES]
     done = 0
@@ -80,7 +85,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_run: MakeRun, inputs_
     (folder / "asked.json").write_text(json.dumps(phases))
     ranks = [subprocess.Popen([sys.executable, WORKER, str(rank), folder]) for rank in range(max(SIZES))]
     assert [rank.wait(timeout=900) for rank in ranks] == [0] * len(ranks)
-    return folder
 
 
 def asked_for(make_run: MakeRun, inputs_of: InputsOf, *names: str) -> dict[str, Any]:
