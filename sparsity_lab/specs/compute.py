@@ -67,6 +67,9 @@ class SlurmEngine(Spec):
     kind: Literal["slurm"] = "slurm"
     workers: Count = 1
     """tasks of the array, each training one run after another"""
+    devices_per_node: Count | None = None
+    """of a node: a task whose run is on more `devices` takes as many nodes as hold them; they are of one node when left
+    out"""
     options: SbatchOptions = Field(default_factory=lambda: FrozenMapping({}))
     """passed to `sbatch` as they stand, by their long names: `partition: gpu`"""
     setup: tuple[str, ...] = ()

@@ -29,6 +29,8 @@ class Workplace:
     checkpoint_seconds: float = 60.0
     checkpoints: str | None = None
     """where copies of checkpoints go that other machines reach: a folder, or a URI of pyarrow.fs"""
+    devices_per_node: int | None = None
+    """of the SLURM job that its workers are in; runs on more devices are trained on several nodes of it"""
     start_files: Mapping[str, Path] = field(default_factory=dict)
     """where the files lie that runs start from, by the SHA-256 of their content"""
 

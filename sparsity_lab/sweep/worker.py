@@ -23,7 +23,7 @@ from sparsity_lab.training.context import Leave, Left, RunContext
 from sparsity_lab.training.determinism import Device, make_deterministic
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.parallel.distributed import Ranks, place_in_group
-from sparsity_lab.training.parallel.group import train_together
+from sparsity_lab.training.parallel.group import GroupLostError, train_together
 from sparsity_lab.training.run import train_or_stop
 
 
@@ -126,7 +126,8 @@ def train(  # noqa: PLR0917 - a run and all that surrounds it
         leads=together.leads,
     )
     alone = job.devices == 1 or ranks.size > 1
-    how = train_or_stop if alone else partial(train_together, job.devices)
+    together_on = partial(train_together, job.devices, devices_per_node=place.devices_per_node)
+    how = train_or_stop if alone else together_on
 
     def progressed(step: int, loss: float, curve: Sequence[CurvePoint]) -> None:
         send(Progressed(job.fingerprint, step, loss, tuple(curve)))
@@ -150,10 +151,13 @@ def _next(connection: Connection) -> Job | None:
 
 
 def attempt(job: Job, place: Workplace, inputs: Inputs, send: Send, together: Together = Together()) -> Event:
-    """As `train_into_store`, telling how it ended, errors included but `Left`."""
+    """As `train_into_store`, telling how it ended, errors included but for `Left` and a group that was lost.
+
+    Who started this process counts what was lost, as where this process itself is.
+    """
     try:
         return train_into_store(job, place, inputs, send, together)
-    except Left:
+    except (Left, GroupLostError):
         raise
     except Exception as error:
         return failure(job.fingerprint, error)

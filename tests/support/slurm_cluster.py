@@ -180,6 +180,17 @@ class Cluster:
         """The processes that claim runs and have them trained."""
         return self._running("submitit.core._submit")
 
+    def ranks(self) -> dict[str, int]:
+        """The process that trains a run together with others on a node, by the node's name."""
+        found = {}
+        for process in self._running("--task"):
+            with contextlib.suppress(OSError):
+                variables = dict(
+                    line.partition("=")[::2] for line in Path(f"/proc/{process}/environ").read_text().split("\0")
+                )
+                found[variables["SLURMD_NODENAME"]] = process
+        return found
+
     def _running(self, word: str) -> list[int]:
         found = []
         for process in self.processes():

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import submitit
@@ -33,8 +33,7 @@ LAUNCHES = MAXIMUM_DEATHS
 PATIENCE = 10.0
 """seconds without news after which `squeue` is asked"""
 TIMEOUTS = Timeouts(poll=0.1, longest=2.0)
-WARNING = 120
-"""seconds before its time ends that a task is told"""
+WARNING = 120  # seconds before its time ends that a task is told
 AGAIN = (
     'status=$?; if [ "$status" -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; '
     'then scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"; fi; '
@@ -50,7 +49,10 @@ class SlurmExecutor:
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             expected = "a login node of a SLURM cluster, or its programs on the path"
             raise MachineError("no sbatch here", field="engine.kind", found="slurm", expected=expected)
-        self.place, self.compute, self.detached = place.absolute(), compute, detached
+        assert isinstance(compute.engine, SlurmEngine)
+        self.engine = compute.engine
+        self.place = replace(place.absolute(), devices_per_node=self.engine.devices_per_node)
+        self.compute, self.detached = compute, detached
         self.pending: dict[str, Job] = {}
         self.board: Board | None = None
         self.ours = True
@@ -169,18 +171,16 @@ class SlurmExecutor:
             MachineError: `sbatch` refuses.
         """
         assert self.board is not None
-        assert isinstance(self.compute.engine, SlurmEngine)
         executor = submitit.SlurmExecutor(self.board.log, max_num_timeout=10**9)
         devices = max(job.devices for job in self.pending.values())
-        count = min(self.compute.engine.workers, len(self.pending))
+        count = min(self.engine.workers, len(self.pending))
         try:
             executor.update_parameters(**array_options(self.compute, self.place.home.name, devices))
             array = executor.submit_array([ArrayTask(self.board.folder)] * count)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             self.board.remove()
-            raise MachineError(
-                "sbatch refuses the array", field="engine.options", found=last_line(str(error))
-            ) from None
+            said = last_line(str(error))
+            raise MachineError("sbatch refuses the array", field="engine.options", found=said) from None
         self.board.add_array(array[0].job_id.partition("_")[0])
 
     def _stuck(self) -> MachineError:
@@ -203,30 +203,37 @@ def array_options(compute: Compute, name: str, devices: int = 1) -> dict[str, An
     Args:
         compute: the compute file.
         name: of the array.
-        devices: that a run is spread over, at the most; they are of one node.
+        devices: that a run is spread over, at the most; of one node, or of as many as the compute file says.
 
     Raises:
-        SpecError: a share of a GPU is asked for, which SLURM has not.
+        SpecError: a share of a GPU is asked for, which SLURM has not, or options say nodes where the devices do.
     """
     assert isinstance(compute.engine, SlurmEngine)
     run, engine = compute.run, compute.engine
     if 0 < run.gpus < 1:
         expected = "a whole number; shares, where a cluster has them, by engine.options: {gres: shard:1}"
         raise SpecError("SLURM gives whole GPUs", field="run.gpus", found=run.gpus, expected=expected)
-    cores = run.cores * devices
+    nodes = -(-devices // (engine.devices_per_node or devices))
+    if nodes > 1 and (said := {"nodes", "ntasks", "ntasks-per-node"} & engine.options.keys()):
+        expected = "devices and engine.devices_per_node alone to say it"
+        raise SpecError("nodes are said twice", field="engine.options", found=min(said), expected=expected)
+    each = -(-devices // nodes)
     asked: dict[str, Any] = {
         "job_name": name,
         "wckey": None,
-        "cpus_per_task": cores,
-        "srun_args": [f"--cpus-per-task={cores}"],  # no step inherits it since SLURM 22.05
+        "cpus_per_task": run.cores * each,
+        "srun_args": [f"--cpus-per-task={run.cores * each}"],  # no step inherits it since SLURM 22.05
         "signal_delay_s": WARNING,
         "setup": list(engine.setup),
         "teardown": [AGAIN],
     }
+    if nodes > 1:  # the worker is on the first of them; it starts the processes that train
+        asked |= {"nodes": nodes, "ntasks_per_node": 1}
+        asked["srun_args"] += ["--nodes=1", "--ntasks=1", "--relative=0"]
     if run.gpus:
-        asked["gpus_per_node"] = int(run.gpus) * devices
+        asked["gpus_per_node"] = int(run.gpus) * each
     if run.memory_gib:
-        asked["mem"] = f"{math.ceil(run.memory_gib * devices * 1024)}M"
+        asked["mem"] = f"{math.ceil(run.memory_gib * each * 1024)}M"
     if run.wall_minutes:
         asked["time"] = math.ceil(run.wall_minutes)
         asked["signal_delay_s"] = min(WARNING, int(15 * run.wall_minutes))

@@ -1,7 +1,7 @@
 """The processes that train one run together: how they find each other, and how one error ends them all.
 
-`torchrun` starts them. A run of a sweep is given to them by `train_together`, which starts `torchrun` itself; a study
-by `torchrun -m sparsity_lab.training STUDY` (`cli.torchrun`).
+`torchrun` starts them, and on several nodes of a SLURM job `srun`. A run of a sweep is given to them by
+`train_together`, which starts either itself; a study by `torchrun -m sparsity_lab.training STUDY` (`cli.torchrun`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.context import Leave, Left, OnProgress, RunContext
 from sparsity_lab.training.determinism import best_device, make_deterministic
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.parallel.nodes import by_srun, take_place
 from sparsity_lab.training.run import train_or_stop
 
 PATIENCE = timedelta(minutes=10)
@@ -44,6 +45,10 @@ LEFT = 143
 """exit code of a process that left with its checkpoint written, as of one that SIGTERM ended"""
 HEADING = "sparsity-lab progress"
 """begins the lines by which rank 0 tells how far it is"""
+
+
+class GroupLostError(MachineError):
+    """A process that trained a run on several nodes is gone, and the others with it; the checkpoint is there."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,10 @@ class _GroupTask:
     rule: StopRule | None
     threads: int
     fast: bool
-    parent: int
+    parents: tuple[int, int]
+    """the process that wrote it, and the one above that"""
+    nodes: int
+    """of SLURM that its processes lie on"""
 
 
 def train_together(  # noqa: PLR0917 - those of `train_or_stop`
@@ -145,26 +153,38 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
     context: RunContext,
     rule: StopRule | None = None,
     on_progress: OnProgress = lambda *_: None,
+    *,
+    devices_per_node: int | None = None,
 ) -> RunRecord | Stopped:
-    """As `train_or_stop`, on several devices of this machine, by a `torchrun` of its own.
+    """As `train_or_stop`, on several devices: of this machine, by a `torchrun` of its own, or of several of SLURM's.
+
+    With `devices_per_node` this process is on the first node of a SLURM job whose nodes see the run's files under the
+    same paths; more devices than that are of as many nodes as have them, and `srun` starts a process on each.
 
     Raises:
-        SparsityLabError: as `train_or_stop`; a MachineError too when a process was killed.
+        SparsityLabError: as `train_or_stop`; a MachineError too when a process was killed, a GroupLostError where they
+            were on several nodes, or when the job has too few nodes.
         RuntimeError: a process failed for a reason of ours, with its traceback.
         Left: the context said so.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    nodes = -(-devices // devices_per_node) if devices_per_node else 1
+    context.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.checkpoint.parent if nodes > 1 else None) as folder:
         place = Path(folder) / "task"
         written, threads = replace(context, leave=None), torch.get_num_threads()
         fast = not torch.are_deterministic_algorithms_enabled()
-        task = _GroupTask(run, inputs.folder, inputs.cache, written, rule, threads, fast, os.getpid())
+        parents = os.getpid(), os.getppid()
+        task = _GroupTask(run, inputs.folder, inputs.cache, written, rule, threads, fast, parents, nodes)
         place.write_bytes(pickle.dumps(task))
-        command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m"]
+        surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if nodes > 1:
+            command, surroundings = by_srun(nodes, devices, threads, surroundings)
         log = place.with_name("log")
         with log.open("wb") as errors:
             child = subprocess.Popen(  # noqa: S603
-                [*command, "-m", "sparsity_lab.training", "--task", str(place)],
-                env={**os.environ, "OMP_NUM_THREADS": str(task.threads)},
+                [*command, "sparsity_lab.training", "--task", str(place)],
+                env=surroundings,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -179,7 +199,7 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
         finally:
             child.terminate()  # it ends its processes; should it be killed, they end by themselves
             child.wait()
-        return _outcome(place, log)
+        return _outcome(place, log, nodes)
 
 
 def _pass_on(leave: Leave | None, note: Path) -> None:
@@ -188,17 +208,19 @@ def _pass_on(leave: Leave | None, note: Path) -> None:
         note.touch()
 
 
-def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
+def _outcome(place: Path, log: Path, nodes: int) -> RunRecord | Stopped:
     try:
         found = pickle.loads(place.with_name("result").read_bytes())  # noqa: S301 - our own processes wrote it
     except FileNotFoundError:
         tail = log.read_text(errors="replace")[-2000:]
-        raise MachineError(
-            f"the processes of a run were killed; is there enough memory? They said last: {tail}"
-        ) from None
+        told = f"the processes of a run were killed; is there enough memory? They said last: {tail}"
+        lost = nodes > 1 and place.with_name("met").exists()
+        raise (GroupLostError if lost else MachineError)(told) from None
     if isinstance(found, Left):
         raise found
     if isinstance(found, Failure):
+        if found.others_lost and nodes > 1:
+            raise GroupLostError(found.text)
         raise SparsityLabError(found.text) if found.user_error else RuntimeError(found.text)
     return cast("RunRecord | Stopped", found)
 
@@ -206,7 +228,9 @@ def _outcome(place: Path, log: Path) -> RunRecord | Stopped:
 def serve_task(place: Path) -> int:
     """One process of `train_together`; its exit code."""
     task: _GroupTask = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
-    die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parent))
+    told = take_place(task.parents) if task.nodes > 1 else []
+    if task.nodes == 1:
+        die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parents[0]))
     make_deterministic(task.threads, fast=task.fast)
 
     def leave(result: object) -> None:
@@ -219,6 +243,7 @@ def serve_task(place: Path) -> int:
     except SparsityLabError as error:
         leave(_failure(error, 0))
         return error.exit_code
+    place.with_name("met").touch()
 
     def progress(step: int, loss: float, curve: Sequence[CurvePoint]) -> None:
         if group.rank == 0:
@@ -226,8 +251,11 @@ def serve_task(place: Path) -> int:
             sys.stdout.write(f"{HEADING} {told}\n")
             sys.stdout.flush()
 
+    def leaving() -> bool:
+        return bool(told) or place.with_name("leave").exists()
+
     def work() -> None:
-        context = replace(task.context, device=group.device, leave=place.with_name("leave").exists)
+        context = replace(task.context, device=group.device, leave=leaving)
         made: RunRecord | Stopped | Left
         try:
             made = train_or_stop(task.run, Inputs(task.data, task.cache), context, task.rule, progress)
