@@ -106,3 +106,10 @@ def _device_kernels(work: Callable[[], Tensor]) -> dict[str, float]:
         if event.device_type == torch.profiler.DeviceType.CUDA:
             times[event.name] = times.get(event.name, 0.0) + event.device_time_total
     return times
+
+
+def csr_library(device: torch.device) -> str:
+    """The library that multiplies torch's own sparse layouts, csr and bsr, on a device."""
+    if device.type != "cpu":
+        return "cuSPARSE"
+    return "oneMKL" if torch.backends.mkl.is_available() else "torch"  # type: ignore[no-untyped-call]

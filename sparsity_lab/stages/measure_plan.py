@@ -16,7 +16,7 @@ from typing import Any
 from sparsity_lab.doctor import Check
 from sparsity_lab.errors import SpecError
 from sparsity_lab.hardware.formats import works_here
-from sparsity_lab.hardware.kernel_probe import capability_of
+from sparsity_lab.hardware.kernel_probe import capability_of, csr_library
 from sparsity_lab.hardware.layouts import format_named, sparse_formats
 from sparsity_lab.hardware.products import ProductCase, not_to_be_had, product_cases
 from sparsity_lab.hardware.runtimes import architectures_here, engines_here, load_runtimes
@@ -276,6 +276,7 @@ def engine_checks(root: Path = Path()) -> tuple[Check, ...]:
     return (
         *lines,
         Check("formats tried", "; ".join(f"{name}: {works_here(name, device)}" for name in sparse_formats())),
+        Check("csr, bsr by", csr_library(device)),
         Check("engines not here", ", ".join(absent) or "none", hint="tables: specs/runtimes"),
     )
 

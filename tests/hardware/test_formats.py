@@ -21,6 +21,7 @@ from sparsity_lab.errors import SpecError
 from sparsity_lab.hardware import layouts
 from sparsity_lab.hardware.conformance import check_format
 from sparsity_lab.hardware.formats import LaidOut, by_compressed, laid_out, works_here, zeros_anywhere
+from sparsity_lab.hardware.kernel_probe import csr_library
 from sparsity_lab.hardware.layouts import ByElement, Format, format_named, sparse_formats
 from sparsity_lab.hardware.profile import inference_ratio
 from sparsity_lab.hardware.serving import format_bytes
@@ -221,3 +222,14 @@ def test_a_format_of_nothing_says_that_it_lacks_everything() -> None:
     for ask in (lambda: bare.stored(2.0, np.zeros(1)), lambda: bare.mask((8, 8), 0.5)):
         with pytest.raises(NotImplementedError):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("device", "built_with_it", "library"),
+    [("cpu", True, "oneMKL"), ("cpu", False, "torch"), ("cuda", True, "cuSPARSE")],
+)
+def test_the_library_of_torchs_layouts_is_named(
+    monkeypatch: pytest.MonkeyPatch, device: str, built_with_it: bool, library: str
+) -> None:
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: built_with_it)
+    assert csr_library(torch.device(device)) == library
