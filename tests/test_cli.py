@@ -36,9 +36,10 @@ from projects import (
     workers_of,
 )
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from sparsity_lab.artifacts.paths import STEPS
-from sparsity_lab.cli.main import app
+from sparsity_lab.cli.main import app, asked
 
 __all__ = ["bare", "documents", "finished", "prepared", "quick", "shared", "trained"]
 
@@ -80,6 +81,15 @@ def test_help_starts_without_torch_and_the_like(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("command", ["law", "law gain", "fit", "plan", "doctor", "search run", "nothing", ""])
+def test_a_command_made_alone_says_of_itself_what_it_says_among_all(command: str) -> None:
+    words = command.split()
+    alone = asked(words)
+    told, meant = (CliRunner().invoke(one, [*words, "--help"], prog_name="x") for one in (alone, app))
+    assert (told.exit_code, told.output) == (meant.exit_code, meant.output)
+    assert (alone is app) == (command in {"nothing", ""})
 
 
 def test_a_plan_starts_without_torch(finished: Path) -> None:

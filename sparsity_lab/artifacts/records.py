@@ -20,7 +20,7 @@ from sparsity_lab.specs.runs import RunSpec
 class FrozenModel(StrictModel):
     """Base of what the project writes: frozen, closed, JSON in and out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 def _nothing(value: object) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
+from copy import copy
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
@@ -58,8 +62,9 @@ def main() -> None:
     """Run the command line: bad input ends with one clear error and exit code 2."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all installed packages
     try:
-        app()
+        asked(sys.argv[1:])()
     except SparsityLabError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
@@ -76,6 +81,22 @@ def main() -> None:
         if end.code == INTERRUPTED:
             sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
         raise
+
+
+def asked(arguments: Sequence[str]) -> typer.Typer:
+    """The program, with the command or group alone that the arguments begin with.
+
+    Typer makes every command of a program before it runs one, which takes as long as a query of a law.
+    """
+    first = arguments[0] if arguments else ""
+    alone = copy(app)
+    alone.registered_groups = [group for group in app.registered_groups if group.name == first]
+    alone.registered_commands = [command for command in app.registered_commands if _name(command) == first]
+    return alone if alone.registered_groups or alone.registered_commands else app
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
 
 
 def _let_go_of_output() -> None:

@@ -15,7 +15,7 @@ from sparsity_lab.cost.comparison import QuantityComparison, WinnerChange
 from sparsity_lab.cost.observed import Observed
 from sparsity_lab.cost.quantities import LABELS
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.plots.info_equal_cost import EqualCostFigure, EqualCostPanel

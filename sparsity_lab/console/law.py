@@ -11,8 +11,8 @@ from sparsity_lab.console.tables import text_table, wrapped
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.questions.multipliers import Multiplier
-from sparsity_lab.laws.rows.inputs import left_out
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.rows.runs import left_out
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.stages.law import OpenLaw

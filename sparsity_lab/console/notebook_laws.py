@@ -13,7 +13,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions import optimum
 from sparsity_lab.laws.questions.inverse import data_needed
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.stages.fit_runs import RunsFit

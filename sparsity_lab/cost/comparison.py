@@ -23,7 +23,7 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, lowest_sparsity
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 
 Winner = Literal["sparse", "dense", "unclear"]
 NO_SPARSITY = 0.02

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.laws.documents.law import LawDocument, read_document
-from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.forms.form import Form, Further
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
-from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap, Interval, within_floats
-from sparsity_lab.laws.uncertainty.covariance import Noise, noise, noise_of
+from sparsity_lab.laws.uncertainty.intervals import Interval, within_floats
+from sparsity_lab.laws.uncertainty.noise import Noise, noise, noise_of
 from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.laws import PublishedLaw, load_law
+
+if TYPE_CHECKING:  # a law that is read is not fitted
+    from sparsity_lab.laws.fitting.fit import Fit
+    from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
 
 REPORTED_DRAWS = 1000
 """of a law whose paper reports a spread"""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
-from sparsity_lab.laws.documents.law import FormDiagnostics
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.plots import draw_fits, draw_hardware, draw_laws, draw_regimes, draw_runs, draw_search
 from sparsity_lab.plots.info_fits import Gains, OptimumCurves, Residuals
 from sparsity_lab.plots.info_hardware import SpeedUps

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.specs.choices import DataUnit
 
 LOWEST = 1.3

@@ -19,7 +19,7 @@ from sparsity_lab.cost.speeds import study_multiplier
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Law, LawDocument, Runs
 from sparsity_lab.laws.documents.comparison import ComparisonDocument
-from sparsity_lab.laws.documents.law import FormDiagnostics
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import Message, Said, Value

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.laws import LawDocument
-from sparsity_lab.laws.rows.inputs import left_out
+from sparsity_lab.laws.rows.runs import left_out
 from sparsity_lab.messages import Message, Said, Value, linked, message, words_in
 from sparsity_lab.report.evidence import Evidence
 from sparsity_lab.report.page import Finding, Tone

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 from pydantic import (
@@ -12,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     model_validator,
 )
@@ -195,10 +200,39 @@ class Spec(StrictModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         protected_namespaces=(),
         defer_build=True,  # validators are built when a class is first used: a command uses a few of fifty
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Pydantic's, with what the source says under each field as its description.
+
+        Pydantic would read the source of every class as it is made, which takes a query of a law a tenth of its time.
+        """
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        for name, said in _said_of_fields(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", said)
+        return made
+
+
+def _said_of_fields(cls: type[BaseModel]) -> dict[str, str]:
+    """The text under each field of a class and of those it comes from."""
+    said: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if not issubclass(one, Spec):
+            continue
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        except OSError:  # a class that was typed, and stands in no file
+            continue
+        for statement, after in pairwise(getattr(body, "body", ())):
+            match statement, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    said[name] = inspect.cleandoc(text)
+    return said
 
 
 class SpecFile(Spec):

@@ -39,14 +39,17 @@ FORM_PLUGINS = "sparsity_lab.forms"
 
 
 def _known_form(name: str) -> str:
-    outside = entry_points(group=FORM_PLUGINS).names
-    if name not in LAW_FORMS and name not in outside:
+    if name not in LAW_FORMS and name not in (outside := entry_points(group=FORM_PLUGINS).names):
         known = ", ".join((*LAW_FORMS, *sorted(outside)))
         raise PydanticCustomError("law_form", "no such law form, expected one of {known}", {"known": known})
     return name
 
 
 LawForm = Annotated[str, AfterValidator(_known_form)]
+Residual = Literal["log", "linear"]
+"""in which space the error of a fit is taken"""
+Exclusion = Literal["filtered", "no-loss", "given-twice", "untrained", "not-best", "diverged", "other-regime"]
+"""why a row is left out; the last two are a study's own"""
 Holdout = Literal["largest-data", "largest-nonzero", "largest-sparsity"]
 """the runs with the largest value of a column"""
 HuberDelta = Annotated[float, Field(ge=1e-9, le=1e9)] | Literal["least-squares"]

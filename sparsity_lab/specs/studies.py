@@ -19,7 +19,7 @@ from sparsity_lab.specs.base import (
     SpecName,
     misfit,
 )
-from sparsity_lab.specs.choices import CostMultiplier, DataUnit, Holdout, HuberDelta, LawForm, threshold
+from sparsity_lab.specs.choices import CostMultiplier, DataUnit, Holdout, HuberDelta, LawForm, Residual, threshold
 from sparsity_lab.specs.datasets import Objective
 from sparsity_lab.specs.runs import unit_of
 from sparsity_lab.specs.searches import SearchSpec
@@ -101,7 +101,7 @@ class LawSpec(Spec):
     skipped; a form named here that they cannot carry is an error; an empty list where a study only compares regimes"""
     regime: SpecName | None = None
     """the regime whose runs the laws are fitted to, beside the dense ones; the first of the grid when left out"""
-    residual: Literal["log", "linear"] = "log"
+    residual: Residual = "log"
     """residual = log of predicted - log of measured loss (text), or their difference (vision)"""
     delta: HuberDelta = 1e-3
     """Huber threshold, in units of the residual, or `least-squares`"""

@@ -14,16 +14,16 @@ from sparsity_lab.artifacts.searches import TrialRecord
 from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import RecordError, about
 from sparsity_lab.laws.documents.comparison import comparison_document
-from sparsity_lab.laws.documents.law import Diagnostics
+from sparsity_lab.laws.documents.diagnostics import Diagnostics
 from sparsity_lab.laws.forms.named import form_named, further_columns, plain_forms
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.optimum import optimal_sparsity
-from sparsity_lab.laws.rows.inputs import PLAIN, Exclusion, Input, read_runs, select_runs
+from sparsity_lab.laws.rows.inputs import PLAIN, Input, read_runs, select_runs
 from sparsity_lab.laws.rows.tables import PLAIN_DIALECT, Dialect, InputTable, are_tables
 from sparsity_lab.laws.uncertainty.bootstrap import Resample
 from sparsity_lab.results.regimes import regime_name
 from sparsity_lab.results.table import SCHEMA, row_of, write_table
-from sparsity_lab.specs.choices import DataUnit, Holdout
+from sparsity_lab.specs.choices import DataUnit, Exclusion, Holdout
 from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
 from sparsity_lab.stages.law import open_law

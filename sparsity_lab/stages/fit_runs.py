@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from sparsity_lab.artifacts.atomic import write_text
 from sparsity_lab.errors import RecordError, refusing
-from sparsity_lab.laws.documents.law import FormDiagnostics, LawDocument, document
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
+from sparsity_lab.laws.documents.law import LawDocument, document
 from sparsity_lab.laws.fitting.compare import Compared, Comparison, Proposed, compare
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.fitting.rollout import Step, rollout

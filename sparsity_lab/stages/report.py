@@ -13,7 +13,8 @@ from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
-from sparsity_lab.laws.documents.law import read_diagnostics, read_document
+from sparsity_lab.laws.documents.diagnostics import read_diagnostics
+from sparsity_lab.laws.documents.law import read_document
 from sparsity_lab.messages import Said, message
 from sparsity_lab.plots.picture import Picture, recorded
 from sparsity_lab.report.build import LOG, ReportSummary, build_report

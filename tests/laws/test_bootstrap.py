@@ -9,7 +9,7 @@ from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import minimise
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import sizes_of
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import words_in
 
 pytestmark = pytest.mark.slow

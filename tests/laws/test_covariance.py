@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sparsity_lab.laws import Noise, covariance, fit, noise
-from sparsity_lab.laws.uncertainty.covariance import moments, noise_of, student_quantile
+from sparsity_lab.laws.uncertainty.covariance import student_quantile
+from sparsity_lab.laws.uncertainty.noise import moments, noise_of
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,10 +1,12 @@
+import ast
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sparsity_lab import __version__
+from sparsity_lab import __version__, laws
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.laws import (
     Law,
@@ -180,6 +182,18 @@ def test_equal_losses_have_no_r2_and_still_a_document(make_runs):
     runs = make_runs()
     flat = type(runs)(runs.sparsity, runs.nonzero, runs.data, np.full(len(runs), 2.0))
     assert document(fit(flat, "frantar", starts=4), source="flat").fit.r2 is None
+
+
+def test_public_names_are_loaded_from_where_type_checkers_find_them() -> None:
+    (block,) = (node for node in ast.parse(Path(laws.__file__).read_text()).body if isinstance(node, ast.If))
+    places = {
+        one.name: str(node.module) for node in block.body if isinstance(node, ast.ImportFrom) for one in node.names
+    }
+    assert sorted(places) == sorted(laws.__all__)
+    for name, module in places.items():
+        assert getattr(laws, name) is getattr(import_module(module), name)
+    assert {*laws.__all__} <= {*dir(laws)}
+    assert not hasattr(laws, "parabola")
 
 
 def test_contours_carry_the_interval_of_the_compute_at_which_a_sparsity_becomes_optimal(make_runs):

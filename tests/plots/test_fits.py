@@ -15,7 +15,7 @@ from synthetic_study import SPARSITIES, runs_of, true_law
 
 from sparsity_lab.laws import Runs, bootstrap, fit, gain
 from sparsity_lab.laws.documents.comparison import ComparisonDocument, comparison_document
-from sparsity_lab.laws.documents.law import FormDiagnostics
+from sparsity_lab.laws.documents.diagnostics import FormDiagnostics
 from sparsity_lab.laws.fitting.compare import compare
 from sparsity_lab.laws.questions.identifiability import verdicts
 from sparsity_lab.laws.questions.multipliers import SparseSchedule

@@ -32,7 +32,7 @@ from sparsity_lab.console.runs import runs_text
 from sparsity_lab.data.manifest import read_manifest
 from sparsity_lab.errors import InputError, SparsityLabError
 from sparsity_lab.laws.documents.comparison import comparison_document, read_comparison
-from sparsity_lab.laws.documents.law import Diagnostics, read_diagnostics
+from sparsity_lab.laws.documents.diagnostics import Diagnostics, read_diagnostics
 from sparsity_lab.laws.questions import queries
 from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.rows.expressions import condition, numbers

@@ -16,6 +16,7 @@ from sparsity_lab.cli.main import app
 from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.console.law import answer_table
 from sparsity_lab.errors import RecordError
+from sparsity_lab.laws import optimal_sparsity
 from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.questions.multipliers import dense_hardware
@@ -90,6 +91,20 @@ def test_contours_depend_on_the_ratio_alone_and_are_where_the_optimum_is():
     for row in rows:
         (there,) = ask.optimum(law, row["nonzero"], compute=row["compute"]).as_json()["rows"]
         assert there["optimal_sparsity"] == pytest.approx(row["sparsity"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [VIT, "wu2026-c4"])
+@pytest.mark.parametrize("cost", ["sparse_schedule", "free", "dense_hardware"])
+def test_a_contour_is_where_the_optimum_passes_its_sparsity_or_says_that_it_never_does(name: str, cost: str) -> None:
+    law, m, S = open_law(name).law, cost_named(cost), np.array([0.25, 0.5, 0.875])
+    for level, amount in zip(S, ask.contours(law, S, 1e7, cost=m).columns["data_dense"], strict=True):
+        if np.isfinite(amount):
+            before, there, after = (float(optimal_sparsity(law, 1e7, amount * times, m)) for times in (0.99, 1, 1.01))
+            assert there == pytest.approx(level, abs=1e-4)
+            assert before < level < after
+        else:
+            anywhere = optimal_sparsity(law, 1e7, np.geomspace(1e4, 1e18, 50), m)
+            assert (anywhere < level).all() or (anywhere > level).all()
 
 
 def test_what_a_loss_needs_gives_that_loss():
@@ -254,6 +269,7 @@ def test_law_queries_load_nothing_heavy(tmp_path):
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'optuna', 'pyarrow', 'scipy', 'matplotlib', 'pandas', 'rich', 'jinja2'}\n"
+        "heavy |= {'sparsity_lab.laws.fitting', 'sparsity_lab.laws.uncertainty.bootstrap'}\n"
         "print('loaded', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -32,7 +32,8 @@ from sparsity_lab.console.fit import study_fit_text
 from sparsity_lab.console.search import answer_text
 from sparsity_lab.errors import NotReadyError, RecordError
 from sparsity_lab.laws.documents.comparison import read_comparison
-from sparsity_lab.laws.documents.law import read_diagnostics, read_document
+from sparsity_lab.laws.documents.diagnostics import read_diagnostics
+from sparsity_lab.laws.documents.law import read_document
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.messages import words_in
 from sparsity_lab.stages.fit import FitRequest, fit_asked, fit_study, fitted_names, study_input

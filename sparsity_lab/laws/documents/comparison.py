@@ -8,10 +8,9 @@ from typing import Literal
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.laws.documents.law import HeldOutRecord
 from sparsity_lab.laws.fitting.compare import AICC, IN_SAMPLE, Column, Compared, Comparison
-from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
-from sparsity_lab.specs.choices import HuberDelta, delta_of
+from sparsity_lab.specs.choices import HuberDelta, Residual, delta_of
 
 
 class ComparedForm(Spec):

@@ -1,4 +1,4 @@
-"""The files a fitted law is kept in: what is needed to use it and fit it again, and what its runs determine."""
+"""The file a fitted law is kept in: what is needed to use it and to fit it again."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.reading import read_json
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws.fitting.compare import HeldOut
-from sparsity_lab.laws.fitting.fit import Fit
-from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.forms.named import form_named
-from sparsity_lab.laws.rows.inputs import Exclusion
-from sparsity_lab.laws.rows.runs import UNIQUE, Runs
-from sparsity_lab.laws.uncertainty.bootstrap import Below, Bootstrap, Reached, Verdict, within_floats
-from sparsity_lab.laws.uncertainty.profile import Profile
+from sparsity_lab.laws.rows.runs import UNIQUE
+from sparsity_lab.laws.uncertainty.intervals import Below, Reached, Verdict, within_floats
 from sparsity_lab.messages import Message
 from sparsity_lab.specs.base import Count, Spec
-from sparsity_lab.specs.choices import DataUnit, HuberDelta, delta_of, threshold
+from sparsity_lab.specs.choices import DataUnit, Exclusion, HuberDelta, Residual, delta_of, threshold
+
+if TYPE_CHECKING:  # files are read where nothing is fitted
+    from sparsity_lab.laws.fitting.compare import HeldOut
+    from sparsity_lab.laws.fitting.fit import Fit
+    from sparsity_lab.laws.rows.runs import Runs
+    from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
 
 RANGED = ("sparsity", "nonzero", "data")
 """columns whose ranges in the fitted rows a law's file tells"""
@@ -179,22 +180,6 @@ class InputRecord(Spec):
         )
 
 
-class FormDiagnostics(Spec):
-    """What the runs determine of one law."""
-
-    confidence: float
-    verdicts: tuple[Verdict, ...]
-    profiles: tuple[Profile, ...]
-
-
-class Diagnostics(Spec):
-    """Of every law of a study."""
-
-    version: Literal[2] = 2
-    kind: Literal["law-diagnostics"] = "law-diagnostics"
-    forms: dict[str, FormDiagnostics]
-
-
 class LawDocument(Spec):
     """A fitted law. Parameters are in raw units: N in weights, D in `data_unit`, losses in nats."""
 
@@ -286,12 +271,3 @@ def _all_there(field: str, found: Mapping[str, object], names: Sequence[str]) ->
     missing = [name for name in names if name not in found]
     if missing:
         raise RecordError("is missing", field=f"{field}.{missing[0]}")
-
-
-def read_diagnostics(path: Path) -> Mapping[str, FormDiagnostics]:
-    """Read the diagnostics of a study's laws, by form.
-
-    Raises:
-        RecordError: the file is missing, damaged, or no diagnostics.
-    """
-    return read_json(path, Diagnostics, "a diagnosis of laws").forms

@@ -16,14 +16,13 @@ from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.aicc import aicc
 from sparsity_lab.laws.fitting.fit import PLAIN_STEERING, Fit, evaluate, fit
 from sparsity_lab.laws.fitting.minima import AGREEMENT
-from sparsity_lab.laws.fitting.objective import Residual
 from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named, forms_for
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.base import Spec
-from sparsity_lab.specs.choices import Holdout
+from sparsity_lab.specs.choices import Holdout, Residual
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as
-from sparsity_lab.laws.fitting.objective import HuberObjective, Residual
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import TOLERANCE
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
 from sparsity_lab.laws.fitting.steering import Steering
@@ -21,6 +21,7 @@ from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.forms.terms import Units
 from sparsity_lab.laws.rows.runs import UNIQUE, FloatArray, Runs
 from sparsity_lab.messages import Message, listed, message
+from sparsity_lab.specs.choices import Residual
 
 EQUAL = 1e-12
 """losses that differ by less, relative to the largest, are equal"""

@@ -17,7 +17,7 @@ factor.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.forms.design import Design
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.choices import Residual
 
-Residual = Literal["log", "linear"]
 TINY = float(np.finfo(np.float64).tiny)
 LEAST_LOSS = 1e-6
 """a predicted loss is no lower, relative to the measured one; negative amplitudes can take a sum below zero"""

@@ -11,10 +11,11 @@ import numpy as np
 
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.fitting.minima import Minimum, pick_minimum, points
-from sparsity_lab.laws.fitting.objective import HuberObjective, Residual
+from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import Box, Solution, minimise
 from sparsity_lab.laws.fitting.steering import STANDS, Steering, free_scale, scale_of
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
+from sparsity_lab.specs.choices import Residual
 
 WARM_UP = 12
 """steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""

@@ -14,7 +14,7 @@ import numpy as np
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.rows.runs import UNIQUE
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import Message, message, words_in
 
 SLACK = 0.02

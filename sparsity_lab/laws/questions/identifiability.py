@@ -30,7 +30,8 @@ from sparsity_lab.laws.questions.optimum import (
     training_flops,
 )
 from sparsity_lab.laws.rows.runs import FloatArray, Runs, sizes_of
-from sparsity_lab.laws.uncertainty.bootstrap import WIDEST, Bootstrap, Verdict
+from sparsity_lab.laws.uncertainty.bootstrap import Bootstrap
+from sparsity_lab.laws.uncertainty.intervals import WIDEST, Verdict
 from sparsity_lab.messages import Message, listed, message
 
 WIDEST_LOSS, WIDEST_SPARSITY = 0.05, 0.2

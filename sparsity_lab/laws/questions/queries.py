@@ -19,6 +19,7 @@ from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule
 from sparsity_lab.laws.questions.optimum import (
     FLOPS_PER_WEIGHT,
+    GRID,
     HIGHEST_SPARSITY,
     chinchilla_compute,
     dense_data,
@@ -28,7 +29,7 @@ from sparsity_lab.laws.questions.optimum import (
     optimal_sparsity,
 )
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import Message, message
 
 CONFIDENCE = 0.9
@@ -181,7 +182,7 @@ def contours(
 
     def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
         budget = dense_data(optimal * np.exp(log_ratio), N)
-        return np.asarray(optimal_sparsity(law, N, budget, m, highest=highest) < S)
+        return _optimum_below(law, S, N, budget, cost=m, highest=highest)
 
     ratio = np.exp(bisect(too_low, S.shape, -WIDEST_RATIO, WIDEST_RATIO))
     ratio = np.where(np.abs(np.log(ratio)) > WIDEST_RATIO - 1e-6, np.nan, ratio)
@@ -201,6 +202,22 @@ def contours(
         "data": budget / m(S),
     }
     return Answer(columns, notes)
+
+
+def _optimum_below(
+    law: Law, sparsity: FloatArray, nonzero: FloatArray, data_dense: FloatArray, *, cost: Multiplier, highest: float
+) -> NDArray[np.bool_]:
+    """(rows,) whether `optimal_sparsity` is below the sparsity: the slope says so in its valley, else the place."""
+    if law.form.levels:
+        return np.asarray(optimal_sparsity(law, nonzero, data_dense, cost, highest=highest) < sparsity)
+    wide, grid_S = law.with_axis(), np.linspace(0.0, highest, GRID)
+    best = wide.predict(grid_S, nonzero[..., None], data_dense[..., None] / cost(grid_S)).argmin(axis=-1)
+    first, last = grid_S[np.maximum(best - 1, 0)], grid_S[np.minimum(best + 1, GRID - 1)]
+    step = AROUND * (1 - sparsity)
+    below, above = (
+        law.predict(S, nonzero, data_dense / cost(S)) for S in (np.maximum(sparsity - step, 0.0), sparsity + step)
+    )
+    return np.where(sparsity > last, True, np.where(sparsity <= first, False, above > below))
 
 
 def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Multiplier) -> FloatArray:

@@ -25,7 +25,7 @@ from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.answers import Answer
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Interval
+from sparsity_lab.laws.uncertainty.intervals import Interval
 from sparsity_lab.messages import Message, message
 
 LEAST_ERROR = 1e-4

@@ -17,21 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.expressions import condition, numbers
-from sparsity_lab.laws.rows.runs import COLUMNS, UNTRAINED_IF, FloatArray, Runs
+from sparsity_lab.laws.rows.runs import COLUMNS, UNTRAINED_IF, FloatArray, Runs, left_out
 from sparsity_lab.laws.rows.runs import UNIQUE as COLUMN_UNIQUE
 from sparsity_lab.laws.rows.tables import PLAIN_DIALECT, Cell, Dialect, InputTable, read_table
-from sparsity_lab.messages import Message, message, words_in
-from sparsity_lab.specs.choices import DataUnit
+from sparsity_lab.messages import words_in
+from sparsity_lab.specs.choices import DataUnit, Exclusion
 
-Exclusion = Literal["filtered", "no-loss", "given-twice", "untrained", "not-best", "diverged", "other-regime"]
-"""why a row is left out; the last two are a study's own"""
 EPOCHS, UNIQUE = ("epochs", "epoch"), ("unique_data", "unique_tokens", "unique_images", "unique")
 """names under which tables tell how often a run saw its data, or how much of it was distinct"""
 PLAIN: Mapping[str, str] = MappingProxyType({})
@@ -167,11 +164,6 @@ def _column_for(name: str, table: InputTable) -> str | None:
         return name
     ends = [one for one in table.columns if re.split(r"[./]", one)[-1] == name]
     return ends[0] if len(ends) == 1 else None
-
-
-def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
-    """What to say of rows that were left out."""
-    return tuple(message(f"excluded-{reason}", rows=rows) for reason, rows in excluded.items())
 
 
 def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.rows.tables import InputTable, read_table
-from sparsity_lab.specs.choices import DataUnit
+from sparsity_lab.messages import Message, message
+from sparsity_lab.specs.choices import DataUnit, Exclusion
 
 FloatArray = NDArray[np.float64]
 COLUMNS = ("sparsity", "nonzero", "data", "loss")
@@ -265,3 +266,8 @@ def _refuse(name: str, column: FloatArray, bad: NDArray[np.bool_], expected: str
         row = int(np.argmax(bad))
         message = f"row {row} of {len(column)} is unusable" + (f", {bad.sum()} rows in all" if bad.sum() > 1 else "")
         raise RecordError(message, field=name, found=float(column[row]), expected=expected)
+
+
+def left_out(excluded: Mapping[Exclusion, int]) -> tuple[Message, ...]:
+    """What to say of rows that were left out."""
+    return tuple(message(f"excluded-{reason}", rows=rows) for reason, rows in excluded.items())

@@ -16,8 +16,9 @@ import numpy as np
 
 from sparsity_lab.laws.fitting.fit import Fit
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.bootstrap import Below, Reached
-from sparsity_lab.laws.uncertainty.covariance import freedom, student_quantile
+from sparsity_lab.laws.uncertainty.covariance import student_quantile
+from sparsity_lab.laws.uncertainty.intervals import Below, Reached
+from sparsity_lab.laws.uncertainty.noise import freedom
 from sparsity_lab.laws.uncertainty.profile_paths import Path, Paths
 from sparsity_lab.specs.base import Spec, of_one_length
 

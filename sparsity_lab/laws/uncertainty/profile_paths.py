@@ -27,7 +27,8 @@ from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import LONGEST_STEP, PERFECT, Box, finite
 from sparsity_lab.laws.fitting.starts import box_for
 from sparsity_lab.laws.rows.runs import FloatArray
-from sparsity_lab.laws.uncertainty.covariance import covariance, moments, noise
+from sparsity_lab.laws.uncertainty.covariance import covariance
+from sparsity_lab.laws.uncertainty.noise import moments, noise
 
 STEPS = 40
 """most steps of a path"""
