@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from doc_pages import ADVISED, PAGES, ROOT, RUN, SETTINGS, commands, shell_lines, shown
 from typer.testing import CliRunner
 
 from sparsity_lab.cli.main import app
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
-MADE_FIRST = re.compile(
-    r"\blaws/|\.csv|\.json|\.parquet|\bquickstart-|\bsmoke\b|--plot|--out|mine|ours|corpus|FILE|STUDY|SCENARIO|\.\.\."
-)
-"""what needs a file or a study that somebody has yet to make"""
-
-
-def commands(path: Path) -> Iterator[str]:
-    """Commands of a page's code, continued lines joined, comments and what follows a pipe left out."""
-    inside = False
-    lines = iter(path.read_text().splitlines())
-    for line in lines:
-        if line.strip().startswith("```"):
-            inside = not inside
-            continue
-        text = line.strip().removeprefix("$ ")
-        if not (inside or line.startswith("    ")) or not re.match(r"(\w+=\S* )*sparsity-lab \S", text):
-            continue
-        while text.endswith("\\"):
-            text = text[:-1] + next(lines).strip()
-        if "-completion" not in text:  # which would write into a shell's files
-            yield re.split(r";|\s(?:#|\[-|\||>|&&|&$|2>)", re.sub(r"^(\w+=\S* )*", "", text))[0].strip()
-
-
-ASKED = sorted({(path.name, command) for path in PAGES for command in commands(path)})
+ASKED = sorted({(path.name, one.text) for path in PAGES for one in commands(path)})
 
 
 def parsed(words: list[str]) -> None:
@@ -71,24 +44,12 @@ def test_every_command_of_the_docs_is_one_that_there_is() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-RUN = [
-    command
-    for command in sorted({command for _, command in ASKED})
-    if re.match(r"sparsity-lab (law|compare|advise|spec (show|check)) ", command) and not MADE_FIRST.search(command)
-]
-
-
-SHOWN = re.compile(r"```\n(sparsity-lab advise [^`\n]+)\n```\n\n```\n([^`]+)```")
-"""a command of an advice, and what it printed"""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["decision.md", "decision-ja.md"])
+@pytest.mark.parametrize("page", ADVISED)
 def test_the_advice_on_the_pages_is_what_the_commands_say(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    shown = [one for one in SHOWN.findall((ROOT / "docs" / page).read_text()) if not MADE_FIRST.search(one[0])]
-    assert len(shown) > 5
-    for command, output in shown:
+    assert len(shown(page)) > 6
+    for command, output in shown(page):
         done = CliRunner().invoke(app, shlex.split(command)[1:])
         assert done.stdout == output, command
 
@@ -96,10 +57,36 @@ def test_the_advice_on_the_pages_is_what_the_commands_say(page: str, monkeypatch
 @pytest.mark.slow
 def test_commands_that_need_nothing_made_first_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert len(RUN) > 12
+    told = {command for page in ADVISED for command, _ in shown(page)}
+    left = [command for command in RUN if command not in told]
+    assert len(left) > 5
     failed = []
-    for command in RUN:
+    for command in left:
         done = CliRunner().invoke(app, shlex.split(command)[1:])
         if done.exit_code:
             failed.append(f"{command}: {done.stderr.strip() or done.exception}")
     assert not failed, "\n".join(failed)
+
+
+OTHERS = {
+    "cd": "a folder",
+    "dvc": "tests/e2e/test_pipeline.py, test_stale.py and test_remotes.py, tests/projects/test_pipelines.py",
+    "export": "variables of a Ray cluster: tests/sweep/executors/test_ray.py",
+    "for": "the schemas: `make schemas`, tests/specs",
+    "git": "tests/e2e/test_remotes.py clones, and pulls without training",
+    "ls": "what the command before it wrote: tests/checkpoints/test_folder.py",
+    "mkdir": "the schemas: as above",
+    "optuna-dashboard": "a server in a browser, of another project",
+    "pip": "packages from a network: scripts/make_dist.py --full",
+    "python": "scripts/postgresql.py and benchmarks, minutes each",
+    "ray": "a cluster: tests/sweep/executors/test_ray.py",
+    "tensorboard": "a server in a browser, of another project; tests/sweep read the files",
+    "torchrun": "tests/training/test_distributed.py",
+}
+"""programs of others that pages call after a `$`, and what tries the same, or why nothing does"""
+
+
+def test_programs_of_others_on_the_pages_are_known() -> None:
+    lines = [line for page in PAGES for line in shell_lines(page) if line.prompt]
+    programs = {SETTINGS.sub("", line.text).split()[0] for line in lines}
+    assert programs - {"sparsity-lab"} == OTHERS.keys()

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from decided import english, made_up_top, page_of, setting, what_if_inputs
+from decided import english, made_up_top, page_of, setting, undrawn, what_if_inputs
 from pydantic import TypeAdapter
 from synthetic_study import DATA, SIZES, make_grid, make_record, make_search, make_study
 
@@ -244,7 +244,7 @@ def test_markdown_holds_no_markup_of_others(inputs, tmp_path):
 
 
 def test_japanese_has_every_text(inputs, flat, noisy, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "save", _undrawn)
+    monkeypatch.setattr(build, "save", undrawn)
     every = (inputs, flat, noisy, *(change(inputs) for change in DEGENERATE))
     for number, held in enumerate(every):
         folder = tmp_path / str(number)
@@ -255,13 +255,6 @@ def test_japanese_has_every_text(inputs, flat, noisy, tmp_path, monkeypatch):
         told = [*document.pieces, *(text or "" for text in document.attributes("alt"))]
         english = [text for text in told if re.search(r"[a-z]{2,} [a-z]{2,}", text.replace(PROCESSOR, ""))]
         assert [text for text in english if text.strip() and "sparsity-lab" not in text] == []
-
-
-def _undrawn(_: object, folder: Path, name: str) -> tuple[Path, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.svg").write_bytes(b"<svg/>")
-    (folder / f"{name}.png").write_bytes(b"")
-    return folder / f"{name}.png", folder / f"{name}.svg"
 
 
 def _in_japanese(held, folder):
