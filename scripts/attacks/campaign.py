@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from attacks.flags import flags, surroundings, variable
 from attacks.project import STUDY
-from attacks.runner import BAD, Outcome, Shot, compared, copied, own, run
+from attacks.runner import BAD, Outcome, Shot, compared, run
 from attacks.victims import Victim
 
 KINDS = (
@@ -103,18 +104,22 @@ def is_anew(kind: str, number: int) -> bool:
 
 
 def attacked(campaign: Campaign, inputs: int, kinds: Sequence[str], ledger: Path | None) -> Iterator[Told]:
-    """Attack with so many inputs, shared out among kinds by `WEIGHTS`, but for those in the ledger; all are given."""
+    """Attack with so many inputs, shared out among kinds by `WEIGHTS`, but for those in the ledger; all are given.
+
+    The kinds take turns: a campaign that is stopped has asked each its share.
+    """
     known = {(told.seed, told.kind, told.number): told for told in (read(ledger) if ledger else ())}
     weights = {kind: WEIGHTS.get(kind, 1.0) for kind in kinds}
-    for kind, weight in weights.items():
-        for number in range(round(inputs * weight / sum(weights.values()))):
-            told = known.get((campaign.seed, kind, number))
-            if told is None:
-                told = _told(campaign, kind, number)
-                if ledger:
-                    with ledger.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(asdict(told)) + "\n")
-            yield told
+    counts = {kind: round(inputs * weight / sum(weights.values())) for kind, weight in weights.items()}
+    turns = sorted(((number + 1) / count, kind, number) for kind, count in counts.items() for number in range(count))
+    for _, kind, number in turns:
+        told = known.get((campaign.seed, kind, number))
+        if told is None:
+            told = _told(campaign, kind, number)
+            if ledger:
+                with ledger.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(told)) + "\n")
+        yield told
 
 
 def _told(campaign: Campaign, kind: str, number: int) -> Told:
@@ -145,3 +150,18 @@ def table(every: Iterable[Told]) -> Iterator[str]:
         for one in islice((one for one in of_kind if one.verdict in BAD), SHOWN):
             yield f"  --seed {one.seed} --only {kind} --input {one.number}: {one.verdict} ({one.code}): {one.did[:160]}"
             yield f"      {' '.join(one.last.split())[-200:]}"
+
+
+def copied(project: Path, folder: Path) -> Path:
+    """A copy of a project whose files are links, which costs little; see `own`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    code = shutil.ignore_patterns("sparsity_lab", ".git")
+    return Path(shutil.copytree(project, folder, copy_function=os.link, symlinks=True, ignore=code))
+
+
+def own(path: Path) -> Path:
+    """A linked file, as one that may be changed in place."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    return path

@@ -48,7 +48,7 @@ def make_study(root: Path, runs: int) -> None:
     scaling = {"layers": [1], "head_width": 8, "ff_ratio": 2.0, "width_multiple": 8, "ff_multiple": 4}
     model = {"version": 1, "kind": "model", "family": "t5", "scaling": scaling}
     write_spec(root, "models", ENDURED, model)
-    grid = {"data_unit": "tokens", "nonzero": [1536], "sparsity": [0, 0.5], "data": [512], "regimes": ["gradual"]}
+    grid = {"data_unit": "tokens", "nonzero": [1536], "sparsity": [0, 0.5], "data": [256], "regimes": ["gradual"]}
     objective = {"kind": "span-corruption", "input_length": 16}
     training: dict[str, Any] = {"batch": 8, "optimizer": {"kind": "adafactor"}, "learning_rate": {"base": 0.03}}
     training["schedule"] = {"kind": "cosine", "warmup": 0.1}

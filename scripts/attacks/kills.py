@@ -112,6 +112,7 @@ def kill_step(name: str, project: Path, folder: Path, kills: int, chance: random
     killing = Killing(STEPS[name], project, folder, chance)
     while (left := kills - killing.toll.kills - killing.toll.late) > 0:
         killing.play(left)
+        print(f"{name}: {killing.toll.kills} kills, faults {sum(killing.toll.counts())}", file=sys.stderr, flush=True)
     return killing.toll
 
 

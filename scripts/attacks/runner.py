@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -27,13 +26,14 @@ SECONDS = 10
 """CPU seconds after which a command hangs; the wall clock says little on a busy machine"""
 START = 10
 """CPU seconds more for a process that imports everything first"""
-WALL = 120
+WALL = 600
+"""seconds of the wall clock after which one that does nothing is given up"""
 MEMORY = 6 * 2**30
 """bytes of address space"""
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-P", "-m", "sparsity_lab.cli")
-ROOMS = ("console", "hardware", "report", "stages")
+ROOMS = ("cli", "console", "hardware", "report", "stages")
 """what commands load only when they are asked for"""
 PASSING = re.compile(r"\d+(\.\d+)? ?(s|ms|min|h|GB|MB|KB|%)\b|\d+:\d\d(:\d\d)?|0x[0-9a-f]+")
 """times, sizes of what is free, and addresses: what two runs of one command may say otherwise"""
@@ -85,13 +85,21 @@ def prepare_imports() -> None:
     import matplotlib
     import optuna
     import torch
+    from pydantic import BaseModel, TypeAdapter
 
     import sparsity_lab.sweep.worker  # noqa: F401
 
     for room in ROOMS:
-        for path in sorted((CHECKOUT / "sparsity_lab" / room).rglob("*.py")):
+        for path in sorted((CHECKOUT / "sparsity_lab" / room).rglob("[!_]*.py")):
             importlib.import_module(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
     importlib.import_module("pandas")
+    models: list[type[BaseModel]] = [BaseModel]
+    for model in models:  # whose schemas are built at their first use, a third of a command's time
+        models += model.__subclasses__()
+        if model.__module__.startswith("sparsity_lab"):
+            model.model_rebuild()
+    for adapter in [one for one in gc.get_objects() if type(one) is TypeAdapter]:
+        adapter.rebuild()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=False)  # as it is; asking imports 800 modules
     matplotlib.use("Agg")
@@ -282,18 +290,3 @@ def _judge(shot: Shot, status: int, said: str) -> tuple[Verdict, int]:
     elif shot.names and not any(name in said for name in shot.names):
         verdict = "nameless"
     return verdict, code
-
-
-def copied(project: Path, folder: Path) -> Path:
-    """A copy of a project whose files are links, which costs little; see `own`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    code = shutil.ignore_patterns("sparsity_lab", ".git")
-    return Path(shutil.copytree(project, folder, copy_function=os.link, symlinks=True, ignore=code))
-
-
-def own(path: Path) -> Path:
-    """A linked file, as one that may be changed in place."""
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content)
-    return path

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from attacks.campaign import Campaign
+from attacks import campaign
+from attacks.campaign import Campaign, Told, attacked
 from attacks.endurance import slope
 from attacks.project import add_inputs
 from attacks.runner import BAD, Outcome, compared, prepare_imports
@@ -26,7 +28,7 @@ ALONE = 4
 
 
 @pytest.fixture(scope="module")
-def attacked(shared: Path, finished: Path) -> Path:
+def project(shared: Path, finished: Path) -> Path:
     """The tiny study, finished, with inputs of other kinds beside it."""
 
     def make(root: Path) -> None:
@@ -40,11 +42,11 @@ def attacked(shared: Path, finished: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["specs", "tables", "documents", "sources", "flags", "environment", "surroundings"])
-def test_whatever_is_given_ends_well_or_with_one_error_that_names_it(attacked: Path, tmp_path: Path, kind: str) -> None:
+def test_whatever_is_given_ends_well_or_with_one_error_that_names_it(project: Path, tmp_path: Path, kind: str) -> None:
     prepare_imports()
-    campaign = Campaign(attacked, tmp_path / "copy", 1, victims(attacked, "tiny"), "tiny")
+    tiny = Campaign(project, tmp_path / "copy", 1, victims(project, "tiny"), "tiny")
     count = ALONE if kind == "surroundings" else INPUTS
-    found: list[tuple[str, Outcome]] = [campaign.attack(kind, number) for number in range(count)]
+    found: list[tuple[str, Outcome]] = [tiny.attack(kind, number) for number in range(count)]
     assert not [(did, outcome) for did, outcome in found if outcome.verdict in BAD]
     assert any(outcome.verdict == "refused" for _, outcome in found) or kind == "surroundings"
 
@@ -55,6 +57,15 @@ def test_what_a_done_command_tells_of_its_progress_is_not_compared() -> None:
     refused = replace(one, verdict="refused", code=2)
     assert compared(refused, replace(other, code=2)).verdict == "unlike"
     assert compared(refused, other).verdict == "unlike"
+
+
+def test_a_campaign_that_is_stopped_has_asked_each_kind_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "_told", lambda _, kind, number: Told(0, kind, number, "done", 0, 0.0, anew=False))
+    shares = {"specs": 102, "flags": 102, "checkpoints": 5}
+    told = list(attacked(Campaign(Path(), Path(), 0, ()), 210, tuple(shares), None))
+    assert Counter(one.kind for one in told) == shares
+    half = Counter(one.kind for one in told[: len(told) // 2])
+    assert {kind: abs(half[kind] - share / 2) < 1.5 for kind, share in shares.items()} == dict.fromkeys(shares, True)
 
 
 def test_the_interval_of_a_slope_tells_a_leak_from_noise() -> None:
