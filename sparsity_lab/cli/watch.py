@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, StudyArgument
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +28,7 @@ def watch(
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 2.0,
     *,
     once: Annotated[bool, typer.Option("--once", help="Show one frame and end, as off a terminal.")] = False,
+    changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a study's runs are while another shell or a cluster trains them: losses, speed, time left.
@@ -38,9 +39,8 @@ def watch(
 
     from sparsity_lab.console.watch import WatchFrame, watch_json
     from sparsity_lab.stages.watch import Watcher
-    from sparsity_lab.stages.workspace import open_workspace
 
-    watcher, console = Watcher(open_workspace(study, root)), Console()
+    watcher, console = Watcher(open_study(study, root, changes)), Console()
     if as_json:
         typer.echo(json.dumps(watch_json(watcher.look()), indent=1))
     elif once or not console.is_terminal:

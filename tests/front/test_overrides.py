@@ -65,7 +65,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(trained: Path) -
 COMMANDS = (
     *(("plan",), ("prepare",), ("measure",), ("train",), ("search", "run"), ("search", "status"), ("search", "best")),
     *(("fit",), ("report",), ("run",), ("sweep", "status"), ("sweep", "cancel"), ("runs", "list"), ("compare",)),
-    *(("runs", "pack"), ("runs", "unpack"), ("runs", "compare"), ("runs", "verify")),
+    *(("runs", "pack"), ("runs", "unpack"), ("runs", "compare"), ("runs", "verify"), ("watch",)),
 )
 
 
