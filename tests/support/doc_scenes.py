@@ -25,6 +25,10 @@ from sparsity_lab.stages.runs import find_run
 RAY = "a Ray cluster: tests/sweep/executors/test_ray.py starts some"
 SLURM = "a SLURM cluster: tests/sweep/executors/test_slurm.py starts some"
 OF_PLUGINS = "the page's package, installed: tests/pruning/test_plugins.py does and asks the same of its classes"
+NODES = (
+    "sparsity-lab train smoke --compute nodes --set 'grid.nonzero=[6144]' --set 'grid.sparsity=[0.5]' "
+    "--set 'grid.data=[20000]'"
+)
 OWN_FORMATS = (
     "sparsity-lab measure --shapes 512x512 --formats 6:8,columns,csr --batches 8,64 --sparsities .5,.9 --out mine.json"
 )
@@ -37,6 +41,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = MappingProxyType(
         ("cluster.md", "sparsity-lab search smoke --compute ray"): RAY,
         ("cluster.md", "sparsity-lab train smoke --compute slurm"): SLURM,
         ("cluster.md", "sparsity-lab train smoke --compute slurm --detach"): SLURM,
+        ("cluster.md", NODES): SLURM,
         ("cluster.md", "sparsity-lab train paper-t5-c4 --compute my-cluster.yaml"): "a Kubernetes cluster with GPUs",
         ("data.md", "sparsity-lab prepare corpus --shards s3://bucket/corpus"): "S3:"
         " tests/data/test_prepare_parallel.py writes shards to one",
