@@ -7,6 +7,7 @@ examples that are looked at, K bins, B bands, D levels of a pooled picture.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ class LookedAtPictures:
 
 
 def _centred(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return pictures.reshape(len(pictures), -1).astype(np.float32) - 128
+    return pictures.reshape(len(pictures), math.prod(pictures.shape[1:])).astype(np.float32) - 128
 
 
 def near_pictures(train: Iterable[NDArray[np.uint8]], held_out: NDArray[np.uint8]) -> int:

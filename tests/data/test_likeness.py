@@ -355,3 +355,9 @@ def test_a_document_in_parts_has_the_signature_of_the_whole(parts: list[str], si
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(likeness, "AT_ONCE", size)
         assert (signature(document) == whole).all()
+
+
+@pytest.mark.parametrize(("ours", "held_out"), [(0, 3), (3, 0), (0, 0)])
+def test_no_pictures_are_like_none(ours: int, held_out: int) -> None:
+    pooled = np.random.default_rng(0).integers(0, 255, (3, 64, 1), dtype=np.uint8)
+    assert near_pictures([pooled[:ours]], pooled[:held_out]) == 0
