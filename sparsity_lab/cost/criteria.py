@@ -53,7 +53,7 @@ def obstacle(setting: Setting, one: SparseOption) -> Message | None:
     if one.at.stands:
         return None
     if one.at.enough:
-        return Message("runtime-red", facts(setting, one) | _engines(setting, one))
+        return Message(f"runtime-red{_asked(setting)}", facts(setting, one) | _engines(setting, one))
     return _short_of_data(setting, one)
 
 
@@ -198,11 +198,16 @@ def _runtime(setting: Setting, one: SparseOption) -> Iterator[Criterion]:
     if own:
         finding = Message("runtime-own", known)
     elif colour == "red" and found.removed:
-        finding = Message("runtime-removed", known)
+        finding = Message(f"runtime-removed{_asked(setting)}", known)
     else:
-        finding = Message(f"runtime-{colour}", known)
+        finding = Message(f"runtime-{colour}{_asked(setting) if colour == 'red' else ''}", known)
     change = Message(f"runtime-change-{colour}", known)
     yield Criterion("runtime", colour, count, 1.0, count, count, finding, change)
+
+
+def _asked(setting: Setting) -> str:
+    """What the names of messages end in where the scenario names its engine, and no other was asked."""
+    return "" if setting.scenario.runtime is None else "-asked"
 
 
 def _engines(setting: Setting, one: SparseOption) -> dict[str, float | str]:
@@ -212,6 +217,7 @@ def _engines(setting: Setting, one: SparseOption) -> dict[str, float | str]:
         "maintained": ", ".join(found.maintained),
         "experimental": ", ".join(found.experimental),
         "removed": ", ".join(found.removed),
+        "asked": ", ".join(f"{one.engine} {one.engine_version}" for one in (setting.runtimes or {}).values()),
         "pattern": f"pattern-{setting.pattern(one.sparsity)}",
         "looked_up": str(found.looked_up or ""),
     }

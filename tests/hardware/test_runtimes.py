@@ -72,6 +72,18 @@ def test_the_option_that_nothing_runs_says_so_with_the_day_of_the_table() -> Non
         assert "Engine 1" in told(next(one.finding for one in advice.criteria if one.question == "runtime"))
 
 
+@pytest.mark.parametrize("changed", [{"status": "removed"}, {"hardware": ["cuda-hopper"]}])
+def test_where_one_engine_is_asked_nothing_is_said_of_the_others(changed: dict[str, Any]) -> None:
+    advice = advise(held(runtime("Engine", **changed), format="csr", runtime="engine"))
+    finding = next(one.finding for one in advice.criteria if one.question == "runtime")
+    option = advice.options[1].obstacle
+    assert option is not None
+    told = words_in("en")
+    assert told(finding).startswith("Engine 1, which the scenario names,")
+    assert "no other engine was asked" in told(finding)
+    assert told(option).startswith("Engine 1, which the scenario names,")
+
+
 @given(
     statuses=st.lists(st.sampled_from(["maintained", "experimental", "removed"]), min_size=1, max_size=4),
     dropped=st.integers(0, 3),
