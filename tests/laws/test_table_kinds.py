@@ -167,3 +167,9 @@ def test_a_path_that_is_not_there_is_no_study(name: str) -> None:
 
 def test_a_bare_name_may_be_a_study() -> None:
     refuse_other_files("quickstart-text")
+
+
+def test_a_decimal_comma_that_nobody_told_of_is_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("sep=;\nnonzero;sparsity;data;loss\n1000;0;1e6;7,15\n")
+    with pytest.raises(RecordError, match=r"runs\.csv:3: loss: is not a number .*--decimal ,"):
+        read_table(tmp_path / "runs.csv").numbers("loss")

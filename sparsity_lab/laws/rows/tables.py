@@ -83,7 +83,9 @@ class InputTable:
         cells = self.cells(name)
         for place, cell in zip(self.places, cells, strict=True):
             if isinstance(cell, str | bool):
-                raise RecordError("is not a number", where=place, field=name, found=cell)
+                comma = isinstance(cell, str) and re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell)
+                expected = "one with a dot, or --decimal , for all" if comma else ""
+                raise RecordError("is not a number", where=place, field=name, found=cell, expected=expected)
         return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)
 
 
