@@ -8,6 +8,7 @@ them. Amber: between, or known too little.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def obstacle(setting: Setting, one: SparseOption) -> Message | None:
     if one.at.stands:
         return None
     if one.at.enough:
-        return Message(f"runtime-red{_asked(setting)}", facts(setting, one) | _engines(setting, one))
+        return Message(_unloaded(setting, "red"), facts(setting, one) | _engines(setting, one))
     return _short_of_data(setting, one)
 
 
@@ -197,17 +198,17 @@ def _runtime(setting: Setting, one: SparseOption) -> Iterator[Criterion]:
     count = float(len(found.maintained))
     if own:
         finding = Message("runtime-own", known)
-    elif colour == "red" and found.removed:
-        finding = Message(f"runtime-removed{_asked(setting)}", known)
+    elif colour == "red":
+        finding = Message(_unloaded(setting, "removed" if found.removed else "red"), known)
     else:
-        finding = Message(f"runtime-{colour}{_asked(setting) if colour == 'red' else ''}", known)
+        finding = Message(f"runtime-{colour}", known)
     change = Message(f"runtime-change-{colour}", known)
     yield Criterion("runtime", colour, count, 1.0, count, count, finding, change)
 
 
-def _asked(setting: Setting) -> str:
-    """What the names of messages end in where the scenario names its engine, and no other was asked."""
-    return "" if setting.scenario.runtime is None else "-asked"
+def _unloaded(setting: Setting, why: Literal["red", "removed"]) -> str:
+    """The message that no engine loads the weights; where the scenario names one, that this one does not."""
+    return f"runtime-{why}" if setting.scenario.runtime is None else f"runtime-{why}-asked"
 
 
 def _engines(setting: Setting, one: SparseOption) -> dict[str, float | str]:
@@ -217,7 +218,7 @@ def _engines(setting: Setting, one: SparseOption) -> dict[str, float | str]:
         "maintained": ", ".join(found.maintained),
         "experimental": ", ".join(found.experimental),
         "removed": ", ".join(found.removed),
-        "asked": ", ".join(f"{one.engine} {one.engine_version}" for one in (setting.runtimes or {}).values()),
+        "asked": ", ".join(f"{table.engine} {table.engine_version}" for table in (setting.runtimes or {}).values()),
         "pattern": f"pattern-{setting.pattern(one.sparsity)}",
         "looked_up": str(found.looked_up or ""),
     }

@@ -18,7 +18,7 @@ from sparsity_lab.data.judging import NoteHashes, Unit, judge, units_of
 from sparsity_lab.data.likeness import LOOKED_AT, MOST_TO_DROP, check_can_drop, choose_signatures
 from sparsity_lab.data.manifest import SPLITS, Manifest, content_hash
 from sparsity_lab.data.places import TOKENIZER, copy_to_store, holder, intact, local_folder, take_over
-from sparsity_lab.data.sources import LARGEST_FILE, source_hash
+from sparsity_lab.data.sources import not_too_large, source_hash
 from sparsity_lab.data.text import Joined, Tokenize, Train
 from sparsity_lab.data.tokenizer import ByteCodec, Codec, asked_ids, make_tokenizer, restored_tokenizer, tokenizer_hash
 from sparsity_lab.data.workers import Counter, Progress, Workers
@@ -119,9 +119,7 @@ def _fingerprint(spec: DatasetSpec, readers: int) -> str:
         if not path.is_file():
             message = "is no file" if path.exists() else "no such file"
             raise DataError(message, where=path, field="tokenizer.path")
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            expected = f"at most {LARGEST_FILE:,} bytes"
-            raise DataError("is too large for a tokenizer", where=path, found=size, expected=expected)
+        not_too_large(path, "a tokenizer")
         told = own.model_dump_json() if (own := asked_ids(spec.tokenizer)) else ""
         found = hashlib.sha256((found + file_sha256(path) + told).encode()).hexdigest()
     return found

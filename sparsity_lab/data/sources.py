@@ -147,7 +147,7 @@ def source_files(source: TextSource | ImageSource) -> list[Path]:
         case Glyphs():
             found = font_files()
         case TextFiles():
-            found = [_of_a_document_s_size(path) for path in _matching(Path(source.path), source.pattern)]
+            found = [not_too_large(path) for path in _matching(Path(source.path), source.pattern)]
         case JsonLines() | ParquetText() | ParquetImages() | WebdatasetText() | WebdatasetImages():
             found = _matching(Path(source.path), source.pattern)
         case HuggingfaceText() | HuggingfaceImages():
@@ -215,12 +215,17 @@ def _examples(source: TextSource | ImageSource, path: Path) -> Iterator[object]:
             return iter(())
 
 
-def _of_a_document_s_size(path: Path) -> Path:
+def not_too_large(path: Path, what: str = "one document or picture") -> Path:
+    """A file that is read whole.
+
+    Raises:
+        DataError: it is larger than `LARGEST_FILE`.
+    """
     with refusing(path, DataError):
         size = path.stat().st_size
     if size > LARGEST_FILE:
         expected = f"at most {LARGEST_FILE:,} bytes"
-        raise DataError("is too large for one document or picture", where=path, found=size, expected=expected)
+        raise DataError(f"is too large for {what}", where=path, found=size, expected=expected)
     return path
 
 
@@ -269,7 +274,7 @@ def _class_files(source: ImageFolder) -> list[list[Path]]:
     folders = class_folders(source)
     endings = frozenset(Image.registered_extensions())
     found = [
-        [_of_a_document_s_size(path) for path in _matching(one, source.pattern) if path.suffix.lower() in endings]
+        [not_too_large(path) for path in _matching(one, source.pattern) if path.suffix.lower() in endings]
         for one in folders
     ]
     empty = next((folder for folder, paths in zip(folders, found, strict=True) if not paths), None)

@@ -14,6 +14,7 @@ from sparsity_lab.models.decoder import Decoder
 from sparsity_lab.models.t5 import T5
 from sparsity_lab.models.vit import ViT
 from sparsity_lab.specs.models import DecoderDims, Dims, HuggingFaceDims, OwnDims, T5Dims, ViTDims
+from sparsity_lab.specs.regimes.starts import FRESH_HEAD
 
 
 def build_model(dims: Dims, seed: int) -> Model:
@@ -63,7 +64,7 @@ def made_for_classes(dims: Dims) -> frozenset[str]:
 
 def fitting(name: str, shape: tuple[int, ...], dims: Dims) -> str:
     """What an error expects of a tensor to begin with that does not fit."""
-    return f"{shape}, or a start with head: fresh" if name in made_for_classes(dims) else str(shape)
+    return f"{shape}, or {FRESH_HEAD}" if name in made_for_classes(dims) else str(shape)
 
 
 def _network(dims: OwnDims) -> Model:

@@ -85,7 +85,7 @@ class WhatIfInputs:
     machines: Mapping[Said, Speeds]
     known: Mapping[str, tuple[float, float]]
     start: float
-    rivals: Sequence[PrecisionRow] = ()
+    rivals: Sequence[PrecisionRow]
 
 
 @dataclass(frozen=True, eq=False)

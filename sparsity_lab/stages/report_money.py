@@ -136,7 +136,7 @@ def what_if_inputs(
     project: Path,
     setting: Setting,
     start: float,
-    rivals: Sequence[PrecisionRow] = (),
+    rivals: Sequence[PrecisionRow],
     *,
     schedule: Schedule | MeanDensity | None = None,
 ) -> WhatIfInputs:

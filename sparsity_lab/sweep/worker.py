@@ -126,8 +126,7 @@ def train(  # noqa: PLR0917 - a run and all that surrounds it
         leads=together.leads,
     )
     alone = job.devices == 1 or ranks.size > 1
-    together_on = partial(train_together, job.devices, devices_per_node=place.devices_per_node)
-    how = train_or_stop if alone else together_on
+    how = train_or_stop if alone else partial(train_together, job.devices, devices_per_node=place.devices_per_node)
 
     def progressed(step: int, loss: float, curve: Sequence[CurvePoint]) -> None:
         send(Progressed(job.fingerprint, step, loss, tuple(curve)))

@@ -25,7 +25,7 @@ from sparsity_lab.laws.forms.power_forms import FrantarParams
 from sparsity_lab.laws.questions.identifiability import WIDEST_LOSS, WIDEST_SPARSITY
 
 NOISE, LAWS = 0.002, 200
-REPLICATES = 75 if settings().max_examples < 100 else 150  # under the gate's profile, which draws fewer of everything
+REPLICATES = 75 if settings.get_current_profile_name() == "gate" else 150  # the gate draws fewer of everything
 HELD_OUT = (
     np.array([0.75, 0.6, 0.9, 0.0]),
     np.array([6.04e8, 3e8, 8.5e7, 2.5e8]),

@@ -58,7 +58,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_own_hardware_first_then_what_is_published(tmp_path):
-    held = what_if_inputs(project(tmp_path), setting(profile("measured")), 0.5)
+    held = what_if_inputs(project(tmp_path), setting(profile("measured")), 0.5, ())
     names = list(map(words_in(), held.machines))
     assert names[0] == "This machine (measured)"
     assert names[-1] == words_in()(NOTHING_KNOWN)
@@ -68,12 +68,14 @@ def test_own_hardware_first_then_what_is_published(tmp_path):
 
 
 def test_hardware_that_does_not_know_the_format_is_left_out(tmp_path):
-    names = set(map(words_in(), what_if_inputs(project(tmp_path), setting(profile("measured"), "csr"), 0.5).machines))
+    names = set(
+        map(words_in(), what_if_inputs(project(tmp_path), setting(profile("measured"), "csr"), 0.5, ()).machines)
+    )
     assert "paper-csr (published, not measured)" in names
     assert "paper-2-4 (published, not measured)" not in names
 
 
 def test_nothing_known_stands_there_once(tmp_path):
-    names = list(what_if_inputs(project(tmp_path), setting(None), 0.5).machines)
+    names = list(what_if_inputs(project(tmp_path), setting(None), 0.5, ()).machines)
     assert names[0] == NOTHING_KNOWN
     assert names.count(NOTHING_KNOWN) == 1

@@ -254,13 +254,20 @@ def lowest_sparsity(
     if form.levels:
         known = np.array([level for level in form.levels if level <= highest])
         return np.asarray(known[loss(known).argmin(axis=-1)])
-    grid = np.linspace(0.0, highest, points)
-    best = loss(grid).argmin(axis=-1)[..., None]
-    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, points - 1)]
-    inner = _golden(loss, low, high)
+    low, high = valley(loss, highest, points)
+    inner = _golden(loss, low[..., None], high[..., None])
     ends = np.stack(np.broadcast_arrays(inner, 0.0, highest), axis=0)
     losses = np.stack([loss(end) for end in ends])
     return np.take_along_axis(ends, losses.argmin(axis=0)[None], axis=0)[0, ..., 0]
+
+
+def valley(
+    loss: Callable[[FloatArray], FloatArray], highest: float, points: int = GRID
+) -> tuple[FloatArray, FloatArray]:
+    """Two sparsities between which `loss`, of sparsities along a last axis, is lowest, as far as a grid can tell."""
+    grid = np.linspace(0.0, highest, points)
+    best = loss(grid).argmin(axis=-1)
+    return grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, points - 1)]
 
 
 def _golden(loss: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ law carries the draws of a bootstrap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule
 from sparsity_lab.laws.questions.optimum import (
     FLOPS_PER_WEIGHT,
-    GRID,
     HIGHEST_SPARSITY,
     chinchilla_compute,
     dense_data,
@@ -27,6 +26,7 @@ from sparsity_lab.laws.questions.optimum import (
     gain,
     joint_optimum,
     optimal_sparsity,
+    valley,
 )
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.laws.uncertainty.intervals import Interval
@@ -210,14 +210,24 @@ def _optimum_below(
     """(rows,) whether `optimal_sparsity` is below the sparsity: the slope says so in its valley, else the place."""
     if law.form.levels:
         return np.asarray(optimal_sparsity(law, nonzero, data_dense, cost, highest=highest) < sparsity)
-    wide, grid_S = law.with_axis(), np.linspace(0.0, highest, GRID)
-    best = wide.predict(grid_S, nonzero[..., None], data_dense[..., None] / cost(grid_S)).argmin(axis=-1)
-    first, last = grid_S[np.maximum(best - 1, 0)], grid_S[np.minimum(best + 1, GRID - 1)]
+    wide, N, D = law.with_axis(), nonzero[..., None], data_dense[..., None]
+    first, last = valley(lambda S: wide.predict(S, N, D / cost(S)), highest)
+    rises = _rises(law, _around(sparsity), nonzero, data_dense, cost)
+    return np.where(sparsity > last, True, np.where(sparsity <= first, False, rises))
+
+
+def _around(sparsity: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sparsities a little below and above."""
     step = AROUND * (1 - sparsity)
-    below, above = (
-        law.predict(S, nonzero, data_dense / cost(S)) for S in (np.maximum(sparsity - step, 0.0), sparsity + step)
-    )
-    return np.where(sparsity > last, True, np.where(sparsity <= first, False, above > below))
+    return np.maximum(sparsity - step, 0.0), sparsity + step
+
+
+def _rises(
+    law: Law, around: Sequence[FloatArray], nonzero: FloatArray, data_dense: FloatArray, cost: Multiplier
+) -> NDArray[np.bool_]:
+    """Whether the loss at equal cost is higher at the second of two sparsities than at the first."""
+    below, above = (law.predict(S, nonzero, data_dense / cost(S)) for S in around)
+    return np.asarray(above > below)
 
 
 def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Multiplier) -> FloatArray:
@@ -226,8 +236,7 @@ def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Mul
     0 or infinite where S is optimal at any budget, or at none.
     """
     _refuse_experts(law)
-    step = AROUND * (1 - sparsity)
-    around = [np.clip(sparsity + side * step, 0.0, None) for side in (-1, 1)]
+    around: Sequence[FloatArray] = _around(sparsity)
     if levels := law.form.levels:
         known = np.array(levels)
         around = [known[np.clip(np.searchsorted(known, sparsity - side), 0, len(known) - 1)] for side in (1e-6, 0)]
@@ -235,8 +244,7 @@ def turning_ratio(law: Law, sparsity: FloatArray, nonzero: FloatArray, cost: Mul
     shape = np.broadcast_shapes(np.shape(data), sparsity.shape)
 
     def too_low(log_ratio: FloatArray) -> NDArray[np.bool_]:
-        below, above = (law.predict(S, nonzero, data * np.exp(log_ratio) / cost(S)) for S in around)
-        return np.asarray(above > below)
+        return _rises(law, around, nonzero, data * np.exp(log_ratio), cost)
 
     log_ratio = bisect(too_low, shape, -WIDEST_RATIO, WIDEST_RATIO)
     ends = np.abs(log_ratio) > WIDEST_RATIO - 1e-6

@@ -20,6 +20,7 @@ from sparsity_lab.models.foreign.structure import structure
 from sparsity_lab.specs.configs import Tree
 from sparsity_lab.specs.datasets import DataShape
 from sparsity_lab.specs.models import HuggingFaceDims, HuggingFaceTask
+from sparsity_lab.specs.regimes.starts import FRESH_HEAD
 
 NO_MATTER = INFORMATIVE | {"num_labels", "problem_type", "text_config", "use_cache", "vision_use_head"}
 """fields that decide no number of a run's"""
@@ -104,10 +105,7 @@ def check_folder(path: Path, dims: HuggingFaceDims, without: Collection[str] = (
     classes = len(labels) if isinstance(labels, dict) else theirs.get("num_labels", TWO)
     expected = json.loads(dims.config).get("num_labels")
     if dims.task == "image-classification" and classes != expected and not without:
-        message, asked = (
-            "its head tells other classes apart",
-            f"{expected}, those of the data, or a start with head: fresh",
-        )
+        message, asked = "its head tells other classes apart", f"{expected}, those of the data, or {FRESH_HEAD}"
         raise CheckpointError(message, where=path / CONFIG, field="num_labels", found=classes, expected=asked)
     weight_files(path)
 

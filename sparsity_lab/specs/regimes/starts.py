@@ -33,6 +33,8 @@ class DenseRun(Spec):
 
 
 Head = Literal["kept", "fresh"]
+FRESH_HEAD = "a start with head: fresh"
+"""what errors offer where a head does not fit"""
 
 
 class WithHead(Spec):

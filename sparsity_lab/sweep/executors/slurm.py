@@ -27,6 +27,7 @@ from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
 from sparsity_lab.sweep.executors.board import DRIVER, Board, last_line
 from sparsity_lab.sweep.executors.slurm_worker import ArrayTask
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Waiting, Workplace
+from sparsity_lab.training.parallel.nodes import nodes_for
 
 LAUNCHES = MAXIMUM_DEATHS
 """arrays in a row that ended without anything to show for it, after which no further one is submitted"""
@@ -172,8 +173,7 @@ class SlurmExecutor:
         """
         assert self.board is not None
         executor = submitit.SlurmExecutor(self.board.log, max_num_timeout=10**9)
-        devices = max(job.devices for job in self.pending.values())
-        count = min(self.engine.workers, len(self.pending))
+        devices, count = max(job.devices for job in self.pending.values()), min(self.engine.workers, len(self.pending))
         try:
             executor.update_parameters(**array_options(self.compute, self.place.home.name, devices))
             array = executor.submit_array([ArrayTask(self.board.folder)] * count)
@@ -213,7 +213,7 @@ def array_options(compute: Compute, name: str, devices: int = 1) -> dict[str, An
     if 0 < run.gpus < 1:
         expected = "a whole number; shares, where a cluster has them, by engine.options: {gres: shard:1}"
         raise SpecError("SLURM gives whole GPUs", field="run.gpus", found=run.gpus, expected=expected)
-    nodes = -(-devices // (engine.devices_per_node or devices))
+    nodes = nodes_for(devices, engine.devices_per_node)
     if nodes > 1 and (said := {"nodes", "ntasks", "ntasks-per-node"} & engine.options.keys()):
         expected = "devices and engine.devices_per_node alone to say it"
         raise SpecError("nodes are said twice", field="engine.options", found=min(said), expected=expected)

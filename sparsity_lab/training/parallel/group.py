@@ -34,7 +34,7 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.context import Leave, Left, OnProgress, RunContext
 from sparsity_lab.training.determinism import best_device, make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.parallel.nodes import by_srun, take_place
+from sparsity_lab.training.parallel.nodes import by_srun, nodes_for, take_place
 from sparsity_lab.training.run import train_or_stop
 
 PATIENCE = timedelta(minutes=10)
@@ -167,7 +167,7 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
         RuntimeError: a process failed for a reason of ours, with its traceback.
         Left: the context said so.
     """
-    nodes = -(-devices // devices_per_node) if devices_per_node else 1
+    nodes = nodes_for(devices, devices_per_node)
     context.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.checkpoint.parent if nodes > 1 else None) as folder:
         place = Path(folder) / "task"
@@ -228,8 +228,10 @@ def _outcome(place: Path, log: Path, nodes: int) -> RunRecord | Stopped:
 def serve_task(place: Path) -> int:
     """One process of `train_together`; its exit code."""
     task: _GroupTask = pickle.loads(place.read_bytes())  # noqa: S301 - our parent wrote it
-    told = take_place(task.parents) if task.nodes > 1 else []
-    if task.nodes == 1:
+    told: list[int] = []
+    if task.nodes > 1:
+        told = take_place(task.parents)
+    else:
         die_with_ancestors((os.getpid(), os.getppid()), (os.getppid(), task.parents[0]))
     make_deterministic(task.threads, fast=task.fast)
 

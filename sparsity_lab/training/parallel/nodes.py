@@ -17,6 +17,11 @@ PLACE = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RA
 """the variables that `torchrun` would set, and those of SLURM's that say the same"""
 
 
+def nodes_for(devices: int, devices_per_node: int | None) -> int:
+    """How many nodes hold so many devices; one where nobody says how many a node has."""
+    return -(-devices // devices_per_node) if devices_per_node else 1
+
+
 def by_srun(
     nodes: int, devices: int, threads: int, surroundings: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
