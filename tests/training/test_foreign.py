@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.build import build_model, parameter_shapes
 from sparsity_lab.models.count import other_count, prunable_count, prunable_shapes, step_flops
-from sparsity_lab.models.foreign.network import HEADS
+from sparsity_lab.models.foreign.network import HEADS, constants
 from sparsity_lab.specs.models import HuggingFaceDims
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
@@ -156,9 +157,8 @@ def test_a_folder_computes_what_the_run_did_and_is_taken_back(
     back = huggingface.read_weights(tmp_path / "folder", run.model)
     assert back.keys() == weights.keys()
     assert all(back[tensor].equal(weights[tensor]) for tensor in weights)
-    assert sum(tensor.zeros for tensor in survey(tmp_path / "folder").tensors) == sum(
-        int((weight == 0).sum()) for weight in weights.values()
-    )
+    trained = [tensor for tensor in survey(tmp_path / "folder").tensors if tensor.name not in constants(run.model)]
+    assert sum(tensor.zeros for tensor in trained) == sum(int((weight == 0).sum()) for weight in weights.values())
     origin = {"kind": "file", "format": "huggingface", "sha256": content_sha256(tmp_path / "folder", "huggingface")}
     later = run_of(name, origin=origin)
     found = train(later, inputs, RunContext(tmp_path / "d", device=CPU, start=tmp_path / "folder"))
@@ -193,6 +193,25 @@ def test_another_architecture_is_no_start(run_of: RunOf, tmp_path: Path) -> None
     (tmp_path / "folder" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no safetensors weights"):
         huggingface.check_folder(tmp_path / "folder", dims)
+
+
+def test_constants_are_held_as_they_are_computed_and_others_are_no_start(run_of: RunOf, tmp_path: Path) -> None:
+    dims = run_of("marian").model
+    assert isinstance(dims, HuggingFaceDims)
+    positions = {f"model.{part}.embed_positions.weight" for part in ("encoder", "decoder")}
+    assert positions | {"final_logits_bias"} == constants(dims).keys()
+    assert not positions & parameter_shapes(dims).keys()
+    first, second = build_model(dims, 1), build_model(dims, 2)
+    write_folder(tmp_path / "folder", {name: p.detach() for name, p in first.named_parameters()}, dims, {})
+    theirs = transformers.MarianMTModel.from_pretrained(tmp_path / "folder")
+    for name in positions:
+        held = second.get_buffer(name)
+        assert held[3, 0] == pytest.approx(math.sin(3))  # of position 3 at the highest frequency
+        assert held.equal(theirs.get_parameter(name))
+    theirs.final_logits_bias[0, 7] = 1.0
+    theirs.save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="final_logits_bias: holds other constants"):
+        huggingface.read_weights(tmp_path / "other", dims)
 
 
 def test_a_head_for_other_classes_is_no_start(run_of: RunOf, tmp_path: Path) -> None:

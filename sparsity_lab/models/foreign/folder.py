@@ -15,7 +15,15 @@ from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG, weight_files
 from sparsity_lab.errors import CheckpointError, about, refusing
 from sparsity_lab.models.foreign.growth import INFORMATIVE
-from sparsity_lab.models.foreign.network import bare, class_for, config_object, input_first, library, vision
+from sparsity_lab.models.foreign.network import (
+    bare,
+    class_for,
+    config_object,
+    constants,
+    input_first,
+    library,
+    vision,
+)
 from sparsity_lab.models.foreign.structure import structure
 from sparsity_lab.specs.configs import Tree
 from sparsity_lab.specs.datasets import DataShape
@@ -29,6 +37,8 @@ NO_MATTER_WITH = ("drop", "_token_id", "output_", "return_dict", "initializer", 
 ONE_FILE = "1000GB"
 TWO = 2
 """labels of a configuration that names none"""
+HALF_PRECISION = 2**-8
+"""how far a file in bfloat16 rounds what it holds, relatively"""
 POSITIONS = "max_position_embeddings"
 
 
@@ -45,7 +55,8 @@ def saved(weights: Mapping[str, Tensor], dims: HuggingFaceDims) -> dict[str, byt
     network.to(next(iter(weights.values())).dtype)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            tensor = layouts[name].seen(weights[name]) if name in layouts else weights[name]
+            held = weights[name] if name in weights else constants(dims)[name]
+            tensor = layouts[name].seen(held) if name in layouts else held
             parameter.copy_(tensor.t() if name in flipped else tensor)
     with TemporaryDirectory() as folder:
         network.save_pretrained(folder, max_shard_size=ONE_FILE)
@@ -75,16 +86,22 @@ def read_weights(path: Path, dims: HuggingFaceDims, without: Collection[str] = (
             output_loading_info=True,
             ignore_mismatched_sizes=bool(without),
         )
-    for name in sorted(told["missing_keys"] - set(without)):
+    held = constants(dims)
+    for name in sorted(told["missing_keys"] - set(without) - held.keys()):
         raise CheckpointError("tensor is missing", where=path, field=name)
     for name, found, expected in sorted(told["mismatched_keys"]):
         if name not in without:
             message, fits = "tensor does not fit", str(tuple(expected))
             raise CheckpointError(message, where=path, field=name, found=tuple(found), expected=fits)
+    found = network.state_dict()
+    for name, value in held.items():
+        if not torch.allclose(found[name], value, rtol=HALF_PRECISION, atol=HALF_PRECISION):
+            message = "holds other constants than the architecture computes, which a run could not keep"
+            raise CheckpointError(message, where=path, field=name, expected="those of a new network")
     layouts, flipped = structure(dims).layouts, input_first(network)
     weights = {}
     for name, parameter in network.named_parameters():
-        if name in without:
+        if name in without or name in held:
             continue
         tensor = parameter.detach().t().contiguous() if name in flipped else parameter.detach()
         weights[name] = layouts[name].laid_out(tensor) if name in layouts else tensor

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -149,12 +150,40 @@ def build(dims: HuggingFaceDims, seed: int) -> Foreign:
     Raises:
         SpecError: transformers cannot build it, or it sees the tokens that it is to predict.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = _network(dims)
+    model = _drawn(dims, seed)
+    if _held(model):
+        constants(dims)
     if dims.task == "causal-lm":
         _check_causal(model)
     return model
+
+
+@lru_cache(maxsize=64)
+def constants(dims: HuggingFaceDims) -> Mapping[str, Tensor]:
+    """What files of the network hold that nobody trains, by name: positions that are computed, a bias of zeros.
+
+    Raises:
+        SpecError: transformers cannot build it, or draws such values, which no record would keep.
+    """
+    first, second = (_held(_drawn(dims, seed)) for seed in (0, 1))
+    for name, value in first.items():
+        if not value.equal(second[name]):
+            message = "holds values that are drawn and never trained, which no record would keep"
+            kind = json.loads(dims.config)["model_type"]
+            raise SpecError(message, field="config.model_type", found=f"{kind}: {name}", expected="another model_type")
+    return first
+
+
+def _drawn(dims: HuggingFaceDims, seed: int) -> Foreign:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return _network(dims)
+
+
+def _held(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers that files have."""
+    kept = model.state_dict()
+    return {name: value for name, value in model.named_buffers() if name in kept}
 
 
 @torch.enable_grad()
@@ -216,6 +245,9 @@ def _network(dims: HuggingFaceDims, experts: str = "eager") -> Foreign:
     for name in input_first(network):
         layer = name.removesuffix(".weight")
         network.set_submodule(layer, _as_linear(network.get_submodule(layer)))
+    for name, parameter in [*network.named_parameters()]:
+        if not parameter.requires_grad:  # positions that are computed, and no weights
+            _as_constant(network, name)
     for name, module in network.named_modules():
         if hasattr(module, "running_mean"):
             message = "keeps running statistics, which are no weights: a run could not go on to the same bits"
@@ -226,6 +258,15 @@ def _network(dims: HuggingFaceDims, experts: str = "eager") -> Foreign:
 
 def _nothing(*_: object) -> None:
     """In place of a warning."""
+
+
+def _as_constant(network: nn.Module, name: str) -> None:
+    """Hold a parameter that nobody trains as a buffer: it is read as before, and is none of the weights."""
+    place, _, own = name.rpartition(".")
+    module = network.get_submodule(place)
+    value = getattr(module, own).detach()
+    delattr(module, own)
+    module.register_buffer(own, value)
 
 
 def _as_linear(layer: Any) -> nn.Linear:
