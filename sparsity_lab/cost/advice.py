@@ -159,8 +159,8 @@ class Bar:
     """One bar of the tornado: NPV of the best option with one number at the ends of its range.
 
     Attributes:
-        field: of the scenario's ranges; `law` and `measurement` for the central interval over their draws alone; `form`
-            for the least and the most under the laws that were asked, each at its best parameters.
+        field: of the scenario's ranges; `law`, `measurement` and `pruning` for the central interval over their draws
+            alone; `form` for the least and the most under the laws that were asked, each at its best parameters.
         low: lowest value thought possible; NaN for draws.
         high: highest.
         npv_low: NPV at `low`, or the lower end of the interval.
@@ -226,6 +226,7 @@ class Advice:
         confidence: of the intervals, and what anything but dense needs.
         rivalry: every type of the scenario, dense and sparse; empty where it has none.
         energy: electricity of dense and of the option in focus, its money and its emissions.
+        pruning: what tells the items that a pruned checkpoint takes; None where the scenario has no checkpoint.
     """
 
     scenario: str
@@ -249,6 +250,7 @@ class Advice:
     confidence: float
     rivalry: Rivalry = Rivalry()
     energy: EnergyUse = field(default_factory=EnergyUse)
+    pruning: Message | None = None
 
     def json(self) -> dict[str, Any]:
         """Plain values; numbers that are infinite or unknown are null."""

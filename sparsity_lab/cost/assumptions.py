@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.cost.economics import PAPER_WORTH, Assumptions, Existing, Option, hourly
+from sparsity_lab.cost.draws import drawn_between, drawn_law
+from sparsity_lab.cost.economics import Assumptions, Option, hourly
+from sparsity_lab.cost.existing import PAPER_WORTH, Existing, PruningLaw
 from sparsity_lab.cost.speeds import (
     Speeds,
     bounded_by_memory,
@@ -37,8 +39,10 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.choices import CostMultiplier
 from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, WeightType
 from sparsity_lab.specs.runtimes import RuntimeSpec
-from sparsity_lab.specs.scenarios import Accelerator, Checkpoint, ScenarioSpec
+from sparsity_lab.specs.scenarios import Accelerator, ScenarioSpec
 
+Doubt = Literal["law", "measurement", "pruning"]
+"""what draws may be of alone"""
 UNCHANGED: Mapping[str, ArrayLike] = MappingProxyType({})
 
 
@@ -87,6 +91,7 @@ class Setting:
         document: of a law fitted here: tells how far it may be trusted.
         runtimes: tables of engines, by name; None where nobody asks whether anything runs it.
         laws: those that draws are from; `law` alone when None.
+        pruning: the law of pruned models that the scenario's checkpoint names, or None.
     """
 
     scenario: ScenarioSpec
@@ -98,6 +103,7 @@ class Setting:
     document: LawDocument | None = None
     runtimes: Mapping[str, RuntimeSpec] | None = None
     laws: Mixture | None = None
+    pruning: PruningLaw | None = None
 
     def pattern(self, sparsity: float) -> ProductFormat:
         """The layout, of those that run, in which the hardware is fastest at this sparsity; dense where none helps."""
@@ -134,6 +140,7 @@ class Setting:
         changed: Mapping[str, ArrayLike] = UNCHANGED,
         law: Law | None = None,
         errors: tuple[ArrayLike, ArrayLike] = (0.0, 0.0),
+        after: Law | None = None,
     ) -> Case:
         """The scenario as a case.
 
@@ -141,6 +148,7 @@ class Setting:
             changed: values of fields of `Ranges` that replace the scenario's own.
             law: with other parameters than the setting's.
             errors: of training and inference speeds, in standard deviations.
+            after: the law of pruned models with other parameters than the setting's.
 
         Raises:
             SpecError: neither the scenario nor the profile says how fast the accelerator is.
@@ -154,26 +162,38 @@ class Setting:
             m=self.speeds.training_ratio(S, errors[0]),
             r=self.speeds.inference_ratio(S, errors[1]),
             available=changed.get("data_available", np.inf if limit is None else limit),
-            existing=_existing(self.scenario.checkpoint),
+            existing=self._existing(after),
             runs=self._runs,
         )
 
-    def draws(self, only: Literal["law", "measurement"] | None = None) -> tuple[Case, ...]:
+    def _existing(self, after: Law | None) -> Existing | None:
+        held = self.scenario.checkpoint
+        if held is None:
+            return None
+        known = self.pruning.law if self.pruning else None
+        worth = held.worth or PAPER_WORTH
+        return Existing(held.dense, held.data, held.paid, worth, after or known, held.loss)
+
+    def draws(self, only: Doubt | None = None) -> tuple[Case, ...]:
         """The scenario's draws, arrays of (…, 1) that make (draws, 1) in all: a case for each law.
 
         The same scenario gives the same draws. With `only` one source of doubt they are by the scenario's own law, the
         rest as given.
         """
-        laws, speeds, ranges = np.random.default_rng(self.scenario.seed).spawn(3)
+        laws, speeds, ranges, phases = np.random.default_rng(self.scenario.seed).spawn(4)
         shape = (self.scenario.draws, 1)
-        errors = speeds.standard_normal((2, *shape)) if only != "law" else np.zeros((2, *shape))
+        errors = speeds.standard_normal((2, *shape)) * (only in {None, "measurement"})
         spans = {} if only else self.scenario.ranges.given
         changed = {name: drawn_between(span, ranges, shape) for name, span in spans.items()}
         cases = []
         for law, rows in self.shared_out() if only is None else [(self.law, slice(0, self.scenario.draws))]:
-            held = law if only == "measurement" else _drawn_law(law, laws, rows.stop - rows.start)
+            count = rows.stop - rows.start
+            held = drawn_law(law, laws, count) if only in {None, "law"} else law
+            after = self.pruning.law if self.pruning else None
+            if after is not None and only in {None, "pruning"}:
+                after = drawn_law(after, phases, count)
             mine = {name: values[rows] for name, values in changed.items()}
-            cases.append(self.case(mine, held, (errors[0][rows], errors[1][rows])))
+            cases.append(self.case(mine, held, (errors[0][rows], errors[1][rows]), after))
         return tuple(cases)
 
     def shared_out(self) -> Iterator[tuple[Law, slice]]:
@@ -186,15 +206,6 @@ class Setting:
         for law, start, stop in zip(self.laws.laws.values(), [0, *ends], ends, strict=False):
             if stop > start:
                 yield law, slice(start, stop)
-
-
-def _drawn_law(law: Law, stream: np.random.Generator, draws: int) -> Law:
-    """A law with (draws, 1) parameters, rows of its bootstrap; itself where it has none."""
-    if law.draws is None:
-        return law
-    rows = stream.integers(len(law.draws[0]), size=draws)
-    fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
-    return replace(law, params=law.params._replace(**fields))
 
 
 def who_runs_format(
@@ -253,12 +264,6 @@ def assumptions(
     )
 
 
-def _existing(checkpoint: Checkpoint | None) -> Existing | None:
-    if checkpoint is None:
-        return None
-    return Existing(checkpoint.dense, checkpoint.data, paid=checkpoint.paid, worth=checkpoint.worth or PAPER_WORTH)
-
-
 def _hour(one: Accelerator, changed: Mapping[str, ArrayLike]) -> FloatArray:
     price = changed.get("price_per_hour", one.price_per_hour)
     electricity = changed.get("electricity_per_kwh", one.electricity_per_kwh)
@@ -279,10 +284,3 @@ def _speed(one: Accelerator, changed: Mapping[str, ArrayLike], measured: float |
             expected="FLOP/s sustained, or peak_flops_per_second and utilisation",
         )
     return measured
-
-
-def drawn_between(span: tuple[float, float], stream: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
-    """Draws between two values: evenly in the logarithm, or evenly where the first is 0 or below."""
-    low, high = span
-    share = stream.random(shape)
-    return np.asarray(low * (high / low) ** share if low > 0 else low + (high - low) * share)

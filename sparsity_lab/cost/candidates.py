@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparsity_lab.cost.assumptions import Case, Setting
+from sparsity_lab.cost.assumptions import Case, Doubt, Setting
 from sparsity_lab.cost.economics import (
     LifetimeCost,
     Option,
     OptionKind,
     from_scratch,
-    pruned,
     sufficient_data,
 )
+from sparsity_lab.cost.existing import pruned
 from sparsity_lab.laws.rows.runs import FloatArray
 
 Truths = NDArray[np.bool_]
@@ -136,7 +136,7 @@ def npv_with(
     setting: Setting,
     one: SparseOption,
     changed: Mapping[str, ArrayLike],
-    only: Literal["law", "measurement"] | None = None,
+    only: Doubt | None = None,
 ) -> FloatArray:
     """NPV of a candidate with fields of `Ranges` changed, or over one source of doubt.
 

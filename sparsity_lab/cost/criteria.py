@@ -1,4 +1,4 @@
-"""What is said beside the numbers: the four criteria that a manager asks for first, what is not known, what to do.
+"""What is said beside the numbers: the four criteria that a manager asks for first.
 
 Each criterion has a colour, the number behind it and what would change it.
 Green: met in at least the scenario's `confidence` of the draws. Red: not met, and met in at most 1 − confidence of
@@ -7,23 +7,19 @@ them. Amber: between, or known too little.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
-from sparsity_lab.cost.advice import Bar, Criterion, CriterionColour, Recommendation
+from sparsity_lab.cost.advice import Criterion, CriterionColour
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.economics import BreakEven
-from sparsity_lab.cost.speeds import serving_of, speed_doubts, speed_notes
-from sparsity_lab.hardware.layouts import format_named
+from sparsity_lab.cost.speeds import serving_of, speed_doubts
 from sparsity_lab.hardware.profile import RowsBreakEven, break_even_rows
 from sparsity_lab.hardware.runtimes import RuntimeAnswer
 from sparsity_lab.messages import Message
-
-REACH = 10.0
-"""a law is trusted to this factor beyond the sizes and data of its runs"""
 
 
 def criteria(setting: Setting, one: SparseOption, volume: BreakEven) -> tuple[Criterion, ...]:
@@ -71,102 +67,6 @@ def _short_of_data(setting: Setting, one: SparseOption) -> Message:
     if limit is not None and data > limit:
         return Message("data-short", known)
     return Message("data-dense-better", known | {"required": float(one.at.required)})
-
-
-def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    """Reasons not to build on the speeds, or on the law; a law that was published is taken as it stands."""
-    basis = setting.speeds.basis
-    if best.at.pays or basis is None or basis.of != "bytes":  # what does not pay at a bound pays at no speed
-        yield from speed_doubts(basis, turns=rows_that_suffice(setting, best).rows is not None)
-    document = setting.document
-    if document is None:
-        return
-    if not document.fit.converged:
-        yield Message("doubt-fit")
-    elif document.fit.refuted:
-        yield Message("doubt-refuted")
-    known = facts(setting, best)
-    spans = document.provenance.ranges
-    for name, value in (("nonzero", setting.scenario.model.nonzero), ("data", setting.scenario.model.data)):
-        low, high = spans[name]
-        if not low / REACH <= value <= high * REACH:
-            yield Message("doubt-range", known | {"field": f"field-{name}", "asked": value, "low": low, "high": high})
-    most = spans["sparsity"][1]
-    if best.sparsity > most + 1e-9:
-        yield Message("doubt-sparsity", known | {"high": most})
-
-
-def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    """What the numbers do not know."""
-    if setting.law.draws is None:
-        yield Message("caveat-no-draws")
-    yield from _forms(setting, best)
-    bootstrap = setting.document.bootstrap if setting.document else None
-    loose = [name for name, one in bootstrap.intervals.items() if not one.identified] if bootstrap else []
-    if loose:
-        yield Message("caveat-loose", {"names": ", ".join(loose)})
-    layout = setting.scenario.format
-    if layout is not None and not format_named(layout).anywhere:
-        yield Message("caveat-pattern", {"pattern": f"pattern-{layout}"})
-    existing = setting.scenario.checkpoint
-    if existing and best.kind == "prune-existing" and existing.worth is None:
-        yield Message("caveat-worth")
-    if existing and existing.paid and existing.dense == setting.scenario.model.nonzero:
-        yield Message("caveat-paid")
-    profile, ratio = setting.profile, setting.speeds.inference
-    if profile is None or ratio is None:
-        yield Message("caveat-no-hardware")
-        return
-    yield from speed_notes(setting.speeds.basis)
-    if profile.origin == "published":
-        yield Message("caveat-published")
-    if not profile.training and setting.scenario.training.cost == "measured":
-        rows = [one.rows for one in profile.sparse_products if one.format == "2:4"]
-        yield Message("caveat-no-steps-rows", {"rows": float(max(rows))}) if rows else Message("caveat-no-steps")
-    if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
-        yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})
-
-
-def _forms(setting: Setting, best: SparseOption) -> Iterator[Message]:
-    """Whether the intervals know that the law's form may be wrong, and what share of their width is from there."""
-    yield from setting.laws.notes if setting.laws else ()
-    if setting.laws is None or len(setting.laws.laws) == 1:
-        if setting.law.draws is not None:
-            yield Message("caveat-one-form")
-        return
-    names, saved = setting.laws.names, best.over.npv
-    if np.isfinite(saved).all() and np.ptp(saved) > 0:
-        within = sum(float(np.var(saved[rows])) * len(saved[rows]) for _, rows in setting.shared_out()) / len(saved)
-        yield Message("caveat-forms", {"names": names, "share": 1 - within / float(np.var(saved))})
-    else:
-        yield Message("caveat-forms-open", {"names": names})
-
-
-def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars: Sequence[Bar]) -> Iterator[Message]:
-    """What to do, most telling first."""
-    known = facts(setting, best) | {"data": float(np.asarray(best.at.option.data))}
-    study = setting.scenario.evidence.study or "STUDY"
-    if setting.profile is None or setting.profile.origin == "published":
-        yield Message("step-measure", {"study": study})
-    if setting.document is None:
-        yield Message("step-fit", {"study": study})
-    elif setting.law.draws is None:
-        yield Message("step-bootstrap", {"study": study})
-    match what.choice:
-        case "train-sparse":
-            yield Message("step-pilot", known)
-            yield Message("step-serve", known)
-        case "prune-existing":
-            yield Message("step-prune", known)
-            yield Message("step-serve", known)
-        case "quantise":
-            yield Message("step-quantise", known)
-        case "stay-dense" if not what.firm:
-            yield Message("step-narrow", {"field": f"field-{bars[0].field}"} if bars else {"field": "field-law"})
-        case _:
-            yield Message("step-dense", known)
-    if bars:
-        yield Message("step-again", {"field": f"field-{bars[0].field}"})
 
 
 def _data(setting: Setting, one: SparseOption) -> Criterion:

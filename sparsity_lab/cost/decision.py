@@ -15,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 
 from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation, Rivalry
-from sparsity_lab.cost.assumptions import Setting
+from sparsity_lab.cost.assumptions import Doubt, Setting
 from sparsity_lab.cost.candidates import SparseOption, candidates, focus_of, interval, npv_with
-from sparsity_lab.cost.criteria import caveats, criteria, doubts, facts, next_steps, obstacle
+from sparsity_lab.cost.caveats import caveats, doubts, next_steps, pruning_basis
+from sparsity_lab.cost.criteria import criteria, facts, obstacle
 from sparsity_lab.cost.economics import (
     BreakEven,
     LifetimeCost,
@@ -67,6 +68,7 @@ def advise(setting: Setting) -> Advice:
         confidence=scenario.confidence,
         rivalry=against,
         energy=energy_use(setting, (dense, best.at.option)),
+        pruning=pruning_basis(setting),
     )
 
 
@@ -109,7 +111,10 @@ def tornado(setting: Setting, one: SparseOption) -> tuple[Bar, ...]:
         for name, (low, high) in setting.scenario.ranges.given.items()
         if name != "data_available"
     ]
-    for source in ("law", "measurement"):
+    sources: tuple[Doubt, ...] = ("law", "measurement")
+    if setting.pruning is not None and one.kind == "prune-existing":
+        sources = (*sources, "pruning")
+    for source in sources:
         ends = interval(npv_with(setting, one, {}, source), setting.scenario.confidence)
         bars.append(Bar(source, np.nan, np.nan, *ends))
     if setting.laws is not None:

@@ -6,8 +6,8 @@ Every option reaches the loss of the dense model of N_ref weights trained on D i
     dense            N = N_ref, D items a run
     train sparse     N_S with L(S, N_S, D) = L*, D items a run         (N_ref / gain(S) where the gain is one number)
     prune existing   N = M (1 − S) for a checkpoint of M weights; training from scratch would need D_eq with
-                     L(S, N, D_eq) = L*, and the pruning phase needs D_eq / rho(S)
-                     rho = 4.90, 4.27, 2.45 at S = .5, .75, .875      (Frantar et al. 2024, section 4, ViT)
+                     L(S, N, D_eq) = L*, and the pruning phase needs D_eq / rho(S); or the phase is told by a law
+                     of pruned models                                                       (`cost.existing`)
 
     hour             = price_per_hour + power_watts / 1000 · pue · electricity_per_kwh
     training seconds = (6 N m(S) · data of the run + pretraining) / F       m: multiplier of training cost, m(0) = 1
@@ -34,15 +34,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.inverse import bisect, data_needed, size_needed
+from sparsity_lab.laws.questions.inverse import bisect, size_needed
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT, acts_on_size_alone, gain
 from sparsity_lab.laws.rows.runs import FloatArray
 
 INFERENCE_FLOPS_PER_WEIGHT = 2.0
 """one multiplication and one addition for each weight and item"""
 SECONDS_PER_HOUR = 3600.0
-PAPER_WORTH = ((0.5, 4.90), (0.75, 4.27), (0.875, 2.45))
-"""S, and rho: data from scratch / data of the pruning phase (Frantar et al. 2024, section 4, ViT)"""
 WIDEST_DATA = 1e6
 """break-even data are looked for within this factor of the scenario's"""
 
@@ -154,28 +152,6 @@ class Option:
         return BreakEven("above", -without / slope) if slope > 0 else BreakEven("never", np.nan)
 
 
-@dataclass(frozen=True)
-class Existing:
-    """A trained dense model.
-
-    Attributes:
-        weights: M.
-        data: D_M, items that it was trained on.
-        paid: whether its training costs nothing any more.
-        worth: S and rho, see `pruning_worth`.
-    """
-
-    weights: float
-    data: float
-    paid: bool = True
-    worth: tuple[tuple[float, float], ...] = PAPER_WORTH
-
-    @property
-    def pretraining(self) -> float:
-        """FLOPs that a run spends on such a checkpoint before it is pruned: 6 M D_M unless paid."""
-        return 0.0 if self.paid else FLOPS_PER_WEIGHT * self.weights * self.data
-
-
 class LifetimeCost(NamedTuple):
     """Money; arrays of one shape, infinite where the option does not exist.
 
@@ -250,23 +226,6 @@ def from_scratch(law: Law, given: Assumptions, sparsity: ArrayLike, *, m: ArrayL
     """Sparse models of equal quality, trained from scratch on the same data."""
     size = equal_quality_size(law, sparsity, given.nonzero, given.data)
     return Option("train-sparse", sparsity, size, given.data, m, r)
-
-
-def pruned(
-    law: Law, given: Assumptions, existing: Existing, sparsity: ArrayLike, *, m: ArrayLike, r: ArrayLike
-) -> Option:
-    """A checkpoint pruned to S and trained on until it has the quality; m and r as in training from scratch."""
-    nonzero = existing.weights * (1 - np.asarray(sparsity, dtype=np.float64))
-    phase = data_needed(law, given.target_loss(law), sparsity, nonzero) / pruning_worth(sparsity, existing.worth)
-    return Option("prune-existing", sparsity, nonzero, phase, m, r, existing.pretraining)
-
-
-def pruning_worth(sparsity: ArrayLike, table: tuple[tuple[float, float], ...] = PAPER_WORTH) -> FloatArray:
-    """rho(S): ln rho is linear in −ln(1 − S) between the table's points; NaN beyond them, where nobody measured."""
-    S = np.asarray(sparsity, dtype=np.float64)
-    levels, ratios = np.array(table, dtype=np.float64).T
-    inside = np.exp(np.interp(-np.log1p(-S), -np.log1p(-levels), np.log(ratios)))
-    return np.where((levels[0] <= S) & (levels[-1] >= S), inside, np.nan)
 
 
 def break_even_data(saved: Callable[[FloatArray], FloatArray], data: float) -> BreakEven:

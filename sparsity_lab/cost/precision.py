@@ -22,15 +22,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparsity_lab.cost.advice import PrecisionRow, Rivalry, SparseQuality
-from sparsity_lab.cost.assumptions import Case, Setting, drawn_between, who_runs_format
+from sparsity_lab.cost.assumptions import Case, Setting, who_runs_format
 from sparsity_lab.cost.candidates import SparseOption, interval
-from sparsity_lab.cost.economics import Option, equal_quality_size, pruning_worth
+from sparsity_lab.cost.draws import drawn_between
+from sparsity_lab.cost.economics import Option, equal_quality_size
+from sparsity_lab.cost.existing import pruning_worth
 from sparsity_lab.cost.speeds import serving_of
 from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, dense_type_speedup, format_bytes
 from sparsity_lab.laws.questions.inverse import size_needed
 from sparsity_lab.laws.rows.runs import FloatArray
+from sparsity_lab.specs.alternatives import RivalType
 from sparsity_lab.specs.hardware import ProductFormat
-from sparsity_lab.specs.scenarios import RivalType, ScenarioSpec
+from sparsity_lab.specs.scenarios import ScenarioSpec
 
 PANFEROV_RHO = ((0.0, 1.0), (0.2, 0.84), (0.4, 0.65), (0.6, 0.47), (0.8, 0.27))
 """S, and the share of a dense model's weights that its non-zero ones are worth (2506.01863, masks of each step)"""

@@ -100,6 +100,8 @@ def _assumptions(advice: Advice) -> Iterator[Assumption]:
     yield message("assumed-scenario"), advice.scenario
     yield message("page-evidence"), advice.evidence
     yield message("assumed-hardware"), advice.hardware or "–"
+    if advice.pruning is not None:
+        yield message("assumed-pruning"), advice.pruning
     unit = f"unit-{advice.unit}"
     quality = message("assumed-quality-of", nonzero=advice.target_nonzero, data=advice.target_data, unit=unit)
     yield message("assumed-quality"), quality

@@ -1,35 +1,30 @@
 """What the page's script needs to answer "what if?" by itself: law, hardware, prices and words, as data.
 
 The script (`templates/whatif.js`) knows no law and no price. It sums power terms, interpolates tables and applies the
-formulas of `cost.economics`, which tests hold it to. A law form becomes terms
-
-    A · N^n · D^d · S^s · Π (1 − k S)^p
-
-and a table is read with the log of its values linear in −ln(1 − S), as `laws.questions.multipliers.Measured` and
-`hardware.curves.Ratio` are.
+formulas of `cost.economics`, which tests hold it to. A law becomes terms (`report.script_laws`), and a table is read
+with the log of its values linear in −ln(1 − S), as `laws.questions.multipliers.Measured` and `hardware.curves.Ratio`
+are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sparsity_lab.cost.advice import PrecisionRow
 from sparsity_lab.cost.assumptions import Setting
-from sparsity_lab.cost.economics import Existing, annuity
+from sparsity_lab.cost.economics import annuity
+from sparsity_lab.cost.existing import Existing
 from sparsity_lab.cost.precision import runs_row
 from sparsity_lab.cost.speeds import Speeds
-from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
-from sparsity_lab.laws.forms.power import PowerForm
-from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule
-from sparsity_lab.laws.questions.optimum import acts_on_size_alone
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Said, Words
+from sparsity_lab.report.script_laws import told_law
 
 MOST_SPARSE = 0.95
 """upper end of the slider"""
@@ -100,10 +95,11 @@ class WhatIf:
     def of(cls, inputs: WhatIfInputs, words: Words) -> WhatIf | None:
         """Everything the script needs; None for a form of a user's own whose features the script does not know."""
         setting = inputs.setting
-        if law_terms(setting.law) is None:
+        case, unit = setting.case(), setting.law.data_unit
+        own = told_law(setting.law, case.existing)
+        if own is None:
             return None
         draws, names = _drawn_laws(setting)
-        case, unit = setting.case(), setting.law.data_unit
         numbers = {name: float(value) for name, value in vars(case.given).items()}
         start = {
             "nonzero": numbers.pop("nonzero"),
@@ -121,7 +117,7 @@ class WhatIf:
         payload = {
             **numbers,
             "annuity": float(annuity(case.given.discount_rate, case.given.horizon_years)),
-            "law": _told(setting.law),
+            "law": own,
             "draws": draws,
             "drawn": names,
             "confidence": setting.scenario.confidence,
@@ -140,32 +136,36 @@ class WhatIf:
         return cls(payload)
 
 
-def _told(law: Law) -> dict[str, Any]:
-    """A law as the script reads it."""
-    return {"terms": law_terms(law), "size_alone": acts_on_size_alone(law)}
-
-
 def _drawn_laws(setting: Setting) -> tuple[list[dict[str, Any]], str]:
     """Draws of the laws, as the advice takes them, and the names of their forms; what is no terms is left out."""
-    if setting.laws is None and setting.law.draws is None:
+    after = setting.pruning.law if setting.pruning else None
+    if setting.laws is None and setting.law.draws is None and (after is None or after.draws is None):
         return [], ""
     few = replace(setting, scenario=setting.scenario.model_copy(update={"draws": DRAWS}))
     told: list[dict[str, Any]] = []
     names: list[str] = []
     for case in few.draws():
-        rows = [replace(case.law, params=_row(case.law, row)) for row in range(len(np.asarray(case.r)))]
-        if law_terms(rows[0]) is not None:
+        rows = [told_law(_row(case.law, row), _existing_row(case.existing, row)) for row in range(len(case.r))]
+        if None not in rows:
             names.append(case.law.form.name)
-            told += map(_told, rows)
+            told += [one for one in rows if one is not None]
     return told, ", ".join(names)
 
 
-def _row(law: Law, row: int) -> Any:
+def _existing_row(existing: Existing | None, row: int) -> Existing | None:
+    """The checkpoint with one draw of the law of pruned models."""
+    if existing is None or existing.after is None:
+        return existing
+    return replace(existing, after=_row(existing.after, row))
+
+
+def _row(law: Law, row: int) -> Law:
     """One draw of a law's (draws, 1) parameters; those of a law without draws are the same in every row."""
     values = law.params._asdict()
-    return law.params._replace(
+    params = law.params._replace(
         **{name: np.ravel(value)[row if np.ndim(value) else 0] for name, value in values.items()}
     )
+    return replace(law, params=params)
 
 
 def _types(setting: Setting, rivals: Sequence[PrecisionRow]) -> list[dict[str, Any]]:
@@ -188,46 +188,11 @@ def _types(setting: Setting, rivals: Sequence[PrecisionRow]) -> list[dict[str, A
     return told
 
 
-def law_terms(law: Law) -> list[dict[str, Any]] | None:
-    """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where it is no such sum or a feature is not ours."""
-    values = law.params._asdict()
-    if not isinstance(law.form, PowerForm):
-        return None
-    terms = [_term(term, values, law) for term in law.form.terms]
-    return None if None in terms else [term for term in terms if term is not None]
-
-
-def _term(term: Term, values: Mapping[str, Any], law: Law) -> dict[str, Any] | None:
-    found: dict[str, Any] = {"nonzero": 0.0, "data": 0.0, "sparsity": 0.0, "shares": []}
-    for power in term.powers:
-        exponent = float(power.sign * number(power.exponent, values))
-        shares = _shares(power, law)
-        if shares is None:
-            return None
-        found["nonzero"] += exponent * power.feature.size
-        found["data"] += exponent * power.feature.data
-        found["sparsity"] += exponent * (power.feature == SPARSITY)
-        found["shares"] += [[k, exponent * p] for k, p in shares]
-    return {"amplitude": float(amplitude(term, values)), **found}
-
-
-def _shares(power: Power, law: Law) -> tuple[tuple[float, float], ...] | None:
-    """g(S) of a feature as pairs (k, p) of (1 − k S)^p; S itself is kept apart."""
-    if power.feature in (NONZERO, DATA, SPARSITY):
-        return ()
-    if power.feature == DENSITY:
-        return ((1.0, 1.0),)
-    if power.feature == DENSE:
-        return ((1.0, -1.0),)
-    if law.form.name == "average_params":
-        return ((law.form.settings[0], 1.0), (1.0, -1.0))
-    return None
-
-
 def _existing(existing: Existing | None) -> dict[str, Any] | None:
     if existing is None:
         return None
-    return {**asdict(existing), "pretraining": existing.pretraining}
+    names = ("weights", "data", "paid", "worth", "pretraining")
+    return {name: getattr(existing, name) for name in names}
 
 
 def _machine(name: str, speeds: Speeds) -> dict[str, Any]:

@@ -5,29 +5,17 @@ Amounts are in one currency, which is a label. Items are what the law's data cou
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, Positive, Seed, Sparsity, Spec, SpecFile, misfit
+from sparsity_lab.specs.alternatives import Amount, Checkpoint, RivalType, Share, ValueRange, ordered
+from sparsity_lab.specs.base import Count, Distinct, Positive, Seed, Spec, SpecFile, misfit
 from sparsity_lab.specs.choices import CostMultiplier, LawForm
-from sparsity_lab.specs.hardware import Phase, ProductFormat, ProductType, WeightType
+from sparsity_lab.specs.hardware import Phase, ProductFormat, ProductType
 
-Amount = Annotated[float, Field(ge=0)]
-
-
-def _ordered(span: tuple[float, float]) -> tuple[float, float]:
-    if span[0] >= span[1]:
-        raise ValueError(f"the first must be below the second, found {list(span)}")
-    return span
-
-
-ValueRange = Annotated[tuple[Amount, Amount], AfterValidator(_ordered)]
-"""a lowest and a highest value that are both thought possible"""
 Rate = Annotated[float, Field(gt=-1, le=1)]
-RateRange = Annotated[tuple[Rate, Rate], AfterValidator(_ordered)]
-Share = Annotated[float, Field(gt=0, le=1)]
+RateRange = Annotated[tuple[Rate, Rate], AfterValidator(ordered)]
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
 
 
@@ -140,59 +128,6 @@ class Engineering(Spec):
     day_cost: Amount
     days_per_year: Amount = 0.0
     """to keep it working"""
-
-
-class RivalType(Spec):
-    """A type that weights could be stored in, what it costs in quality, and what it gives in speed.
-
-    The first type of a scenario is its own, with neither rho nor loss_added: losses of the law are in that type.
-    """
-
-    dtype: WeightType
-    rho: Share | None = None
-    """share of the weights that weights of this type are worth"""
-    loss_added: Amount | None = None
-    """nats that quantising after training adds: measured, or published for a model like this one"""
-    range: ValueRange | None = None
-    """of rho or loss_added, the lowest and highest thought possible"""
-    speedup: Positive | None = None
-    """of arithmetic, against the own type: 2 where 8 bits multiply twice as fast, 1 where weights are turned into the
-    own type first; when left out, that of the profile's dense products of both at the rows served, else 1"""
-    days: Amount = 0.0
-    """of engineering, once"""
-    source: str = ""
-    """of rho or loss_added"""
-
-    @model_validator(mode="after")
-    def _one_worth(self) -> RivalType:
-        if self.rho is not None and self.loss_added is not None:
-            raise ValueError("give either rho or loss_added")
-        if self.range is not None and self.rho is None and self.loss_added is None:
-            raise misfit("goes with rho or loss_added", "range")
-        if self.range is not None and self.rho is not None and not 0 < self.range[0] < self.range[1] <= 1:
-            raise misfit("of rho lies above 0 and up to 1", "range")
-        return self
-
-
-class Checkpoint(Spec):
-    """A trained dense model that could be pruned instead of training a sparse one from scratch."""
-
-    dense: Positive
-    """its prunable weights"""
-    data: Positive
-    """what it was trained on"""
-    paid: bool = True
-    """whether its training costs nothing any more; else every run trains such a checkpoint first"""
-    worth: tuple[tuple[Sparsity, Positive], ...] | None = None
-    """pairs of S and rho: data that training from scratch needs / data of the pruning phase, at equal loss. Those of
-    Frantar et al. 2024 for ViT when left out: 4.90, 4.27, 2.45 at 0.5, 0.75, 0.875"""
-
-    @model_validator(mode="after")
-    def _rising(self) -> Checkpoint:
-        levels = [S for S, _ in self.worth or ((0.0, 1.0),)]
-        if not levels or any(a >= b for a, b in pairwise(levels)):
-            raise misfit("sparsities must rise", "worth")
-        return self
 
 
 class Ranges(Spec):

@@ -12,6 +12,7 @@ import numpy as np
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
+from sparsity_lab.cost.existing import BEFORE, PruningLaw
 from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.errors import RecordError, SpecError, about, asked_by
 from sparsity_lab.hardware.profile import load_profile
@@ -64,6 +65,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
             document=opened.document,
             runtimes=runtimes_of(path, spec, profile, root),
             laws=mixture_for(spec, opened, (), root),
+            pruning=pruning_law(path, spec, opened, root),
         )
     with asked_by(partial(place, path, "evidence.study"), "evidence.study"):
         space = open_workspace(source.study, root)
@@ -79,6 +81,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
         document=opened.document,
         runtimes=runtimes_of(path, spec, profile, root),
         laws=mixture_for(spec, opened, laws_of_study(source.study, root), root),
+        pruning=pruning_law(path, spec, opened, root),
     )
 
 
@@ -101,6 +104,7 @@ def setting_of(
     document: LawDocument | None = None,
     runtimes: Mapping[str, RuntimeSpec] | None = None,
     laws: Mixture | None = None,
+    pruning: PruningLaw | None = None,
 ) -> Setting:
     """A scenario put together; see `Setting`.
 
@@ -113,7 +117,45 @@ def setting_of(
             "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
         )
     speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
-    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws)
+    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws, pruning)
+
+
+def pruning_law(scenario: Path, spec: ScenarioSpec, evidence: OpenLaw, root: Path) -> PruningLaw | None:
+    """The law of pruned models that a scenario's checkpoint names; None where it names none.
+
+    Args:
+        scenario: the file that it was read from.
+        spec: the scenario.
+        evidence: the scenario's own law.
+        root: the project folder.
+
+    Raises:
+        RecordError: there is no such law, or it is damaged.
+        SpecError: it does not read the loss before alone, knows nothing of sparsity, or counts other data.
+    """
+    named = spec.checkpoint.law if spec.checkpoint else None
+    if named is None:
+        return None
+    with asked_by(partial(place, scenario, "checkpoint.law"), "checkpoint.law"):
+        opened = open_law(named, root)
+    law = opened.law
+    if law.form.required != (BEFORE,) or not law.form.sees_sparsity:
+        raise SpecError(
+            "is no law of pruned models",
+            where=scenario,
+            field="checkpoint.law",
+            found=f"{named}, of the form {law.form.name}",
+            expected=f"one that reads sparsity and {BEFORE}, as pruned_after and compressed do",
+        )
+    if law.data_unit != evidence.law.data_unit:
+        raise SpecError(
+            "laws count different data",
+            where=scenario,
+            field="checkpoint.law",
+            found=f"{named}, which counts {law.data_unit}",
+            expected=f"{evidence.law.data_unit}, as {evidence.name} does",
+        )
+    return PruningLaw(opened.name, law, opened.document)
 
 
 def mixture_for(spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], root: Path) -> Mixture | None:

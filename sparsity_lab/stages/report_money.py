@@ -32,7 +32,7 @@ from sparsity_lab.specs.scenarios import (
     TargetModel,
     TrainingPlan,
 )
-from sparsity_lab.stages.advise import mixture_for, runtimes_of, scenario_hardware, schedule_of, setting_of
+from sparsity_lab.stages.advise import mixture_for, pruning_law, runtimes_of, scenario_hardware, schedule_of, setting_of
 from sparsity_lab.stages.law import FIRST_FORM, OpenLaw
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
@@ -97,6 +97,7 @@ def _money(
         document=document,
         runtimes=runtimes_of(_scenario_file(space), spec, profile, root),
         laws=mixture_for(spec, own, opened, root),
+        pruning=pruning_law(_scenario_file(space), spec, own, root),
     )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity

@@ -16,10 +16,9 @@ from sparsity_lab.cost.economics import (
     equal_quality_size,
     from_scratch,
     hourly,
-    pruned,
-    pruning_worth,
     sufficient_data,
 )
+from sparsity_lab.cost.existing import pruned, pruning_worth
 
 volumes = st.floats(0, 1e14)
 speedups = st.floats(0.2, 20)

@@ -13,17 +13,33 @@ from decided import CHECKPOINT, law_of, moved, page_of, profile, setting, what_i
 
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import interval, outcomes
+from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.speeds import speeds_of
-from sparsity_lab.laws import Law
+from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.terms import Parameter, Power, Term, exponent
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import words_in
-from sparsity_lab.report.whatif import DRAWS, WhatIf, law_terms
+from sparsity_lab.report.script_laws import law_terms
+from sparsity_lab.report.whatif import DRAWS, WhatIf
 
 pytestmark = pytest.mark.slow
+
+PRUNED = {
+    "pruned_after": {"A": 900.0, "B": 70.0, "E": 0.02, "gamma": 0.4, "delta": 0.02, "alpha": 0.4, "beta": 0.3},
+    "compressed": {"c": 0.9, "alpha": 1.02, "beta": 0.05, "gamma": 0.08, "unit": 3e9},
+}
+
+
+def pruned_by(form: str) -> Setting:
+    """A checkpoint that a law of pruned models tells of."""
+    known = form_named(form)
+    law = Law(known, known.make_params(PRUNED[form]), "tokens", "made up")
+    held = setting("frantar", profile(), checkpoint=CHECKPOINT | {"law": "ours"})
+    return replace(held, pruning=PruningLaw("ours", law))
+
 
 CASES = {
     "frantar": setting("frantar", profile()),
@@ -45,6 +61,8 @@ CASES = {
         ],
     ),
     "free": setting("density", profile(), training={"runs_per_year": 9, "cost": "free"}),
+    "frantar, a law of pruned models": pruned_by("pruned_after"),
+    "frantar, a compression law": pruned_by("compressed"),
 }
 PLACES = 25
 
@@ -86,6 +104,7 @@ def drawn(held: Setting, spread: float = 0.05) -> Setting:
     [
         drawn(CASES["frantar"]),
         drawn(CASES["generalized"]),
+        drawn(CASES["frantar, a law of pruned models"]),
         replace(
             drawn(CASES["density by schedule"]),
             laws=Mixture(
@@ -93,7 +112,7 @@ def drawn(held: Setting, spread: float = 0.05) -> Setting:
             ),
         ),
     ],
-    ids=["frantar", "generalized", "two forms"],
+    ids=["frantar", "generalized", "a law of pruned models", "two forms"],
 )
 def test_the_band_holds_what_python_finds_under_the_same_draws(browser, tmp_path, held):
     page = tmp_path / "page.html"
@@ -139,7 +158,7 @@ def expected(held: Setting, place: dict[str, float], kind: str) -> dict[str, obj
     """What Python says at a place of the sliders."""
     speeds = held.speeds if place["hardware"] == 0 else speeds_of(held.scenario, None)
     there = moved(held, place["nonzero"], place["data"], place["sparsity"], place["items"])
-    case = Setting(there.scenario, held.law, held.profile, speeds).case()
+    case = Setting(there.scenario, held.law, held.profile, speeds, pruning=held.pruning).case()
     found = next(one for one in outcomes(case) if one.option.kind == kind)
     dense = case.dense_option
     numbers = {name: float(np.ravel(value)[0]) for name, value in vars(found.option).items() if name != "kind"}

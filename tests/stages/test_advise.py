@@ -59,6 +59,7 @@ def project_with(root: Path, **changes: Any) -> Path:
         ("runtime", {"runtime": "nowhere"}),
         ("evidence.study", {"evidence": {"study": "nowhere"}}),
         ("evidence.law", {"evidence": {"law": "nowhere"}}),
+        ("checkpoint.law", {"checkpoint": {"dense": 12288, "data": 4096, "law": "nowhere"}}),
     ],
 )
 def test_a_name_that_leads_nowhere_is_told_with_the_file_and_field_that_say_it(
@@ -188,6 +189,30 @@ def test_draws_are_from_every_law_that_the_evidence_has(trained):
     for name, said in (("nobody", "nobody"), ("frantar2024-vit-jft", "count different data")):
         project_with(trained, evidence={"study": "tiny", "further": [name]})
         assert said in one_error(cli(trained, "advise", "ours", code=2))
+
+
+def test_a_checkpoint_is_priced_by_a_law_of_pruned_models_alone(trained):
+    shutil.copytree(DVC.parent / "specs/laws", trained / "specs/laws", dirs_exist_ok=True)
+    law = {
+        "version": 1,
+        "kind": "law",
+        "form": "pruned_after",
+        "data_unit": "tokens",
+        "params": {"A": 0.1, "B": 0.1, "E": 0.01, "gamma": 0.1, "delta": 0.0, "alpha": 0.1, "beta": 0.1},
+        "citation": "made up",
+        "provenance": "made up",
+    }
+    write_spec(trained, "laws/ours", law)
+    write_spec(trained, "laws/pictures", law | {"data_unit": "images"})
+    checkpoint = {"dense": 12288, "data": 4096}
+    for name, said in (("frantar2024-t5-c4", "is no law of pruned models"), ("pictures", "which counts images")):
+        project_with(trained, checkpoint=checkpoint | {"law": name})
+        told = one_error(cli(trained, "advise", "ours", code=2))
+        assert re.search(r"specs/scenarios/ours\.yaml: checkpoint\.law: ", told)
+        assert name in told
+        assert said in told
+    project_with(trained, checkpoint=checkpoint | {"law": "ours", "loss": 0.5})
+    assert "by the law ours (pruned_after)" in " ".join(cli(trained, "advise", "ours").stdout.split())
 
 
 def test_far_from_the_runs_it_stays_dense_until(trained):

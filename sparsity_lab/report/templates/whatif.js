@@ -4,17 +4,20 @@ const whatif = (() => {
   const given = JSON.parse(document.getElementById("whatif-payload").textContent);
   const KINDS = given.existing ? ["train-sparse", "prune-existing"] : ["train-sparse"];
 
-  // ---- the law: a sum of A N^n D^d S^s (1 - k S)^p …, the best one or a draw
+  // ---- the law: a sum of A N^n D^d S^s (1 - k S)^p …, the best one or a draw; `after` tells of pruned checkpoints
   let law = given.law;
   function under(one, compute) {
     law = one;
     try { return compute(); } finally { law = given.law; }
   }
   const power = (base, exponent) => (exponent === 0 ? 1 : Math.pow(base, exponent));
+  const recovered = ([unit, exponent], D) => power(1 + unit / (D + unit), exponent);
   const term = (one, S, N, D) =>
     one.shares.reduce((value, [k, p]) => value * power(1 - k * S, p),
-      one.amplitude * power(N, one.nonzero) * power(D, one.data) * power(S, one.sparsity));
-  const loss = (S, N, D) => law.terms.reduce((sum, one) => sum + term(one, S, N, D), 0);
+      one.amplitude * power(N, one.nonzero) * power(D, one.data) * power(S, one.sparsity)
+      * (one.recovery ? recovered(one.recovery, D) : 1));
+  const summed = (terms, S, N, D) => terms.reduce((sum, one) => sum + term(one, S, N, D), 0);
+  const loss = (S, N, D) => summed(law.terms, S, N, D);
 
   // ---- the least amount, in its log, with which a loss is reached; infinity where none is enough
   function needed(lossOf, target) {
@@ -63,7 +66,8 @@ const whatif = (() => {
         return { ...shared, nonzero: equalQualitySize(S, set.nonzero, set.data), data: set.data, pretraining: 0 };
       case "prune-existing": {
         const nonzero = given.existing.weights * (1 - S);
-        const data = needed((amount) => loss(S, nonzero, amount), target) / worth(S);
+        const data = law.after ? needed((amount) => summed(law.after, S, nonzero, amount), target)
+          : needed((amount) => loss(S, nonzero, amount), target) / worth(S);
         return { ...shared, nonzero, data, pretraining: given.existing.pretraining };
       }
       default:

@@ -1,0 +1,91 @@
+"""Laws as the page's script sums them: as terms.
+
+Each is A · N^n · D^d · S^s · Π (1 − k S)^p · (1 + u / (D + u))^g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsity_lab.cost.existing import Existing
+from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
+from sparsity_lab.laws.forms.power import PowerForm
+from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
+from sparsity_lab.laws.law import Law
+from sparsity_lab.laws.questions.optimum import acts_on_size_alone
+
+Terms = list[dict[str, Any]]
+
+
+def told_law(law: Law, existing: Existing | None) -> dict[str, Any] | None:
+    """A law as the script reads it, and beside it the law of pruned models, if one tells of a checkpoint.
+
+    None where the script could not sum one of them.
+    """
+    terms, after = law_terms(law), None
+    if existing is not None and existing.after is not None:
+        after = _after_pruning(existing.after, float(existing.loss_before(law)))
+        if after is None:
+            return None
+    return None if terms is None else {"terms": terms, "size_alone": acts_on_size_alone(law), "after": after}
+
+
+def law_terms(law: Law) -> list[dict[str, Any]] | None:
+    """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where it is no such sum or a feature is not ours."""
+    values = law.params._asdict()
+    if not isinstance(law.form, PowerForm):
+        return None
+    terms = [_term(term, values, law) for term in law.form.terms]
+    return None if None in terms else [term for term in terms if term is not None]
+
+
+def _term(term: Term, values: Mapping[str, Any], law: Law) -> dict[str, Any] | None:
+    found: dict[str, Any] = {"nonzero": 0.0, "data": 0.0, "sparsity": 0.0, "shares": []}
+    for power in term.powers:
+        exponent = float(power.sign * number(power.exponent, values))
+        shares = _shares(power, law)
+        if shares is None:
+            return None
+        found["nonzero"] += exponent * power.feature.size
+        found["data"] += exponent * power.feature.data
+        found["sparsity"] += exponent * (power.feature == SPARSITY)
+        found["shares"] += [[k, exponent * p] for k, p in shares]
+    return {"amplitude": float(amplitude(term, values)), **found}
+
+
+def _shares(power: Power, law: Law) -> tuple[tuple[float, float], ...] | None:
+    """g(S) of a feature as pairs (k, p) of (1 − k S)^p; S itself is kept apart."""
+    if power.feature in (NONZERO, DATA, SPARSITY):
+        return ()
+    if power.feature == DENSITY:
+        return ((1.0, 1.0),)
+    if power.feature == DENSE:
+        return ((1.0, -1.0),)
+    if law.form.name == "average_params":
+        return ((law.form.settings[0], 1.0), (1.0, -1.0))
+    return None
+
+
+def _after_pruning(law: Law, before: float) -> Terms | None:
+    """A law of pruned models at a loss before; None for a form of a user's own."""
+    one = {name: float(value) for name, value in law.params._asdict().items()}
+    match law.form.name:
+        case "pruned_after":  # (1 − S)^−gamma · dense^−delta of three terms, dense = N / (1 − S)
+            size, left = one["delta"], one["delta"] - one["gamma"]
+            return [
+                _made(one["A"], -size - one["alpha"], left=left + one["alpha"]),
+                _made(one["B"], -size, data=-one["beta"], left=left),
+                _made(one["E"], -size, left=left),
+                _made(before),
+            ]
+        case "compressed":
+            whole = _made(one["c"] * before ** one["alpha"])
+            return [whole | {"shares": [[-1.0, one["beta"]]], "recovery": [one["unit"], one["gamma"]]}]
+        case _:
+            return None
+
+
+def _made(amplitude: float, nonzero: float = 0.0, *, data: float = 0.0, left: float = 0.0) -> dict[str, Any]:
+    """A term; `left` is the power of 1 − S."""
+    return {"amplitude": amplitude, "nonzero": nonzero, "data": data, "sparsity": 0.0, "shares": [[1.0, left]]}
