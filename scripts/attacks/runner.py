@@ -101,7 +101,6 @@ def prepare_imports() -> None:
     for adapter in [one for one in gc.get_objects() if type(one) is TypeAdapter]:
         adapter.rebuild()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=False)  # as it is; asking imports 800 modules
     matplotlib.use("Agg")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     gc.freeze()  # a child's collections leave what it shares alone

@@ -51,7 +51,7 @@ def _flat(column: pa.Array) -> NDArray[Any]:
     if pa.types.is_fixed_size_binary(column.type):
         return np.frombuffer(column.buffers()[1], np.uint8)[: len(column) * column.type.byte_width]
     values: pa.Array = column.flatten() if pa.types.is_large_list(column.type) else column
-    return np.asarray(values.to_numpy(zero_copy_only=True))
+    return np.asarray(np.from_dlpack(values))  # as `to_numpy` does, which loads pandas first where it is installed
 
 
 class _Writer:

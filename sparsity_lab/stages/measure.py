@@ -201,8 +201,6 @@ def _measured(
             return Measurement(kept, path, kept=True)
         if (elsewhere := _elsewhere(path, machine)) is not None:
             console.print(elsewhere, highlight=False, soft_wrap=True)
-        with deterministic():  # loads a good part of torch the first time: not in the time that is shared out
-            pass
         meter, untold = _meter(job.device)
         with metering(meter), console.status(f"{name}: measuring for at most {job.seconds:g} s") as status:
             timed, skipped = carry_out(

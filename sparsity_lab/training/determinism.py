@@ -13,6 +13,7 @@ from typing import Final
 import torch
 
 from sparsity_lab.artifacts.records import Machine
+from sparsity_lab.models.base import Model
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.accounting import peak_flops
 from sparsity_lab.training.memory import run_memory
@@ -32,20 +33,31 @@ def make_deterministic(threads: int = 1, *, fast: bool = False) -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=not fast)
+    torch.set_deterministic_debug_mode("default" if fast else "error")
     torch.backends.cudnn.benchmark = fast
+
+
+def compile_blocks(model: Model) -> None:
+    """Compile a model's blocks, by the mode that `make_deterministic` has set.
+
+    torch tells its compiler of that mode in another call, which loads the whole of it: more than a second of every
+    worker's start, and only here is it needed.
+    """
+    torch.use_deterministic_algorithms(mode=torch.are_deterministic_algorithms_enabled())
+    for block in model.blocks_of_stacks():
+        block.compile(dynamic=False)
 
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
     """As `make_deterministic`, until the block ends."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     make_deterministic(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(mode=before[1])
+        torch.set_deterministic_debug_mode(before[1])
         torch.backends.cudnn.benchmark = before[2]
 
 

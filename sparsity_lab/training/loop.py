@@ -18,6 +18,7 @@ from sparsity_lab.pruning.schedules import lay_out
 from sparsity_lab.pruning.scores import WeightStatistics
 from sparsity_lab.specs.regimes.regime import OneShotPruning, StraightThrough
 from sparsity_lab.specs.runs import RunOrigin, RunSpec
+from sparsity_lab.training.determinism import compile_blocks
 from sparsity_lab.training.flat_parameters import FlatParameters, flatten_parameters
 from sparsity_lab.training.methods import make_method
 from sparsity_lab.training.observe import observe
@@ -44,8 +45,7 @@ class Loop:
         self.ranks = ranks or current_ranks(run.batch)
         self.model = build_model(run.model, run.seed)
         if run.compiled:
-            for block in self.model.blocks_of_stacks():
-                block.compile(dynamic=False)
+            compile_blocks(self.model)
         if not self.ranks.sharded:
             self.model.to(device)
         prunable = self.model.prunable()

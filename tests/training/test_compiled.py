@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +36,21 @@ def test_compiled_runs_are_others(make_run: Callable[..., RunSpec]) -> None:
         (False, True),
         (True, True),
     ]
+
+
+def test_the_compiler_is_loaded_for_compiled_runs_alone_and_told_of_determinism() -> None:
+    code = """
+import sys, torch
+from sparsity_lab.models.build import build_model
+from sparsity_lab.specs.models import DecoderDims
+from sparsity_lab.training.determinism import compile_blocks, make_deterministic
+model = build_model(DecoderDims(layers=1, width=4, heads=2, ff=4, vocabulary=8, context=4), 0)
+make_deterministic(1)
+assert torch.are_deterministic_algorithms_enabled() and "torch._inductor.config" not in sys.modules
+compile_blocks(model)
+assert sys.modules["torch._inductor.config"].deterministic
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=needs_compiler) for case in ("wanda", "rigl")])

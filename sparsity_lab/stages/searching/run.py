@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from sparsity_lab.specs.searches import SearchSpec
 from sparsity_lab.stages.searching.setup import RunRequests, claimed_at_a_time, context_of, storage_of
 from sparsity_lab.stages.train import grid_records
 from sparsity_lab.stages.workspace import Workspace
-from sparsity_lab.sweep.executors.factory import side_by_side
+from sparsity_lab.sweep.executors.base import Executor
+from sparsity_lab.sweep.executors.factory import lasting_executor, side_by_side
 from sparsity_lab.sweep.study import complete
 
 
@@ -83,21 +85,23 @@ class _StudySearch:
         self.space, self.spec, self.storage, self.compute, self.console = space, spec, storage, compute, console
         self.claim = claimed_at_a_time(storage, share, side_by_side(compute))
         self.requests = RunRequests.of(space)
+        self.place = space.workplace(space.layout.search(space.name), compute)
 
     def run(self) -> SearchResult:
         context = context_of(self.space, self.requests, grid_records(self.space))
-        return search(
-            self.spec,
-            context,
-            self._evaluate,
-            self.storage,
-            claim=self.claim,
-            recall=self._keep,
-            on_round=self._show,
-        )
+        with lasting_executor(self.compute, self.place) as executor:
+            return search(
+                self.spec,
+                context,
+                partial(self._evaluate, executor),
+                self.storage,
+                claim=self.claim,
+                recall=self._keep,
+                on_round=self._show,
+            )
 
     def _evaluate(
-        self, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]
+        self, executor: Executor | None, requests: Sequence[RunRequest], rules: Sequence[StopRule | None]
     ) -> Sequence[RunRecord | Stopped]:
         runs = [self.requests.run(request) for request in requests]
         named = name_runs(runs, self.requests.data_hash)
@@ -105,10 +109,11 @@ class _StudySearch:
         names = [name_of[run] for run in runs]
         sweep = complete(
             named,
-            self.space.workplace(self.space.layout.search(self.space.name), self.compute),
+            self.place,
             title=f"{self.space.name} search",
             rules={name: rule for name, rule in zip(names, rules, strict=True) if rule is not None},
             compute=self.compute,
+            executor=executor,
             console=self.console,
         )
         return [sweep.stopped.get(name) or sweep.records[name] for name in names]

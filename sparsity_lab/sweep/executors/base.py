@@ -25,7 +25,7 @@ class Executor(Protocol):
     """
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take on jobs, to be begun in this order; called once."""
+        """Take on jobs, to be begun in this order; called once, unless the executor says that it stays."""
 
     def events(self) -> Iterator[Event]:
         """What happens, until every job has ended.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import assert_never
 
@@ -47,6 +48,19 @@ def executor_for(compute: Compute, place: Workplace, *, detached: bool = False) 
             return SlurmExecutor(place, compute, detached=detached)
         case _:
             assert_never(compute.engine)
+
+
+@contextmanager
+def lasting_executor(compute: Compute, place: Workplace) -> Iterator[Executor | None]:
+    """An executor that takes jobs several times, its workers waiting in between: each takes seconds to load torch.
+
+    None for the engines of clusters, where whoever waits holds what others could use.
+    """
+    if not isinstance(compute.engine, LocalEngine):
+        yield None
+        return
+    with closing(LocalExecutor(place, side_by_side(compute), _gpus_here(compute), stays=True)) as executor:
+        yield executor
 
 
 def on_node(compute: Compute, data: Path, work: Callable[[Path, Path], Result]) -> Result | None:

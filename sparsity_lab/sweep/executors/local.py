@@ -31,14 +31,19 @@ class _Worker:
     gpus: str | None
     """as CUDA_VISIBLE_DEVICES names them; None leaves the choice to the worker"""
     job: Job | None = None
+    waits: bool = False
+    """for jobs that are not there yet"""
 
 
 class LocalExecutor:
     """Workers of this machine; one that is killed is replaced, and its run goes on from its checkpoint."""
 
-    def __init__(self, place: Workplace, workers: int, gpus: Sequence[str] = ()) -> None:
-        """Give every worker one of `gpus`, where there are any: as many as workers, or more."""
-        self.place, self.count = place, workers
+    def __init__(self, place: Workplace, workers: int, gpus: Sequence[str] = (), *, stays: bool = False) -> None:
+        """Give every worker one of `gpus`, where there are any: as many as workers, or more.
+
+        One that `stays` takes jobs again when all have ended: its workers wait for them, until `close`.
+        """
+        self.place, self.count, self.stays = place, workers, stays
         self.gpus = list(gpus)
         self.queue: deque[Job] = deque()
         self.workers: list[_Worker] = []
@@ -50,11 +55,13 @@ class LocalExecutor:
 
     def events(self) -> Iterator[Event]:
         """See `Executor`."""
-        for _ in range(min(self.count, len(self.queue))):
+        for worker in list(self.workers):
+            self._assign(worker)
+        for _ in range(min(self.count - len(self.workers), len(self.queue))):
             self._start(self.gpus.pop(0) if self.gpus else None)
-        while self.workers:
-            ready = set(wait([worker.connection for worker in self.workers]))
-            for worker in [w for w in self.workers if w.connection in ready]:
+        while busy := [worker for worker in self.workers if not worker.waits]:
+            ready = set(wait([worker.connection for worker in busy]))
+            for worker in [w for w in busy if w.connection in ready]:
                 try:
                     event: Event = worker.connection.recv()
                 except (EOFError, OSError):
@@ -65,14 +72,18 @@ class LocalExecutor:
                     self._assign(worker)
 
     def cancel(self) -> None:
-        """See `Executor`."""
-        for worker in self.workers:
+        """See `Executor`; workers that wait for jobs are left to it."""
+        for worker in [worker for worker in self.workers if not worker.waits]:
             if worker.process.pid is not None:
                 worker.process.kill()
-                worker.process.join()
-            worker.connection.close()
-        self.workers.clear()
+            self._dismiss(worker)
         self.queue.clear()
+
+    def close(self) -> None:
+        """End the workers that wait for jobs."""
+        self.stays = False
+        for worker in list(self.workers):
+            self._assign(worker)
 
     def _start(self, gpus: str | None) -> None:
         context = multiprocessing.get_context("spawn")
@@ -87,6 +98,9 @@ class LocalExecutor:
 
     def _assign(self, worker: _Worker) -> None:
         worker.job = self.queue.popleft() if self.queue else None
+        worker.waits = worker.job is None and self.stays
+        if worker.waits:
+            return
         try:
             worker.connection.send(worker.job)
         except OSError:
@@ -96,7 +110,8 @@ class LocalExecutor:
             self._dismiss(worker)
 
     def _dismiss(self, worker: _Worker) -> None:
-        worker.process.join()
+        if worker.process.pid is not None:  # it has begun
+            worker.process.join()
         worker.connection.close()
         self.workers.remove(worker)
 

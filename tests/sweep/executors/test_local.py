@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from projects import alive, train_here, workers_of
+from slurm_cluster import compute
 
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.store import Store
@@ -22,8 +23,8 @@ from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
-from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
-from sparsity_lab.sweep.executors.factory import run_jobs
+from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS, carry_out
+from sparsity_lab.sweep.executors.factory import lasting_executor, run_jobs
 from sparsity_lab.sweep.executors.local import gpu_shares
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.study import job_of
@@ -69,6 +70,37 @@ def test_longest_runs_go_first_and_one_worker_trains_them_all(place: Workplace, 
     assert not any(map(alive, processes))
     losses = {event.fingerprint: event.loss for event in events if isinstance(event, Done)}
     assert losses == {record.fingerprint: record.loss for record in Store(place.home).records()}
+
+
+def test_a_search_keeps_its_workers_between_rounds(place: Workplace, make_run: MakeRun) -> None:
+    """One that dies while it waits is replaced, one that is under way is ended by an error, and none stays behind."""
+    rounds = [[job(place, make_run("t5", steps=4, seed=seed))] for seed in range(3)]
+    trained: list[Event] = []
+    with lasting_executor(here(1), place) as executor:
+        assert executor is not None
+        carry_out(executor, rounds[0], trained.append)
+        (first,) = workers_of(os.getpid())
+        carry_out(executor, rounds[1], trained.append)
+        assert workers_of(os.getpid()) == [first]
+        os.kill(first, signal.SIGKILL)
+        carry_out(executor, rounds[2], trained.append)
+        (second,) = workers_of(os.getpid())
+        assert second != first
+        assert done(trained) == [one.fingerprint for (one,) in rounds]
+
+        def interrupted(_: Event) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(executor, [job(place, make_run("t5", steps=400))], interrupted)
+        assert not alive(second)
+        carry_out(executor, [job(place, make_run("t5", steps=4, seed=3))], trained.append)
+    assert workers_of(os.getpid()) == []
+
+
+def test_the_workers_of_a_cluster_do_not_wait(place: Workplace) -> None:
+    with lasting_executor(compute(1), place) as executor:
+        assert executor is None
 
 
 def test_ctrl_c_while_a_worker_starts_leaves_none(
