@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -206,14 +207,18 @@ class Form(ABC):
         """(rows,) `predict` at measured runs."""
         return self.predict(params, runs.sparsity, runs.nonzero, runs.data, further=runs.further)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Parameter names in order."""
         return tuple(parameter.name for parameter in self.parameters)
 
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name."""
-        return self.parameters[self.names.index(name)]
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Parameter]:
+        return {parameter.name: parameter for parameter in self.parameters}
 
     @property
     def pinned(self) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -62,17 +63,17 @@ class PowerForm(Form):
             raise ValueError(f"the terms of the form {self.name} must use its parameters, each once, and no others")
         super().__post_init__()
 
-    @property
+    @cached_property
     def exponents(self) -> tuple[str, ...]:
         """Names of the free exponents, each once, in order of appearance in the terms."""
         return tuple(dict.fromkeys(name for term in self.terms for name in term.exponents))
 
-    @property
+    @cached_property
     def features(self) -> tuple[Feature, ...]:
         """The features that the form depends on, each once."""
         return tuple(dict.fromkeys(power.feature for term in self.terms for power in term.powers))
 
-    @property
+    @cached_property
     def coordinates(self) -> tuple[str, ...]:
         """Parameter that each fitting coordinate stands for: the terms' coefficients, then the exponents."""
         return (*(term.coefficient for term in self.terms), *self.exponents)
@@ -200,7 +201,7 @@ class PowerForm(Form):
 
     def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
         """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
-        columns = dict(zip(self.coordinates, np.moveaxis(coordinates, -1, 0), strict=True))
+        columns = {name: coordinates[..., place] for place, name in enumerate(self.coordinates)}
         values = {
             name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
         }

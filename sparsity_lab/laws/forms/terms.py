@@ -125,7 +125,7 @@ class Term:
     to_power: tuple[str, Literal[1, -1]] | None = None
     times: str | None = None
 
-    @property
+    @cached_property
     def exponents(self) -> tuple[str, ...]:
         """Names of its free exponents."""
         return tuple(power.exponent for power in self.powers if isinstance(power.exponent, str))
@@ -140,7 +140,7 @@ class Term:
 
         return {variable: holding(variable) for variable in ("size", "data")}
 
-    @property
+    @cached_property
     def has_size(self) -> bool:
         """Whether N is in it."""
         return any(power.feature.size for power in self.powers)
