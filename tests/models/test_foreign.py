@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_cases import ARCHITECTURES, BLOCKS, CLASSES, GROUPED, IMAGES, MODELS, NEXT, SPAN, data_of, dims_of, grown
+from foreign_cases import (
+    ARCHITECTURES,
+    BLOCKS,
+    CLASSES,
+    GROUPED,
+    IMAGES,
+    MASKED,
+    MODELS,
+    NEXT,
+    PAIRED,
+    SPAN,
+    data_of,
+    dims_of,
+    grown,
+)
 from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional
 
@@ -20,7 +34,7 @@ from sparsity_lab.models.count import (
     prunable_shapes,
     step_flops,
 )
-from sparsity_lab.models.foreign import network
+from sparsity_lab.models.foreign import configuration, network
 from sparsity_lab.models.foreign.structure import structure
 from sparsity_lab.specs.bundle import load_study
 from sparsity_lab.specs.datasets import NextToken
@@ -130,14 +144,29 @@ def test_name_patterns_correct_what_is_prunable() -> None:
         (LLAMA, NEXT, {"sizes": {"hidden_sizes": "width"}}, "sizes.hidden_sizes: has no such field"),
         ({**LLAMA, **GROUPED, "vocab_size": 100}, NEXT, {}, "config.vocab_size: has no embedding.*found 100"),
         ({**LLAMA, **GROUPED, "max_position_embeddings": 8}, NEXT, {}, "max_position_embeddings.*at least 16"),
-        ({**LLAMA, **GROUPED}, CLASSES, {}, "has no image_size"),
+        ({**LLAMA, **GROUPED}, CLASSES, {}, "has no head for image-classification.*causal-lm"),
         ({"model_type": "vit", **IMAGES}, NEXT, {}, "has no vocab_size"),
         ({"model_type": "vit", **IMAGES, "image_size": 224}, CLASSES, {}, "config.image_size.*found 224, expected 8"),
         ({"model_type": "vit", **IMAGES, "num_channels": 3}, CLASSES, {}, "config.num_channels"),
         ({"model_type": "vit", **IMAGES, "patch_size": 3}, CLASSES, {}, "config.patch_size: does not divide"),
         ({"model_type": "bert", **BLOCKS}, SPAN, {}, "has no head for encoder-decoder.*causal-lm or masked-lm"),
         ({**LLAMA, **GROUPED, "num_attention_heads": 3}, NEXT, {}, "config"),
-        ({"model_type": "resnet"}, CLASSES, {}, "has no image_size"),
+        ({"model_type": "resnet"}, CLASSES, {}, "keeps running statistics.*found 'resnet: "),
+        ({"model_type": "efficientnet"}, CLASSES, {}, "keeps running statistics"),
+        ({"model_type": "levit", "patch_size": 4}, CLASSES, {}, "keeps running statistics"),
+        (
+            {"model_type": "poolformer", "patch_size": 4},
+            CLASSES,
+            {},
+            "has no linear layers in blocks: nothing to prune",
+        ),
+        ({"model_type": "imagegpt"}, CLASSES, {}, "does not read pictures as they are"),
+        ({"model_type": "siglip2", "vision_config": BLOCKS}, CLASSES, {}, "takes them cut into patches"),
+        ({"model_type": "convnext", "image_size": 224}, CLASSES, {}, "config.image_size.*found 224, expected 8"),
+        ({"model_type": "longformer", **BLOCKS}, MASKED, {}, "reads numbers to decide what it computes"),
+        ({"model_type": "qwen3_5"}, NEXT, {}, "no vocab_size: it is made of text_config and vision_config"),
+        ({"model_type": "encoder-decoder"}, SPAN, {}, "no vocab_size: it is made of decoder and encoder"),
+        ({"model_type": "bart", **PAIRED}, NEXT, {}, "loss does not depend on it.*prunable.exclude"),
         ({**LLAMA, **GROUPED}, NEXT, {"prunable": {"include": ["*.norm.weight"]}}, "is a vector"),
         ({**LLAMA, **GROUPED}, NEXT, {"prunable": {"include": ["*embed*"]}}, "is a table of embeddings"),
         ({**LLAMA, **GROUPED}, NEXT, {"prunable": {"exclude": ["*.mpl.*"]}}, "matches no weight"),
@@ -279,6 +308,6 @@ def test_dims_go_through_json_unchanged() -> None:
 
 
 def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "find_spec", lambda _: None)
+    monkeypatch.setattr(configuration, "find_spec", lambda _: None)
     with pytest.raises(MachineError, match=r"sparsity-lab\[huggingface\]"):
         dims_of(*ARCHITECTURES["llama"])

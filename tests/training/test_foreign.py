@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from foreign_cases import ARCHITECTURES, NEXT, dims_of, without
+from foreign_cases import ARCHITECTURES, FURTHER, NEXT, dims_of, without
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,7 +27,8 @@ from sparsity_lab.errors import CheckpointError
 from sparsity_lab.models import huggingface
 from sparsity_lab.models.build import build_model, parameter_shapes
 from sparsity_lab.models.count import other_count, prunable_count, prunable_shapes, step_flops
-from sparsity_lab.models.foreign.network import HEADS, constants
+from sparsity_lab.models.foreign.configuration import HEADS
+from sparsity_lab.models.foreign.network import constants
 from sparsity_lab.specs.models import HuggingFaceDims
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.checkpoint import copy_into, load_checkpoint, save_checkpoint
@@ -53,7 +54,7 @@ def run_of(make_run: MakeRun) -> Callable[..., RunSpec]:
     """`run_of(name, **changes)`: eight steps that end on 2:4."""
 
     def make(name: str, **changes: Any) -> RunSpec:
-        config, objective = ARCHITECTURES[name]
+        config, objective = {**ARCHITECTURES, **FURTHER}[name]
         fields = {"model": dims_of(config, objective), "objective": objective, "steps": 8} | changes
         return make_run("decoder", 0.5, pattern="2:4", **fields)
 
@@ -136,7 +137,7 @@ def test_other_patterns_end_on_exact_counts(name: str, pattern: dict[str, Any], 
             assert torch.equal(kept.any(3).any(1), kept.all(3).all(1)), tensor
 
 
-@each
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *FURTHER])
 def test_a_folder_computes_what_the_run_did_and_is_taken_back(
     name: str, run_of: RunOf, data_of: DataOf, tmp_path: Path
 ) -> None:

@@ -14,16 +14,9 @@ from torch import Tensor
 from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG, weight_files
 from sparsity_lab.errors import CheckpointError, about, refusing
+from sparsity_lab.models.foreign.configuration import class_for, config_object, image_side, library, vision
 from sparsity_lab.models.foreign.growth import INFORMATIVE
-from sparsity_lab.models.foreign.network import (
-    bare,
-    class_for,
-    config_object,
-    constants,
-    input_first,
-    library,
-    vision,
-)
+from sparsity_lab.models.foreign.network import bare, constants, input_first
 from sparsity_lab.models.foreign.structure import structure
 from sparsity_lab.specs.configs import Tree
 from sparsity_lab.specs.datasets import DataShape
@@ -112,8 +105,11 @@ def check_folder(path: Path, dims: HuggingFaceDims, without: Collection[str] = (
     """Hold a folder's configuration against an architecture, and look for its weights; errors as `read_weights`."""
     found = _tree(path)
     with refusing(path / CONFIG, CheckpointError, "is no configuration"):
-        theirs = config_object({name: value for name, value in found.items() if name not in INFORMATIVE}).to_dict()
-    ours = config_object(json.loads(dims.config)).to_dict()
+        config = config_object({name: value for name, value in found.items() if name not in INFORMATIVE})
+    theirs, ours = config.to_dict(), config_object(json.loads(dims.config)).to_dict()
+    if not hasattr(type(config)(), "image_size"):
+        ours.pop("image_size", None)  # it takes images of any size, and ours was the data's
+        theirs.pop("image_size", None)
     for field, value, expected in _differences(theirs, ours):
         raise CheckpointError(
             "another architecture", where=path / CONFIG, field=field, found=str(value), expected=str(expected)
@@ -167,7 +163,11 @@ def image_shape(dims: HuggingFaceDims) -> DataShape:
     """Side, channels and classes of a classifier."""
     config = config_object(json.loads(dims.config))
     part = vision(config)
-    return DataShape(image=part.image_size, channels=part.num_channels, classes=config.num_labels)
+    side, channels = image_side(part), getattr(part, "num_channels", None)
+    if side is None or channels is None:
+        message = "does not say how large its pictures are"
+        raise CheckpointError(message, where=CONFIG, field="image_size", expected="a number of pixels")
+    return DataShape(image=side, channels=channels, classes=config.num_labels)
 
 
 def _tree(path: Path) -> Tree:

@@ -17,7 +17,7 @@ from typing import Any
 from sparsity_lab.artifacts.reading import parse_json, read_bytes
 from sparsity_lab.artifacts.weights import CONFIG
 from sparsity_lab.errors import SpecError
-from sparsity_lab.models.foreign.network import config_object, vision
+from sparsity_lab.models.foreign.configuration import class_for, config_object, vision
 from sparsity_lab.models.foreign.structure import weights_in_blocks
 from sparsity_lab.models.huggingface_config import END, PAD
 from sparsity_lab.specs.configs import Tree, at, evaluated, merged
@@ -173,14 +173,15 @@ def _fit_text(plain: Any, tree: Tree, written: Tree, data: DataShape, objective:
     if not data.vocabulary:
         raise SpecError("does not suit an objective of text", field="dataset", found="images", expected="text")
     if not hasattr(plain, "vocab_size"):
-        message = "has no vocab_size: no model of text alone"
-        raise SpecError(message, field="config.model_type", found=plain.model_type)
+        parts = " and ".join(sorted(plain.sub_configs))
+        message = f"has no vocab_size: {f'it is made of {parts}' if parts else 'no model of text'}"
+        raise SpecError(message, field="config.model_type", found=plain.model_type, expected="a model of text alone")
     own = tree.get("vocab_size") == data.vocabulary and "vocab_size" not in written
     size = written.get("vocab_size", data.vocabulary)
     if not isinstance(size, int) or size < data.vocabulary:
         expected = f"at least the tokenizer's {data.vocabulary:,}, or no vocab_size: then it is taken from the data"
         raise SpecError("has no embedding for every token", field="config.vocab_size", found=size, expected=expected)
-    ids: Tree = {"pad_token_id": PAD, "bos_token_id": None, "eos_token_id": END}
+    ids: Tree = {"pad_token_id": PAD, "bos_token_id": None if _may_lack_begin(plain) else END, "eos_token_id": END}
     if isinstance(objective, SpanCorruption):
         ids["decoder_start_token_id"] = PAD
     if isinstance(objective, NextToken) and hasattr(plain, "is_decoder"):
@@ -191,6 +192,15 @@ def _fit_text(plain: Any, tree: Tree, written: Tree, data: DataShape, objective:
     fitted = merged(tree, {**ids, "vocab_size": size})
     _check_positions(config_object(fitted), objective)
     return fitted
+
+
+def _may_lack_begin(plain: Any) -> bool:
+    """Whether a configuration need not name a token of the beginning, which no data here have."""
+    try:
+        type(plain)(bos_token_id=None)
+    except Exception:
+        return False
+    return True
 
 
 def _check_positions(config: Any, objective: Objective) -> None:
@@ -206,17 +216,22 @@ def _fit_images(plain: Any, tree: Tree, written: Tree, data: DataShape, objectiv
     """The tree with the data's classes, and their side and channels where it does not have its own."""
     if not data.image:
         raise SpecError("does not suit classification", field="dataset", found="text", expected="images")
-    if vision(plain) is None:
-        raise SpecError("has no image_size: no model of images", field="config.model_type", found=plain.model_type)
-    inside = vision(plain) is not plain
+    class_for(plain, "image-classification")
+    part = vision(plain)
+    if not hasattr(part, "num_channels") or hasattr(part, "num_patches"):
+        message = "does not read pictures as they are: it has no num_channels, or takes them cut into patches"
+        raise SpecError(message, field="config.model_type", found=plain.model_type)
+    inside = part is not plain
     section: Tree = tree.get("vision_config", {}) if inside else tree
     prefix = "vision_config." if inside else ""
-    for name, value in (("image_size", data.image), ("num_channels", data.channels)):
-        found = section.get(name, value)
-        if found != value:
-            raise SpecError("does not fit the data", field=f"config.{prefix}{name}", found=found, expected=str(value))
     sides: Tree = {"image_size": data.image, "num_channels": data.channels}
-    if hasattr(vision(plain), "vision_use_head") and "vision_use_head" not in section:
+    for name, value in sides.items():
+        found = section.get(name, value)
+        if found not in (value, [value, value]) and hasattr(part, name):
+            raise SpecError("does not fit the data", field=f"config.{prefix}{name}", found=found, expected=str(value))
+    if isinstance(getattr(part, "image_size", None), list | tuple):
+        sides["image_size"] = [data.image, data.image]
+    if hasattr(part, "vision_use_head") and "vision_use_head" not in section:
         sides["vision_use_head"] = False  # classification takes the mean of patches
     fitted = merged(tree, {**({"vision_config": sides} if inside else sides), "num_labels": data.classes})
     patch = getattr(vision(config_object(fitted)), "patch_size", 1)

@@ -9,8 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,64 +16,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from sparsity_lab.errors import MachineError, SpecError, refusing
+from sparsity_lab.errors import SpecError, refusing
 from sparsity_lab.models.base import Batch, Model, ParameterLayout
 from sparsity_lab.models.count import foreign_structure
-from sparsity_lab.specs.configs import Tree
-from sparsity_lab.specs.models import HuggingFaceDims, HuggingFaceTask
+from sparsity_lab.models.foreign.configuration import class_for, config_object, image_side, library, vision
+from sparsity_lab.specs.models import HuggingFaceDims
 
-HEADS: Mapping[HuggingFaceTask, str] = {
-    "causal-lm": "AutoModelForCausalLM",
-    "encoder-decoder": "AutoModelForSeq2SeqLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "image-classification": "AutoModelForImageClassification",
-}
-"""the class of transformers for each task"""
 HALF = 127.5
 """of a pixel's values: 0..255 become -1..1"""
-
-
-def library(part: str = "") -> Any:
-    """The package `transformers`, or a part of it; loaded when first asked for, which takes seconds.
-
-    Raises:
-        MachineError: it is not installed.
-    """
-    if find_spec("transformers") is None:
-        message = "models of family huggingface need the package transformers"
-        raise MachineError(message, expected="pip install 'sparsity-lab[huggingface]'")
-    found = import_module(f"transformers.{part}" if part else "transformers")
-    logging = import_module("transformers.utils.logging")
-    logging.disable_progress_bar()  # bars of files that take no time
-    logging.set_verbosity_error()  # what matters is checked here
-    return found
-
-
-def config_object(tree: Tree) -> Any:
-    """The configuration of a tree of fields.
-
-    Raises:
-        SpecError: there is no such `model_type`, or its configuration refuses a field.
-    """
-    kind = tree.get("model_type")
-    known = library("models.auto.configuration_auto").CONFIG_MAPPING
-    if kind not in known:
-        expected = "one that transformers knows, such as llama, qwen3, gpt2, bert, t5, vit"
-        raise SpecError("no such architecture", field="config.model_type", found=kind, expected=expected)
-    with refusing(None, SpecError, f"is no configuration of {kind}", field="config"):
-        return known[kind].from_dict(tree)
-
-
-def class_for(config: Any, task: HuggingFaceTask) -> Any:
-    """The class of transformers that has the task's head on this architecture."""
-    head = getattr(library(), HEADS[task])
-    if type(config) not in head._model_mapping:  # noqa: SLF001 - it has no other name
-        others = [name for name, of in HEADS.items() if type(config) in getattr(library(), of)._model_mapping]  # noqa: SLF001
-        expected = f"the objective of {' or '.join(others)}" if others else "another model_type"
-        raise SpecError(
-            f"has no head for {task}", field="config.model_type", found=config.model_type, expected=expected
-        )
-    return head
 
 
 class Foreign(Model):
@@ -177,7 +125,7 @@ def constants(dims: HuggingFaceDims) -> Mapping[str, Tensor]:
 def _drawn(dims: HuggingFaceDims, seed: int) -> Foreign:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _network(dims)
+        return _model(dims, bare(dims))
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
@@ -208,11 +156,27 @@ def hollow(dims: HuggingFaceDims) -> Iterator[Foreign]:
     Raises:
         SpecError: transformers cannot build it.
     """
-    no_init_weights = library("initialization").no_init_weights
+    with torch.device("meta"), library("initialization").no_init_weights():
+        network = bare(dims, experts="batched_mm")
     with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
-        with no_init_weights():
-            model = _network(dims, experts="batched_mm")
-        yield model
+        _lay_out(network)
+        yield _model(dims, network)
+
+
+def _lay_out(network: nn.Module) -> None:
+    """Replace what lies nowhere by tensors of the mode that is on; what several modules hold stays one."""
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # with what they replace, whose identities are the keys
+    for module in network.modules():
+        kinds: Any = (module._parameters, module._buffers)  # noqa: SLF001 - as they are held, tied ones too
+        for held in kinds:
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = made.setdefault(id(tensor), (tensor, _laid_out(tensor)))[1]
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    found = torch.empty_like(tensor, device="cpu")
+    return nn.Parameter(found, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else found
 
 
 def bare(dims: HuggingFaceDims, experts: str = "eager") -> Any:
@@ -239,8 +203,9 @@ def input_first(network: Any) -> frozenset[str]:
     return frozenset(f"{name}.weight" for name, module in network.named_modules() if isinstance(module, layers))
 
 
-def _network(dims: HuggingFaceDims, experts: str = "eager") -> Foreign:
-    network = bare(dims, experts).eval()
+def _model(dims: HuggingFaceDims, network: Any) -> Foreign:
+    """A network of `bare` as a model of ours."""
+    network.eval()
     network.warn_if_padding_and_no_attention_mask = _nothing  # training pads at will, and counting has no numbers
     for name in input_first(network):
         layer = name.removesuffix(".weight")
@@ -279,13 +244,6 @@ def _as_linear(layer: Any) -> nn.Linear:
     return linear
 
 
-def vision(config: Any) -> Any:
-    """The part of a configuration that describes images; None where nothing does."""
-    return next(
-        (part for part in (config, getattr(config, "vision_config", None)) if hasattr(part, "image_size")), None
-    )
-
-
 def example(model: Foreign, batch: int = 1, length: int = 8, targets: int = 4) -> Batch:
     """A batch of zeros: `length` tokens and `targets` of an encoder-decoder, or images as large as the model's."""
 
@@ -301,5 +259,5 @@ def example(model: Foreign, batch: int = 1, length: int = 8, targets: int = 4) -
             return {"inputs": zeros(length), "labels": zeros(length)}
         case "image-classification":
             part = vision(model.inner[0].config)
-            shape = (part.image_size, part.image_size, part.num_channels)
-            return {"images": zeros(*shape).to(torch.uint8), "labels": zeros()}
+            side = image_side(part) or 1
+            return {"images": zeros(side, side, part.num_channels).to(torch.uint8), "labels": zeros()}

@@ -99,8 +99,10 @@ class _Products:
             elif hasattr(module, "is_transposed"):
                 module.register_forward_hook(self._note_experts)
 
-    def _note_layer(self, layer: Any, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        positions = output.numel() // layer.weight.shape[0]
+    def _note_layer(self, layer: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+        """A linear layer is asked for its inputs: routers give more than their product."""
+        linear = isinstance(layer, nn.Linear)
+        positions = inputs[0].numel() // layer.in_features if linear else output.numel() // layer.out_channels
         self.flops[self._kinds[id(layer.weight)]] += 2 * positions * layer.weight.numel()
 
     def _note_experts(self, layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from sparsity_lab.errors import SpecError, refusing
 from sparsity_lab.models.foreign.network import Foreign, block_names, example, hollow
@@ -79,7 +80,7 @@ def structure(dims: HuggingFaceDims) -> Structure:
     with hollow(dims) as model:
         found = _sorted_out(model, dims)
         unused, called = _passed(model)
-    for name in unused & set(found.prunable):
+    for name in sorted(unused & set(found.prunable)):
         _refuse("the task's loss does not depend on it", name, "a pattern in prunable.exclude")
     stay = {name: shape for name, shape in found.outside.items() if name not in unused}
     idle = {name: shape for name, shape in found.outside.items() if name in unused}
@@ -215,8 +216,12 @@ def _passed(model: Foreign) -> tuple[set[str], set[str]]:
             called.add(names[id(layer.weight)])
 
     hooks = [module.register_forward_pre_hook(note) for module in model.modules() if isinstance(module, nn.Linear)]
-    with refusing(None, SpecError, "cannot be passed through without its weights", field="config"):
-        loss = model.loss(example(model))
+    with refusing(None, SpecError, "no example can pass through it", field="config"):
+        try:
+            loss = model.loss(example(model))
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            reason = "reads numbers to decide what it computes, so that nothing can be counted before it is trained"
+            _refuse(reason, "config.model_type", "another model_type")
         grads: Any = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     for hook in hooks:
         hook.remove()
