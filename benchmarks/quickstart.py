@@ -1,17 +1,20 @@
-"""The default question, timed and repeated: `python benchmarks/quickstart.py [--repetitions N --project FOLDER]`.
+"""The default question, timed and repeated: `python benchmarks/quickstart.py [--repetitions N --ledger FILE]`.
 
 Without options the studies of params.yaml are run through DVC in a fresh clone of HEAD, stage by stage. Printed are
 CPU seconds (user and system, workers included) and wall-clock seconds of each stage, R² of the `frantar` law, and the
 search's answer to "does the optimal sparsity rise with data?". Targets: 1,100 CPU seconds in all and R² >= .97.
 
 With `--repetitions` each study is prepared, trained and searched anew with other seeds, every seed of its spec moved by
-100 at a time, and the answers are counted. Target: significant in at least 8 of 10. Runs stay in FOLDER, so that an
-interrupted call goes on.
+100 at a time, and the answers are counted. Target: significant in at least 8 of 10. Runs stay in the project, so
+that an interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of, and
+what it holds is not asked again. `evidence/repetitions.jsonl` is one.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--study", action="append", help="only these studies of params.yaml")
     parser.add_argument("--project", type=Path, help="where repetitions are kept")
+    parser.add_argument("--ledger", type=Path, help="of answers, JSON lines: read, and added to")
     parser.add_argument("--workers", default=str(os.cpu_count()))
     asked = parser.parse_args()
     studies = asked.study or list(YAML(typ="safe").load(ROOT / "params.yaml")["studies"])
@@ -49,7 +53,7 @@ def main() -> None:
             folder = asked.project or Path(scratch)
             numbers = range(asked.first, asked.first + asked.repetitions)
             for study in studies:
-                told = [repetition(study, number, folder, asked.workers) for number in numbers]
+                told = repeated(study, numbers, folder, asked.workers, asked.ledger)
                 print(f"{study}: significant in {sum(told)} of {len(told)} repetitions", flush=True)
         else:
             timed(studies, Path(scratch) / "checkout")
@@ -84,8 +88,41 @@ def spent(command: list[Any], folder: Path) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - began
 
 
-def repetition(study: str, number: int, folder: Path, workers: str) -> bool:
-    """One repetition; whether its answer is significant."""
+def repeated(study: str, numbers: range, folder: Path, workers: str, ledger: Path | None) -> list[bool]:
+    """Whether each repetition's answer is significant; those that the ledger lacks are made and added to it."""
+    known = {}
+    if ledger is not None and ledger.exists():
+        lines = map(json.loads, ledger.read_text(encoding="utf-8").splitlines())
+        known = {line["repetition"]: line for line in lines if (line["study"], line["spec"]) == (study, digest(study))}
+    for number in numbers:
+        if number in known:
+            print(f"{study} {number}: {known[number]['answer']}", flush=True)
+            continue
+        repeat(study, number, folder, workers)
+        known[number] = line_of(study, number, folder)
+        print(f"{study} {number}: {known[number]['answer']}", flush=True)
+        if ledger is not None:
+            with ledger.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(known[number], ensure_ascii=False) + "\n")
+    return [known[number]["significant"] for number in numbers]
+
+
+def digest(study: str) -> str:
+    """SHA-256 of what the study's own spec says, its first twelve digits."""
+    spec = YAML(typ="safe").load(ROOT / "specs" / "studies" / f"{study}.yaml")
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def line_of(study: str, number: int, folder: Path) -> dict[str, Any]:
+    """A repetition's line in a ledger."""
+    path = folder / f"{study}-{number}" / "search" / f"{study}.json"
+    found, named = read(path), {"study": study, "spec": digest(study), "repetition": number}
+    trends = [{"slope": one.slope, "p_value": one.p_value} for one in found.trends]
+    return {**named, "significant": significant(found), "trends": trends, "answer": answer(path)}
+
+
+def repeat(study: str, number: int, folder: Path, workers: str) -> None:
+    """Prepare, train and search a study with seeds of its own."""
     project = folder / f"{study}-{number}"
     for path in sorted((ROOT / "specs").rglob("*.yaml")):
         place = project / path.relative_to(ROOT)
@@ -97,8 +134,6 @@ def repetition(study: str, number: int, folder: Path, workers: str) -> bool:
     for step in ("prepare", "train", "search"):
         flags = [] if step == "prepare" else ["--workers", workers]
         subprocess.run([*tool, step, study, *flags, "--root", "."], cwd=project, check=True, capture_output=True)
-    print(f"{study} {number}: {answer(project / 'search' / f'{study}.json')}", flush=True)
-    return significant(read(project / "search" / f"{study}.json"))
 
 
 def moved(spec: Mapping[str, Any], offset: int) -> dict[str, Any]:
