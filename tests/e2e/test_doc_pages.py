@@ -1,16 +1,25 @@
-"""Every command and block of Python on the pages is run here, on a tiny study, or listed with the reason why not."""
+"""Every command and block of Python on the pages is run here, on a tiny study, or listed with the reason why not.
+
+Every block of YAML is read as the spec, or the part of one, that it is.
+"""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from decided import undrawn
-from doc_pages import PAGES, RUN, commands
+from doc_pages import PAGES, ROOT, RUN, blocks, commands
 from doc_scenes import NOT_RUN, SCENES, SMALLER
 from projects import cli, hurry
+from ruamel.yaml import YAML
+
+from sparsity_lab.specs.configs import merged
+from sparsity_lab.specs.loading import load_spec
 
 
 @pytest.mark.slow
@@ -27,6 +36,52 @@ def test_commands_and_blocks_of_a_page_run_in_order(page: str, trained: Path, mo
     monkeypatch.chdir(scene.root)
     for block in scene.blocks:
         exec(compile(changed(block, scene.instead), page, "exec"), {"__name__": "page"})  # noqa: S102 - our own pages
+
+
+FRAGMENTS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("checkpoints.md", "keep_weights: true"): "studies/smoke",
+        ("checkpoints.md", "start: {kind: huggingface, path: folder}"): "regimes/gradual",
+        ("cluster.md", "engine: {kind: slurm, workers: 2, devices_per_node: 8}"): "compute/slurm",
+        ("decision.md", "inference:"): "scenarios/vit-a100",
+        ("decision.md", "precisions:"): "scenarios/vit-a100",
+        ("decision.md", "checkpoint:"): "scenarios/vit-a100",
+        ("guide.md", "  sparsity: [0, 0.5, 0.75, 0.875]        # was [0, 0.5, 0.75]"): "studies/smoke:grid",
+        ("guide.md", "source:"): "datasets/python-stdlib-bytes",
+        ("guide.md", "model: t5-mini-eights"): "studies/smoke",
+        ("guide.md", "  replicates:"): "studies/smoke:grid",
+        ("huggingface.md", "start: {kind: huggingface, path: seven, head: fresh}"): "regimes/gradual",
+        ("search.md", "search:"): "studies/smoke",
+    }
+)
+"""parts of a spec, by page and first line: the spec that ships and that they are put into, and the section of it"""
+NO_SPECS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("guide.md", "studies:"): "params.yaml, of DVC",
+        ("guide.md", "# yaml-language-server: $schema=../../.schemas/study.json"): "a comment that editors read",
+    }
+)
+"""YAML of another kind, and what it is"""
+YAML_BLOCKS = [(page.name, block) for page in PAGES for block in blocks(str(page.relative_to(ROOT)), "yaml")]
+
+
+@pytest.mark.parametrize(("page", "block"), YAML_BLOCKS)
+def test_yaml_of_a_page_is_a_spec_or_a_part_of_one(page: str, block: str, tmp_path: Path) -> None:
+    at = page, block.splitlines()[0]
+    if at in NO_SPECS:
+        return
+    told = YAML(typ="safe").load(block)
+    if "version" not in told:
+        base, _, section = FRAGMENTS[at].partition(":")
+        whole = YAML(typ="safe").load(ROOT / "specs" / f"{base}.yaml")
+        told = merged(whole, {section: told} if section else told)
+    (tmp_path / "spec.yaml").write_text(json.dumps(told), encoding="utf-8")
+    load_spec(tmp_path / "spec.yaml")
+
+
+def test_parts_of_specs_are_on_their_pages() -> None:
+    there = {(page, block.splitlines()[0]) for page, block in YAML_BLOCKS}
+    assert FRAGMENTS.keys() | NO_SPECS.keys() <= there
 
 
 def path_of(page: str) -> Path:

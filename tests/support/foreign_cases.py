@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from sparsity_lab.models.dims import resolve_dims
 from sparsity_lab.models.foreign.growth import wish_for
 from sparsity_lab.specs.datasets import DataShape, Objective
 from sparsity_lab.specs.models import HuggingFaceDims, HuggingFaceSpec, ModelSpec
+from sparsity_lab.specs.runs import RunSpec
 
 Fields = dict[str, Any]
 MODELS: TypeAdapter[Any] = TypeAdapter(ModelSpec)
@@ -126,3 +128,19 @@ def grown(config: Fields, objective: Fields, target: float, **fields: Any) -> Hu
     found = resolve_dims(model, target, data, OBJECTIVES.validate_python(objective))
     assert isinstance(found, HuggingFaceDims)
     return found
+
+
+def asked(network: Any, run: RunSpec, batch: Any) -> Tensor:
+    """Logits as whoever loads the folder asks for them."""
+    match run.objective.kind:
+        case "next-token":
+            made = network(input_ids=batch["tokens"][:, :-1])
+        case "span-corruption":
+            made = network(input_ids=batch["inputs"], labels=batch["targets"])
+        case "masked":
+            made = network(input_ids=batch["inputs"])
+        case _:
+            pixels = batch["images"].permute(0, 3, 1, 2) / 255
+            made = network(pixel_values=(pixels - 0.5) / 0.5)
+    logits: Tensor = made.logits
+    return logits

@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
-from foreign_cases import ARCHITECTURES, FURTHER, NEXT, dims_of, without
+from foreign_cases import ARCHITECTURES, FURTHER, NEXT, asked, dims_of, without
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,7 +34,6 @@ from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.evaluate import restored_model
 from sparsity_lab.training.inputs import Inputs
 from sparsity_lab.training.loop import Loop
-from sparsity_lab.training.memory import run_memory
 from sparsity_lab.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -44,27 +41,8 @@ pytestmark = pytest.mark.slow
 MakeRun = Callable[..., RunSpec]
 InputsOf = Callable[[str], Inputs]
 CPU = torch.device("cpu")
-BLOCKS = {"kind": "block", "height": 4, "width": 4}
 EXPERTS = ("mixtral", "gpt-oss")
 each = pytest.mark.parametrize("name", ARCHITECTURES)
-
-
-@pytest.fixture
-def run_of(make_run: MakeRun) -> Callable[..., RunSpec]:
-    """`run_of(name, **changes)`: eight steps that end on 2:4."""
-
-    def make(name: str, **changes: Any) -> RunSpec:
-        config, objective = {**ARCHITECTURES, **FURTHER}[name]
-        fields = {"model": dims_of(config, objective), "objective": objective, "steps": 8} | changes
-        return make_run("decoder", 0.5, pattern="2:4", **fields)
-
-    return make
-
-
-@pytest.fixture
-def data_of(inputs_of: InputsOf) -> Callable[[RunSpec], Inputs]:
-    """The data of a run's objective."""
-    return lambda run: inputs_of("vit" if run.objective.kind == "classification" else "decoder")
 
 
 DataOf = Callable[[RunSpec], Inputs]
@@ -120,23 +98,6 @@ def test_a_run_broken_off_goes_on_to_the_same_bits_and_ends_on_its_pattern(
     assert again.sparsity() == 0.5
 
 
-@each
-@pytest.mark.parametrize("pattern", [{"kind": "unstructured"}, BLOCKS], ids=["unstructured", "blocks"])
-def test_other_patterns_end_on_exact_counts(name: str, pattern: dict[str, Any], run_of: RunOf, data_of: DataOf) -> None:
-    regime = {"version": 1, "method": "masked", "pattern": pattern, "schedule": {"kind": "one-shot", "at": 0.5}}
-    run = run_of(name, steps=4, regime=regime)
-    loop = Loop(run, data_of(run).stream(run).batch_at, CPU)
-    while loop.step < run.steps:
-        loop.advance()
-    assert loop.sparsity() == 0.5
-    assert run_memory(run, loop.zeros()).checkpoint > 0
-    if pattern == BLOCKS:
-        weights = loop.parameters.named(loop.parameters.weights)
-        for tensor, (rows, columns) in prunable_shapes(run.model).items():
-            kept = (weights[tensor] != 0).view(rows // 4, 4, columns // 4, 4)
-            assert torch.equal(kept.any(3).any(1), kept.all(3).all(1)), tensor
-
-
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *FURTHER])
 def test_a_folder_computes_what_the_run_did_and_is_taken_back(
     name: str, run_of: RunOf, data_of: DataOf, tmp_path: Path
@@ -165,22 +126,6 @@ def test_a_folder_computes_what_the_run_did_and_is_taken_back(
     found = train(later, inputs, RunContext(tmp_path / "d", device=CPU, start=tmp_path / "folder"))
     assert found.finished
     assert found.start_sparsity == 0.5
-
-
-def asked(network: Any, run: RunSpec, batch: Any) -> Tensor:
-    """Logits as whoever loads the folder asks for them."""
-    match run.objective.kind:
-        case "next-token":
-            made = network(input_ids=batch["tokens"][:, :-1])
-        case "span-corruption":
-            made = network(input_ids=batch["inputs"], labels=batch["targets"])
-        case "masked":
-            made = network(input_ids=batch["inputs"])
-        case _:
-            pixels = batch["images"].permute(0, 3, 1, 2) / 255
-            made = network(pixel_values=(pixels - 0.5) / 0.5)
-    logits: Tensor = made.logits
-    return logits
 
 
 def test_another_architecture_is_no_start(run_of: RunOf, tmp_path: Path) -> None:
