@@ -15,7 +15,7 @@ from sparsity_lab.specs.hardware import ProductFormat, WeightType
 CriterionColour = Literal["green", "amber", "red"]
 CriterionName = Literal["data", "hardware", "runtime", "money"]
 AdviceChoice = Literal["train-sparse", "prune-existing", "quantise", "stay-dense"]
-SparseQuality = Literal["law", "panferov2025"]
+SparseQuality = Literal["law", "panferov2025", "type-law"]
 NEVER = BreakEven("never", math.nan)
 
 
@@ -100,7 +100,7 @@ class PrecisionRow:
         dtype: of the weights.
         sparsity: S; 0 is dense.
         pattern: how they are laid out.
-        quality: what tells the worth of zeros: the scenario's law, or the published rho.
+        quality: what tells the worth of zeros: the scenario's law, the published rho, or the law that the type names.
         nonzero: N; infinite where no size reaches the quality.
         stored: bytes of the weights.
         inference_ratio: time of the same shapes relative to dense weights in the scenario's own type.
@@ -140,12 +140,14 @@ class Rivalry:
         dense: the place of the cheapest dense row that runs.
         sparse: of the cheapest sparse row by the law that runs; None where none does.
         beaten: share of the draws in which a dense row that runs costs no more than every sparse one.
+        notes: what types are worth by laws that they name.
     """
 
     rows: tuple[PrecisionRow, ...] = ()
     dense: int = 0
     sparse: int | None = None
     beaten: float = 0.0
+    notes: tuple[Message, ...] = ()
 
     @property
     def best_dense(self) -> PrecisionRow | None:

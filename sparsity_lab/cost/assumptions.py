@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -28,6 +28,7 @@ from sparsity_lab.cost.speeds import (
     dense_training_speed,
     serving_of,
 )
+from sparsity_lab.cost.type_laws import TypeLaw
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.hardware.layouts import sparse_formats
 from sparsity_lab.hardware.profile import inference_ratio
@@ -92,6 +93,7 @@ class Setting:
         runtimes: tables of engines, by name; None where nobody asks whether anything runs it.
         laws: those that draws are from; `law` alone when None.
         pruning: the law of pruned models that the scenario's checkpoint names, or None.
+        types: laws of precision that the scenario's types name.
     """
 
     scenario: ScenarioSpec
@@ -104,6 +106,7 @@ class Setting:
     runtimes: Mapping[str, RuntimeSpec] | None = None
     laws: Mixture | None = None
     pruning: PruningLaw | None = None
+    types: Mapping[WeightType, TypeLaw] = field(default_factory=dict)
 
     def pattern(self, sparsity: float) -> ProductFormat:
         """The layout, of those that run, in which the hardware is fastest at this sparsity; dense where none helps."""

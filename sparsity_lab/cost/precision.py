@@ -1,9 +1,9 @@
 """Quantisation as rival and partner: dense and sparse weights in every type of a scenario, at equal quality.
 
 A type is worth a share rho of the weights, and rho of a type and of zeros multiply (Panferov 2025, 2506.01863); or it
-adds a loss d after training, measured by whoever writes the scenario:
+adds a loss d after training, measured by whoever writes the scenario; or a law of precision tells (`cost.type_laws`):
 
-    nonzero weights   N_S / rho            or N with L(S, N, D) = L* − d
+    nonzero weights   N_S / rho            or N with L(S, N, D) = L* − d       or as the law of precision says
     bytes             N / (1 − S) · bytes of a weight in its format and type, scales of groups included
     measured          1 / v of dense products in that type, where the scenario names no speed-up; times r(S)
     else, decoding    max(2 R / (F v), b / B) relative to the same of dense weights in the scenario's own type
@@ -28,15 +28,17 @@ from sparsity_lab.cost.draws import drawn_between
 from sparsity_lab.cost.economics import Option, equal_quality_size
 from sparsity_lab.cost.existing import pruning_worth
 from sparsity_lab.cost.speeds import serving_of
+from sparsity_lab.cost.type_laws import TypeLaw, type_notes
 from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, dense_type_speedup, format_bytes
 from sparsity_lab.laws.questions.inverse import size_needed
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.alternatives import RivalType
 from sparsity_lab.specs.hardware import ProductFormat
-from sparsity_lab.specs.scenarios import ScenarioSpec
 
 PANFEROV_RHO = ((0.0, 1.0), (0.2, 0.84), (0.4, 0.65), (0.6, 0.47), (0.8, 0.27))
 """S, and the share of a dense model's weights that its non-zero ones are worth (2506.01863, masks of each step)"""
+Worth = FloatArray | TypeLaw
+"""of a type: rho or loss added, one or (draws, 1); or what a law says"""
 STREAM = 1
 """of random numbers, beside those of the scenario's own draws"""
 
@@ -52,19 +54,21 @@ def rivalry(setting: Setting, held: Sequence[SparseOption] = ()) -> Rivalry:
         return Rivalry()
     wide = setting.scenario.model_copy(update={"sparsities": (0.0, *setting.scenario.sparsities)})
     every = replace(setting, scenario=wide)
-    own, drawn = _totals(every, every.case(), _worths(wide, draws=0)), _drawn_totals(every)
+    own, drawn = _totals(every, every.case(), _worths(every, draws=0)), _drawn_totals(every)
     rows = tuple(_row(setting, at, over, own[0], drawn[0]) for at, over in zip(own, drawn, strict=True))
     runs = [runs_row(setting, row) for row in rows]
     dense = [k for k, row in enumerate(rows) if row.sparsity == 0 and runs[k]]
     sparse = [k for k, row in enumerate(rows) if row.sparsity > 0 and row.quality == "law" and runs[k]]
     cheapest = min(dense, key=lambda k: rows[k].total)
+    N, D = setting.scenario.model.nonzero, setting.scenario.model.data
+    notes = tuple(note for dtype, law in setting.types.items() for note in type_notes(law, dtype, N, D))
     others = [one.over.cost.total for one in held if one.at.stands]
     if not sparse and not others:
-        return Rivalry(rows, cheapest, None, 1.0)
+        return Rivalry(rows, cheapest, None, 1.0, notes)
     least_dense = np.min([drawn[k].total for k in dense], axis=0)
     least_sparse = np.min([*(drawn[k].total for k in sparse), *others], axis=0)
     place = min(sparse, key=lambda k: rows[k].total, default=None)
-    return Rivalry(rows, cheapest, place, float((least_dense <= least_sparse).mean()))
+    return Rivalry(rows, cheapest, place, float((least_dense <= least_sparse).mean()), notes)
 
 
 def runs_row(setting: Setting, row: PrecisionRow) -> bool:
@@ -86,29 +90,31 @@ class _Outcome(NamedTuple):
 
 def _drawn_totals(held: Setting) -> list[_Outcome]:
     """As `_totals`, the totals over the draws: (draws,)."""
-    worths, parts, start = _worths(held.scenario, held.scenario.draws), [], 0
+    worths, parts, start = _worths(held, held.scenario.draws), [], 0
     for case in held.draws():
         stop = start + len(np.asarray(case.r))
-        parts.append(_totals(held, case, [worth[start:stop] if np.ndim(worth) else worth for worth in worths]))
+        mine = [one[start:stop] if isinstance(one, TypeLaw) or np.ndim(one) else one for one in worths]
+        parts.append(_totals(held, case, mine))
         start = stop
     return [same[0]._replace(total=np.concatenate([one.total for one in same])) for same in zip(*parts, strict=True)]
 
 
-def _worths(scenario: ScenarioSpec, draws: int) -> list[FloatArray]:
+def _worths(held: Setting, draws: int) -> list[Worth]:
     """What every type is worth: as given, or (draws, 1)."""
+    scenario = held.scenario
     streams = np.random.default_rng([scenario.seed, STREAM]).spawn(len(scenario.precisions))
     pairs = zip(scenario.precisions, streams, strict=True)
-    return [np.asarray(_worth(precision, stream, draws)) for precision, stream in pairs]
+    return [_worth(held, precision, stream, draws) for precision, stream in pairs]
 
 
-def _totals(held: Setting, case: Case, worths: Sequence[FloatArray]) -> list[_Outcome]:
-    """Every type, dense first and then each sparsity, by the law and, where it was published, by rho."""
+def _totals(held: Setting, case: Case, worths: Sequence[Worth]) -> list[_Outcome]:
+    """Every type, dense first and then each sparsity: by the law, and by the type's own law or the published rho."""
     over, found = np.shape(case.r)[:-1], []
     for precision, worth in zip(held.scenario.precisions, worths, strict=True):
         for place, S in enumerate(held.scenario.sparsities):
             r = time_ratio(held, precision, S, np.asarray(case.r)[..., place, None])
             m = np.asarray(case.m)[..., place, None] if S else 1.0
-            for quality in _qualities(S):
+            for quality in _qualities(S, worth):
                 size = _size(case, precision, S, quality, worth)
                 own = not S and precision is held.scenario.precisions[0]
                 data = case.dense_option.data if own else case.given.data  # a checkpoint that is paid costs nothing
@@ -120,29 +126,38 @@ def _totals(held: Setting, case: Case, worths: Sequence[FloatArray]) -> list[_Ou
     return found
 
 
-def _qualities(sparsity: float) -> Iterator[SparseQuality]:
+def _qualities(sparsity: float, worth: Worth) -> Iterator[SparseQuality]:
     yield "law"
-    if 0 < sparsity <= PANFEROV_RHO[-1][0]:
+    if sparsity and isinstance(worth, TypeLaw) and worth.sees_zeros:
+        yield "type-law"
+    elif 0 < sparsity <= PANFEROV_RHO[-1][0]:
         yield "panferov2025"
 
 
-def _worth(precision: RivalType, stream: np.random.Generator, draws: int) -> ArrayLike:
-    """Share rho, or loss added: as given, or (draws, 1) of its range."""
+def _worth(held: Setting, precision: RivalType, stream: np.random.Generator, draws: int) -> Worth:
+    """Share rho, or loss added, or a law: as given, or (draws, 1) of its range or its draws."""
+    if precision.dtype in held.types:
+        law = held.types[precision.dtype]
+        return law.drawn(stream, draws) if draws else law
     given = precision.rho if precision.rho is not None else precision.loss_added or 0.0
     own = 1.0 if precision.rho is None and precision.loss_added is None else given
     if not draws or precision.range is None:
-        return own
+        return np.asarray(own)
     return drawn_between(precision.range, stream, (draws, 1))
 
 
-def _size(case: Case, precision: RivalType, S: float, quality: SparseQuality, worth: ArrayLike) -> FloatArray:
+def _size(case: Case, precision: RivalType, S: float, quality: SparseQuality, worth: Worth) -> FloatArray:
     """Non-zero weights that reach the quality."""
     N, D = np.asarray(case.given.nonzero), case.given.data
+    if isinstance(worth, TypeLaw) and quality == "type-law":
+        return worth.sparse_size(S, N, D)
     zeros = 1.0 if quality == "law" else float(pruning_worth(S, PANFEROV_RHO)) / (1 - S)
+    own = equal_quality_size(case.law, S, N, D) if quality == "law" else N / zeros
+    if isinstance(worth, TypeLaw):
+        return worth.size(own, D)
     if precision.loss_added is None:
-        law = equal_quality_size(case.law, S, N, D) if quality == "law" else N / zeros
-        return np.asarray(law / np.asarray(worth))
-    target = case.given.target_loss(case.law) - np.asarray(worth)
+        return np.asarray(own / worth)
+    target = case.given.target_loss(case.law) - worth
     level = S if quality == "law" else 0.0
     return np.asarray(size_needed(case.law, target, level, D) / zeros)
 

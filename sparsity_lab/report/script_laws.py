@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from sparsity_lab.cost.existing import Existing
+from sparsity_lab.cost.type_laws import TypeLaw
 from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
 from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
@@ -29,6 +32,34 @@ def told_law(law: Law, existing: Existing | None) -> dict[str, Any] | None:
         if after is None:
             return None
     return None if terms is None else {"terms": terms, "size_alone": acts_on_size_alone(law), "after": after}
+
+
+def told_type(told: TypeLaw) -> dict[str, Terms] | None:
+    """A law of precision at the bits of the own type and of another; None for a form of a user's own."""
+    own, here = (_at_bits(told.law, told.column, bits) for bits in (told.own, told.bits))
+    return None if own is None or here is None else {"own": own, "here": here}
+
+
+def _at_bits(law: Law, column: str, bits: float) -> Terms | None:
+    """A law of precision of dense weights."""
+    one = {name: float(value) for name, value in law.params._asdict().items()}
+    trained = bits if column == "bits" else np.inf
+    match law.form.name:
+        case "precision" | "precision_after":
+            share = float(-np.expm1(-trained / one["gamma"]))
+            after = [_added(one, bits)] if law.form.name == "precision_after" else []
+        case "sparse_quantised":
+            share, after = one.get(f"rho_{bits:.4g}_bits".replace(".", "_"), 1.0), []
+        case _:
+            return None
+    size = _made(one["A"] * share ** -one["alpha"], -one["alpha"])
+    return [size, _made(one["B"], data=-one["beta"]), _made(one["E"]), *after]
+
+
+def _added(one: Mapping[str, float], bits: float) -> dict[str, Any]:
+    """What quantising to so many bits after training adds."""
+    amplitude = one["C"] * float(np.exp(-bits / one["gamma_post"]))
+    return _made(amplitude, -one["gamma_N"], data=one["gamma_D"])
 
 
 def law_terms(law: Law) -> list[dict[str, Any]] | None:

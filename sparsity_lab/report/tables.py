@@ -43,12 +43,12 @@ def precision_table(rivalry: Rivalry) -> Table:
     names = ("type", "zeros", "bytes", "time", "total", "saved", "interval", "sure", "runs")
     head = tuple(message(f"column-{name}") for name in names)
     own = rivalry.rows[0].dtype if rows else ""
-    caption = (message("title-precision", dtype=own), message("precision-modelled"))
+    caption = (message("title-precision", dtype=own), message("precision-modelled"), *rivalry.notes)
     return Table("precision", caption, head, rows, frozenset({0, 8}))
 
 
 def _precision(row: PrecisionRow) -> tuple[Said, ...]:
-    by_rho = " rho" if row.quality == "panferov2025" else ""
+    by_rho = {"law": "", "panferov2025": " rho", "type-law": " §"}[row.quality]
     return (
         row.dtype,
         percent(row.sparsity) + by_rho,

@@ -24,7 +24,8 @@ from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, SparseSchedule
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Said, Words
-from sparsity_lab.report.script_laws import told_law
+from sparsity_lab.report.script_laws import told_law, told_type
+from sparsity_lab.specs.hardware import WeightType
 
 MOST_SPARSE = 0.95
 """upper end of the slider"""
@@ -97,7 +98,8 @@ class WhatIf:
         setting = inputs.setting
         case, unit = setting.case(), setting.law.data_unit
         own = told_law(setting.law, case.existing)
-        if own is None:
+        worths = {name: told_type(law) for name, law in setting.types.items()}
+        if own is None or None in worths.values():
             return None
         draws, names = _drawn_laws(setting)
         numbers = {name: float(value) for name, value in vars(case.given).items()}
@@ -124,7 +126,7 @@ class WhatIf:
             "known": {name: list(span) for name, span in inputs.known.items()},
             "sparsities": list(setting.scenario.sparsities),
             "runs": bool(np.all(case.runs)),
-            "types": _types(setting, inputs.rivals),
+            "types": _types(setting, inputs.rivals, worths),
             "existing": _existing(case.existing),
             "available": limit if np.isfinite(limit) else None,
             "profiles": [_machine(words(name), speeds) for name, speeds in inputs.machines.items()],
@@ -168,7 +170,7 @@ def _row(law: Law, row: int) -> Law:
     return replace(law, params=params)
 
 
-def _types(setting: Setting, rivals: Sequence[PrecisionRow]) -> list[dict[str, Any]]:
+def _types(setting: Setting, rivals: Sequence[PrecisionRow], worths: Mapping[WeightType, Any]) -> list[dict[str, Any]]:
     """Every type of the scenario: its worth, and at each sparsity its time relative to the own type's, if it runs."""
     levels = (0.0, *setting.scenario.sparsities)
     rows = [row for row in rivals if row.quality == "law"]
@@ -180,6 +182,7 @@ def _types(setting: Setting, rivals: Sequence[PrecisionRow]) -> list[dict[str, A
                 "name": one.dtype,
                 "rho": 1.0 if one.rho is None else one.rho,
                 "loss_added": one.loss_added or 0.0,
+                "law": worths.get(one.dtype),
                 "days": one.days,
                 "factors": [row.inference_ratio / other.inference_ratio for row, other in zip(here, own, strict=True)],
                 "runs": [runs_row(setting, row) for row in here],

@@ -28,7 +28,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class RivalType(Spec):
     """A type that weights could be stored in, what it costs in quality, and what it gives in speed.
 
-    The first type of a scenario is its own, with neither rho nor loss_added: losses of the law are in that type.
+    The first type of a scenario is its own, with nothing of its worth: losses of the law are in that type.
     """
 
     dtype: WeightType
@@ -36,6 +36,11 @@ class RivalType(Spec):
     """share of the weights that weights of this type are worth"""
     loss_added: Amount | None = None
     """nats that quantising after training adds: measured, or published for a model like this one"""
+    law: str | None = None
+    """in place of both, a law by name or file that reads bits of the weights: form sparse_quantised, precision (in
+    training), precision_after (quantised after it), or one of your own"""
+    bits: Positive | None = None
+    """of a weight, as law is asked; those of the type when left out"""
     range: ValueRange | None = None
     """of rho or loss_added, the lowest and highest thought possible"""
     speedup: Positive | None = None
@@ -48,8 +53,10 @@ class RivalType(Spec):
 
     @model_validator(mode="after")
     def _one_worth(self) -> RivalType:
-        if self.rho is not None and self.loss_added is not None:
-            raise ValueError("give either rho or loss_added")
+        if sum(one is not None for one in (self.rho, self.loss_added, self.law)) > 1:
+            raise ValueError("give one of rho, loss_added and law")
+        if self.bits is not None and self.law is None:
+            raise misfit("goes with law", "bits")
         if self.range is not None and self.rho is None and self.loss_added is None:
             raise misfit("goes with rho or loss_added", "range")
         if self.range is not None and self.rho is not None and not 0 < self.range[0] < self.range[1] <= 1:

@@ -207,8 +207,8 @@ class ScenarioSpec(SpecFile):
         if not self.precisions:
             return self
         own, types = self.precisions[0], [one.dtype for one in self.precisions]
-        if own.rho is not None or own.loss_added is not None or own.speedup is not None:
-            raise misfit("the own type comes first, with neither rho nor loss_added nor speedup", "precisions", "0")
+        if any(one is not None for one in (own.rho, own.loss_added, own.law, own.speedup)):
+            raise misfit("the own type comes first, with no rho, loss_added, law or speedup", "precisions", "0")
         if own.dtype != (self.inference.dtype or "bfloat16"):
             expected = f"inference.dtype is {self.inference.dtype or 'left out, so bfloat16'}"
             raise misfit(f"{own.dtype} is not the type that is served: {expected}", "precisions", "0", "dtype")

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from types import MappingProxyType
 
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
-from sparsity_lab.cost.existing import BEFORE, PruningLaw
+from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.speeds import speeds_of
-from sparsity_lab.errors import RecordError, SpecError, about, asked_by
+from sparsity_lab.cost.type_laws import TypeLaw
+from sparsity_lab.errors import SpecError, asked_by
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.hardware.runtimes import architectures, load_runtimes
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.together import Mixture
-from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.files import find_named
-from sparsity_lab.specs.hardware import HardwareProfile
+from sparsity_lab.specs.hardware import HardwareProfile, WeightType
 from sparsity_lab.specs.loading import load_spec, place
 from sparsity_lab.specs.regimes.regime import sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.runtimes import RuntimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec
-from sparsity_lab.stages.law import OpenLaw, laws_of_study, mixture_of, open_law
+from sparsity_lab.stages.law import laws_of_study, open_law
+from sparsity_lab.stages.scenario_laws import mixture_for, pruning_law, type_laws
 from sparsity_lab.stages.workspace import known_profile, open_workspace
 
 
@@ -66,6 +65,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
             runtimes=runtimes_of(path, spec, profile, root),
             laws=mixture_for(spec, opened, (), root),
             pruning=pruning_law(path, spec, opened, root),
+            types=type_laws(path, spec, opened, root),
         )
     with asked_by(partial(place, path, "evidence.study"), "evidence.study"):
         space = open_workspace(source.study, root)
@@ -82,6 +82,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
         runtimes=runtimes_of(path, spec, profile, root),
         laws=mixture_for(spec, opened, laws_of_study(source.study, root), root),
         pruning=pruning_law(path, spec, opened, root),
+        types=type_laws(path, spec, opened, root),
     )
 
 
@@ -105,6 +106,7 @@ def setting_of(
     runtimes: Mapping[str, RuntimeSpec] | None = None,
     laws: Mixture | None = None,
     pruning: PruningLaw | None = None,
+    types: Mapping[WeightType, TypeLaw] = MappingProxyType({}),
 ) -> Setting:
     """A scenario put together; see `Setting`.
 
@@ -117,79 +119,7 @@ def setting_of(
             "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
         )
     speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
-    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws, pruning)
-
-
-def pruning_law(scenario: Path, spec: ScenarioSpec, evidence: OpenLaw, root: Path) -> PruningLaw | None:
-    """The law of pruned models that a scenario's checkpoint names; None where it names none.
-
-    Args:
-        scenario: the file that it was read from.
-        spec: the scenario.
-        evidence: the scenario's own law.
-        root: the project folder.
-
-    Raises:
-        RecordError: there is no such law, or it is damaged.
-        SpecError: it does not read the loss before alone, knows nothing of sparsity, or counts other data.
-    """
-    named = spec.checkpoint.law if spec.checkpoint else None
-    if named is None:
-        return None
-    with asked_by(partial(place, scenario, "checkpoint.law"), "checkpoint.law"):
-        opened = open_law(named, root)
-    law = opened.law
-    if law.form.required != (BEFORE,) or not law.form.sees_sparsity:
-        raise SpecError(
-            "is no law of pruned models",
-            where=scenario,
-            field="checkpoint.law",
-            found=f"{named}, of the form {law.form.name}",
-            expected=f"one that reads sparsity and {BEFORE}, as pruned_after and compressed do",
-        )
-    if law.data_unit != evidence.law.data_unit:
-        raise SpecError(
-            "laws count different data",
-            where=scenario,
-            field="checkpoint.law",
-            found=f"{named}, which counts {law.data_unit}",
-            expected=f"{evidence.law.data_unit}, as {evidence.name} does",
-        )
-    return PruningLaw(opened.name, law, opened.document)
-
-
-def mixture_for(spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], root: Path) -> Mixture | None:
-    """The laws that a scenario's draws are from; None where its own law is the only one.
-
-    Args:
-        spec: names further laws, and may name the one form of the study that is meant.
-        own: the law that the scenario's own numbers are by.
-        of_study: every law of the study that the evidence is from.
-        root: the project folder.
-
-    Raises:
-        RecordError: a further law is not there, is damaged, counts other data, or cannot answer.
-    """
-    S, N, D = np.array([0.0, *spec.sparsities]), spec.model.nonzero, spec.model.data
-    named = {name: replace(open_law(name, root), name=name) for name in spec.evidence.further}
-    for one in named.values():
-        with about(f"evidence.further: {one.name}"):
-            one.law.predict(S, N, D)
-    own = replace(own, name=own.law.form.name if of_study else own.name)
-    rest = () if spec.evidence.form else of_study
-    beside = [one for one in rest if one.name != own.name and _answers(one.law, S, N, D)]
-    asked = [own, *beside, *(one for one in named.values() if one.name != own.name)]
-    return mixture_of(asked) if len(asked) > 1 and own.law.form.sees_sparsity else None
-
-
-def _answers(law: Law, S: FloatArray, N: float, D: float) -> bool:
-    """Whether a law knows of these sparsities and reads nothing beside them, size and data."""
-    if not law.form.sees_sparsity or law.form.further:
-        return False
-    try:
-        return bool(np.isfinite(law.predict(S, N, D)).all())
-    except RecordError:
-        return False
+    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws, pruning, types)
 
 
 def runtimes_of(

@@ -32,8 +32,9 @@ from sparsity_lab.specs.scenarios import (
     TargetModel,
     TrainingPlan,
 )
-from sparsity_lab.stages.advise import mixture_for, pruning_law, runtimes_of, scenario_hardware, schedule_of, setting_of
+from sparsity_lab.stages.advise import runtimes_of, scenario_hardware, schedule_of, setting_of
 from sparsity_lab.stages.law import FIRST_FORM, OpenLaw
+from sparsity_lab.stages.scenario_laws import mixture_for, pruning_law, type_laws
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
 NEUTRAL = "neutral prices"
@@ -98,6 +99,7 @@ def _money(
         runtimes=runtimes_of(_scenario_file(space), spec, profile, root),
         laws=mixture_for(spec, own, opened, root),
         pruning=pruning_law(_scenario_file(space), spec, own, root),
+        types=type_laws(_scenario_file(space), spec, own, root),
     )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity

@@ -16,6 +16,7 @@ from sparsity_lab.cost.candidates import interval, outcomes
 from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.speeds import speeds_of
+from sparsity_lab.cost.type_laws import BITS, TypeLaw
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.power import PowerForm
@@ -41,6 +42,27 @@ def pruned_by(form: str) -> Setting:
     return replace(held, pruning=PruningLaw("ours", law))
 
 
+def typed_by_laws() -> Setting:
+    """Types that laws of precision tell of, one of each form."""
+    size = {"A": 9000.0, "alpha": 0.4, "B": 410.0, "beta": 0.28, "E": 1.7}
+    forms = {
+        "float8": ("sparse_quantised", size | {"rho_4_bits": 0.7, "rho_8_bits": 0.93}, (0.0, 4.0, 8.0, 16.0)),
+        "int8": ("precision", size | {"gamma": 2.6}, ()),
+        "int4": (
+            "precision_after",
+            size | {"gamma": 2.6, "C": 0.5, "gamma_D": 0.2, "gamma_N": 0.3, "gamma_post": 1.5},
+            (),
+        ),
+    }
+    types = {}
+    for name, (form, params, settings) in forms.items():
+        known = form_named(form, settings)
+        types[name] = TypeLaw("ours", Law(known, known.make_params(params), "tokens", "made up"), BITS[name], 16.0)
+    named = [{"dtype": name, "law": "ours", "speedup": 1.5} for name in types]
+    held = setting("frantar", profile(), precisions=[{"dtype": "bfloat16"}, *named])
+    return replace(held, types=types)
+
+
 CASES = {
     "frantar": setting("frantar", profile()),
     "frantar, measured steps, little data": setting(
@@ -60,6 +82,7 @@ CASES = {
             {"dtype": "int4", "loss_added": 0.02},
         ],
     ),
+    "types by laws": typed_by_laws(),
     "free": setting("density", profile(), training={"runs_per_year": 9, "cost": "free"}),
     "frantar, a law of pruned models": pruned_by("pruned_after"),
     "frantar, a compression law": pruned_by("compressed"),
@@ -221,8 +244,9 @@ def test_page_recommends_what_python_finds_cheapest(browser, tmp_path, name):
     assert len(choices) > 1, "the volumes reach over a turn"
 
 
-def test_types_cost_on_the_page_what_they_cost_in_python_at_any_slider(browser, tmp_path):
-    held = CASES["types"]
+@pytest.mark.parametrize("name", ["types", "types by laws"])
+def test_types_cost_on_the_page_what_they_cost_in_python_at_any_slider(browser, tmp_path, name):
+    held = CASES[name]
     page = tmp_path / "page.html"
     page.write_text(page_of(held, words_in("en")), encoding="utf-8")
     browser.open(page)
@@ -241,7 +265,7 @@ def test_types_cost_on_the_page_what_they_cost_in_python_at_any_slider(browser, 
             assert best["choice"] == ("stay-dense" if cheapest is dense[0] else "quantise")
             assert best["npv"] == pytest.approx(cheapest.npv, rel=1e-6)
         choices.add(best["choice"])
-    assert "quantise" in choices
+    assert len(choices) > 1
 
 
 def test_terms_of_every_form_sum_to_its_loss():

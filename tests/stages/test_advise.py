@@ -215,6 +215,21 @@ def test_a_checkpoint_is_priced_by_a_law_of_pruned_models_alone(trained):
     assert "by the law ours (pruned_after)" in " ".join(cli(trained, "advise", "ours").stdout.split())
 
 
+def test_a_type_is_judged_by_a_law_of_precision_alone(trained):
+    law = {"version": 1, "kind": "law", "form": "precision", "data_unit": "tokens", "citation": "made up"}
+    params = {"A": 40.0, "alpha": 0.5, "B": 40.0, "beta": 0.5, "E": 0.5, "gamma": 2.0}
+    write_spec(trained, "laws/ours", law | {"params": params, "provenance": "made up"})
+    shutil.copy(DVC.parent / "specs/laws/frantar2024-t5-c4.yaml", trained / "specs/laws")
+    for name, said in (("nowhere", "no such law"), ("frantar2024-t5-c4", "is no law of precision")):
+        project_with(trained, precisions=[{"dtype": "bfloat16"}, {"dtype": "int4", "law": name}])
+        told = one_error(cli(trained, "advise", "ours", code=2))
+        assert re.search(r"specs/scenarios/ours\.yaml(:\d+)?: precisions\.1\.law: ", told)
+        assert said in told
+    project_with(trained, precisions=[{"dtype": "bfloat16"}, {"dtype": "int4", "law": "ours"}])
+    for words in (("advise", "ours"), ("compare", "tiny", "--scenario", "ours")):
+        assert "int4: by the law ours (precision) at 4 bits" in " ".join(cli(trained, *words).stdout.split())
+
+
 def test_far_from_the_runs_it_stays_dense_until(trained):
     project_with(trained, model={"nonzero": 1e12, "data": 1e13}, inference={"items_per_year": 1e18})
     found = advise_scenario("ours", trained).recommendation

@@ -137,8 +137,10 @@ const whatif = (() => {
   function inType(type, place, set) {
     const S = place ? given.sparsities[place - 1] : 0, own = option(place ? "train-sparse" : "dense", S, set);
     const target = loss(0, set.nonzero, set.data) - type.loss_added;
+    const equal = equalQualitySize(S, set.nonzero, set.data);
     const nonzero = type.loss_added ? needed((size) => loss(S, size, set.data), target)
-      : equalQualitySize(S, set.nonzero, set.data) / type.rho;
+      : type.law ? needed((size) => summed(type.law.here, 0, size, set.data), summed(type.law.own, 0, equal, set.data))
+      : equal / type.rho;
     const one = { ...own, nonzero, data: !place && type === given.types[0] ? own.data : set.data, r: own.r * type.factors[place] };
     const total = cost(one, set).total + type.days * given.day_cost;
     return { name: type.name, sparsity: S, total, runs: type.runs[place] };
