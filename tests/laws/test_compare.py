@@ -175,3 +175,27 @@ def test_forms_of_repeated_data_are_proposed_where_data_is_repeated(make_runs, m
     seen = replace(runs, epochs=np.linspace(0.1, most, len(runs)))
     assert ("repeated_sparse" in {form.name for form in forms_for(seen)}) == proposed
     assert "repeated_dense" not in {form.name for form in forms_for(runs)}
+
+
+@pytest.mark.parametrize("form", ["frantar", "density", "generalized", "repeated_sparse"])
+def test_refits_that_begin_at_the_whole_fit_find_what_all_starts_find(form, make_runs):
+    """Where the whole fit has found another minimum than that of the rows left, a few fresh starts tell."""
+    runs = make_runs(noise=0.003)
+    runs = replace(runs, epochs=np.random.default_rng(0).choice([1.0, 4.0, 16.0], len(runs)))
+    (warm,) = compare(runs, [form], starts=24).forms
+    for holdout in HOLDOUTS:
+        full, near = heldout_error(runs, form, holdout=holdout, starts=24), warm.heldout[holdout]
+        assert near.fit.objective <= full.fit.objective * (1 + 1e-6)
+        if near.fit.objective >= full.fit.objective * (1 - 1e-6) and not (near.fit.failed or full.fit.failed):
+            assert near.mean_relative_error == pytest.approx(full.mean_relative_error, rel=1e-3)
+
+
+def test_a_refit_whose_minimum_is_elsewhere_walks_all_starts(make_runs):
+    """The fit it begins at is of quite other losses, at an end that nothing near here leads to."""
+    runs = make_runs(noise=0.003)
+    told = fit(runs, "frantar", starts=24)
+    lost = replace(told, minima=told.minima + 6.0)
+    again = fit(runs, "frantar", starts=24, near=lost)
+    assert again.starts == 24
+    assert again.objective == pytest.approx(told.objective, rel=1e-9)
+    assert fit(runs, "frantar", starts=24, near=told).starts < 24

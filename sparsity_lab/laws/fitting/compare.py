@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.fitting.aicc import aicc
 from sparsity_lab.laws.fitting.fit import PLAIN_STEERING, Fit, evaluate, fit
-from sparsity_lab.laws.fitting.minima import AGREEMENT
+from sparsity_lab.laws.fitting.solver import AGREEMENT
 from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named, forms_for
@@ -268,6 +268,7 @@ def _refit(whole: Fit, runs: Runs) -> Fit:
         starts=whole.starts,
         seed=whole.seed,
         steering=whole.steering,
+        near=whole,
     )
 
 

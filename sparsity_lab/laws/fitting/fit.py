@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsity_lab.laws.fitting.frame import Frame
-from sparsity_lab.laws.fitting.minima import DEGENERATE, as_low_as
+from sparsity_lab.laws.fitting.minima import DEGENERATE
 from sparsity_lab.laws.fitting.objective import HuberObjective
-from sparsity_lab.laws.fitting.solver import TOLERANCE
+from sparsity_lab.laws.fitting.solver import TOLERANCE, as_low_as
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
 from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.fitting.walks import MinimumSearch, objective_of
@@ -197,6 +197,7 @@ def fit(
     starts: int = 64,
     seed: int = 0,
     steering: Steering = PLAIN_STEERING,
+    near: Fit | None = None,
 ) -> Fit:
     """Minimise the mean Huber loss of the residuals over the form's parameters, from many random starts at once.
 
@@ -211,6 +212,8 @@ def fit(
         seed: of the starts.
         steering: parameters pinned or kept between bounds, what errors of either side cost, and whether the scale of
             the noise is fitted.
+        near: a fit of the same form to more of these runs. Walks then begin at its minima and at a few of the
+            starts, and at all of them where that is not enough (`walks.MinimumSearch.near`).
 
     Raises:
         RecordError: the form is unknown, or the runs cannot carry it: too few, or a column it needs never changes.
@@ -224,7 +227,11 @@ def fit(
     guessed = random_starts(form, runs, starts, np.random.default_rng(seed))
     random = frame.into(form.design(runs, units).projected(guessed, runs.loss))
     search = MinimumSearch(partial(objective_of, frame, residual), steering, runs, random, box)
-    scale, (objective, solution, found) = search.scaled(delta) if steering.free_scale else (None, search.at(delta))
+    if near is not None and near.form.names == form.names:
+        known = box.clip(frame.phi(near.frame.params(near.minima)))
+        scale, (objective, solution, found) = search.near(known, delta, lone=near.agreeing < min(2, near.starts))
+    else:
+        scale, (objective, solution, found) = search.under(delta)
     condition, loose = found.determination(objective)
     return Fit(
         form=form,
@@ -234,7 +241,7 @@ def fit(
         delta=objective.delta,
         objective=found.value,
         gradient_norm=found.gradient,
-        starts=starts,
+        starts=len(solution.value),
         agreeing=int((solution.value <= as_low_as(found.value)).sum()),
         condition=condition,
         undetermined=tuple(sorted((form.coordinates[place] for place in loose), key=form.names.index)),

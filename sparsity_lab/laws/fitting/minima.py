@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import HuberObjective
-from sparsity_lab.laws.fitting.solver import PERFECT, Box, Solution, finite, minimise, polish
+from sparsity_lab.laws.fitting.solver import APART, Box, Solution, as_low_as, finite, minimise, polish
 from sparsity_lab.laws.rows.runs import FloatArray
 
-AGREEMENT = 1e-6
-"""objectives agree that differ by less, relative to the lower"""
 DEGENERATE = 1e10
 """condition number beyond which the objective leaves some combination of parameters undetermined"""
 MOST_MEASURABLE = 1e16
@@ -21,8 +19,6 @@ TAKES_PART = 1e-3
 """share of a null vector, in scaled coordinates, from which a parameter counts as undetermined"""
 FOLLOWING = 60
 """steps after a minimum at each threshold of a path; one that needs more has not stayed near it"""
-APART = 1e-3
-"""ends whose coordinates differ by more, relative or absolute, are different points"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +87,6 @@ def points(theta: FloatArray, order: NDArray[np.intp], apart: float = APART) -> 
         groups.append(left[near])
         left = left[~near]
     return groups
-
-
-def as_low_as(value: float) -> float:
-    """What an objective may be to agree with `value`; objectives this near zero are rounding."""
-    return value * (1 + AGREEMENT) + PERFECT**2
 
 
 def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:

@@ -35,10 +35,17 @@ TOLERANCE = 1e-7
 """largest cosine between the residuals and a slope that counts as zero"""
 PERFECT = 1e-8
 """residuals smaller than this are rounding"""
+AGREEMENT = 1e-6
+"""objectives agree that differ by less, relative to the lower"""
+APART = 1e-3
+"""ends whose coordinates differ by more, relative or absolute, are different points"""
 LONGEST_STEP = 2.0
 """of any coordinate; coordinates are logs"""
 FIRST_DAMPING, SMALLEST_DAMPING, STALLED = 1e-2, 1e-9, 1e8
 """damping, relative to the scaled majoriser's unit diagonal; a walk whose damping passes the second is over"""
+LOOKED_AT, FASTER, NEARLY_THERE = 10, 10.0, 1e-4
+"""each so many steps, walks end that could not come as low as the lowest at that many times their pace, unless their
+gradient says that they are about to end elsewhere"""
 BLOCK = 4_000_000
 """numbers in one array of (members, parameters, rows): 32 MB"""
 
@@ -120,6 +127,11 @@ def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations
     return Solution(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Solution)))
 
 
+def as_low_as(value: float) -> float:
+    """What an objective may be to agree with `value`; objectives this near zero are rounding."""
+    return value * (1 + AGREEMENT) + PERFECT**2
+
+
 def polish(objective: HuberObjective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
     """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
     value, local = objective.value(theta), _Local.at(objective, theta, box)
@@ -189,8 +201,8 @@ class _Local(NamedTuple):
 def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int) -> Solution:
     theta = box.clip(starts)
     value, damping = objective.value(theta), np.full(len(theta), FIRST_DAMPING)
-    active = np.arange(len(theta))
-    for _ in range(iterations):
+    active, before = np.arange(len(theta)), value.copy()
+    for step in range(1, iterations + 1):
         if not len(active):
             break
         part, here = objective.of(active), theta[active]
@@ -200,8 +212,33 @@ def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: i
         moved = active[accepted]
         theta[moved], value[moved] = trial[accepted], tried[accepted]
         damping[active] = np.maximum(np.where(accepted, damping[active] / 5, damping[active] * 6), SMALLEST_DAMPING)
-        active = active[(local.gradient > TOLERANCE) & (damping[active] < STALLED)]
+        onward = (local.gradient > TOLERANCE) & (damping[active] < STALLED)
+        if len(objective.weights) == 1 and step % LOOKED_AT == 0:  # all walk under one objective
+            paces = (iterations - step) / LOOKED_AT * FASTER
+            onward &= _worth_going_on(theta, value, active, local.gradient, paces * (before - value)[active])
+            before = value.copy()
+        active = active[onward]
     return polish(objective, theta, box)
+
+
+def _worth_going_on(
+    theta: FloatArray, value: FloatArray, active: NDArray[np.intp], gradient: FloatArray, within_reach: FloatArray
+) -> NDArray[np.bool_]:
+    """(active,) whether each walk may still tell something: not one that is at the end of the lowest, or never will be.
+
+    Args:
+        theta: (B, P).
+        value: (B,).
+        active: places of those that walk on.
+        gradient: (active,) the largest cosine.
+        within_reach: (active,) how much lower each may come in the steps that are left.
+    """
+    lowest = int(value.argmin())
+    here, level = theta[active], as_low_as(float(value[lowest]))
+    near = (np.abs(here - theta[lowest]) <= APART * (1 + np.abs(theta[lowest]))).all(axis=1)
+    there = near & (value[active] <= level) & (lowest not in active)
+    late = (value[active] - within_reach > level) & (gradient > NEARLY_THERE)
+    return np.asarray(~(there | late))
 
 
 def _best_step(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.fitting.minima import Minimum, pick_minimum, points
 from sparsity_lab.laws.fitting.objective import HuberObjective
-from sparsity_lab.laws.fitting.solver import Box, Solution, minimise
+from sparsity_lab.laws.fitting.solver import TOLERANCE, Box, Solution, as_low_as, minimise
 from sparsity_lab.laws.fitting.steering import STANDS, Steering, free_scale, scale_of
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.specs.choices import Residual
@@ -21,10 +22,13 @@ WARM_UP = 12
 """steps of least squares before the threshold counts: far from the minimum a Huber loss is a zigzag of kinks"""
 WALK = 120
 """steps after them; a walk that needs more is stuck in a valley, and others find the minimum"""
-SAMPLE, FOLLOWED = 1000, 4
-"""with more rows than the first, walks go over as many of them, and as many ends as the second go on over all"""
+SAMPLE, FOLLOWED, TO_THE_END = 400, 8, 300
+"""with more rows than the first, walks go over as many of them, and as many ends as the second go on over all, in as
+many steps as the third: with many rows a Huber loss has as many kinks between a walk and its end"""
 MET = 1e-6
 """walks whose coordinates differ by less, relative or absolute, have met"""
+FRESH = 10
+"""starts that are walked beside points known to be near the minimum"""
 SMALLEST_DELTA = 1e-9
 """threshold below which a Huber loss is one of absolute values"""
 SEARCHES = 5
@@ -52,8 +56,7 @@ def walks(objective: Callable[[Runs], HuberObjective], runs: Runs, starts: Float
     Walks that have met are one from there. With many rows they go over a sample of them, and only the lowest ends go on
     over all rows; the value of the others counts as infinite.
     """
-    spaced = np.arange(SAMPLE) * len(runs) // SAMPLE
-    few = runs if len(runs) <= SAMPLE else runs.select(np.isin(np.arange(len(runs)), spaced))
+    few = runs if len(runs) <= SAMPLE else runs.select(_spread_out(runs))
     sampled = objective(few)
     warm = minimise(sampled.loosened(np.inf), starts, box, WARM_UP)
     met = points(warm.theta, np.argsort(warm.value, kind="stable"), MET)
@@ -62,8 +65,20 @@ def walks(objective: Callable[[Runs], HuberObjective], runs: Runs, starts: Float
         return solution
     order = np.lexsort((solution.value, ~solution.converged))
     groups = points(solution.theta, order)[:FOLLOWED]
-    followed = minimise(objective(runs), solution.theta[[group[0] for group in groups]], box, WALK)
+    followed = minimise(objective(runs), solution.theta[[group[0] for group in groups]], box, TO_THE_END)
     return followed.spread(groups, len(starts))
+
+
+def _spread_out(runs: Runs) -> NDArray[np.bool_]:
+    """(rows,) `SAMPLE` true ones, one at random from each stretch of rows of like sparsity, size and data.
+
+    It is the same for every order of the rows.
+    """
+    order = np.lexsort((runs.loss, runs.data, runs.nonzero, runs.sparsity))
+    ends = np.arange(SAMPLE + 1) * len(runs) // SAMPLE
+    picked = np.zeros(len(runs), dtype=bool)
+    picked[order[np.random.default_rng(SAMPLE).integers(ends[:-1], ends[1:])]] = True
+    return picked
 
 
 class Sought(NamedTuple):
@@ -89,6 +104,24 @@ class MinimumSearch:
         laid_out = partial(self.objective_of, delta, self.steering)
         objective, solution = laid_out(self.runs), walks(laid_out, self.runs, self.starts, self.box)
         return Sought(objective, solution, pick_minimum(objective, solution, self.box))
+
+    def under(self, threshold: float) -> tuple[float | None, Sought]:
+        """The minimum under a threshold, with the scale of the noise where that is fitted too."""
+        return self.scaled(threshold) if self.steering.free_scale else (None, self.at(threshold))
+
+    def near(self, known: FloatArray, threshold: float, *, lone: bool) -> tuple[float | None, Sought]:
+        """`under`, walked from (M, P) points that are known to be near it and a few of the starts.
+
+        All starts are walked where one of the few ends lower than all that is known leads to, so that the minimum has
+        moved elsewhere; where no gradient is zero there; and where no second walk agrees with the lowest, unless it
+        was a `lone` one before.
+        """
+        few = replace(self, starts=np.concatenate([known, self.starts[:FRESH]]))
+        found = few.under(threshold)
+        value, level = found[1].solution.value, as_low_as(found[1].found.value)
+        stays = found[1].found.gradient <= TOLERANCE and bool((value[: len(known)] <= level).any())
+        agreed = lone or int((value <= level).sum()) > 1
+        return found if stays and agreed and len(few.starts) < len(self.starts) else self.under(threshold)
 
     def scaled(self, threshold: float) -> tuple[float, Sought]:
         """The scale of the noise and the minimum under a threshold in units of it, each found at the other."""
