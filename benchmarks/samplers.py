@@ -45,8 +45,9 @@ from sparsity_lab.search.answer.curve import LossPoints, fit_curve, scatter
 from sparsity_lab.search.propose.design import anchors
 from sparsity_lab.search.propose.law_sampler import LawSampler, Prior
 from sparsity_lab.search.propose.targets import Targets
+from sparsity_lab.stages.law import open_law
 
-LAWS = Path(__file__).parent.parent / "specs" / "laws"
+ROOT = Path(__file__).parent.parent
 TOLERANCE, SHARE, HIGHEST = 0.05, 0.9, 0.9
 START = (0.0, *anchors([0.0], np.linspace(0, HIGHEST, 181).tolist()))
 """of a study, as in the search room"""
@@ -118,7 +119,7 @@ def simulation(name: str, noise: float) -> Simulation:
         form = form_named(name)
         return Simulation(Law(form, form.make_params(INVENTED[name]), "tokens", "invented"), *TEXT, noise)
     law, grid = PUBLISHED[name]
-    return Simulation(Law.load(LAWS / f"{law}.yaml"), *grid, noise)
+    return Simulation(open_law(law, ROOT).law, *grid, noise)
 
 
 def of_grid(surface: Simulation, rng: np.random.Generator) -> Checks:

@@ -88,8 +88,8 @@ def _head(advice: Advice, told: Teller) -> Iterator[str]:
     yield from wrapped(told(Message("title-goal", goal)))
     sources = {"evidence": advice.evidence, "hardware": advice.hardware or "no-hardware"}
     yield from wrapped(told(Message("title-sources", sources)))
-    if advice.pruning is not None:
-        yield from wrapped(told(advice.pruning))
+    for basis in filter(None, (advice.drawn, advice.pruning)):
+        yield from wrapped(told(basis))
 
 
 def _title(told: Teller, name: str, values: dict[str, float | str]) -> Iterator[str]:

@@ -228,6 +228,7 @@ class Advice:
         confidence: of the intervals, and what anything but dense needs.
         rivalry: every type of the scenario, dense and sparse; empty where it has none.
         energy: electricity of dense and of the option in focus, its money and its emissions.
+        drawn: where the draws of the law come from; None where it has none.
         pruning: what tells the items that a pruned checkpoint takes; None where the scenario has no checkpoint.
     """
 
@@ -252,6 +253,7 @@ class Advice:
     confidence: float
     rivalry: Rivalry = Rivalry()
     energy: EnergyUse = field(default_factory=EnergyUse)
+    drawn: Message | None = None
     pruning: Message | None = None
 
     def json(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,7 @@ def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
     basis = setting.speeds.basis
     if best.at.pays or basis is None or basis.of != "bytes":  # what does not pay at a bound pays at no speed
         yield from speed_doubts(basis, turns=rows_that_suffice(setting, best).rows is not None)
+    yield from _repeats(setting)
     yield from _pruning_doubts(setting, best)
     document = setting.document
     if document is None:
@@ -40,6 +42,28 @@ def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
     most = spans["sparsity"][1]
     if best.sparsity > most + 1e-9:
         yield Message("doubt-sparsity", known | {"high": most})
+
+
+def _repeats(setting: Setting) -> Iterator[Message]:
+    """The dense model whose quality is asked for sees more than there is."""
+    data, limit = setting.scenario.model.data, setting.scenario.training.data_available
+    if limit is not None and data > limit:
+        yield Message("dense-repeats", {"data": data, "available": limit, "unit": f"unit-{setting.law.data_unit}"})
+
+
+def draws_basis(setting: Setting) -> Message | None:
+    """Where the draws of the scenario's law come from; None where it has none."""
+    if setting.law.draws is None:
+        return None
+    held = setting.document
+    if held is None:
+        return Message("law-draws-spread")
+    known: dict[str, float | str] = {
+        "draws": float(len(setting.law.draws[0])),
+        "rows": float(held.provenance.runs),
+        "source": held.source,
+    }
+    return Message("law-draws-runs", known)
 
 
 def pruning_basis(setting: Setting) -> Message | None:
@@ -86,6 +110,8 @@ def _beyond(setting: Setting, best: SparseOption, reach: float) -> Iterator[Mess
 
 def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     """What the numbers do not know."""
+    yield Message("caveat-taxes")
+    yield from _repeats(setting)
     if setting.law.draws is None:
         yield Message("caveat-no-draws")
     yield from _forms(setting, best)
@@ -137,7 +163,8 @@ def next_steps(setting: Setting, best: SparseOption, what: Recommendation, bars:
     study = setting.scenario.evidence.study or "STUDY"
     if setting.profile is None or setting.profile.origin == "published":
         yield Message("step-measure", {"study": study})
-    if setting.document is None:
+    named = setting.scenario.evidence.law
+    if setting.document is None or (named is not None and not Path(named).suffix):  # somebody else's runs
         yield Message("step-fit", {"study": study})
     elif setting.law.draws is None:
         yield Message("step-bootstrap", {"study": study})

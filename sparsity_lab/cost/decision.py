@@ -17,7 +17,7 @@ import numpy as np
 from sparsity_lab.cost.advice import Advice, AdviceChoice, Bar, OptionRow, Recommendation, Rivalry
 from sparsity_lab.cost.assumptions import Doubt, Setting
 from sparsity_lab.cost.candidates import SparseOption, candidates, focus_of, interval, npv_with
-from sparsity_lab.cost.caveats import caveats, doubts, next_steps, pruning_basis
+from sparsity_lab.cost.caveats import caveats, doubts, draws_basis, next_steps, pruning_basis
 from sparsity_lab.cost.criteria import criteria, facts, obstacle
 from sparsity_lab.cost.economics import (
     BreakEven,
@@ -68,6 +68,7 @@ def advise(setting: Setting) -> Advice:
         confidence=scenario.confidence,
         rivalry=against,
         energy=energy_use(setting, (dense, best.at.option)),
+        drawn=draws_basis(setting),
         pruning=pruning_basis(setting),
     )
 

@@ -21,6 +21,7 @@ from sparsity_lab.cost.economics import Option, OptionKind, inference_seconds, t
 from sparsity_lab.cost.speeds import serving_of
 from sparsity_lab.hardware.serving import Serving, served_points
 from sparsity_lab.messages import Message
+from sparsity_lab.specs.choices import DataUnit
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat
 from sparsity_lab.specs.scenarios import Accelerator
 
@@ -36,6 +37,7 @@ class EnergyRow:
         sparsity: S.
         training: kWh, drawn by the building.
         inference: likewise.
+        joules: of an item of inference, drawn by the building.
         training_metered: whether training rests on joules that were measured, not on the accelerator's power.
         metered: likewise inference.
         money: of the electricity that is paid apart from the hour.
@@ -46,6 +48,7 @@ class EnergyRow:
     sparsity: float
     training: float | None
     inference: float | None
+    joules: float | None
     training_metered: bool
     metered: bool
     money: float | None
@@ -59,10 +62,12 @@ class EnergyUse:
     Attributes:
         rows: dense, and the option in focus; none where nothing of it is known.
         notes: what it rests on, and what nobody said.
+        unit: what an item is.
     """
 
     rows: tuple[EnergyRow, ...] = ()
     notes: tuple[Message, ...] = ()
+    unit: DataUnit = "tokens"
 
 
 def energy_use(setting: Setting, options: tuple[Option, ...]) -> EnergyUse:
@@ -75,7 +80,7 @@ def energy_use(setting: Setting, options: tuple[Option, ...]) -> EnergyUse:
     rows = tuple(_row(setting, option) for option in options)
     if all(row.training is None and row.inference is None for row in rows):
         return EnergyUse((), (Message("energy-unknown"),))
-    return EnergyUse(rows, tuple(_notes(setting, rows)))
+    return EnergyUse(rows, tuple(_notes(setting, rows)), setting.law.data_unit)
 
 
 def joules_per_weight(profile: HardwareProfile, name: ProductFormat, sparsity: float, serving: Serving) -> float | None:
@@ -166,6 +171,7 @@ def _row(setting: Setting, option: Option) -> EnergyRow:
         sparsity=S,
         training=_known(training),
         inference=_known(inference),
+        joules=_known(inference * JOULES_PER_KWH / items) if inference is not None and items else None,
         training_metered=watts is not None,
         metered=spent is not None,
         money=_times(drawn, (trains.electricity_per_kwh or None, serves.electricity_per_kwh or None)),

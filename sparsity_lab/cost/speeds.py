@@ -72,6 +72,8 @@ def speed_notes(basis: SpeedBasis | None) -> Iterator[Message]:
     known = _named(basis)
     yield Message(f"speed-{basis.of}", known)
     if basis.of == "bytes":
+        if basis.other_type:
+            yield Message("speed-bytes-dtype", known)
         return
     if basis.unasked:
         yield Message("speed-unasked", known)
@@ -111,6 +113,7 @@ def _named(basis: SpeedBasis) -> dict[str, float | str]:
         "high": float(max(basis.rows, default=0)),
         "shapes": ", ".join(f"{outputs} x {inputs}" for outputs, inputs in basis.shapes),
         "dtypes": ", ".join(basis.dtypes),
+        "dtype": basis.dtype or "",
     }
 
 

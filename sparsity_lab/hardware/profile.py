@@ -59,7 +59,7 @@ def speed_basis(
     known = {one.format for one in served_points(profile, serving).points} if format is None else {format}
     known = known if among is None or format is not None else known.intersection(among)
     if any(by_bytes(served_points(profile, serving, name).basis, serving) for name in known):
-        return replace(basis, of="bytes", taken=serving.rows or 0)
+        return replace(basis, of="bytes", taken=serving.rows or 0, dtype=serving.dtype or "bfloat16")
     return basis
 
 

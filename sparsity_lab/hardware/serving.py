@@ -82,6 +82,7 @@ class SpeedBasis:
         asked: by the scenario, or None.
         dtypes: of the products that count.
         shapes: likewise, (outputs, inputs).
+        dtype: whose bytes count, where bytes tell the speed.
         missing: what the scenario asks for and the profile lacks, so that something else was taken: dtype, shapes,
             phase.
     """
@@ -93,11 +94,22 @@ class SpeedBasis:
     dtypes: tuple[ProductType, ...] = ()
     shapes: tuple[MatrixShape, ...] = ()
     missing: tuple[str, ...] = ()
+    dtype: WeightType | None = None
 
     @property
     def outside(self) -> bool:
         """Whether nothing was measured near the rows that are asked for."""
         return self.asked is not None and not _near(self.asked, self.rows)
+
+    @property
+    def other_type(self) -> bool:
+        """Whether bytes are of a type whose products were not measured, while others were."""
+        widths = {WEIGHT_BYTES[one] for one in self.dtypes}
+        return (
+            self.dtype is not None
+            and bool(widths)
+            and ("dtype" in self.missing or WEIGHT_BYTES[self.dtype] not in widths)
+        )
 
     @property
     def unasked(self) -> bool:

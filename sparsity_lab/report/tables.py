@@ -69,12 +69,14 @@ def energy_table(energy: EnergyUse, currency: str, years: float) -> Table:
             message(f"row-{row.kind}", S=row.sparsity),
             _metered(row.training, row.training_metered),
             _metered(row.inference, row.metered),
+            _metered(row.joules, row.metered),
             _told(row.money),
             _told(row.emitted),
         )
         for row in energy.rows
     )
-    head = tuple(message(f"column-{name}", currency=currency) for name in ENERGY_COLUMNS)
+    names = (*ENERGY_COLUMNS[:3], f"joules-{energy.unit}", *ENERGY_COLUMNS[3:])
+    head = tuple(message(f"column-{name}", currency=currency) for name in names)
     return Table("energy", (message("title-energy", years=years), *energy.notes), head, rows, frozenset({0}))
 
 

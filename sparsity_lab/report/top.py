@@ -99,6 +99,8 @@ def _unknown(advice: Advice) -> Iterator[Message]:
 def _assumptions(advice: Advice) -> Iterator[Assumption]:
     yield message("assumed-scenario"), advice.scenario
     yield message("page-evidence"), advice.evidence
+    if advice.drawn is not None:
+        yield message("assumed-draws"), advice.drawn
     yield message("assumed-hardware"), advice.hardware or "–"
     if advice.pruning is not None:
         yield message("assumed-pruning"), advice.pruning

@@ -13,7 +13,7 @@ from sparsity_lab.cost.decision import advise
 from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.speeds import speeds_of
 from sparsity_lab.cost.type_laws import TypeLaw
-from sparsity_lab.errors import SpecError, asked_by
+from sparsity_lab.errors import SpecError, about, asked_by
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.hardware.runtimes import architectures, load_runtimes
 from sparsity_lab.laws.documents.law import LawDocument
@@ -43,7 +43,9 @@ def advise_scenario(scenario: str, root: Path = Path()) -> Advice:
         SpecError: there is no such scenario, it is wrong, or nothing says how fast its accelerator is.
         RecordError: it names a law or hardware that is not there or is damaged.
     """
-    return advise(open_scenario(scenario, root))
+    setting = open_scenario(scenario, root)
+    with about(find_named("scenario", scenario, root)):
+        return advise(setting)
 
 
 def open_scenario(scenario: str, root: Path = Path()) -> Setting:
@@ -63,7 +65,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
             opened.name,
             document=opened.document,
             runtimes=runtimes_of(path, spec, profile, root),
-            laws=mixture_for(spec, opened, (), root),
+            laws=mixture_for(path, spec, opened, (), root),
             pruning=pruning_law(path, spec, opened, root),
             types=type_laws(path, spec, opened, root),
         )
@@ -80,7 +82,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
         schedule=schedule_of(space.study),
         document=opened.document,
         runtimes=runtimes_of(path, spec, profile, root),
-        laws=mixture_for(spec, opened, laws_of_study(source.study, root), root),
+        laws=mixture_for(path, spec, opened, laws_of_study(source.study, root), root),
         pruning=pruning_law(path, spec, opened, root),
         types=type_laws(path, spec, opened, root),
     )
@@ -118,7 +120,9 @@ def setting_of(
         raise SpecError(
             "this law knows nothing of sparsity", where=name, field="evidence", found=law.form.name, expected="frantar"
         )
-    speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
+    on = spec.hardware or "the study's hardware"
+    with asked_by(lambda: f"scenario {name}", f"format, on {on}"):
+        speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
     return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws, pruning, types)
 
 

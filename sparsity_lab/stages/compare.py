@@ -15,7 +15,7 @@ from sparsity_lab.cost.observed import Observed, observe_runs
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.quantities import WeightBytes, quantities
 from sparsity_lab.cost.speeds import speed_notes
-from sparsity_lab.errors import NotReadyError, RecordError
+from sparsity_lab.errors import NotReadyError, RecordError, about
 from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
@@ -175,7 +175,9 @@ def _compared(
         held = setting_of(path.stem, scenario, opened.law, hardware, opened.name, runtimes=engines, types=types)
         if scenario.training.cost == "sparse_schedule":
             held = replace(held, speeds=replace(held.speeds, training=schedule))
-        money, basis = (assumptions(scenario, hardware), held.speeds), held.speeds.basis
+        with about(path):
+            money = assumptions(scenario, hardware), held.speeds
+        basis = held.speeds.basis
         rivals = rivalry(held)
     found = reference.compare(quantities(schedule, measured, memory, money))
     told = (f"money: {words_in()(note)}" for note in speed_notes(basis))

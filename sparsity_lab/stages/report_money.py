@@ -97,7 +97,7 @@ def _money(
         schedule=schedule,
         document=document,
         runtimes=runtimes_of(_scenario_file(space), spec, profile, root),
-        laws=mixture_for(spec, own, opened, root),
+        laws=mixture_for(_scenario_file(space), spec, own, opened, root),
         pruning=pruning_law(_scenario_file(space), spec, own, root),
         types=type_laws(_scenario_file(space), spec, own, root),
     )

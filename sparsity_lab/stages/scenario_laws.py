@@ -95,10 +95,13 @@ def _same_unit(scenario: Path, field: str, opened: OpenLaw, evidence: OpenLaw) -
         )
 
 
-def mixture_for(spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], root: Path) -> Mixture | None:
+def mixture_for(
+    scenario: Path, spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], root: Path
+) -> Mixture | None:
     """The laws that a scenario's draws are from; None where its own law is the only one.
 
     Args:
+        scenario: the file that it was read from.
         spec: names further laws, and may name the one form of the study that is meant.
         own: the law that the scenario's own numbers are by.
         of_study: every law of the study that the evidence is from.
@@ -108,10 +111,14 @@ def mixture_for(spec: ScenarioSpec, own: OpenLaw, of_study: Sequence[OpenLaw], r
         RecordError: a further law is not there, is damaged, counts other data, or cannot answer.
     """
     S, N, D = np.array([0.0, *spec.sparsities]), spec.model.nonzero, spec.model.data
-    named = {name: replace(open_law(name, root), name=name) for name in spec.evidence.further}
+    field = "evidence.further"
+    with asked_by(partial(place, scenario, field), field):
+        named = {name: replace(open_law(name, root), name=name) for name in spec.evidence.further}
+        for one in named.values():
+            with about(one.name):
+                one.law.predict(S, N, D)
     for one in named.values():
-        with about(f"evidence.further: {one.name}"):
-            one.law.predict(S, N, D)
+        _same_unit(scenario, field, one, own)
     own = replace(own, name=own.law.form.name if of_study else own.name)
     rest = () if spec.evidence.form else of_study
     beside = [one for one in rest if one.name != own.name and _answers(one.law, S, N, D)]

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from worked import CHECKPOINT, hardware, law, setting
 
+from sparsity_lab.console.advice import advice_lines
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.candidates import candidates, focus_of, npv_with
 from sparsity_lab.cost.decision import advise, tornado
@@ -18,6 +19,7 @@ from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import LANGUAGES, words_in
+from sparsity_lab.report.top import Top
 
 
 def decided(*args, **changes) -> Advice:
@@ -213,6 +215,36 @@ def test_decoding_reads_every_weight_once_for_a_batch():
     assert slow.inference_flops_per_second == pytest.approx(2 * 4 * 1e9 / 2)
     wide = setting(hardware(), **plan, accelerator__bandwidth_bytes_per_second=1e15).case().given
     assert wide.inference_flops_per_second == pytest.approx(1e12)
+
+
+def test_bytes_of_another_type_than_the_profiles_products_are_told():
+    plan = {"phase": "decode", "batch": 1}
+    served = {f"inference__{name}": value for name, value in plan.items()}
+    fast = {"accelerator__bandwidth_bytes_per_second": 1e10, "accelerator__flops_per_second": 1e12, "format": "csr"}
+    for dtype, told in ((None, True), ("float16", True), ("float32", False)):
+        named = served | ({"inference__dtype": dtype} if dtype else {})
+        said = {one.key: one for one in decided(hardware(), **named, **fast).caveats}
+        assert "speed-bytes" in said
+        assert ("speed-bytes-dtype" in said) == told
+        if told:
+            assert said["speed-bytes-dtype"].values["dtype"] == (dtype or "bfloat16")
+            assert all("float32" in words_in(language)(said["speed-bytes-dtype"]) for language in LANGUAGES)
+
+
+def test_a_dense_model_that_sees_more_than_there_is_is_told_and_nothing_is_firm():
+    found = decided(hardware(), training__data_available=5e8)
+    assert (found.recommendation.choice, found.recommendation.firm) == ("stay-dense", False)
+    assert "dense-repeats" in {one.key for one in found.recommendation.until}
+    assert "dense-repeats" in {one.key for one in found.caveats}
+    assert "dense-repeats" not in {one.key for one in decided(hardware(), training__data_available=1e9).caveats}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_left_out_of_money_is_said_in_the_terminal_and_on_the_page(language):
+    found, word = CASES["few"], {"en": "Taxes", "ja": "税金"}[language]
+    told = words_in(language)
+    assert any(word in line for line in advice_lines(found, language))
+    assert any(word in told(value) for _, value in Top.advised(found).assumptions)
 
 
 @pytest.mark.parametrize(("years", "said"), [(3, "over 3 years"), (1, "over 1 year "), (0.5, "over 0.5 years")])

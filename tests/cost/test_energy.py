@@ -137,4 +137,8 @@ def test_the_table_is_in_both_languages(language: str) -> None:
         assert len(told) == 3
         assert ("*" in told[1][2]) == (profile is None)
         assert "*" in told[1][1], "training by power"
+        assert told[0][3] == {"en": "J a token", "ja": "J/トークン"}[language]
+        if profile is None:
+            assert told[1][3] == "0.256*", "5.12e-4 s at 400 W and a pue of 1.25"
+            assert told[2][3] == "0.2*", "2e8 weights in full take 4e-4 s at r = 1"
         assert words(table.caption)

@@ -1,6 +1,7 @@
 """Runs to fit: the published ones, and grids that follow a known law."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from sparsity_lab.laws import FRANTAR, Form, Law, Runs
 from sparsity_lab.laws.forms.power_forms import FrantarParams
+from sparsity_lab.stages.law import open_law
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT.parent / "shared" / "data"
@@ -36,9 +38,15 @@ def paper_heldout() -> Runs:
 
 
 @pytest.fixture(scope="session")
+def image_runs() -> Runs:
+    """The 112 published ViT/JFT runs."""
+    return replace(measured("frantar2024-vit-jft.csv"), data_unit="images")
+
+
+@pytest.fixture(scope="session")
 def published() -> Callable[[str], Law]:
     """A law of specs/laws by name."""
-    return lambda name: Law.load(ROOT / "specs" / "laws" / f"{name}.yaml")
+    return lambda name: open_law(name, ROOT).law
 
 
 @pytest.fixture

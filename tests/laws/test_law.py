@@ -84,10 +84,17 @@ def test_settings_of_a_form_are_kept_with_the_law(make_runs, tmp_path, name, set
     np.testing.assert_allclose(law.predict(0.4, 1e7, 1e10), form.predict(form.make_params(values), 0.4, 1e7, 1e10))
 
 
-def test_the_shipped_minimum_is_what_the_fit_finds(published, paper_runs):
-    np.testing.assert_allclose(
-        published("frantar2024-t5-c4-minimum").params, fit(paper_runs, "frantar").params, rtol=1e-7
-    )
+def test_the_shipped_minima_are_what_the_fit_finds_with_draws_around_them(published, paper_runs, image_runs):
+    own = published("frantar2024-t5-c4-minimum")
+    np.testing.assert_allclose(own.params, fit(paper_runs, "frantar").params, rtol=1e-7)
+    found = fit(image_runs, "frantar", residual="linear", delta=1e-2)
+    pictures = published("frantar2024-vit-jft-minimum")
+    np.testing.assert_allclose(pictures.params, found.params, rtol=1e-5)
+    np.testing.assert_allclose(pictures.params, published("frantar2024-vit-jft").params, rtol=1e-3)
+    for law in (own, pictures):
+        for name, value in law.params._asdict().items():
+            low, high = np.quantile(getattr(law.draws, name), [0.05, 0.95])
+            assert low <= value <= high, name
 
 
 def test_a_yaml_law(tmp_path):

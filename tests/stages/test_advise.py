@@ -188,7 +188,10 @@ def test_draws_are_from_every_law_that_the_evidence_has(trained):
     assert "frantar2024-t5-c4 50%" in cli(trained, "advise", "ours").stdout
     for name, said in (("nobody", "nobody"), ("frantar2024-vit-jft", "count different data")):
         project_with(trained, evidence={"study": "tiny", "further": [name]})
-        assert said in one_error(cli(trained, "advise", "ours", code=2))
+        told = one_error(cli(trained, "advise", "ours", code=2))
+        assert said in told
+        assert name in told
+        assert re.search(r"scenarios/ours\.yaml(:\d+)?: evidence\.further", told)
 
 
 def test_a_checkpoint_is_priced_by_a_law_of_pruned_models_alone(trained):
@@ -242,8 +245,17 @@ def test_errors_name_what_there_is(trained):
     with pytest.raises(SpecError, match="ours, "):
         advise_scenario("theirs", trained)
     write_spec(trained, "scenarios/ours", SCENARIO | {"accelerator": {"price_per_hour": 1}})
-    with pytest.raises(SpecError, match="flops_per_second"):
+    with pytest.raises(SpecError, match=r"scenarios/ours\.yaml: accelerator\.flops_per_second"):
         advise_scenario("ours", trained)
+    assert "scenarios/ours.yaml: accelerator.flops" in one_error(
+        cli(trained, "compare", "tiny", "--scenario", "ours", code=2)
+    )
+    shutil.copytree(DVC.parent / "specs/hardware", trained / "specs/hardware", dirs_exist_ok=True)
+    project_with(trained, hardware="a100-2-4", format="csr")
+    said = one_error(cli(trained, "advise", "ours", code=2))
+    assert "ours" in said
+    assert "a100-2-4" in said
+    project_with(trained)
     write_spec(trained, "scenarios/ours", SCENARIO | {"evidence": {"study": "tiny", "form": "chinchilla"}})
     with pytest.raises(SpecError, match="nothing of sparsity"):
         advise_scenario("ours", trained)
