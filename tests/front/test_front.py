@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from hypothesis import strategies as st
 import sparsity_lab as sl
 from sparsity_lab import front
 from sparsity_lab.console.notebook import MOST_ROWS, View
+from sparsity_lab.console.notebook_laws import LawView
 from sparsity_lab.console.notebook_steps import ReportView
 from sparsity_lab.errors import InputError, NotReadyError, RecordError, SpecError
 from sparsity_lab.laws import Law, gain
+from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.messages import message
 from sparsity_lab.report.build import ReportSummary
 from sparsity_lab.report.decision import StudyVerdict
 from sparsity_lab.report.page import Finding
+from sparsity_lab.stages.law import OpenLaw
 from sparsity_lab.stages.plan import StudyPlan
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +189,21 @@ def test_whatever_is_no_table_of_runs_is_refused_in_words(values: Any) -> None:
 def test_mistakes_are_told_as_the_commands_tell_them(tmp_path: Path, ask: Any, error: type, said: str) -> None:
     with pytest.raises(error, match=said):
         ask(tmp_path)
+
+
+def test_an_infinite_draw_of_a_law_is_shown() -> None:
+    """A resample that leaves out all runs of a level says nothing of it: its share is infinite, or nothing."""
+    form = form_named("effective_params")
+    params = form.make_params({name: 1.0 if name == "c" else 0.5 for name in form.names})
+    draws = {name: np.full(20, value) for name, value in params._asdict().items()}
+    draws[form.names[1]] = np.array([np.inf, 0.0] * 10)
+    law = Law(form, params, "tokens", "made here", form.params(**draws))
+    view = LawView(OpenLaw("levels", law))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = view._repr_html_()
+    assert page.count("<tr>") == 1 + len(form.names)
+    assert "inf" in page
 
 
 class Evil(View):

@@ -199,3 +199,13 @@ def test_a_refit_whose_minimum_is_elsewhere_walks_all_starts(make_runs):
     assert again.starts == 24
     assert again.objective == pytest.approx(told.objective, rel=1e-9)
     assert fit(runs, "frantar", starts=24, near=told).starts < 24
+
+
+def test_a_refit_without_a_finite_prediction_is_said_to_have_none():
+    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1, 10, 5), np.geomspace(1, 10, 5)))
+    runs = Runs(np.zeros(25), N, D, 1 + N**-8.0 + D**-1.0)
+    far = Runs(np.zeros(1), np.array([1e-60]), np.ones(1), np.ones(1))
+    with pytest.raises(RecordError, match="no finite loss of what is held out"):
+        heldout_error(runs, "chinchilla", holdout=far, starts=8)
+    (compared,) = compare(runs, ["chinchilla"], holdouts={"far": far}, starts=8).forms
+    assert "no finite loss" in compared.missing["far"]

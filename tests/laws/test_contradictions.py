@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from sparsity_lab.cli.main import app
 from sparsity_lab.laws import Runs, compare, fit
 from sparsity_lab.laws.documents.law import document
 from sparsity_lab.laws.rows.inputs import read_runs
@@ -104,3 +107,24 @@ def test_data_that_comes_again_is_said(
     again = [one for one in epochs if one > 1.02]
     assert (f"{len(again)} of 12 rows saw their data more than once, up to {max(again):.3g}" in said) if again else True
     assert ("more than once" in said) == bool(again)
+
+
+def test_numbers_of_a_contradicted_law_are_said_to_be_of_no_use(tmp_path: Path) -> None:
+    """Whatever they are: gains of 1e30 have been seen."""
+    rng = np.random.default_rng(0)
+    S, N, D = (axis.ravel() for axis in np.meshgrid([0.0, 0.5, 0.75], [1e6, 4e6, 16e6, 64e6], [1e8, 8e8, 64e8]))
+    path = tmp_path / "rows.csv"
+    rows = np.stack([S, N, D, rng.lognormal(0, 2, len(S))], axis=1)
+    np.savetxt(path, rows, delimiter=",", header="sparsity,nonzero,data,loss", comments="")
+    runner, useless = CliRunner(), "not usable: the rows that frantar was fitted to contradict it"
+    options = ["--form", "frantar", "--starts", "4", "--bootstrap", "4"]
+    fitted = runner.invoke(app, ["fit", str(path), *options, "--out", str(tmp_path / "laws")])
+    assert "the rows contradict it" in " ".join(fitted.output.split())
+    assert fitted.output.count(useless) == 2, "beside the gains and beside the optimal sparsities"
+    (law,) = (tmp_path / "laws").glob("*.json")
+    for question in (["gain", str(law)], ["optimal", str(law), "--nonzero", "4M", "--data", "1G"]):
+        assert useless in runner.invoke(app, ["law", *question]).output
+        told = json.loads(runner.invoke(app, ["law", *question, "--json"]).stdout)
+        assert any(useless in note for note in told["notes"])
+    sound = runner.invoke(app, ["law", "gain", "frantar2024-t5-c4"])
+    assert "not usable" not in sound.output

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from decided import english
 from synthetic_study import DATA, SIZES, make_grid, make_search, make_study, runs_of
 
 from sparsity_lab.errors import RecordError
+from sparsity_lab.laws import document, fit
 from sparsity_lab.messages import message, words_in
 from sparsity_lab.report.decision import decide
 from sparsity_lab.report.evidence import gather
@@ -213,3 +215,15 @@ def test_the_first_table_says_what_was_held_equal(inputs):
     assert len(rows) == len({(row[0], row[1]) for row in rows}) == len(SIZES) * 4
     assert all(row[5] == "1.000" for row in rows if row[2] == "dense")
     assert all(int(row[4].replace(",", "")) > int(row[3].replace(",", "")) for row in rows)
+
+
+@pytest.mark.parametrize(("form", "warns"), [("chinchilla", True), ("repeated_dense", False)])
+def test_data_seen_again_is_said_of_a_law_that_knows_one_epoch_only(inputs, form, warns):
+    """D exceeds the unique data in some of the rows that the law was fitted to."""
+    runs = runs_of(inputs.grid)
+    once = replace(runs, epochs=np.ones(len(runs)))
+    again = replace(runs, epochs=np.where(np.arange(len(runs)) % 2, 4.0, 1.0))
+    for seen, told in ((once, False), (again, warns)):
+        law = document(fit(seen, form, starts=4), source="example")
+        sentences = english(said(replace(inputs, laws={form: law}))["fit"])
+        assert ("saw their data more than once, up to 4" in sentences) == told

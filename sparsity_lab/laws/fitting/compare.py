@@ -273,7 +273,10 @@ def _refit(whole: Fit, runs: Runs) -> Fit:
 
 
 def _predicted(which: Message, fit: Fit, unseen: Runs) -> HeldOut:
-    return HeldOut(which, fit, unseen, fit.form.at_runs(fit.params, unseen))
+    predicted = fit.form.at_runs(fit.params, unseen)
+    if not np.isfinite(predicted).all():
+        raise RecordError("the refit knows no finite loss of what is held out", field="form", found=fit.form.name)
+    return HeldOut(which, fit, unseen, predicted)
 
 
 def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:

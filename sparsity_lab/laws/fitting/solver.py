@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import Derivatives, HuberObjective
+from sparsity_lab.laws.forms.terms import IN_FLOATS
 from sparsity_lab.laws.rows.runs import FloatArray
 
 LOG = logging.getLogger(__name__)
@@ -185,7 +186,8 @@ class _Local(NamedTuple):
             Array (M, B, P).
         """
         P = matrices.shape[-1]
-        damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
+        with IN_FLOATS():
+            damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
         damped[..., range(P), range(P)] += self.held + damping[:, None]
         gradient = (self.scale * self.derivatives.gradient)[:, :, None]
         sides = np.broadcast_to(gradient, (*damped.shape[:-1], 1))

@@ -18,6 +18,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsity_lab.laws.forms.terms import IN_FLOATS
 from sparsity_lab.laws.rows.runs import FloatArray
 
 CENTRAL_EXPONENT = 0.3
@@ -59,7 +60,8 @@ class Design(ABC):
 
     def values(self, theta: FloatArray) -> FloatArray:
         """(B, P) amplitudes and shape parameters at (B, P) coordinates."""
-        return np.where(self.positive, np.exp(np.where(self.positive, theta, 0.0)), theta)
+        with IN_FLOATS():
+            return np.where(self.positive, np.exp(np.where(self.positive, theta, 0.0)), theta)
 
     def gauge(self, values: FloatArray) -> FloatArray:
         """(B, P) derivative of each value by its coordinate."""

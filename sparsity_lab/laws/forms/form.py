@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.forms.design import Design
-from sparsity_lab.laws.forms.terms import Parameter, Units
+from sparsity_lab.laws.forms.terms import IN_FLOATS, Parameter, Units
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 Further = Mapping[str, ArrayLike]
@@ -156,7 +156,8 @@ class Form(ABC):
             RecordError: the form knows the loss at some sparsities only, and not at this one; or what it reads beside
                 S, N and D is not given.
         """
-        return self.loss_at(params, Arguments(sparsity, nonzero, data, further))
+        with IN_FLOATS():
+            return self.loss_at(params, Arguments(sparsity, nonzero, data, further))
 
     def jacobian(
         self,
@@ -172,7 +173,8 @@ class Form(ABC):
         Returns:
             Array of shape (…broadcast shape of all arguments, parameters).
         """
-        return self.jacobian_at(params, Arguments(sparsity, nonzero, data, further))
+        with IN_FLOATS():
+            return self.jacobian_at(params, Arguments(sparsity, nonzero, data, further))
 
     def slope(
         self,
@@ -185,7 +187,8 @@ class Form(ABC):
         further: Further = NOTHING,
     ) -> FloatArray:
         """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
-        return self.slope_at(params, variable, Arguments(sparsity, nonzero, data, further))
+        with IN_FLOATS():
+            return self.slope_at(params, variable, Arguments(sparsity, nonzero, data, further))
 
     @abstractmethod
     def loss_at(self, params: NamedTuple, at: Arguments) -> FloatArray:

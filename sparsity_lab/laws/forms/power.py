@@ -31,6 +31,7 @@ from sparsity_lab.laws.forms.design import PowerDesign, TermLayout
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import NOTHING, Arguments, Form, Further
 from sparsity_lab.laws.forms.terms import (
+    IN_FLOATS,
     Term,
     Units,
     amplitude,
@@ -193,10 +194,10 @@ class PowerForm(Form):
     def to_coordinates(self, params: NamedTuple, units: Units) -> FloatArray:
         """(…, coordinates): amplitudes in `units` and exponents, as logs where they are positive."""
         values = params._asdict()
-        amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
-        columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
         signed = (self.parameter(name).signed for name in self.coordinates)
-        with np.errstate(divide="ignore"):  # an amplitude of nothing lies infinitely far down
+        with IN_FLOATS():  # an amplitude of nothing lies infinitely far down
+            amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
+            columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
             return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
 
     def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
@@ -205,7 +206,7 @@ class PowerForm(Form):
         values = {
             name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
         }
-        with np.errstate(over="ignore", divide="ignore"):
+        with IN_FLOATS():
             for term in sorted(self.terms, key=lambda term: term.times is not None):
                 column, shift = columns[term.coefficient], -unit_shift(term, values, units)
                 if term.times is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 OneOrMany = float | FloatArray
 """a parameter, or one for each of many laws"""
+IN_FLOATS = partial(np.errstate, over="ignore", divide="ignore", invalid="ignore")
+"""a law fitted to what it cannot describe says infinite or no losses far away, which its status and intervals tell"""
 LARGEST_EXPONENT = 10.0
 ROUNDING = 1e-9
 """a fit that ends at a bound stands there but for the rounding of a logarithm"""

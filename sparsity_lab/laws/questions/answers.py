@@ -89,8 +89,9 @@ def repeated(answer: Answer, laws: Mapping[str, Law], unique: float | None, know
 
 
 def warned(answer: Answer, documents: Sequence[LawDocument]) -> Answer:
-    """The answer, with a note for each quantity that goes beyond the rows a law was fitted to."""
-    notes = list(answer.notes)
+    """The answer, with a note for each law that its rows contradict, and for each quantity that goes beyond these."""
+    refuted = (message("refuted-numbers", form=document.form) for document in documents if document.fit.refuted)
+    notes = [*refuted, *answer.notes]
     for document, (name, column) in itertools.product(documents, answer.columns.items()):
         symbol, ranged = RANGED.get(name, ("", ""))
         low, high = document.provenance.ranges.get(ranged, (-np.inf, np.inf))
