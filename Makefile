@@ -14,7 +14,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE  # tests start hundreds of processes, and each would compile the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test test-fast check smoke dist docs schemas bench doctor clean
+.PHONY: help env repro test test-fast check smoke dist docs notebooks schemas bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,11 +52,14 @@ check: env ## lint, format, types, floors, names and changelog; changes nothing
 smoke: env ## run the smoke study through DVC in a throw-away clone of HEAD
 	scripts/smoke.sh
 
-dist: env ## build wheel and sdist, and try the wheel without a checkout; ARGS=--full: with packages of its own
+dist: env ## build wheel and sdist, and try both without a checkout; ARGS=--full: with packages of its own
 	$(BIN)/python scripts/make_dist.py $(ARGS)
 
 docs: env ## build the site into site/, which reads without a network; whatever is broken is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+notebooks: env ## run the notebooks of docs/ and write down in them what their cells show; ARGS=FILE: one of them
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/run_notebooks.py $(ARGS)
 
 schemas: env ## write what editors check specs with into .schemas/ (.vscode/settings.json)
 	@mkdir -p .schemas

@@ -1,8 +1,9 @@
-"""Build the wheel and the source distribution into dist/, and try the wheel where no checkout is.
+"""Build the wheel and the source distribution into dist/, and try both where no checkout is.
 
 `make dist`. The wheel is built from the source distribution, its files are held against the checkout's, and its
-commands run in an empty folder of a new virtual environment. That environment sees the packages of the one that runs
-this, which takes seconds; with --full it gets its own, as `pip install` brings them, which takes minutes.
+commands run in an empty folder of a new virtual environment; then the source distribution takes its place there. That
+environment sees the packages of the one that runs this, which takes seconds; with --full it gets its own, as `pip
+install` brings them, which takes minutes, and all commands are asked of the source distribution too.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ COMMANDS = (
     ("spec", "check", "--root", "mine"),
 )
 """what must work without a checkout"""
+FEW = (("law", "list"), ("plan", "smoke"), ("advise", "vit-a100"))
+"""of these, what is asked of the source distribution where all is not"""
 
 
 def build(root: Path) -> tuple[Path, Path]:
@@ -143,33 +146,47 @@ def install(wheel: Path, folder: Path, *, full: bool) -> Path:
         subprocess.CalledProcessError: pip failed.
     """
     venv.create(folder, with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
     if full:
-        subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), str(wheel)], check=True)
+        _pip(folder, "--constraint", str(ROOT / "constraints.txt"), str(wheel))
     else:
-        subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
+        _pip(folder, "--no-deps", "--no-index", str(wheel))
         (site,) = folder.glob("lib/python*/site-packages")
         (site / "environment.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return folder / "bin"
 
 
-def try_out(programs: Path, home: Path) -> None:
-    """Run every command that needs no checkout, in an empty folder.
+def replace(source: Path, folder: Path, *, full: bool) -> None:
+    """Install a source distribution in place of the wheel: built as pip builds it, or by what is there already.
 
     Raises:
-        SystemExit: one of them failed, or it is not the wheel that ran.
+        subprocess.CalledProcessError: pip failed.
+    """
+    there = () if full else ("--no-index", "--no-build-isolation")
+    _pip(folder, "--no-deps", "--force-reinstall", *there, str(source))
+
+
+def _pip(folder: Path, *arguments: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, *arguments], check=True)
+
+
+def try_out(programs: Path, home: Path, commands: Sequence[Sequence[str]]) -> None:
+    """Run commands that need no checkout, in an empty folder.
+
+    Raises:
+        SystemExit: one of them failed, or it is not what was installed that ran.
     """
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     kept = {key: value for key, value in os.environ.items() if key not in hidden}
     around = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     python, program = str(programs / "python"), str(programs / "sparsity-lab")
     where = "import sparsity_lab.specs.files as f; print(f.__file__, f.SHIPPED)"
-    for command in ([python, "-c", where], [python, "-c", MAKE_WEIGHTS], *([program, *one] for one in COMMANDS)):
+    for command in ([python, "-c", where], [python, "-c", MAKE_WEIGHTS], *([program, *one] for one in commands)):
         done = subprocess.run(command, cwd=home, env=around, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"dist: {' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         if command[-1] == where and any(not Path(one).is_relative_to(programs.parent) for one in done.stdout.split()):
-            raise SystemExit(f"dist: not the wheel ran: {done.stdout}")
+            raise SystemExit(f"dist: not what was installed ran: {done.stdout}")
     wrong = [program, "law", "show", "nothing"]
     told = subprocess.run(wrong, cwd=home, env=around, capture_output=True, text=True, check=False)
     if told.returncode != 2 or SHIPPED + "laws" not in told.stderr:
@@ -189,12 +206,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if faults:
         return 1
     with tempfile.TemporaryDirectory(prefix="sparsity-lab-dist-") as scratch:
-        home = Path(scratch, "empty")
-        home.mkdir()
-        try_out(install(wheel, Path(scratch, "venv"), full=full), home)
-    sys.stdout.write(
-        f"dist: {wheel.name} and {source.name} are whole; {len(COMMANDS)} commands ran without a checkout\n"
-    )
+        homes = [Path(scratch, name) for name in ("of-wheel", "of-source")]
+        for home in homes:
+            home.mkdir()
+        programs = install(wheel, Path(scratch, "venv"), full=full)
+        try_out(programs, homes[0], COMMANDS)
+        replace(source, programs.parent, full=full)
+        again = COMMANDS if full else FEW
+        try_out(programs, homes[1], again)
+    counts = f"{len(COMMANDS)} commands of the one and {len(again)} of the other"
+    sys.stdout.write(f"dist: {wheel.name} and {source.name} are whole; {counts} ran without a checkout\n")
     return 0
 
 

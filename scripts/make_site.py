@@ -1,10 +1,11 @@
-"""What mkdocs does besides: pages that lie outside docs/, the reference, and formulas as MathML (mkdocs.yml)."""
+"""What mkdocs does besides (mkdocs.yml): pages that lie outside docs/, notebooks, the reference, formulas as MathML."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ REFERENCE: Mapping[str, tuple[str, ...]] = {
     "Errors": ("sparsity_lab.errors",),
 }
 """pages of the reference, and the modules whose docstrings they are"""
+NOTEBOOKS = ("first-study", "own-runs", "decision")
+"""in the order in which they are read"""
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.DOTALL)
 
@@ -74,6 +77,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     listed = re.findall(r"[\w./-]+\.md", repr(config.nav))
     topics = next(section["Topics"] for section in config.nav if "Topics" in section)
     topics.extend(sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in listed))
+    config.nav.insert(2, {"Notebooks": [f"notebooks/{path.stem}.md" for path in _notebooks()]})
     config.nav.append({"Reference": [{title: _address(title)} for title in REFERENCE]})
     return config
 
@@ -87,6 +91,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for title, modules in REFERENCE.items():
         text = f"# {title}\n\n" + "\n\n".join(f"::: {module}" for module in modules) + "\n"
         files.append(File.generated(config, _address(title), content=text))
+    for path in _notebooks():
+        content = "\n\n".join(_cells(json.loads(path.read_text(encoding="utf-8")), path.name))
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=f"{content}\n"))
     records = sorted((ROOT / "docs" / "adr").glob("0*.md"))
     titles = [path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in records]
     listed = "\n".join(f"- [{title}]({path.name})" for title, path in zip(titles, records, strict=True))
@@ -96,8 +103,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Lead links to a folder of pages to its index."""
-    return markdown.replace("](adr/)", "](adr/index.md)").replace("](../adr/)", "](../adr/index.md)")
+    """Lead links to a folder of pages to its index, and links to notebooks to their pages."""
+    found = markdown.replace("](adr/)", "](adr/index.md)").replace("](../adr/)", "](../adr/index.md)")
+    return re.sub(r"\]\(notebooks/([\w-]+)\.ipynb\)", r"](notebooks/\1.md)", found)
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -105,6 +113,26 @@ def on_page_content(content: str, **_: Any) -> str:
     return FORMULA.sub(
         lambda found: convert(html.unescape(found[2] or found[3]), display="block" if found[3] else "inline"), content
     )
+
+
+def _notebooks() -> list[Path]:
+    return [ROOT / "docs/notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
+
+
+def _cells(notebook: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The Markdown of a notebook's cells and of what they showed; tables and figures stay the HTML that they are."""
+    for number, cell in enumerate(notebook["cells"]):
+        text = "".join(cell["source"])
+        yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+        if number == 0:
+            yield f"[The notebook itself]({name}), as it was run."
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "text/html" in data:
+                shown = re.sub(r"\n\s*", "", "".join(data["text/html"]))  # a blank line would end it
+                yield f'<div style="overflow-x: auto">{shown}</div>'
+            else:
+                yield f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```"
 
 
 def _from_root(found: re.Match[str]) -> str:

@@ -65,7 +65,15 @@ def test_every_document_and_every_part_of_the_reference_is_a_page(site: Path, pa
     documents = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
     wanted = {site / path.with_suffix(".html") for path in documents}
     wanted |= {site / name for name in ("index.html", "changelog.html", "contributing.html", "adr/index.html")}
-    assert wanted <= set(pages)
+    notebooks = {site / "notebooks" / f"{name}.html" for name in make_site.NOTEBOOKS}
+    assert {path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb")} == set(make_site.NOTEBOOKS)
+    assert wanted | notebooks <= set(pages)
+    for path in notebooks:
+        text = path.read_text(encoding="utf-8")
+        assert "<table" in text, "what the cells showed"
+        assert "<code>sl" in text or ">sl</span>" in text, "and the cells"
+        assert f"{path.stem}.ipynb" in pages[path].links
+    assert "first-study.html" in str(pages[site / "python.html"].links)
     home = pages[site / "index.html"]
     assert {unquote(link) for link in home.links} >= {path.name for path in wanted if path.parent == site} - {
         "index.html"
@@ -77,7 +85,7 @@ def test_every_document_and_every_part_of_the_reference_is_a_page(site: Path, pa
 
 def test_nothing_is_loaded_from_elsewhere_and_all_that_is_lies_there(pages: dict[Path, Page]) -> None:
     for path, page in pages.items():
-        for one in page.loads:
+        for one in (load for load in page.loads if not load.startswith("data:")):  # figures of notebooks
             assert not re.match(r"(https?:)?//", one), f"{path.name} loads {one}"
             assert (path.parent / unquote(one.partition("?")[0])).exists(), (
                 f"{path.name} loads {one}, which is not there"

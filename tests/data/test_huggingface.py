@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -9,6 +11,7 @@ from unittest.mock import Mock
 import datasets
 import pyarrow as pa
 import pytest
+from datasets.packaged_modules.json.json import Json
 from pydantic import ValidationError
 from written_sources import files, refusal, saved
 
@@ -92,3 +95,36 @@ def test_a_stream_of_the_hub_is_known_by_its_commit() -> None:
     assert len(hashes) == 2
     with pytest.raises(ValidationError, match="split"):
         TextDataset.model_validate({"version": 1, "content": "text", "source": {**told, "split": "train[:5%]"}})
+
+
+CACHED = """
+import sys
+from sparsity_lab.data.sources import documents
+from sparsity_lab.errors import DataError
+from sparsity_lab.specs.datasets import TextDataset
+for revision in (None, "a" * 40, "b" * 40):
+    told = {"kind": "huggingface", "path": "someone/texts", "revision": revision}
+    spec = TextDataset.model_validate({"version": 1, "content": "text", "source": told})
+    try:
+        print(b" ".join(documents(spec.source)).decode())
+    except DataError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_name_of_the_hub_is_read_from_the_cache_without_a_network(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "x"}\n{"text": "y"}\n')
+    cache = tmp_path / "library"
+    rows = {"train": str(tmp_path / "rows.jsonl")}
+    builder = Json(cache_dir=str(cache), dataset_name="texts", config_name="default", hash="a" * 40, data_files=rows)
+    builder.download_and_prepare()
+    made = Path(builder.cache_dir)  # texts/default-.../0.0.0/aa...: named as the library names what the hub gave
+    (cache / "someone___texts/default").mkdir(parents=True)
+    made.parent.rename(cache / "someone___texts/default" / made.parent.name)
+    around = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(cache), "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", CACHED], env=around, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, named, other = done.stdout.splitlines()
+    assert first == named == "x y"
+    assert f"source.revision: is not what the cache holds, and the hub was not reached (found '{'b' * 40}'" in other

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from sparsity_lab.specs.studies import StudySpec
 pytestmark = pytest.mark.slow
 
 STAGES = ("settings", "prepare", "measure", "train", "search", "fit", "report")
+NEW = 3
+"""runs of a changed regime at one amount of data: three sizes at one sparsity"""
 RESULTS = ("data", "runs", "search", "laws", "reports", "metrics", "plots", "settings")
 
 
@@ -184,6 +187,61 @@ def test_of_two_that_reproduce_one_study_at_once_the_second_is_told_who_has_it(c
         assert "Traceback" not in said
     assert "Updating lock file" in first.communicate(timeout=240)[0]
     assert "didn't change" in dvc(copy, "repro", "settings@tiny")
+
+
+def with_twin(root: Path) -> None:
+    """A second study of the same runs, under a name with dots, and one regime for both that nobody has trained."""
+    study = root / "specs/studies/tiny.yaml"
+    shutil.copy(study, study.with_name("twin.v1.2.yaml"))
+    with (root / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write("  twin.v1.2: specs/studies/twin.v1.2.yaml\n")
+    edit(root, "regimes/gradual", schedule__end=0.7)
+    for name in ("tiny", "twin.v1.2"):
+        edit(root, f"studies/{name}", grid__data=[1024])
+    dvc(root, "repro", "prepare")
+    commit(root, "two studies")
+
+
+def test_two_studies_that_are_reproduced_at_once_share_their_runs(copy: Path) -> None:
+    with_twin(copy)
+    both = [
+        subprocess.Popen(
+            ("dvc", "--wait-for-lock", "repro", f"train@{name}"),
+            cwd=copy,
+            env=surroundings(copy),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("tiny", "twin.v1.2")
+    ]
+    said = [one.communicate(timeout=400)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert sum(trained_now("".join(said))) == NEW, "each run by one of the two, and the other waited for it"
+    assert results(copy, "runs/tiny") == results(copy, "runs/twin.v1.2")
+    assert "didn't change" in dvc(copy, "repro", "train@tiny", "train@twin.v1.2")
+
+
+def test_experiments_wait_in_a_queue_and_run_side_by_side(copy: Path) -> None:
+    with_twin(copy)
+    study = "specs/studies/twin.v1.2.yaml"
+    asked = {"one": f"{study}:grid.sparsity=[0.5]", "two": f"{study}:law.bootstrap=5"}
+    for name, change in asked.items():
+        dvc(copy, "exp", "run", "--queue", "--name", name, "--set-param", change, "train@twin.v1.2")
+    before = run(copy, "git", "status", "--porcelain").stdout
+    assert dvc(copy, "queue", "status").count("Queued") == len(asked)
+    dvc(copy, "queue", "start", "--jobs", "2")
+    for _ in range(120):
+        status = dvc(copy, "queue", "status")
+        if not any(word in status for word in ("Queued", "Running")):
+            break
+        threading.Event().wait(2)
+    logs = {name: dvc(copy, "queue", "logs", name) for name in asked}
+    assert status.count("Success") == len(asked), (status, logs)
+    assert sum(trained_now("".join(logs.values()))) == NEW, "what both ask for is trained once"
+    assert run(copy, "git", "status", "--porcelain").stdout == before, "each ran in a folder of its own"
+    assert set(asked) <= set(dvc(copy, "exp", "list", "--name-only").split())
+    assert trained_now(dvc(copy, "repro", "train@twin.v1.2")) == [0], "the project has kept their runs"
 
 
 HOSTILE = (

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from run_notebooks import OF_CODE, code_sha256
 
 ROOT = Path(__file__).parents[2]
 SMALLER = {
@@ -114,10 +116,14 @@ def shown(cell: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_of_a_notebook_runs_in_order(project: Path, path: Path) -> None:
-    cells = json.loads(path.read_text())["cells"]
-    assert not any(cell.get("outputs") for cell in cells), "outputs stay out of the repository"
+    notebook = json.loads(path.read_text())
+    cells = notebook["cells"]
+    assert notebook["metadata"][OF_CODE] == code_sha256(notebook), "another code than was run: make notebooks"
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     said = [line for line in printed(project, "\n".join(map(shown, code))) if line.startswith("shown ")]
     values = [cell for cell in code if isinstance(ast.parse(cell).body[-1], ast.Expr) and "print(" not in cell]
     assert len(said) == len(values)
     assert any(line.startswith("shown <") for line in said), "tables are HTML"
+    held = [output["output_type"] for cell in cells for output in cell.get("outputs", ())]
+    assert held.count("execute_result") == len(values), "what was shown is in the notebook"
+    assert tempfile.gettempdir() not in path.read_text(), "and no folder of whoever ran it"

@@ -41,7 +41,7 @@ def split_files(source: Huggingface) -> list[Path]:
     """The Arrow files of a split, in the order of its rows; a stream's parts, by name, where it is one.
 
     Raises:
-        DataError: there is no such data set or split, or it is damaged.
+        DataError: there is no such data set, commit or split, or it is damaged.
         MachineError: it has to be fetched, and the library is not installed.
     """
     if is_streamed(source):
@@ -60,6 +60,11 @@ def split_files(source: Huggingface) -> list[Path]:
     found = [Path(file["filename"]) for file in _loaded(source).cache_files]
     if not found:
         raise DataError("holds no rows on the disk", where=source.path, field="split", found=source.split)
+    commit = found[0].parent.name  # as the cache keeps what came from the hub
+    asked = source.revision or ""
+    if COMMIT.fullmatch(asked) and COMMIT.fullmatch(commit) and asked != commit:
+        message = "is not what the cache holds, and the hub was not reached"
+        raise DataError(message, where=source.path, field="source.revision", found=asked, expected=commit)
     return found
 
 
