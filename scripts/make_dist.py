@@ -167,7 +167,13 @@ def replace(source: Path, folder: Path, *, full: bool) -> None:
 
 def _pip(folder: Path, *arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
-    subprocess.run([*pip, *arguments], check=True)
+    subprocess.run([*pip, *arguments], check=True, env=_alone())
+
+
+def _alone() -> dict[str, str]:
+    """The environment without what would let Python find another checkout."""
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    return {key: value for key, value in os.environ.items() if key not in hidden}
 
 
 def try_out(programs: Path, home: Path, commands: Sequence[Sequence[str]]) -> None:
@@ -176,9 +182,7 @@ def try_out(programs: Path, home: Path, commands: Sequence[Sequence[str]]) -> No
     Raises:
         SystemExit: one of them failed, or it is not what was installed that ran.
     """
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
-    kept = {key: value for key, value in os.environ.items() if key not in hidden}
-    around = {**kept, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    around = {**_alone(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     python, program = str(programs / "python"), str(programs / "sparsity-lab")
     where = "import sparsity_lab.specs.files as f; print(f.__file__, f.SHIPPED)"
     for command in ([python, "-c", where], [python, "-c", MAKE_WEIGHTS], *([program, *one] for one in commands)):

@@ -52,7 +52,7 @@ def run(cells: Sequence[Cell]) -> Iterator[list[dict[str, Any]]]:
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(cells, start=1):
         tree = ast.parse("".join(cell["source"]))
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        last: Any = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(tree, "notebook", "exec"), names)  # noqa: S102 - our own notebooks
