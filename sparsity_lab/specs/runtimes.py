@@ -14,10 +14,14 @@ RuntimeUse = Literal["training", "inference"]
 RuntimeStatus = Literal["maintained", "experimental", "removed"]
 
 
+LoadedFormat = Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")] | ProductFormat
+"""n of every m of any kind, whether or not a package here multiplies it, or a format that is known here"""
+
+
 class RuntimeSupport(Spec):
     """Formats that an engine treats alike: every combination of what is listed."""
 
-    formats: Annotated[tuple[ProductFormat, ...], Field(min_length=1), Distinct]
+    formats: Annotated[tuple[LoadedFormat, ...], Field(min_length=1), Distinct]
     hardware: Annotated[tuple[Architecture, ...], Field(min_length=1), Distinct]
     dtypes: Annotated[tuple[WeightType, ...], Field(min_length=1), Distinct]
     """of the weights, as they lie in memory"""

@@ -135,6 +135,36 @@ def test_a_rival_that_is_good_enough_wins_and_is_said_in_both_languages() -> Non
         assert told(precision_table(found.rivalry).caption)
 
 
+def table(engine: str, *formats: str) -> RuntimeSpec:
+    """An engine that loads formats in the example's types."""
+    head = {"version": 1, "engine": engine, "engine_version": "1", "looked_up": "2026-01-01", "sources": ["made up"]}
+    loads = {"formats": formats, "hardware": ["cpu"], "dtypes": ["float32", "float8"], "status": "maintained"}
+    return RuntimeSpec.model_validate(head | {"supports": [loads]})
+
+
+def test_the_worked_example_with_a_quantised_rival_under_two_runtimes() -> None:
+    """At 10^13 tokens a year an hour of inference is 5555.6 times that of 1.8 10^9: dense 1.44 (2560 + 2844444.44), in
+    float8 1.44 (4000 + 2222222.22); half sparse 5000 + 1.44 (2000 + 1111111.11 + 1000), in float8 5000 + 1.44 (3125 +
+    868055.56 + 1000).
+    """
+    bare = setting(hardware(), precisions=[OWN, EIGHT], inference__dtype="float32", format="csr", **MANY)
+    tables = {"loads both": table("a", "dense", "csr"), "dense alone": table("b", "dense")}
+    found = {name: advise(replace(bare, runtimes={name: one})) for name, one in tables.items()}
+    both = advise(replace(bare, runtimes=tables))
+    for one in (*found.values(), both):
+        own, eight = row(one.rivalry, "float32", 0), row(one.rivalry, "float8", 0)
+        assert (own.total, eight.total) == pytest.approx((4_099_686.4, 3_205_760.0))
+        assert row(one.rivalry, "float32", 0.5).total == pytest.approx(1_609_320.0)
+        sparse = 5000 + 1.44 * (3125 + 200 * 1.5625 / 2 / 1.8e9 * 1e13 + 1000)
+        assert row(one.rivalry, "float8", 0.5).total == pytest.approx(sparse)
+    assert found["loads both"].recommendation.choice == both.recommendation.choice == "train-sparse"
+    assert both.criteria[2].finding.values["maintained"] == "a 1"
+    alone = found["dense alone"]
+    assert (alone.recommendation.choice, alone.recommendation.firm) == ("quantise", True)
+    assert alone.rivalry.best_dense.npv == pytest.approx(4_099_686.4 - 3_205_760.0)
+    assert (alone.criteria[2].colour, alone.rivalry.sparse) == ("red", None)
+
+
 @pytest.mark.parametrize(
     "types",
     [

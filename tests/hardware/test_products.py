@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -9,18 +10,21 @@ from foreign_cases import ARCHITECTURES, dims_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
+from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS
 
 from sparsity_lab.hardware import formats, inference, products
 from sparsity_lab.hardware.formats import UnsupportedError, draw_mask, laid_out
 from sparsity_lab.hardware.inference import time_inference
 from sparsity_lab.hardware.kernel_probe import kernel_run
-from sparsity_lab.hardware.layouts import format_named
+from sparsity_lab.hardware.layouts import TwoOfFour, format_named
 from sparsity_lab.hardware.paired import TooSlowError
 from sparsity_lab.hardware.products import ProductCase, product_cases, time_product
+from sparsity_lab.hardware.profile import inference_ratio
+from sparsity_lab.hardware.serving import Serving
 from sparsity_lab.models.base import Model
 from sparsity_lab.models.build import build_model
 from sparsity_lab.models.layers import Linear
-from sparsity_lab.specs.hardware import ProductFormat, ProductType
+from sparsity_lab.specs.hardware import HardwareProfile, ProductFormat, ProductType
 from sparsity_lab.specs.models import DecoderDims, Dims, T5Dims, ViTDims
 
 CPU = torch.device("cpu")
@@ -137,6 +141,57 @@ def test_what_the_machine_lacks_is_told() -> None:
         time_product(ProductCase(8, 32, 64, "float32", "2:4", 0.5, "cutlass"), CPU, TIME, Ticks())
     with pytest.raises(UnsupportedError, match="BFloat16"):
         time_product(ProductCase(8, 32, 64, "bfloat16", "csr", 0.5, "torch"), CPU, TIME, Ticks())
+
+
+class Halved:
+    """A 2:4 weight that is none: products by it take the time of its algorithm, by their rows."""
+
+    _DTYPE_SHAPE_CONSTRAINTS = SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS  # noqa: SLF001
+    meta = None
+
+    def __init__(self, weight_OI: torch.Tensor, kernel: str) -> None:
+        self.packed, self.kernel, self.alg_id_cusparselt = weight_OI, kernel, 0
+
+
+def test_every_back_end_is_timed_with_the_fastest_of_its_algorithms_and_the_best_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cuSPARSELt's default, 0, loses at 16 rows and at 64; its best wins at 64 alone, CUTLASS at 16."""
+    seconds = {
+        16: {"cutlass": [4e-4], "cusparselt": [9e-4, 7e-4, 5e-4]},
+        64: {"cutlass": [8e-4], "cusparselt": [2e-3, 4e-4]},
+    }
+    clock, linear, asked = Ticks(), functional.linear, []
+
+    def search(_: torch.Tensor, x_IR: torch.Tensor) -> int:
+        asked.append(x_IR.shape[1])
+        times = seconds[x_IR.shape[1]]["cusparselt"]
+        return times.index(min(times))
+
+    def timed(x_RI: torch.Tensor, weight: torch.Tensor | Halved) -> torch.Tensor:
+        if isinstance(weight, Halved):
+            clock.now += seconds[len(x_RI)][weight.kernel][weight.alg_id_cusparselt]
+            return linear(x_RI, weight.packed)
+        clock.now += 1e-3
+        return linear(x_RI, weight)
+
+    for backend in (SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructuredTensorCUTLASS):
+        name = backend.__name__.removeprefix("SparseSemiStructuredTensor").lower()
+        monkeypatch.setattr(backend, "from_dense", partial(Halved, kernel=name))
+    monkeypatch.setattr(torch, "_cslt_sparse_mm_search", search, raising=False)
+    monkeypatch.setattr(functional, "linear", timed)
+    monkeypatch.setattr(TwoOfFour, "devices", ("cpu",))
+    monkeypatch.setattr(products, "kernel_run", lambda work, *_: (f"{work().dtype}", True))
+    cases = product_cases([(64, 64)], [16, 64], ["float16"], ["2:4"], [0.5])
+    found = [time_product(case, CPU, TIME, clock) for case in cases if case.format == "2:4"]
+    assert asked == [16, 64], "once for each number of rows"
+    head = {"version": 1, "origin": "measured", "sources": ["made up"], "device": "cuda", "products": found}
+    profile = HardwareProfile.model_validate(head)
+    for rows, best in ((16, 4e-4), (64, 4e-4)):
+        told = [one.speedup for one in found if one.rows == rows]
+        assert len(told) == 2, "both back ends"
+        ratio = inference_ratio(profile, "2:4", Serving(rows=rows, dtype="float16"))
+        assert float(ratio(0.5)) == pytest.approx(1 / max(told)) == pytest.approx(best / 1e-3, rel=0.2)
 
 
 def test_a_list_has_every_product_once_and_the_dense_ones() -> None:

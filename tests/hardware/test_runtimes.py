@@ -54,6 +54,16 @@ def test_what_a_maintained_engine_loads_can_be_recommended_and_what_none_loads_c
     assert decided(runtime(), format="csr", inference__dtype="float16") == ("stay-dense", "red")
 
 
+def test_tables_speak_of_n_of_m_that_no_package_here_multiplies_and_of_no_unknown_name() -> None:
+    assert runtime(formats=["6:8"], hardware=["cuda-hopper"]).supports[0].formats == ("6:8",)
+    shipped = load_runtimes(Path())
+    hopper, cpu = (RuntimeQuestion("6:8", (one,), "float8") for one in ("cuda-hopper", "cpu"))
+    assert who_runs(hopper, shipped.values()).experimental == ("SlideSparse 2026, for vLLM",)
+    assert who_runs(cpu, shipped.values()).colour == "red"
+    with pytest.raises(ValidationError):
+        runtime(formats=["crs"])
+
+
 def test_with_no_format_named_only_those_that_run_are_fast() -> None:
     assert decided(runtime())[0] == "train-sparse"
     nothing = held(runtime(status="removed"))
