@@ -1,8 +1,8 @@
 """How many held-out examples have a near-duplicate in training: counted in bounded memory, the same on every machine.
 
-Text: MinHash (Broder 1997) of one permutation (Li, Owen and Zhang 2012), empty bins filled from the next full one
-(Shrivastava and Li 2014), found by bands. Pictures: pooled to 8 x 8, compared exactly. Shapes: E examples, H held-out
-examples that are looked at, K bins, B bands, D levels of a pooled picture.
+Text: MinHash (Broder 1997) by the library rensa, of hashes that are made here of all stretches at once, found by bands.
+Pictures: pooled to 8 x 8, compared exactly. Shapes: E examples, H held-out examples that are looked at, K permutations,
+B bands, D levels of a pooled picture.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rensa import RMinHash
 
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.errors import DataError
@@ -27,9 +28,11 @@ MOST_TO_DROP: Final = 1 << 18
 """held-out examples whose near-duplicates can be left out: every process holds 1.5 kB of each document"""
 ALIKE: Final = 0.8
 """share of stretches of text that two documents have in common"""
-BINS: Final = 128
+PERMUTATIONS: Final = 128
+SEED: Final = 1
+"""of the permutations"""
 ROWS: Final = 4
-"""bins of a band: documents that are alike agree in one of the 32 bands but for a chance of 1e-7"""
+"""permutations of a band: documents that are alike agree in one of the 32 bands but for a chance of 1e-7"""
 AT_ONCE: Final = 1 << 20
 """bytes of a document that are looked at together"""
 BLANK: Final = re.compile(rb"[ \t\n\r\x0b\x0c]")
@@ -51,23 +54,15 @@ Hashes = NDArray[np.uint64]
 
 
 def signature(document: bytes) -> Hashes:
-    """The smallest hash in each of K bins of a document's stretches of 24 bytes, (K,).
+    """The smallest value that each of K permutations gives a document's stretches of 24 bytes, (K,).
 
     Two signatures agree in about the share of stretches that two documents have in common. Case, and how words are
     spaced, do not matter.
     """
     text = b" ".join(_plain(document)).ljust(24)
-    hashes = np.concatenate(
-        [_smallest(text[first : first + AT_ONCE + 23]) for first in range(0, len(text) - 23, AT_ONCE)]
-    )
-    hashes.sort()
-    found = np.searchsorted(hashes, _EDGES)
-    sizes = np.diff(np.append(found, len(hashes)))
-    full = np.flatnonzero(sizes)
-    source = full[np.searchsorted(full, np.arange(BINS)) % len(full)]
-    borrowed = (source - np.arange(BINS)) % BINS
-    filled: Hashes = hashes[found[source]] + borrowed.astype(np.uint64) * FACTORS[0]
-    return filled
+    parts = [_smallest(text[first : first + AT_ONCE + 23]) for first in range(0, len(text) - 23, AT_ONCE)]
+    smallest: Hashes = np.min(parts, axis=0)
+    return smallest
 
 
 def _plain(document: bytes) -> Iterator[bytes]:
@@ -82,25 +77,19 @@ def _plain(document: bytes) -> Iterator[bytes]:
 
 
 def _smallest(text: bytes) -> Hashes:
-    """The smallest hash in each bin that has one, of stretches of 24 bytes; all of them where they are few."""
+    """As `signature`, of one piece of text."""
     windows: NDArray[Any] = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
     hashes: Hashes = windows[:-16] * FACTORS[0] + windows[8:-8] * FACTORS[1] + windows[16:] * FACTORS[2]
     hashes ^= hashes >> np.uint64(32)
     hashes *= FACTORS[3]
     hashes ^= hashes >> np.uint64(29)
-    if len(hashes) < AT_ONCE:
-        return hashes
-    hashes.sort()
-    found = np.searchsorted(hashes, _EDGES)
-    return hashes[found[np.diff(np.append(found, len(hashes))) > 0]]
-
-
-_EDGES: Final = np.arange(BINS, dtype=np.uint64) << np.uint64(64 - BINS.bit_length() + 1)
+    found = RMinHash.digest_matrix_from_flat_token_hashes(hashes, [0, len(hashes)], PERMUTATIONS, SEED)
+    return np.array(found.to_rows()[0], np.uint64)
 
 
 def _bands(signatures: Hashes) -> Hashes:
     """A key for each band of each document, (E, B)."""
-    rows = signatures.reshape(len(signatures), BINS // ROWS, ROWS)
+    rows = signatures.reshape(len(signatures), PERMUTATIONS // ROWS, ROWS)
     keys: Hashes = (rows * FACTORS).sum(axis=2, dtype=np.uint64)
     keys += np.arange(keys.shape[1], dtype=np.uint64) * FACTORS[1]
     return keys
@@ -151,7 +140,7 @@ def write_signatures(path: Path, signatures: Mapping[int, Hashes], most: int) ->
     """Note held-out documents: the number each is known by, and its signature; of more than `most`, the smallest."""
     rows = [np.append(np.uint64(key), one) for key, one in sorted(signatures.items())[:most]]
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, np.array(rows, np.uint64).reshape(-1, BINS + 1))
+        np.save(file, np.array(rows, np.uint64).reshape(-1, PERMUTATIONS + 1))
 
 
 def check_can_drop(spec: DatasetSpec, held_out: int) -> None:
@@ -172,7 +161,7 @@ def choose_signatures(paths: Sequence[Path], target: Path, most: int = LOOKED_AT
     Returns:
         How many they are, `most` at most.
     """
-    chosen = np.empty((0, BINS + 1), np.uint64)
+    chosen = np.empty((0, PERMUTATIONS + 1), np.uint64)
     waiting, count = list[Hashes](), 0
     for number, path in enumerate(paths, 1):
         waiting.append(np.load(path))

@@ -18,7 +18,7 @@ from sparsity_lab.data import likeness
 from sparsity_lab.data.judging import normal_form
 from sparsity_lab.data.likeness import (
     ALIKE,
-    BINS,
+    PERMUTATIONS,
     LookedAt,
     choose_signatures,
     near_pictures,
@@ -280,7 +280,7 @@ def test_the_smallest_of_all_noted_are_chosen(
     folder = tmp_path_factory.mktemp("noted")
     paths = [folder / f"{number}.npy" for number in range(len(noted))]
     for path, keys in zip(paths, noted, strict=True):
-        write_signatures(path, {key: np.full(BINS, key, np.uint64) for key in keys}, most)
+        write_signatures(path, {key: np.full(PERMUTATIONS, key, np.uint64) for key in keys}, most)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sparsity_lab.data.likeness.LOOKED_AT", at_once)
         count = choose_signatures(paths, folder / "chosen", most)
