@@ -33,6 +33,8 @@ LAW_FORMS = (
     "precision_after",
     "pruned_after",
     "compressed",
+    "moe_krajewski",
+    "farseer",
 )
 FORM_PLUGINS = "sparsity_lab.forms"
 """entry points of law forms from other packages"""

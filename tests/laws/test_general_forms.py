@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from sparsity_lab.laws import (
     optimal_sparsity,
 )
 from sparsity_lab.laws.conformance import check_form
+from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.declaration import FormDeclaration
 from sparsity_lab.laws.forms.general import GeneralForm
 from sparsity_lab.laws.forms.jets import Jet, summed_seconds
@@ -265,6 +267,15 @@ CASES = [
     ),
     pytest.param(
         rows(
+            "moe_krajewski",
+            {"g": 300.0, "a": 400.0, "b": 2085.0, "c": 1.5, "gamma": 0.6, "alpha": 0.34, "beta": 0.37},
+            granularity=[1.0, 4.0, 16.0],
+        ),
+        ("gamma", "beta"),
+        id="fine-experts",
+    ),
+    pytest.param(
+        rows(
             "pruned_after",
             {"A": 5e3, "B": 5e4, "E": 30.0, "gamma": 0.8, "delta": 0.25, "alpha": 0.3, "beta": 0.35},
             sparsity=[0.2, 0.4, 0.6],
@@ -303,6 +314,47 @@ def test_recovery_from_noise(runs_and_params, identified):
         assert deviation < 0.2 * abs(getattr(truth, name)), name
     law = Law.from_document(document(fitted, source="", bootstrap=draws))
     assert law.at_runs(runs) == pytest.approx(fitted.predicted)
+
+
+FARSEER = {"s": -0.021, "q": 0.169, "S": 1.1, "B": 88.0, "b": -0.1, "Q": -5.8, "A": -0.124, "a": 0.123, "E": 0.42}
+"""in the paper's own notation, D in tokens"""
+
+
+def farseer() -> tuple[Any, Any, Any, Any]:
+    """The form, its parameters in our notation, and a grid of N and D."""
+    f, form = SimpleNamespace(**FARSEER), form_named("farseer")
+    sizes = {"N_C": (-f.s) ** (-1 / f.q), "N_B": f.B ** (-1 / f.b), "N_x": (-f.A) ** (-1 / f.a)}
+    rest = {"C": np.exp(f.S), "B": np.exp(f.Q), "x": np.exp(f.E), "q": f.q, "b": -f.b, "a": f.a, "D_0": 1.0}
+    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e11, 8), np.geomspace(1e8, 1e13, 8)))
+    return form, form.make_params({**sizes, **rest}), N, D
+
+
+def test_farseer_is_what_its_paper_writes():
+    f, (form, params, N, D) = SimpleNamespace(**FARSEER), farseer()
+    theirs = np.exp(f.s * N**f.q + f.S) + np.exp(f.B * N**f.b + f.Q) * D ** -np.exp(f.A * N**f.a + f.E)
+    np.testing.assert_allclose(form.predict(params, 0.0, N, D), theirs, rtol=1e-12)
+
+
+def test_farseer_is_recovered_in_any_unit_of_data():
+    form, truth, N, D = farseer()
+    clean = form.predict(truth, 0.0, N, D)
+    loss = clean * np.exp(1e-4 * np.random.default_rng(0).normal(size=len(N)))
+    fits = []
+    for unit in (1.0, 1e6):
+        runs, pin = Runs(np.zeros(len(N)), N, D / unit, loss), Steering(bounds={"D_0": (1 / unit, 1 / unit)})
+        fits.append(fit(runs, "farseer", starts=24, delta=np.inf, steering=pin))
+        assert fits[-1].converged, str(fits[-1].status)
+        assert np.abs(fits[-1].predicted / clean - 1).max() < 3e-4
+        for name in ("C", "N_C", "q", "b", "x", "a"):
+            assert getattr(fits[-1].params, name) == pytest.approx(getattr(truth, name), rel=0.05), name
+    assert fits[1].objective == pytest.approx(fits[0].objective, rel=1e-6)
+
+
+def test_a_free_unit_of_data_describes_farseers_runs_too():
+    form, truth, N, D = farseer()
+    clean = form.predict(truth, 0.0, N, D)
+    free = fit(Runs(np.zeros(len(N)), N, D, clean), "farseer", starts=24, delta=np.inf)
+    assert np.abs(free.predicted / clean - 1).max() < 2e-3
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def box_for(form: Form, runs: Runs) -> Box:
             bounds.append((low, high) if parameter.signed else (np.log(least), np.log(max(high, LEAST))))
             continue
         largest = LARGEST_TERM * typical if place < form.amplitudes else parameter.upper
-        smallest = SMALLEST_TERM * typical if place < form.amplitudes else SMALLEST_EXPONENT
+        smallest = SMALLEST_TERM * typical if place < form.amplitudes else parameter.lower or SMALLEST_EXPONENT
         bounds.append((-largest, largest) if parameter.signed else (np.log(smallest), np.log(largest)))
     return Box(*np.array(bounds).T)
 

@@ -68,7 +68,8 @@ class GeneralDesign(Design):
         parts = [_finite(np.broadcast_to(np.asarray(term, dtype=np.float64), shape)) / loss for term in terms]
         factors = np.stack(parts[: self.terms], axis=1)
         target = 1 - parts[self.terms] if len(parts) > self.terms else np.ones(shape)
-        scale = np.maximum(np.sqrt((factors**2).sum(axis=2)), np.finfo(float).tiny)
+        with np.errstate(over="ignore"):
+            scale = np.maximum(np.sqrt((factors**2).sum(axis=2)), np.finfo(float).tiny)
         normal = factors / scale[:, :, None]
         gram = normal @ normal.transpose(0, 2, 1) + 1e-9 * np.eye(self.terms)
         found = np.linalg.solve(gram, (normal @ target[:, :, None]))[:, :, 0] / scale
@@ -124,7 +125,9 @@ class GeneralEvaluated(Evaluated):
 def _finite(values: Any) -> FloatArray:
     """With large numbers in place of what is none: a walk turns away from there."""
     found = np.asarray(values, dtype=np.float64)
-    return found if np.isfinite(found.sum()) else np.nan_to_num(found, nan=1e9, posinf=1e9, neginf=-1e9)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(found.sum())
+    return found if good else np.nan_to_num(found, nan=1e9, posinf=1e9, neginf=-1e9)
 
 
 def sum_of(amplitudes: Any, terms: tuple[Any, ...], count: int) -> Any:

@@ -31,6 +31,7 @@ from sparsity_lab.laws.forms.declared import (
     RepeatedSparse,
     SparseQuantised,
 )
+from sparsity_lab.laws.forms.declared_dense import Farseer, FineExperts
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.general import GeneralForm
 from sparsity_lab.laws.forms.power import PowerForm
@@ -73,6 +74,8 @@ _DECLARED: Mapping[str, Callable[..., FormDeclaration]] = MappingProxyType(
         "precision_after": PrecisionAfter,
         "pruned_after": PrunedAfter,
         "compressed": CompressedLoss,
+        "moe_krajewski": FineExperts,
+        "farseer": Farseer,
     }
 )
 
