@@ -175,3 +175,43 @@ def test_a_linter_finds_nothing_in_the_dockerfile() -> None:
     program = str(Path(sys.executable).parent / "hadolint")
     done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+BUILDERS = {"docker": "version", "podman": "info", "buildah": "info"}
+"""programs that build images, and what each is asked to see whether it can here"""
+
+
+def asked(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_image_is_built_and_answers(request: pytest.FixtureRequest) -> None:
+    """Where there is a builder, and the image it begins with can be had; else hadolint, above, is all there is."""
+    arguments = dict(rest.split("=", 1) for name, rest in instructions() if name == "ARG")
+    (base,) = {rest.split()[0] for name, rest in instructions() if name == "FROM"}
+    base = f"docker.io/library/{base.replace('${PYTHON}', arguments['PYTHON'])}"
+    cannot = {}
+    for builder, question in BUILDERS.items():
+        told = asked(builder, question) if shutil.which(builder) else None
+        if told is not None and told.returncode == 0:
+            break
+        cannot[builder] = "not installed" if told is None else (told.stderr.strip().splitlines() or ["cannot run"])[-1]
+    else:
+        pytest.skip(f"no builder of images here: {cannot}")
+    pulled = asked(builder, "pull", "--quiet", base)
+    if pulled.returncode:
+        pytest.skip(f"{builder} cannot have {base}: {pulled.stderr.strip().splitlines()[-1]}")
+    tag = "localhost/sparsity-lab-test"
+    built = asked(builder, "build", "--tag", tag, ".")
+    assert built.returncode == 0, built.stderr
+    request.addfinalizer(lambda: asked(builder, "rmi", "--force", tag))
+    question = ["law", "optimal", "frantar2024-t5-c4", "--nonzero", "85M", "--ratio", "1,2"]
+    if builder == "buildah":
+        container = asked(builder, "from", tag).stdout.strip()
+        request.addfinalizer(lambda: asked(builder, "rm", container))
+        said = asked(builder, "run", container, "--", "sparsity-lab", *question)
+    else:
+        said = asked(builder, "run", "--rm", tag, *question)
+    assert said.returncode == 0, said.stderr
+    assert "85M" in said.stdout

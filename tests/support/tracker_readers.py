@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import struct
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,17 +95,28 @@ def mlflow(place: TrackerPlace, name: str) -> tuple[Points, str]:
 
 
 class FakeTrackio(ModuleType):
-    """What the adapter asks of Trackio 0.9, after its published `__init__.py`: a run is known by project and name."""
+    """What the adapter asks of Trackio, after 0.43 as it is installed: a run is known by project and name."""
 
     def __init__(self) -> None:
         super().__init__("trackio")
         self.runs: dict[str, list[tuple[int | None, dict[str, Any]]]] = {}
 
-    def init(self, project: str, name: str, group: str, config: dict[str, Any], resume: str, **own: Any) -> FakeRun:
-        """As there; an unknown keyword is refused."""
+    def init(  # noqa: PLR0917
+        self,
+        project: str,
+        name: str,
+        group: str,
+        config: dict[str, Any],
+        resume: str,
+        embed: bool = True,
+        auto_log_gpu: bool | None = None,
+        auto_log_cpu: bool | None = None,
+    ) -> FakeRun:
+        """As there."""
         assert project == group
         assert resume == "allow"
-        assert own.keys() <= {"space_id", "embed", "auto_log_gpu", "gpu_log_interval", "private"}
+        assert not embed
+        assert (auto_log_gpu, auto_log_cpu) == (False, False)
         json.dumps(config)
         return FakeRun(self.runs.setdefault(name, []))
 
@@ -123,21 +137,27 @@ class FakeRun:
 
 
 def trackio(place: TrackerPlace, name: str) -> tuple[Points, str]:
-    """What the fake module was told."""
-    del place
+    """Its SQLite store, or what the fake module was told."""
     module = sys.modules["trackio"]
-    assert isinstance(module, FakeTrackio)
+    rows = module.runs[name[:12]] if isinstance(module, FakeTrackio) else _stored(place, name)
     points: Points = defaultdict(list)
-    for step, metrics in module.runs[name[:12]]:
+    for step, metrics in rows:
         if "loss/eval" in metrics:
             points[step or 0].append(round(metrics["loss/eval"], 6))
-    return dict(points), str(module.runs[name[:12]][-1][1].get("record/path", ""))
+    return dict(points), str(rows[-1][1].get("record/path", ""))
+
+
+def _stored(place: TrackerPlace, name: str) -> list[tuple[int | None, dict[str, Any]]]:
+    with closing(sqlite3.connect(place.local / "trackio" / f"{place.study}.db")) as store:
+        asked = "select step, metrics from metrics where run_name = ? order by id"
+        return [(step, json.loads(metrics)) for step, metrics in store.execute(asked, (name[:12],))]
 
 
 @pytest.fixture
 def fake_trackio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trackio is not installed: it brings a web framework and pandas."""
-    monkeypatch.setitem(sys.modules, "trackio", FakeTrackio())
+    """Stands in where Trackio is not installed, which brings a web server."""
+    if find_spec("trackio") is None:
+        monkeypatch.setitem(sys.modules, "trackio", FakeTrackio())
 
 
 READERS = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow, "trackio": trackio}

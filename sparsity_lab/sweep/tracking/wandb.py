@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,8 @@ class WandbTracker:
     def _own(self, about: About) -> dict[str, Any]:
         """What only one of the two understands: Trackio knows a run by its name."""
         if self.spec.kind == "trackio":
-            return {"name": about.fingerprint[:12], "embed": False, "auto_log_gpu": False}
+            unwanted = {"auto_log_gpu", "auto_log_cpu"} & inspect.signature(self.module.init).parameters.keys()
+            return {"name": about.fingerprint[:12], "embed": False, **dict.fromkeys(sorted(unwanted), False)}
         settings = self.module.Settings(
             silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
         )
