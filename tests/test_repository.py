@@ -177,6 +177,12 @@ def test_a_linter_finds_nothing_in_the_dockerfile() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_every_picture_is_on_a_page() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
+    shown = set(re.findall(r"\]\((?:docs/)?images/([\w.-]+)\)", pages))
+    assert {path.name for path in (ROOT / "docs/images").iterdir()} == shown
+
+
 BUILDERS = {"docker": "version", "podman": "info", "buildah": "info"}
 """programs that build images, and what each is asked to see whether it can here"""
 
