@@ -119,9 +119,7 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     loose = [name for name, one in bootstrap.intervals.items() if not one.identified] if bootstrap else []
     if loose:
         yield Message("caveat-loose", {"names": ", ".join(loose)})
-    layout = setting.scenario.format
-    if layout is not None and not format_named(layout).anywhere:
-        yield Message("caveat-pattern", {"pattern": f"pattern-{layout}"})
+    yield from _patterns(setting)
     existing = setting.scenario.checkpoint
     if existing and best.kind == "prune-existing" and existing.worth is None and setting.pruning is None:
         yield Message("caveat-worth")
@@ -140,6 +138,13 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
         yield Message("caveat-no-steps-rows", {"rows": float(max(rows))}) if rows else Message("caveat-no-steps")
     if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
         yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})
+
+
+def _patterns(setting: Setting) -> Iterator[Message]:
+    """Layouts in which zeros may not lie where they like, which the law is about."""
+    for layout in dict.fromkeys(filter(None, (setting.scenario.format, *setting.scenario.layouts))):
+        if not format_named(layout).anywhere:
+            yield Message("caveat-pattern", {"pattern": f"pattern-{layout}"})
 
 
 def _forms(setting: Setting, best: SparseOption) -> Iterator[Message]:

@@ -15,6 +15,7 @@ with v the speed-up of arithmetic in that type. Zeros help a type as much as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -27,8 +28,10 @@ from sparsity_lab.cost.candidates import SparseOption, interval
 from sparsity_lab.cost.draws import drawn_between
 from sparsity_lab.cost.economics import Option, equal_quality_size
 from sparsity_lab.cost.existing import pruning_worth
-from sparsity_lab.cost.speeds import serving_of
+from sparsity_lab.cost.speeds import Speeds, serving_of, speeds_of
 from sparsity_lab.cost.type_laws import TypeLaw, type_notes
+from sparsity_lab.errors import RecordError
+from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, dense_type_speedup, format_bytes
 from sparsity_lab.laws.questions.inverse import size_needed
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -53,9 +56,16 @@ def rivalry(setting: Setting, held: Sequence[SparseOption] = ()) -> Rivalry:
     if not setting.scenario.precisions:
         return Rivalry()
     wide = setting.scenario.model_copy(update={"sparsities": (0.0, *setting.scenario.sparsities)})
-    every = replace(setting, scenario=wide)
-    own, drawn = _totals(every, every.case(), _worths(every, draws=0)), _drawn_totals(every)
-    rows = tuple(_row(setting, at, over, own[0], drawn[0]) for at, over in zip(own, drawn, strict=True))
+    tables = [_TypesInLayout.of(replace(setting, scenario=wide)), *map(_TypesInLayout.of, _other_layouts(setting))]
+    first = tables[0]
+    held_rows = [
+        (_row(table.held, at, over, first.at[0], first.over[0]), over)
+        for precision in setting.scenario.precisions
+        for table in tables
+        for at, over in zip(table.at, table.over, strict=True)
+        if at.precision is precision and (table is first or (at.sparsity and at.quality == "law"))
+    ]
+    rows, drawn = tuple(row for row, _ in held_rows), [over for _, over in held_rows]
     runs = [runs_row(setting, row) for row in rows]
     dense = [k for k, row in enumerate(rows) if row.sparsity == 0 and runs[k]]
     sparse = [k for k, row in enumerate(rows) if row.sparsity > 0 and row.quality == "law" and runs[k]]
@@ -77,6 +87,24 @@ def runs_row(setting: Setting, row: PrecisionRow) -> bool:
     return own or row.runs != "red" or (setting.scenario.own_kernel and row.sparsity > 0)
 
 
+def _other_layouts(setting: Setting) -> Iterator[Setting]:
+    """The scenario in each further layout, dense and at the sparsities that the layout has and is not the own one of.
+
+    A layout of which the hardware profile says nothing takes as long as dense weights.
+    """
+    for layout in setting.scenario.layouts:
+        only = format_named(layout).sparsity
+        levels = tuple(S for S in setting.scenario.sparsities if only in {None, S} and setting.pattern(S) != layout)
+        if not levels:
+            continue
+        spec = setting.scenario.model_copy(update={"format": layout, "sparsities": (0.0, *levels)})
+        known = Speeds(setting.speeds.training)
+        with suppress(RecordError):  # the profile says nothing of this layout
+            known = speeds_of(spec, setting.profile)
+        speeds = replace(setting.speeds, inference=known.inference, capped=False, basis=known.basis)
+        yield replace(setting, scenario=spec, speeds=speeds)
+
+
 class _Outcome(NamedTuple):
     """One row at a case: arrays of its draws, or of shape ()."""
 
@@ -86,6 +114,19 @@ class _Outcome(NamedTuple):
     nonzero: FloatArray
     ratio: FloatArray
     total: FloatArray
+
+
+class _TypesInLayout(NamedTuple):
+    """Every type in one layout: at the scenario's own numbers, and over the draws."""
+
+    held: Setting
+    at: list[_Outcome]
+    over: list[_Outcome]
+
+    @classmethod
+    def of(cls, held: Setting) -> _TypesInLayout:
+        """Of a setting whose first sparsity is 0."""
+        return cls(held, _totals(held, held.case(), _worths(held, draws=0)), _drawn_totals(held))
 
 
 def _drawn_totals(held: Setting) -> list[_Outcome]:
@@ -217,7 +258,7 @@ def _row(setting: Setting, at: _Outcome, over: _Outcome, dense: _Outcome, dense_
         nonzero=size,
         stored=size / (1 - S) * float(format_bytes(layout, WEIGHT_BYTES[dtype], S)),
         inference_ratio=float(np.asarray(at.ratio).reshape(-1)[0]),
-        modelled=(other and at.precision.speedup is None) or bool(S and basis is not None and basis.of == "bytes"),
+        modelled=(other and at.precision.speedup is None) or bool(S and (basis is None or basis.of == "bytes")),
         total=float(at.total),
         npv=float(dense.total - at.total),
         npv_low=low,

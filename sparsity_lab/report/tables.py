@@ -39,7 +39,9 @@ ENERGY_COLUMNS = ("option", "kwh-training", "kwh-inference", "kwh-money", "co2e"
 
 def precision_table(rivalry: Rivalry) -> Table:
     """Dense and sparse in every type that the scenario has, at equal quality."""
-    rows = tuple(_precision(row) for row in rivalry.rows)
+    several = len({row.pattern for row in rivalry.rows if row.sparsity}) > 1
+    named = [several and row.sparsity > 0 and row.quality == "law" for row in rivalry.rows]
+    rows = tuple(_precision(row, row.pattern if name else "") for row, name in zip(rivalry.rows, named, strict=True))
     names = ("type", "zeros", "bytes", "time", "total", "saved", "interval", "sure", "runs")
     head = tuple(message(f"column-{name}") for name in names)
     own = rivalry.rows[0].dtype if rows else ""
@@ -47,18 +49,18 @@ def precision_table(rivalry: Rivalry) -> Table:
     return Table("precision", caption, head, rows, frozenset({0, 8}))
 
 
-def _precision(row: PrecisionRow) -> tuple[Said, ...]:
+def _precision(row: PrecisionRow, layout: str) -> tuple[Said, ...]:
     by_rho = {"law": "", "panferov2025": " rho", "type-law": " §"}[row.quality]
     return (
         row.dtype,
-        percent(row.sparsity) + by_rho,
+        " ".join(filter(None, (percent(row.sparsity), layout))) + by_rho,
         storage(row.stored) if math.isfinite(row.stored) else NOTHING,
         f"{row.inference_ratio:.3g}{'*' if row.modelled else ''}",
         _amount(row.total),
         _amount(row.npv),
         f"{_amount(row.npv_low)} … {_amount(row.npv_high)}",
         percent(row.share),
-        message(f"colour-{row.runs}") if row.runs else NOTHING,
+        message("runs-amber" if row.runs == "amber" else f"colour-{row.runs}") if row.runs else NOTHING,
     )
 
 

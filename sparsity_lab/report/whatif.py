@@ -8,7 +8,7 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ from sparsity_lab.laws.questions.multipliers import Measured, Multiplier, Sparse
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import Said, Words
 from sparsity_lab.report.script_laws import told_law, told_type
-from sparsity_lab.specs.hardware import WeightType
+from sparsity_lab.specs.alternatives import RivalType
+from sparsity_lab.specs.hardware import ProductFormat, WeightType
 
 MOST_SPARSE = 0.95
 """upper end of the slider"""
@@ -171,12 +172,17 @@ def _row(law: Law, row: int) -> Law:
 
 
 def _types(setting: Setting, rivals: Sequence[PrecisionRow], worths: Mapping[WeightType, Any]) -> list[dict[str, Any]]:
-    """Every type of the scenario: its worth, and at each sparsity its time relative to the own type's, if it runs."""
+    """Every type of the scenario: its worth, and at each sparsity its time relative to the own type's, if it runs.
+
+    Of each further layout too, None where it has no row.
+    """
     levels = (0.0, *setting.scenario.sparsities)
-    rows = [row for row in rivals if row.quality == "law"]
     told = []
-    for place, one in enumerate(setting.scenario.precisions):
-        here, own = rows[place * len(levels) : (place + 1) * len(levels)], rows[: len(levels)]
+    for one, layout in _typed_layouts(setting):
+        here, own = (
+            [_row_of(setting, rivals, dtype, S, named) for S in levels]
+            for dtype, named in ((one.dtype, layout), (setting.scenario.precisions[0].dtype, None))
+        )
         told.append(
             {
                 "name": one.dtype,
@@ -184,11 +190,34 @@ def _types(setting: Setting, rivals: Sequence[PrecisionRow], worths: Mapping[Wei
                 "loss_added": one.loss_added or 0.0,
                 "law": worths.get(one.dtype),
                 "days": one.days,
-                "factors": [row.inference_ratio / other.inference_ratio for row, other in zip(here, own, strict=True)],
-                "runs": [runs_row(setting, row) for row in here],
+                "factors": [
+                    row.inference_ratio / other.inference_ratio if row and other else None
+                    for row, other in zip(here, own, strict=True)
+                ],
+                "runs": [row is not None and runs_row(setting, row) for row in here],
             }
         )
     return told
+
+
+def _typed_layouts(setting: Setting) -> Iterator[tuple[RivalType, ProductFormat | None]]:
+    """Every type as it is laid out first (None), then in each further layout."""
+    for one in setting.scenario.precisions:
+        yield one, None
+        for layout in setting.scenario.layouts:
+            yield one, layout
+
+
+def _row_of(
+    setting: Setting, rivals: Sequence[PrecisionRow], dtype: WeightType, sparsity: float, layout: ProductFormat | None
+) -> PrecisionRow | None:
+    """The row of a type by the scenario's law in a layout; the own one where that is None."""
+    own = setting.pattern(sparsity) if sparsity else "dense"
+    if layout is not None and (layout == own or not sparsity):
+        return None
+    wanted = (dtype, sparsity, "law", layout or own)
+    found = (row for row in rivals if (row.dtype, row.sparsity, row.quality, row.pattern) == wanted)
+    return next(found, None)
 
 
 def _existing(existing: Existing | None) -> dict[str, Any] | None:

@@ -189,6 +189,8 @@ class ScenarioSpec(SpecFile):
     """a dense model that could be pruned; only training from scratch is considered when left out"""
     precisions: tuple[RivalType, ...] = ()
     """types that weights could be stored in, the own one first: rivals of sparsity, and its partners"""
+    layouts: Annotated[tuple[ProductFormat, ...], Distinct] = ()
+    """further layouts of sparse weights that the table of types has rows of, beside format or the fastest"""
     horizon_years: Annotated[float, Field(gt=0, le=1000)] = 3
     """may end within a year, or be shorter than one"""
     discount_rate: Rate = 0.08
@@ -204,6 +206,10 @@ class ScenarioSpec(SpecFile):
 
     @model_validator(mode="after")
     def _own_type_first(self) -> ScenarioSpec:
+        if self.layouts and not self.precisions:
+            raise misfit("goes with precisions", "layouts")
+        if "dense" in self.layouts:
+            raise misfit("names layouts of sparse weights, and dense is none", "layouts")
         if not self.precisions:
             return self
         own, types = self.precisions[0], [one.dtype for one in self.precisions]

@@ -135,6 +135,41 @@ def test_a_rival_that_is_good_enough_wins_and_is_said_in_both_languages() -> Non
         assert told(precision_table(found.rivalry).caption)
 
 
+def two_layouts() -> HardwareProfile:
+    """The example's hardware, with blocks that run four times as fast."""
+    (one,) = hardware().products
+    fast = {"format": "bsr", "speedup": 4.0, "low": 4.0, "high": 4.0}
+    return hardware().model_copy(update={"products": (one, one.model_copy(update=fast))})
+
+
+def test_each_layout_of_a_sparsity_has_its_own_row() -> None:
+    plan = {"inference__dtype": "float32", "precisions": [OWN, EIGHT], "format": "csr"}
+    before = rivalry(setting(two_layouts(), **plan))
+    held = setting(two_layouts(), layouts=["csr", "bsr", "2:4"], **plan)
+    found = rivalry(held)
+    assert [one for one in found.rows if one.pattern in {"dense", "csr"}] == list(before.rows)
+    rows = {(one.dtype, one.pattern): one for one in found.rows if one.sparsity and one.quality == "law"}
+    assert list(rows) == [(dtype, name) for dtype in ("float32", "float8") for name in ("csr", "bsr", "2:4")]
+    csr, bsr, pairs = (rows["float32", name] for name in ("csr", "bsr", "2:4"))
+    assert csr.nonzero == bsr.nonzero == pairs.nonzero
+    assert (csr.inference_ratio, bsr.inference_ratio, pairs.inference_ratio) == pytest.approx((0.5, 0.25, 1.0))
+    assert bsr.total == pytest.approx(9608 - 1.44 * 100), "half the time of csr"
+    assert (csr.modelled, bsr.modelled, pairs.modelled) == (False, False, True)
+    assert csr.stored > bsr.stored, "blocks have no index a weight"
+    assert found.rows[found.sparse].pattern == "bsr"
+    told = [cells[1] for cells in precision_table(found).rows]
+    assert {"50 % csr", "50 % bsr", "50 % 2:4", "0 %"} <= {str(one).replace("\N{NO-BREAK SPACE}", " ") for one in told}
+    keys = [caveat.values.get("pattern") for caveat in advise(held).caveats if caveat.key == "caveat-pattern"]
+    assert keys == ["pattern-bsr", "pattern-2:4"]
+    assert len(rivalry(setting(two_layouts(), layouts=["2:4"], sparsities=[0.75], **plan)).rows) == 6, "2:4 is half"
+
+
+@pytest.mark.parametrize("changes", [{"layouts": ["csr"]}, {"layouts": ["dense"], "precisions": [OWN]}])
+def test_layouts_go_with_types_and_are_sparse(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        setting(hardware(), inference__dtype="float32", **changes)
+
+
 def table(engine: str, *formats: str) -> RuntimeSpec:
     """An engine that loads formats in the example's types."""
     head = {"version": 1, "engine": engine, "engine_version": "1", "looked_up": "2026-01-01", "sources": ["made up"]}

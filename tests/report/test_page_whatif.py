@@ -83,6 +83,12 @@ CASES = {
         ],
     ),
     "types by laws": typed_by_laws(),
+    "types in two layouts": setting(
+        "frantar",
+        profile(),
+        layouts=["2:4", "bsr"],
+        precisions=[{"dtype": "bfloat16"}, {"dtype": "float8", "rho": 0.9, "speedup": 1.5}],
+    ),
     "free": setting("density", profile(), training={"runs_per_year": 9, "cost": "free"}),
     "frantar, a law of pruned models": pruned_by("pruned_after"),
     "frantar, a compression law": pruned_by("compressed"),
@@ -244,7 +250,7 @@ def test_page_recommends_what_python_finds_cheapest(browser, tmp_path, name):
     assert len(choices) > 1, "the volumes reach over a turn"
 
 
-@pytest.mark.parametrize("name", ["types", "types by laws"])
+@pytest.mark.parametrize("name", ["types", "types by laws", "types in two layouts"])
 def test_types_cost_on_the_page_what_they_cost_in_python_at_any_slider(browser, tmp_path, name):
     held = CASES[name]
     page = tmp_path / "page.html"

@@ -146,7 +146,8 @@ const whatif = (() => {
     return { name: type.name, sparsity: S, total, runs: type.runs[place] };
   }
   function inTypes(set) {
-    return given.types.flatMap((type) => type.factors.map((_, place) => inType(type, place, set)));
+    return given.types.flatMap((type) =>
+      type.factors.flatMap((factor, place) => (factor === null ? [] : [inType(type, place, set)])));
   }
   function recommend(set) {
     const found = recommendInOwnType(set), rows = inTypes(set).filter((row) => row.runs);
