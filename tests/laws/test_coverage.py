@@ -4,6 +4,8 @@
 """
 
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +120,18 @@ def test_profiles_contain_the_true_parameters_as_often_as_they_say(grid):
     )
     assert 0.85 <= shares.mean() <= 0.95
     assert (shares >= 0.8).all(), shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["repeated_dense", "precision", "sparse_quantised", "moe_krajewski", "pruned_after"])
+def test_intervals_of_other_forms_contain_the_truth(form, monkeypatch):
+    """24 laws: one standard deviation of a share is 6 %, and losses and parameters of one law go together.
+
+    `python benchmarks/laws_coverage.py` draws hundreds.
+    """
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    places, inside = import_module("laws_coverage").held(form, 24)
+    told = [one for found in inside.values() for one in found]
+    assert 0.75 <= places.mean() <= 1.0
+    assert 0.75 <= np.mean(told) <= 0.99
+    assert len(told) > 24, "more than one parameter is identified"

@@ -44,7 +44,7 @@ LONGEST_STEP = 2.0
 """of any coordinate; coordinates are logs"""
 FIRST_DAMPING, SMALLEST_DAMPING, STALLED = 1e-2, 1e-9, 1e8
 """damping, relative to the scaled majoriser's unit diagonal; a walk whose damping passes the second is over"""
-LOOKED_AT, FASTER, NEARLY_THERE = 10, 10.0, 1e-4
+LOOKED_AT, FASTER, NEARLY_THERE = 15, 100.0, 1e-4
 """each so many steps, walks end that could not come as low as the lowest at that many times their pace, unless their
 gradient says that they are about to end elsewhere"""
 BLOCK = 4_000_000
