@@ -45,6 +45,7 @@ FRAGMENTS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("cluster.md", "engine: {kind: slurm, workers: 2, devices_per_node: 8}"): "compute/slurm",
         ("decision.md", "inference:"): "scenarios/vit-a100",
         ("decision.md", "precisions:"): "scenarios/vit-a100",
+        ("decision.md", "inference: {items_per_year: 3.0e12, dtype: float16}"): "scenarios/vit-a100",
         ("decision.md", "checkpoint:"): "scenarios/vit-a100",
         ("guide.md", "  sparsity: [0, 0.5, 0.75, 0.875]        # was [0, 0.5, 0.75]"): "studies/smoke:grid",
         ("guide.md", "source:"): "datasets/python-stdlib-bytes",
