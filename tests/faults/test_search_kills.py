@@ -39,10 +39,9 @@ import sparsity_lab.sweep.study
 from sparsity_lab.artifacts.paths import CHECKPOINT
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
-from sparsity_lab.specs.compute import Compute
 from sparsity_lab.stages.searching.run import search_study
 from sparsity_lab.stages.searching.setup import storage_of
-from sparsity_lab.sweep.executors.factory import run_jobs
+from sparsity_lab.sweep.executors.base import Executor, carry_out
 from sparsity_lab.sweep.jobs import Event, Progressed
 
 pytestmark = pytest.mark.slow
@@ -166,15 +165,15 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 
     steps: list[int] = []
 
-    def noting(jobs: Any, place: Any, compute: Compute, on_event: Any) -> None:
+    def noting(executor: Executor, jobs: Any, on_event: Any) -> None:
         def note(event: Event) -> None:
             if isinstance(event, Progressed) and event.fingerprint == checkpoint.parent.name:
                 steps.append(event.step)
             on_event(event)
 
-        run_jobs(jobs, place, compute, note)
+        carry_out(executor, jobs, note)
 
-    monkeypatch.setattr(sparsity_lab.sweep.study, "run_jobs", noting)
+    monkeypatch.setattr(sparsity_lab.sweep.study, "carry_out", noting)
     result = search_study(space_of(trained), workers=1, console=silent())
     assert result is not None
     assert {trial.state for trial in result.trials} == {"finished"}

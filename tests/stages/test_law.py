@@ -251,8 +251,8 @@ def test_every_query_can_be_put_to_several_laws_at_once(question, value):
         assert [row[name] for row in both] == pytest.approx(alone, rel=1e-3)
     for row in both:
         assert row[value] == pytest.approx((row[T5] + row[MINIMUM]) / 2)
-        assert row[f"{value}_low"] == min(row[T5], row[MINIMUM])
-        assert row[f"{value}_high"] == max(row[T5], row[MINIMUM])
+        assert row[f"{value}_low"] <= min(row[T5], row[MINIMUM]), "the second has draws"
+        assert row[f"{value}_high"] >= max(row[T5], row[MINIMUM])
 
 
 def test_a_form_that_there_is_not(tmp_path):

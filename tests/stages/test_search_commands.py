@@ -47,7 +47,7 @@ def test_a_machine_takes_the_runs_that_another_has_trained(
 ) -> None:
     one, other = two_machines
     storage = str(tmp_path / "shared.journal")
-    monkeypatch.setattr(sparsity_lab.sweep.study, "run_jobs", train_nothing)
+    monkeypatch.setattr(sparsity_lab.sweep.study, "carry_out", train_nothing)
     found = search_study(space_of(one), storage=storage, console=silent())
     assert search_study(space_of(other), storage=storage, console=silent()) == found
     assert records(other, "search/tiny") == records(one, "search/tiny"), "to the last second of their cost"
@@ -121,7 +121,7 @@ def interrupt(project: Path) -> None:
         raise Interrupted
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sparsity_lab.sweep.study, "run_jobs", stop)
+        patch.setattr(sparsity_lab.sweep.study, "carry_out", stop)
         search_study(space_of(project), console=silent())
 
 

@@ -56,6 +56,7 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("something was trained")
 
     monkeypatch.setattr("sparsity_lab.sweep.study.run_jobs", refuse)
+    monkeypatch.setattr("sparsity_lab.sweep.study.carry_out", refuse)  # by the workers of a search
 
 
 def train(root: Path, study: str = "tiny") -> str:
