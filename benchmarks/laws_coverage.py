@@ -70,6 +70,28 @@ CASES: Mapping[str, Case] = MappingProxyType(
             axes={"sparsity": (0.2, 0.4, 0.6)},
             asked={"sparsity": 0.5},
         ),
+        "compressed": Case(
+            {"c": 1.0, "alpha": 1.1, "beta": 0.7, "gamma": 0.3, "unit": 6e9},
+            axes={"sparsity": (0.0, 0.3, 0.6)},
+            asked={"sparsity": 0.5},
+        ),
+        "precision_after": Case(
+            _DENSE | {"gamma": 2.5, "C": 0.1, "gamma_D": 0.5, "gamma_N": 0.4, "gamma_post": 1.2},
+            axes={"bits": (4.0, 16.0), "bits_after": (3.0, 5.0, 16.0)},
+            asked={"bits": 16.0, "bits_after": 4.0},
+        ),
+        "moe_abnar": Case(
+            {"a": 480.0, "alpha": 0.34, "b": 2085.0, "beta": 0.37, "c": 0.3}
+            | {"lam": -0.6, "d": 30.0, "delta": 0.25, "gamma": 0.2, "e": 1.5},
+            axes={"sparsity": (0.0, 0.5, 0.75, 0.9, 0.98)},
+            asked={"sparsity": 0.8},
+        ),
+        "repeated_sparse": Case(
+            {"B": 447.2, "E": 2.35, "epsilon": -0.01, "P": -0.27, "mu": 0.85, "alpha": 0.327, "optimal": 0.0715}
+            | {"d": 4.4, "n": 11.1, "d_1": 1.82, "d_2": 1.37, "n_1": 1.9, "n_2": 2.8},
+            axes={"sparsity": (0.0, 0.25, 0.5, 0.75, 0.875), "epochs": _EPOCHS},
+            asked={"sparsity": 0.5, "epochs": 8.0},
+        ),
     }
 )
 
