@@ -122,8 +122,11 @@ def test_profiles_contain_the_true_parameters_as_often_as_they_say(grid):
     assert (shares >= 0.8).all(), shares
 
 
+FORMS = "repeated_dense precision precision_after sparse_quantised moe_krajewski moe_abnar pruned_after compressed"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["repeated_dense", "precision", "sparse_quantised", "moe_krajewski", "pruned_after"])
+@pytest.mark.parametrize("form", FORMS.split())
 def test_intervals_of_other_forms_contain_the_truth(form, monkeypatch):
     """24 laws: one standard deviation of a share is 6 %, and losses and parameters of one law go together.
 
