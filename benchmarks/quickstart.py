@@ -72,7 +72,7 @@ def timed(studies: list[str], checkout: Path) -> None:
     print(f"in all {total:.0f} CPU-s, target {CPU_TARGET:.0f}: ratio {total / CPU_TARGET:.2f}")
     for study in studies:
         law = read_document(checkout / "laws" / study / "frantar.json")
-        told = answer(checkout / "search" / f"{study}.json")
+        told = answer(read(checkout / "search" / f"{study}.json"))
         print(f"{study}: R² {law.fit.r2:.4f} (target {R2_TARGET}), {told}")
 
 
@@ -95,15 +95,13 @@ def repeated(study: str, numbers: range, folder: Path, workers: str, ledger: Pat
         lines = map(json.loads, ledger.read_text(encoding="utf-8").splitlines())
         known = {line["repetition"]: line for line in lines if (line["study"], line["spec"]) == (study, digest(study))}
     for number in numbers:
-        if number in known:
-            print(f"{study} {number}: {known[number]['answer']}", flush=True)
-            continue
-        repeat(study, number, folder, workers)
-        known[number] = line_of(study, number, folder)
+        if number not in known:
+            repeat(study, number, folder, workers)
+            known[number] = line_of(study, number, folder)
+            if ledger is not None:
+                with ledger.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(known[number], ensure_ascii=False) + "\n")
         print(f"{study} {number}: {known[number]['answer']}", flush=True)
-        if ledger is not None:
-            with ledger.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(known[number], ensure_ascii=False) + "\n")
     return [known[number]["significant"] for number in numbers]
 
 
@@ -115,10 +113,10 @@ def digest(study: str) -> str:
 
 def line_of(study: str, number: int, folder: Path) -> dict[str, Any]:
     """A repetition's line in a ledger."""
-    path = folder / f"{study}-{number}" / "search" / f"{study}.json"
-    found, named = read(path), {"study": study, "spec": digest(study), "repetition": number}
+    found = read(folder / f"{study}-{number}" / "search" / f"{study}.json")
+    named = {"study": study, "spec": digest(study), "repetition": number}
     trends = [{"slope": one.slope, "p_value": one.p_value} for one in found.trends]
-    return {**named, "significant": significant(found), "trends": trends, "answer": answer(path)}
+    return {**named, "significant": significant(found), "trends": trends, "answer": answer(found)}
 
 
 def repeat(study: str, number: int, folder: Path, workers: str) -> None:
@@ -158,9 +156,8 @@ def significant(found: SearchResult) -> bool:
     return any(one.p_value is not None and one.p_value < 1 - found.confidence for one in found.trends)
 
 
-def answer(path: Path) -> str:
+def answer(found: SearchResult) -> str:
     """Trend and optima in a line."""
-    found = read(path)
     optima = ", ".join(
         f"{one.data_dense / 1000:.0f}k {'-' if one.optimum is None else format(one.optimum, '.2f')}"
         for one in found.budgets

@@ -11,6 +11,7 @@ from sparsity_lab.cost.advice import Bar, Recommendation
 from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import SparseOption
 from sparsity_lab.cost.criteria import facts, rows_that_suffice
+from sparsity_lab.cost.draws import beyond_runs
 from sparsity_lab.cost.speeds import speed_doubts, speed_notes
 from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.messages import Message
@@ -35,10 +36,8 @@ def doubts(setting: Setting, best: SparseOption) -> Iterator[Message]:
         yield Message("doubt-refuted")
     known = facts(setting, best)
     spans = document.provenance.ranges
-    for name, value in (("nonzero", setting.scenario.model.nonzero), ("data", setting.scenario.model.data)):
-        low, high = spans[name]
-        if not low / REACH <= value <= high * REACH:
-            yield Message("doubt-range", known | {"field": f"field-{name}", "asked": value, "low": low, "high": high})
+    for said in beyond_runs(spans, REACH, nonzero=setting.scenario.model.nonzero, data=setting.scenario.model.data):
+        yield Message("doubt-range", known | said)
     most = spans["sparsity"][1]
     if best.sparsity > most + 1e-9:
         yield Message("doubt-sparsity", known | {"high": most})
@@ -98,11 +97,9 @@ def _beyond(setting: Setting, best: SparseOption, reach: float) -> Iterator[Mess
     if told is None or told.document is None or best.kind != "prune-existing":
         return
     spans, option = told.document.provenance.ranges, best.at.option
-    for name, value in (("nonzero", option.nonzero), ("data", option.data)):
-        (low, high), asked = spans[name], float(np.asarray(value))
-        if np.isfinite(asked) and not low / reach <= asked <= high * reach:
-            known: dict[str, float | str] = {"field": f"field-{name}", "asked": asked, "low": low, "high": high}
-            yield Message("pruned-range", known | {"name": told.name})
+    size, phase = (float(np.asarray(value)) for value in (option.nonzero, option.data))
+    for said in beyond_runs(spans, reach, nonzero=size, data=phase):
+        yield Message("pruned-range", said | {"name": told.name})
     (fewest, most), S = spans["sparsity"], best.sparsity
     if not fewest - 1e-9 <= S <= most + 1e-9:
         yield Message("pruned-sparsity", {"name": told.name, "S": S, "low": fewest, "high": most})

@@ -1,7 +1,8 @@
-"""Draws of the Monte Carlo: of a law's parameters, and of a range."""
+"""Draws of the Monte Carlo, of a law's parameters and of a range; and what lies beyond a law's runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,22 @@ def drawn_law(law: Law, stream: np.random.Generator, draws: int) -> Law:
     rows = stream.integers(len(law.draws[0]), size=draws)
     fields = {name: np.asarray(values)[rows, None] for name, values in law.draws._asdict().items()}
     return replace(law, params=law.params._replace(**fields))
+
+
+def beyond_runs(
+    spans: Mapping[str, tuple[float, float]], reach: float = 1.0, **asked: float
+) -> Iterator[dict[str, float | str]]:
+    """What is said of each number that lies by a factor beyond the runs of a law; infinities are none.
+
+    Args:
+        spans: least and largest value of the runs, by name.
+        reach: the factor.
+        asked: numbers, by names of `spans`.
+    """
+    for name, value in asked.items():
+        low, high = spans[name]
+        if np.isfinite(value) and not low / reach <= value <= high * reach:
+            yield {"field": f"field-{name}", "asked": value, "low": low, "high": high}
 
 
 def drawn_between(span: tuple[float, float], stream: np.random.Generator, shape: tuple[int, int]) -> FloatArray:

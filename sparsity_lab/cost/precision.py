@@ -191,7 +191,7 @@ def _size(case: Case, precision: RivalType, S: float, quality: SparseQuality, wo
     """Non-zero weights that reach the quality."""
     N, D = np.asarray(case.given.nonzero), case.given.data
     if isinstance(worth, TypeLaw) and quality == "type-law":
-        return worth.sparse_size(S, N, D)
+        return worth.size(N, D, S)
     zeros = 1.0 if quality == "law" else float(pruning_worth(S, PANFEROV_RHO)) / (1 - S)
     own = equal_quality_size(case.law, S, N, D) if quality == "law" else N / zeros
     if isinstance(worth, TypeLaw):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparsity_lab.cost.draws import drawn_law
+from sparsity_lab.cost.draws import beyond_runs, drawn_law
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import size_needed
@@ -26,15 +26,6 @@ from sparsity_lab.specs.hardware import WeightType
 
 COLUMNS = ("bits_after", "bits")
 """what laws of precision read: bits of weights quantised after training, else bits in training"""
-BITS: dict[WeightType, float] = {
-    "float64": 64.0,
-    "float32": 32.0,
-    "bfloat16": 16.0,
-    "float16": 16.0,
-    "float8": 8.0,
-    "int8": 8.0,
-    "int4": 4.0,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +60,10 @@ class TypeLaw:
         """The law at so many bits."""
         return self.law.given(**{self.column: bits})
 
-    def size(self, own: ArrayLike, data: ArrayLike) -> FloatArray:
-        """Weights in the type that have the quality of `own` ones in the scenario's own type."""
-        return size_needed(self.at(self.bits), self.at(self.own).predict(0.0, own, data), 0.0, data)
-
-    def sparse_size(self, sparsity: float, reference: ArrayLike, data: ArrayLike) -> FloatArray:
-        """Non-zero weights at S in the type that have the quality of `reference` dense ones in the own type."""
-        return size_needed(self.at(self.bits), self.at(self.own).predict(0.0, reference, data), sparsity, data)
+    def size(self, reference: ArrayLike, data: ArrayLike, sparsity: float = 0.0) -> FloatArray:
+        """Non-zero weights at S in the type that have the quality of `reference` dense ones in the scenario's own."""
+        target = self.at(self.own).predict(0.0, reference, data)
+        return size_needed(self.at(self.bits), target, sparsity, data)
 
     def drawn(self, stream: np.random.Generator, draws: int) -> TypeLaw:
         """With (draws, 1) parameters, rows of the law's bootstrap."""
@@ -102,10 +90,6 @@ def type_notes(told: TypeLaw, dtype: WeightType, reference: float, data: float) 
     yield Message(f"type-law{'-zeros' if told.sees_zeros else ''}", known | {"rho": reference / size})
     if told.law.draws is None:
         yield Message("type-law-fixed", known)
-    spans = told.document.provenance.ranges if told.document else {}
-    for name, value in (("nonzero", size), ("data", data)):
-        low, high = spans.get(name, (0.0, np.inf))
-        if np.isfinite(value) and not low <= value <= high:
-            yield Message(
-                "type-law-range", known | {"field": f"field-{name}", "asked": value, "low": low, "high": high}
-            )
+    if told.document is not None:
+        for said in beyond_runs(told.document.provenance.ranges, nonzero=size, data=data):
+            yield Message("type-law-range", known | said)

@@ -35,14 +35,17 @@ from sparsity_lab.specs.regimes.patterns import MatrixShape
 
 GROUP, SCALE_BYTES = 128, 2.0
 """weights that share a scale, and its bytes"""
+WEIGHT_BITS: dict[WeightType, float] = {
+    "float64": 64.0,
+    "float32": 32.0,
+    "bfloat16": 16.0,
+    "float16": 16.0,
+    "float8": 8.0,
+    "int8": 8.0,
+    "int4": 4.0,
+}
 WEIGHT_BYTES: dict[WeightType, float] = {
-    "float64": 8.0,
-    "float32": 4.0,
-    "bfloat16": 2.0,
-    "float16": 2.0,
-    "float8": 1.0,
-    "int8": 1.0 + SCALE_BYTES / GROUP,
-    "int4": 0.5 + SCALE_BYTES / GROUP,
+    name: bits / 8 + (SCALE_BYTES / GROUP if name.startswith("int") else 0.0) for name, bits in WEIGHT_BITS.items()
 }
 NEAR = 2.0
 """rows within this factor of measured ones count as measured"""

@@ -12,6 +12,7 @@ import numpy as np
 
 from sparsity_lab.cost.existing import Existing
 from sparsity_lab.cost.type_laws import TypeLaw
+from sparsity_lab.laws.forms.declared import share_of_bits
 from sparsity_lab.laws.forms.features import DATA, DENSE, DENSITY, NONZERO, SPARSITY
 from sparsity_lab.laws.forms.power import PowerForm
 from sparsity_lab.laws.forms.terms import Power, Term, amplitude, number
@@ -49,7 +50,7 @@ def _at_bits(law: Law, column: str, bits: float) -> Terms | None:
             share = float(-np.expm1(-trained / one["gamma"]))
             after = [_added(one, bits)] if law.form.name == "precision_after" else []
         case "sparse_quantised":
-            share, after = one.get(f"rho_{bits:.4g}_bits".replace(".", "_"), 1.0), []
+            share, after = one.get(share_of_bits(bits), 1.0), []
         case _:
             return None
     size = _made(one["A"] * share ** -one["alpha"], -one["alpha"])
@@ -62,7 +63,7 @@ def _added(one: Mapping[str, float], bits: float) -> dict[str, Any]:
     return _made(amplitude, -one["gamma_N"], data=one["gamma_D"])
 
 
-def law_terms(law: Law) -> list[dict[str, Any]] | None:
+def law_terms(law: Law) -> Terms | None:
     """The law as terms A · N^n · D^d · S^s · Π (1 − k S)^p; None where it is no such sum or a feature is not ours."""
     values = law.params._asdict()
     if not isinstance(law.form, PowerForm):

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.assumptions import Setting, runnable
 from sparsity_lab.cost.decision import advise
-from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.speeds import speeds_of
-from sparsity_lab.cost.type_laws import TypeLaw
 from sparsity_lab.errors import SpecError, about, asked_by
 from sparsity_lab.hardware.profile import load_profile
 from sparsity_lab.hardware.runtimes import architectures, load_runtimes
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.law import Law
-from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.files import find_named
-from sparsity_lab.specs.hardware import HardwareProfile, WeightType
+from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.loading import load_spec, place
 from sparsity_lab.specs.regimes.regime import sparse
 from sparsity_lab.specs.regimes.schedules import Schedule
 from sparsity_lab.specs.runtimes import RuntimeSpec
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import laws_of_study, open_law
-from sparsity_lab.stages.scenario_laws import mixture_for, pruning_law, type_laws
+from sparsity_lab.stages.scenario_laws import NO_LAWS, NamedLaws, named_laws
 from sparsity_lab.stages.workspace import known_profile, open_workspace
 
 
@@ -65,9 +61,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
             opened.name,
             document=opened.document,
             runtimes=runtimes_of(path, spec, profile, root),
-            laws=mixture_for(path, spec, opened, (), root),
-            pruning=pruning_law(path, spec, opened, root),
-            types=type_laws(path, spec, opened, root),
+            laws=named_laws(path, spec, opened, root),
         )
     with asked_by(partial(place, path, "evidence.study"), "evidence.study"):
         space = open_workspace(source.study, root)
@@ -82,9 +76,7 @@ def open_scenario(scenario: str, root: Path = Path()) -> Setting:
         schedule=schedule_of(space.study),
         document=opened.document,
         runtimes=runtimes_of(path, spec, profile, root),
-        laws=mixture_for(path, spec, opened, laws_of_study(source.study, root), root),
-        pruning=pruning_law(path, spec, opened, root),
-        types=type_laws(path, spec, opened, root),
+        laws=named_laws(path, spec, opened, root, laws_of_study(source.study, root)),
     )
 
 
@@ -106,9 +98,7 @@ def setting_of(
     schedule: Schedule | None = None,
     document: LawDocument | None = None,
     runtimes: Mapping[str, RuntimeSpec] | None = None,
-    laws: Mixture | None = None,
-    pruning: PruningLaw | None = None,
-    types: Mapping[WeightType, TypeLaw] = MappingProxyType({}),
+    laws: NamedLaws = NO_LAWS,
 ) -> Setting:
     """A scenario put together; see `Setting`.
 
@@ -123,7 +113,7 @@ def setting_of(
     on = spec.hardware or "the study's hardware"
     with asked_by(lambda: f"scenario {name}", f"format, on {on}"):
         speeds = speeds_of(spec, profile, schedule, runnable(spec, profile, runtimes))
-    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, laws, pruning, types)
+    return Setting(spec, law, profile, speeds, name, evidence, document, runtimes, *laws)
 
 
 def runtimes_of(

@@ -28,7 +28,7 @@ from sparsity_lab.specs.hardware import HardwareProfile
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.advise import read_scenario, runtimes_of, scenario_hardware, setting_of
 from sparsity_lab.stages.law import OpenLaw, cost_named, open_law
-from sparsity_lab.stages.scenario_laws import type_laws
+from sparsity_lab.stages.scenario_laws import NamedLaws, type_laws
 from sparsity_lab.stages.workspace import Workspace, known_profile, open_workspace, study_cost
 
 SIZE = 1e9
@@ -171,8 +171,8 @@ def _compared(
     if path is not None and scenario is not None:
         hardware = scenario_hardware(path, scenario, root) or profile
         engines = runtimes_of(path, scenario, hardware, root)
-        types = type_laws(path, scenario, opened, root)
-        held = setting_of(path.stem, scenario, opened.law, hardware, opened.name, runtimes=engines, types=types)
+        laws = NamedLaws(types=type_laws(path, scenario, opened, root))
+        held = setting_of(path.stem, scenario, opened.law, hardware, opened.name, runtimes=engines, laws=laws)
         if scenario.training.cost == "sparse_schedule":
             held = replace(held, speeds=replace(held.speeds, training=schedule))
         with about(path):

@@ -34,7 +34,7 @@ from sparsity_lab.specs.scenarios import (
 )
 from sparsity_lab.stages.advise import runtimes_of, scenario_hardware, schedule_of, setting_of
 from sparsity_lab.stages.law import FIRST_FORM, OpenLaw
-from sparsity_lab.stages.scenario_laws import mixture_for, pruning_law, type_laws
+from sparsity_lab.stages.scenario_laws import named_laws
 from sparsity_lab.stages.workspace import Workspace, known_profile
 
 NEUTRAL = "neutral prices"
@@ -84,7 +84,7 @@ def _money(
     profile: HardwareProfile | None,
     laws: Mapping[str, LawDocument],
 ) -> Money:
-    schedule, root = schedule_of(space.study), space.layout.root
+    schedule, root, path = schedule_of(space.study), space.layout.root, _scenario_file(space)
     name, evidence = space.study.spec.scenario or NEUTRAL, f"{space.name} ({document.form})"
     opened = [OpenLaw(form, Law.from_document(one), one) for form, one in laws.items()]
     own = next(one for one in opened if one.document is document)
@@ -96,10 +96,8 @@ def _money(
         evidence,
         schedule=schedule,
         document=document,
-        runtimes=runtimes_of(_scenario_file(space), spec, profile, root),
-        laws=mixture_for(_scenario_file(space), spec, own, opened, root),
-        pruning=pruning_law(_scenario_file(space), spec, own, root),
-        types=type_laws(_scenario_file(space), spec, own, root),
+        runtimes=runtimes_of(path, spec, profile, root),
+        laws=named_laws(path, spec, own, root, opened),
     )
     advice = advise(held)
     start = advice.options[advice.focus].sparsity

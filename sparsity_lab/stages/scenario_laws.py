@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from sparsity_lab.cost.existing import BEFORE, PruningLaw
-from sparsity_lab.cost.type_laws import BITS, COLUMNS, TypeLaw
+from sparsity_lab.cost.type_laws import COLUMNS, TypeLaw
 from sparsity_lab.errors import RecordError, SpecError, about, asked_by
+from sparsity_lab.hardware.serving import WEIGHT_BITS
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -19,6 +22,34 @@ from sparsity_lab.specs.hardware import WeightType
 from sparsity_lab.specs.loading import place
 from sparsity_lab.specs.scenarios import ScenarioSpec
 from sparsity_lab.stages.law import OpenLaw, mixture_of, open_law
+
+
+class NamedLaws(NamedTuple):
+    """The laws that a scenario names beside its own, as `Setting` takes them.
+
+    Attributes:
+        further: those that draws are from; None where the scenario's own is the only one.
+        pruning: of pruned models; None where its checkpoint names none.
+        types: of precision, by type.
+    """
+
+    further: Mixture | None = None
+    pruning: PruningLaw | None = None
+    types: Mapping[WeightType, TypeLaw] = MappingProxyType({})
+
+
+NO_LAWS = NamedLaws()
+
+
+def named_laws(
+    scenario: Path, spec: ScenarioSpec, own: OpenLaw, root: Path, of_study: Sequence[OpenLaw] = ()
+) -> NamedLaws:
+    """Open every law that a scenario names; arguments and errors as `mixture_for`, `pruning_law`, `type_laws`."""
+    return NamedLaws(
+        mixture_for(scenario, spec, own, of_study, root),
+        pruning_law(scenario, spec, own, root),
+        type_laws(scenario, spec, own, root),
+    )
 
 
 def pruning_law(scenario: Path, spec: ScenarioSpec, evidence: OpenLaw, root: Path) -> PruningLaw | None:
@@ -76,8 +107,8 @@ def type_laws(scenario: Path, spec: ScenarioSpec, evidence: OpenLaw, root: Path)
                 expected="one that reads bits, as sparse_quantised, precision and precision_after do",
             )
         _same_unit(scenario, field, opened, evidence)
-        own = BITS[spec.precisions[0].dtype]
-        told = TypeLaw(opened.name, opened.law, one.bits or BITS[one.dtype], own, opened.document)
+        own = WEIGHT_BITS[spec.precisions[0].dtype]
+        told = TypeLaw(opened.name, opened.law, one.bits or WEIGHT_BITS[one.dtype], own, opened.document)
         with asked_by(partial(place, scenario, field), field):
             told.size(spec.model.nonzero, spec.model.data)
         found[one.dtype] = told

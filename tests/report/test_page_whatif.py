@@ -16,7 +16,8 @@ from sparsity_lab.cost.candidates import interval, outcomes
 from sparsity_lab.cost.existing import PruningLaw
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.speeds import speeds_of
-from sparsity_lab.cost.type_laws import BITS, TypeLaw
+from sparsity_lab.cost.type_laws import TypeLaw
+from sparsity_lab.hardware.serving import WEIGHT_BITS
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.power import PowerForm
@@ -57,7 +58,9 @@ def typed_by_laws() -> Setting:
     types = {}
     for name, (form, params, settings) in forms.items():
         known = form_named(form, settings)
-        types[name] = TypeLaw("ours", Law(known, known.make_params(params), "tokens", "made up"), BITS[name], 16.0)
+        types[name] = TypeLaw(
+            "ours", Law(known, known.make_params(params), "tokens", "made up"), WEIGHT_BITS[name], 16.0
+        )
     named = [{"dtype": name, "law": "ours", "speedup": 1.5} for name in types]
     held = setting("frantar", profile(), precisions=[{"dtype": "bfloat16"}, *named])
     return replace(held, types=types)

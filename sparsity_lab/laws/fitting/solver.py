@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import Derivatives, HuberObjective
-from sparsity_lab.laws.forms.terms import IN_FLOATS
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.rows.runs import FloatArray
 
 LOG = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class _Local(NamedTuple):
             Array (M, B, P).
         """
         P = matrices.shape[-1]
-        with IN_FLOATS():
+        with in_floats():
             damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
         damped[..., range(P), range(P)] += self.held + damping[:, None]
         gradient = (self.scale * self.derivatives.gradient)[:, :, None]

@@ -106,6 +106,11 @@ def _repeated(shape: Any, at: Any, factor: Any, n: Any, d: Any) -> Any:
     return factor * (shape.optimal / size) ** shape.alpha + data**-shape.alpha
 
 
+def share_of_bits(bits: float) -> str:
+    """Name of the parameter that says what weights of so many bits are worth."""
+    return f"rho_{bits:.4g}_bits".replace(".", "_")
+
+
 @dataclass(frozen=True, eq=False)
 class SparseQuantised(FormDeclaration):
     """Panferov 2025: a format is worth a share rho of the weights; of formats together, the product of their shares.
@@ -147,7 +152,7 @@ class SparseQuantised(FormDeclaration):
         """Two exponents and a share of each format."""
         shares = [
             *((f"rho_{100 * S:.4g}".replace(".", "_"), f"S = {S:.4g}") for S in self.sparsities[1:]),
-            *((f"rho_{bits:.4g}_bits".replace(".", "_"), f"{bits:.4g} bits") for bits in self.bits[:-1]),
+            *((share_of_bits(bits), f"{bits:.4g} bits") for bits in self.bits[:-1]),
         ]
         return (
             exponent("alpha", "how fast the loss falls with size"),
@@ -197,7 +202,7 @@ class SparseQuantised(FormDeclaration):
             )
         kept: Any = 1.0
         for one in self.bits[:-1]:
-            share = getattr(shape, f"rho_{one:.4g}_bits".replace(".", "_"))
+            share = getattr(shape, share_of_bits(one))
             kept = kept * np.where(bits == one, share, 1.0)
         return kept
 

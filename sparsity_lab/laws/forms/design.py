@@ -18,7 +18,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsity_lab.laws.forms.terms import IN_FLOATS
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.rows.runs import FloatArray
 
 CENTRAL_EXPONENT = 0.3
@@ -60,7 +60,7 @@ class Design(ABC):
 
     def values(self, theta: FloatArray) -> FloatArray:
         """(B, P) amplitudes and shape parameters at (B, P) coordinates."""
-        with IN_FLOATS():
+        with in_floats():
             return np.where(self.positive, np.exp(np.where(self.positive, theta, 0.0)), theta)
 
     def gauge(self, values: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.forms.design import Design
-from sparsity_lab.laws.forms.terms import IN_FLOATS, Parameter, Units
+from sparsity_lab.laws.forms.terms import Parameter, Units, in_floats
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 Further = Mapping[str, ArrayLike]
@@ -156,7 +156,7 @@ class Form(ABC):
             RecordError: the form knows the loss at some sparsities only, and not at this one; or what it reads beside
                 S, N and D is not given.
         """
-        with IN_FLOATS():
+        with in_floats():
             return self.loss_at(params, Arguments(sparsity, nonzero, data, further))
 
     def jacobian(
@@ -173,7 +173,7 @@ class Form(ABC):
         Returns:
             Array of shape (…broadcast shape of all arguments, parameters).
         """
-        with IN_FLOATS():
+        with in_floats():
             return self.jacobian_at(params, Arguments(sparsity, nonzero, data, further))
 
     def slope(
@@ -187,7 +187,7 @@ class Form(ABC):
         further: Further = NOTHING,
     ) -> FloatArray:
         """Slope dL / d ln(variable) in nats, at fixed S; negative where more of it helps."""
-        with IN_FLOATS():
+        with in_floats():
             return self.slope_at(params, variable, Arguments(sparsity, nonzero, data, further))
 
     @abstractmethod

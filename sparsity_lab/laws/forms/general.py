@@ -27,7 +27,7 @@ from sparsity_lab.laws.forms.design import CENTRAL_EXPONENT
 from sparsity_lab.laws.forms.form import NOTHING, Arguments, Form, Further
 from sparsity_lab.laws.forms.general_design import GeneralDesign, sum_of
 from sparsity_lab.laws.forms.jets import Jet, jet_of
-from sparsity_lab.laws.forms.terms import IN_FLOATS, Parameter, Units
+from sparsity_lab.laws.forms.terms import Parameter, Units, in_floats
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 LARGEST = np.finfo(np.float64).max
@@ -172,7 +172,7 @@ class GeneralForm(Form):
     def to_coordinates(self, params: NamedTuple, units: Units) -> FloatArray:
         """(…, coordinates): amplitudes and shapes in `units`, as logs where they are positive."""
         raw = self._shape(params)
-        with IN_FLOATS():
+        with in_floats():
             amplitudes = [value / one for value, one in zip(params, self._factors(raw, units), strict=False)]
             columns = np.broadcast_arrays(*amplitudes, *vars(self._in_units(raw, units, -1)).values())
             pairs = zip(columns, self.parameters, strict=True)
@@ -181,7 +181,7 @@ class GeneralForm(Form):
     def to_params(self, coordinates: FloatArray, units: Units) -> NamedTuple:
         """Raw parameters from (…, coordinates) in `units`; the inverse of `to_coordinates`."""
         pairs = zip(np.moveaxis(coordinates, -1, 0), self.parameters, strict=True)
-        with IN_FLOATS():
+        with in_floats():
             values = [one if parameter.signed else np.exp(one) for one, parameter in pairs]
             normal = SimpleNamespace(**dict(zip(self.names, values, strict=True)))
             raw = self._in_units(normal, units, 1)

@@ -31,11 +31,11 @@ from sparsity_lab.laws.forms.design import PowerDesign, TermLayout
 from sparsity_lab.laws.forms.features import Feature
 from sparsity_lab.laws.forms.form import NOTHING, Arguments, Form, Further
 from sparsity_lab.laws.forms.terms import (
-    IN_FLOATS,
     Term,
     Units,
     amplitude,
     amplitude_slopes,
+    in_floats,
     number,
     power_of,
     unit_shift,
@@ -195,7 +195,7 @@ class PowerForm(Form):
         """(…, coordinates): amplitudes in `units` and exponents, as logs where they are positive."""
         values = params._asdict()
         signed = (self.parameter(name).signed for name in self.coordinates)
-        with IN_FLOATS():  # an amplitude of nothing lies infinitely far down
+        with in_floats():  # an amplitude of nothing lies infinitely far down
             amplitudes = [amplitude(term, values) * np.exp(unit_shift(term, values, units)) for term in self.terms]
             columns = np.broadcast_arrays(*amplitudes, *(values[name] for name in self.exponents))
             return np.stack([one if free else np.log(one) for one, free in zip(columns, signed, strict=True)], axis=-1)
@@ -206,7 +206,7 @@ class PowerForm(Form):
         values = {
             name: columns[name] if self.parameter(name).signed else np.exp(columns[name]) for name in self.exponents
         }
-        with IN_FLOATS():
+        with in_floats():
             for term in sorted(self.terms, key=lambda term: term.times is not None):
                 column, shift = columns[term.coefficient], -unit_shift(term, values, units)
                 if term.times is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,8 +15,6 @@ from sparsity_lab.laws.rows.runs import FloatArray, Runs
 
 OneOrMany = float | FloatArray
 """a parameter, or one for each of many laws"""
-IN_FLOATS = partial(np.errstate, over="ignore", divide="ignore", invalid="ignore")
-"""a law fitted to what it cannot describe says infinite or no losses far away, which its status and intervals tell"""
 LARGEST_EXPONENT = 10.0
 ROUNDING = 1e-9
 """a fit that ends at a bound stands there but for the rounding of a logarithm"""
@@ -74,6 +72,14 @@ class Parameter:
             expected = f"some of {self.lower:g} to {self.upper:g}"
             raise RecordError("cannot be kept there", field=self.name, found=f"{low:g} to {high:g}", expected=expected)
         return replace(self, lower=least, upper=largest)
+
+
+def in_floats() -> np.errstate:
+    """Within, a law fitted to what it cannot describe may say infinite or no losses far away.
+
+    Its status and its intervals tell.
+    """
+    return np.errstate(over="ignore", divide="ignore", invalid="ignore")
 
 
 def exponent(name: str, meaning: str, *, signed: bool = False) -> Parameter:

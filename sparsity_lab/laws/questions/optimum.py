@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.power_forms import FrantarParams
-from sparsity_lab.laws.forms.terms import IN_FLOATS
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.law import Law
 from sparsity_lab.laws.questions.inverse import bisect, dense_size_needed
 from sparsity_lab.laws.questions.multipliers import Multiplier, SparseSchedule
@@ -82,7 +82,7 @@ def gain(law: Law, sparsity: ArrayLike) -> FloatArray:
             f"the gain of the form {law.form.name} depends on N and D", expected="dense_equivalent_size at a point"
         )
     exponent = law.params._asdict()[law.form.size_exponent]
-    with IN_FLOATS():  # a degenerate draw may say infinitely larger, or nothing
+    with in_floats():  # a degenerate draw may say infinitely larger, or nothing
         dense, sparse = (law.form.size_factor(law.params, S, further=law.at) for S in (0.0, sparsity))
         return np.asarray((dense / sparse) ** (1 / exponent))
 
