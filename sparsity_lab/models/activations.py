@@ -45,7 +45,8 @@ def activation_bytes(dims: Dims, objective: Objective, batch: int) -> int:
             attention = 4 * read * dims.width + dims.heads * read
             block = _normed(read, dims.width) + attention + _gated(dims, read)
             each = VALUE * (dims.layers * block + _normed(read, dims.width)) + INDEX * objective.length
-            return batch * each + VALUE * dims.vocabulary * dims.width
+            once = dims.vocabulary + 2 * read  # the gradient of the head, and the tables by which heads are turned
+            return batch * each + VALUE * once * dims.width
         case ViTDims(), _:
             return VALUE * (batch * _vit(dims) + dims.classes * (dims.width + 1))
         case _:

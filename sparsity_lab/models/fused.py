@@ -32,9 +32,13 @@ def biased_attention(q_BTHK: Tensor, k_BSHK: Tensor, v_BSHK: Tensor, bias_HTS: T
     return mixed_BTHK
 
 
-def turn(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
-    """Rotary positions (Su 2021, eq. 34): every pair (k, k + K/2) of a head turned by its position's angle."""
-    turned_BTHK: Tensor = _Turn.apply(x_BTHK, cos_T1K, sin_T1K)  # type: ignore[no-untyped-call]
+def turn(x_BTHK: Tensor, cos_THK: Tensor, sin_THK: Tensor) -> Tensor:
+    """Rotary positions (Su 2021, eq. 34): every pair (k, k + K/2) of a head turned by its position's angle.
+
+    The sines are those of `rotary`, negative in the first half of K. Tables that repeat for each head cost 1/B of what
+    they turn, and one pass then goes over whole sequences where heads of a few numbers each would be visited apart.
+    """
+    turned_BTHK: Tensor = _Turn.apply(x_BTHK, cos_THK, sin_THK)  # type: ignore[no-untyped-call]
     return turned_BTHK
 
 
@@ -111,26 +115,22 @@ class _Turn(torch.autograd.Function):
     """A rotation, whose gradient is the rotation back."""
 
     @staticmethod
-    def forward(ctx: Any, x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
+    def forward(ctx: Any, x_BTHK: Tensor, cos_THK: Tensor, sin_THK: Tensor) -> Tensor:
         """(B, T, H, K)."""
-        ctx.save_for_backward(cos_T1K, sin_T1K)
-        return _turn(x_BTHK, cos_T1K, sin_T1K)
+        ctx.save_for_backward(cos_THK, sin_THK)
+        return _turn(x_BTHK, cos_THK, sin_THK)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Gradient of x."""
-        cos_T1K, sin_T1K = ctx.saved_tensors
-        return _turn(gradients[0], cos_T1K, -sin_T1K), None, None
+        cos_THK, sin_THK = ctx.saved_tensors
+        return _turn(gradients[0], cos_THK, -sin_THK), None, None
 
 
-def _turn(x_BTHK: Tensor, cos_T1K: Tensor, sin_T1K: Tensor) -> Tensor:
-    half = x_BTHK.shape[-1] // 2
-    turned_BTHK = x_BTHK * cos_T1K.to(x_BTHK.dtype)
-    sin_T1K = sin_T1K[..., :half].to(x_BTHK.dtype)
-    turned_BTHK[..., :half].addcmul_(x_BTHK[..., half:], sin_T1K, value=-1)
-    turned_BTHK[..., half:].addcmul_(x_BTHK[..., :half], sin_T1K)
-    return turned_BTHK
+def _turn(x_BTHK: Tensor, cos_THK: Tensor, sin_THK: Tensor) -> Tensor:
+    partners_BTHK = x_BTHK.roll(x_BTHK.shape[-1] // 2, -1)
+    return torch.mul(x_BTHK, cos_THK.to(x_BTHK.dtype)).addcmul_(partners_BTHK, sin_THK.to(x_BTHK.dtype))
 
 
 class _HeadLoss(torch.autograd.Function):

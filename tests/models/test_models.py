@@ -184,9 +184,11 @@ def test_head_loss_survives_logits_that_overflow_an_exponential():
 
 
 def test_turning_keeps_lengths_depends_on_distance_only_and_has_exact_gradients():
-    cos, sin = (table.double() for table in rotary(6, 4))
+    cos, sin = (table[:, None].expand(-1, 2, -1).double() for table in rotary(6, 4))
     x = doubles(2, 6, 2, 4)
     turned = fused.turn(x, cos, sin)
+    partners, sines = torch.cat((-x[..., 2:], x[..., :2]), -1), sin[..., 2:].repeat(1, 1, 2)
+    torch.testing.assert_close(turned, x * cos + partners * sines)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     same = x[:, :1].expand(-1, 6, -1, -1)
     products = torch.einsum("bthk,bshk->bhts", fused.turn(same, cos, sin), fused.turn(same, cos, sin))
