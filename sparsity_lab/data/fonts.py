@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from sparsity_lab.errors import DataError
 
@@ -63,24 +63,36 @@ class _Font:
         inner = round(BOX * side)
         start = (side - inner) // 2
         raster = np.zeros((len(STROKES), side, side), np.uint8)
-        for number, stroke in enumerate(STROKES):
-            raster[number, start : start + inner, start : start + inner] = self.fitted(point, stroke, inner)
+        raster[:, start : start + inner, start : start + inner] = self.fitted(point, STROKES, inner)
         return raster
 
-    def fitted(self, point: int, stroke: int, side: int) -> NDArray[np.uint8]:
-        """The character's ink (side, side), its longer side filling the square, the shorter centred."""
-        canvas = Image.new("L", (4 * EM, 4 * EM))
+    def fitted(self, point: int, strokes: Sequence[int], side: int) -> NDArray[np.uint8]:
+        """The character's ink (strokes, side, side), its longer side filling the square, the shorter centred.
+
+        `strokes` are the first of `STROKES`.
+        """
+        canvas, fitted = Image.new("L", (4 * EM, 4 * EM)), np.zeros((len(strokes), side, side), np.uint8)
         ImageDraw.Draw(canvas).text((EM, EM), chr(point), fill=255, font=self.face)
         box = canvas.getbbox()
         if box is None:
-            return np.zeros((side, side), np.uint8)
+            return fitted
         left, top, right, bottom = box
-        longer = max(right - left, bottom - top) + 2 * stroke
-        left, top = (left + right - longer) // 2, (top + bottom - longer) // 2
-        square = canvas.crop((left, top, left + longer, top + longer))
-        if stroke:
-            square = square.filter(ImageFilter.MaxFilter(2 * stroke + 1))
-        return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
+        ink, width, height = canvas.crop(box), right - left, bottom - top
+        for place, stroke in enumerate(strokes):
+            if stroke:
+                ink = _widen(ink)
+            longer = max(width, height) + 2 * stroke
+            x, y = (ink.width - longer) // 2, (ink.height - longer) // 2
+            square = ink.crop((x, y, x + longer, y + longer))
+            fitted[place] = np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
+        return fitted
+
+
+def _widen(image: Image.Image) -> Image.Image:
+    """Ink a pixel wider on each side: every pixel as dark as the darkest of the nine about it."""
+    ink = np.pad(np.asarray(image), 2)
+    rows = np.maximum(np.maximum(ink[:-2], ink[1:-1]), ink[2:])
+    return Image.fromarray(np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:]))
 
 
 def font_files() -> list[Path]:
@@ -132,7 +144,7 @@ def _distinct(fonts: list[_Font], classes: int) -> list[int]:
     signatures = np.zeros((classes * len(fonts), SIGNATURE * SIGNATURE), np.float32)
     count = 0
     for point in _candidates(fonts):
-        drawn = [font.fitted(point, 0, SIGNATURE) for font in fonts if point in font.points]
+        drawn = [font.fitted(point, STROKES[:1], SIGNATURE) for font in fonts if point in font.points]
         new = np.stack(drawn).reshape(len(drawn), -1).astype(np.float32)
         new /= np.linalg.norm(new, axis=1, keepdims=True) + np.float32(1e-6)
         if new.any(axis=1).all() and float((new @ signatures[:count].T).max(initial=0)) <= ALIKE:
