@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import Law, Runs, fit
+from sparsity_lab.laws import Law, Runs, compare, fit
 from sparsity_lab.laws.documents.law import LawDocument
 from sparsity_lab.laws.forms.named import form_names
 from sparsity_lab.laws.rows.inputs import Input
@@ -23,6 +23,7 @@ from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.messages import words_in
 from sparsity_lab.specs.studies import LawSpec
 from sparsity_lab.stages.fit_runs import fit_runs
+from sparsity_lab.stages.law import open_law
 
 USUAL = 100
 """examples of a property where nobody asks for more: Hypothesis's own number"""
@@ -141,3 +142,20 @@ def test_a_flat_bottom_is_no_matter_for_numpys_warnings(form: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fit(Runs(S, N, D, loss, others={"unique": D}), form, starts=4).degenerate
+
+
+def test_walks_that_run_away_are_no_matter_for_numpys_warnings() -> None:
+    """In a refit without some of these rows steps are longer than floats are."""
+    law, rng = open_law("wu2026-c4-repeated").law, np.random.default_rng(48)
+    S, N, D = (
+        rng.choice([0.0, 0.5, 0.75, 0.875, 0.9375], 48),
+        10 * 10 ** rng.uniform(6, 8, 48),
+        10 ** rng.uniform(9, 11, 48),
+    )
+    unique = D / np.random.default_rng(48).choice([1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 40.0], 48)
+    noise = np.random.default_rng(48).normal(scale=0.003, size=48)
+    loss = law.form.predict(law.params, S, N, D, further={"unique": unique}) * np.exp(noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compared = compare(Runs(S, N, D, loss, others={"unique": unique}), ["repeated_sparse"])
+    assert np.isfinite(compared.of("repeated_sparse").fit.objective)

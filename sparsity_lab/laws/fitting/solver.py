@@ -195,9 +195,10 @@ class _Local(NamedTuple):
             solved = np.linalg.solve(damped, sides)
         except np.linalg.LinAlgError:  # one of them is singular to the last digit
             solved = np.linalg.pinv(finite(damped), hermitian=True) @ sides
-        step = -self.scale * solved[..., 0]
-        longest = np.abs(step).max(axis=-1, keepdims=True)
-        return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
+        with in_floats():
+            step = -self.scale * solved[..., 0]
+            longest = np.abs(step).max(axis=-1, keepdims=True)
+            return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 
 
 def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int) -> Solution:
