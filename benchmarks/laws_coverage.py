@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparsity_lab.laws import Law, Runs, bootstrap, fit
+from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.named import form_named
 from sparsity_lab.laws.rows.runs import FloatArray
 
@@ -36,12 +37,16 @@ class Case:
         settings: of the form.
         axes: further columns, and sparsity, each with the values of the grid.
         asked: their values at the places asked.
+        spread: of the laws' parameters, relative.
+        pinned: parameters that the fit is told.
     """
 
     params: Mapping[str, float]
     settings: tuple[float, ...] = ()
     axes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     asked: Mapping[str, float] = field(default_factory=dict)
+    spread: float = SPREAD
+    pinned: tuple[str, ...] = ()
 
 
 _DENSE = {"A": 480.0, "alpha": 0.34, "B": 2085.0, "beta": 0.37, "E": 1.8}
@@ -92,6 +97,12 @@ CASES: Mapping[str, Case] = MappingProxyType(
             axes={"sparsity": (0.0, 0.25, 0.5, 0.75, 0.875), "epochs": _EPOCHS},
             asked={"sparsity": 0.5, "epochs": 8.0},
         ),
+        "farseer": Case(
+            {"C": 3.0, "N_C": 8.5e9, "q": 0.169, "B": 0.003, "N_B": 2.8e19, "b": 0.1, "D_0": 1.0}
+            | {"x": 1.52, "N_x": 2.3e7, "a": 0.123},
+            spread=0.02,
+            pinned=("D_0",),
+        ),
     }
 )
 
@@ -105,9 +116,13 @@ def laws(name: str, count: int, first: int = 0) -> Iterator[tuple[Any, Runs]]:
     further = _further(form.further, S, N, D, grid)
     for seed in range(first, first + count):
         rng = np.random.default_rng(seed)
-        truth = form.make_params({n: v * rng.uniform(1 - SPREAD, 1 + SPREAD) for n, v in case.params.items()})
+        truth = form.make_params({n: _near(case, n, v, rng) for n, v in case.params.items()})
         loss = form.predict(truth, S, N, D, further=further) * np.exp(rng.normal(scale=NOISE, size=len(S)))
         yield truth, Runs(S, N, D, loss, others=further)
+
+
+def _near(case: Case, name: str, value: float, rng: np.random.Generator) -> float:
+    return value if name in case.pinned else value * rng.uniform(1 - case.spread, 1 + case.spread)
 
 
 def _further(columns: tuple[str, ...], S: Any, N: Any, D: Any, grid: Mapping[str, Any]) -> dict[str, FloatArray]:
@@ -128,14 +143,15 @@ def held(name: str, count: int, first: int = 0) -> tuple[FloatArray, dict[str, l
     asked = {one: np.full(len(N), value) for one, value in case.asked.items()}
     S = asked.pop("sparsity", np.zeros(len(N)))
     for seed, (truth, runs) in enumerate(laws(name, count, first), first):
-        fitted = fit(runs, name, starts=STARTS)
+        told = Steering(bounds={one: (case.params[one], case.params[one]) for one in case.pinned})
+        fitted = fit(runs, name, starts=STARTS, steering=told)
         drawn = bootstrap(fitted, REPLICATES, seed=seed)
         law, further = Law.from_fit(fitted, drawn), _further(fitted.form.further, S, N, D, asked)
-        told = law.interval(partial(_asked, S=S, N=N, D=D, further=further))
+        interval = law.interval(partial(_asked, S=S, N=N, D=D, further=further))
         true = law.form.predict(truth, S, N, D, further=further)
-        places.append((told.low <= true) & (true <= told.high))
+        places.append((interval.low <= true) & (true <= interval.high))
         for one in drawn.verdicts(CONFIDENCE):
-            if one.identified:
+            if one.identified and one.name not in case.pinned:
                 inside.setdefault(str(one.name), []).append(one.low <= getattr(truth, str(one.name)) <= one.high)
     return np.array(places), inside
 
