@@ -153,6 +153,9 @@ def test_a_quantity_that_is_none(tmp_path):
     [
         ("a.csv", "x,x\n1,2\n", r"a.csv:1: x: names a column twice"),
         ("a.csv", "x,y\n1,2,3\n", r"a.csv:2: holds more cells"),
+        ("a.csv", "x;y\n1,5;2,5\n", r"a.csv:2: holds more cells .*--delimiter ';', and --decimal ,"),
+        ("a.csv", "", r"a.csv: is empty"),
+        ("a.csv", "\n\n", r"a.csv: is empty"),
         ("a.csv", 'x,y\n1,"2\n', r"a.csv:\d: cannot be read as CSV"),
         ("a.json", "{", r"a.json:1: cannot be read as JSON"),
         ("a.json", "3", r"a.json: holds no table"),

@@ -135,7 +135,8 @@ def read_table(path: Path | str, dialect: Dialect = PLAIN_DIALECT) -> InputTable
         dialect: of CSV and TSV; others have none.
 
     Raises:
-        RecordError: the file is missing, damaged or of another kind, or a row has more cells than there are columns.
+        RecordError: the file is missing, empty, damaged or of another kind, or a row has more cells than there are
+            columns.
         MachineError: the file is Parquet or Feather and pyarrow is not installed.
     """
     path = Path(path)
@@ -162,16 +163,19 @@ def _read_csv(path: Path, dialect: Dialect) -> InputTable:
             row = next(reader, None)
         if row is None:
             break
-        if names is None:
+        if row and names is None:
             names = _distinct([name.strip() for name in row], path)
         elif row:
             lines.append((f"{path}:{skipped + reader.line_num}", row))
-    names = names or []
+    if not names:
+        raise RecordError("is empty", where=path, expected="a line of names of columns, and rows")
     _check_size(path, len(lines), len(names))
     for place, row in lines:
         if len(row) > len(names):
-            message = "holds more cells than there are columns"
-            raise RecordError(message, where=place, found=len(row), expected=f"{len(names)} cells")
+            message, expected = "holds more cells than there are columns", f"{len(names)} cells"
+            if len(names) == 1 and ";" in names[0]:
+                expected += "; --delimiter ';', and --decimal , where numbers have commas"
+            raise RecordError(message, where=place, found=len(row), expected=expected)
     number = _with_decimal_comma if dialect.decimal == "," else str
     rows = [[_cell(number(text)) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
