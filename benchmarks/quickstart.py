@@ -6,8 +6,9 @@ search's answer to "does the optimal sparsity rise with data?". Targets: 1,100 C
 
 With `--repetitions` each study is prepared, trained and searched anew with other seeds, every seed of its spec moved by
 100 at a time, and the answers are counted. Target: significant in at least 8 of 10. Runs stay in the project, so
-that an interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of, and
-what it holds is not asked again. `evidence/repetitions.jsonl` is one.
+that an interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of and
+its trials (budget as data, sparsity, loss in nats), and what it holds is not asked again. `evidence/repetitions.jsonl`
+is one.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def line_of(study: str, number: int, folder: Path) -> dict[str, Any]:
     found = read(folder / f"{study}-{number}" / "search" / f"{study}.json")
     named = {"study": study, "spec": digest(study), "repetition": number}
     trends = [{"slope": one.slope, "p_value": one.p_value} for one in found.trends]
-    return {**named, "significant": significant(found), "trends": trends, "answer": answer(found)}
+    tried = {one.fingerprint: one for budget in found.budgets for one in budget.trials if one.loss is not None}
+    trials = [[one.data_dense, round(one.sparsity, 4), round(one.loss or 0.0, 6)] for one in tried.values()]
+    told = {"significant": significant(found), "trends": trends, "answer": answer(found)}
+    return {**named, **told, "trials": trials}
 
 
 def repeat(study: str, number: int, folder: Path, workers: str) -> None:
