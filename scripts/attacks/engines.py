@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -172,14 +173,15 @@ def kill_engine(name: str, prepared: Path, folder: Path, kills: int, chance: ran
     _program(quiet, "train", TRAINED, "--workers", "1")
     code = {"PYTHONPATH": str(CHECKOUT)}  # of nodes, which run what is attacked
     with mock.patch.dict(os.environ, code), ENGINES[name](folder / "cluster") as engine:
-        calm = Round(engine, prepared, folder / "round", toll)
+        places = (folder / f"round-{number}" for number in count())  # workers of the last may yet write their logs
+        calm = Round(engine, prepared, next(places), toll)
         seconds = calm.play()
         wanted = made(quiet)
         calm.judge(wanted)
         order = chance.sample(list(engine.victims), len(engine.victims))
         while toll.kills < kills and not toll.failed:
             victim = order[toll.kills % len(order)]
-            one = Round(engine, prepared, folder / "round", toll, victim, chance.uniform(0.1, 0.9) * seconds)
+            one = Round(engine, prepared, next(places), toll, victim, chance.uniform(0.1, 0.9) * seconds)
             one.play()
             one.judge(wanted)
     return toll
@@ -201,7 +203,6 @@ class Round:
 
     def play(self) -> float:
         """Train until the command ends well, and kill once; seconds."""
-        shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.prepared, self.root, symlinks=True)
         compute = self.engine.compute
         write_spec(self.root, "compute", TRAINED, {**compute, "checkpoints": {**compute["checkpoints"], "seconds": 0}})
@@ -224,6 +225,7 @@ class Round:
             self.toll.different += 1
             self.toll.failed.append(f"{self.victim or 'undisturbed'}: differ: {', '.join(differ[:6])}")
         self.toll.left += sum(1 for _ in (self.root / "runs").rglob(".*.tmp"))
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def _life(self, began: float) -> tuple[int, str]:
         """One command, to its end; its exit code, and its last words."""

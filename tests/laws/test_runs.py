@@ -81,7 +81,7 @@ def test_csv_round_trip_with_further_columns(tmp_path):
         ("sparsity,nonzero,data,loss\n0,1,1,nan\n", r"runs.csv:2: loss: is missing"),
         ("sparsity,nonzero,data,loss\n1.5,1,1,3\n", r"runs.csv: sparsity: row 0"),
         ("sparsity,nonzero,data,loss\n", "holds no run"),
-        ("", "lacks the column sparsity"),
+        ("", "is empty"),
     ],
 )
 def test_bad_csv(tmp_path, text, words):
