@@ -178,12 +178,14 @@ def kill_engine(name: str, prepared: Path, folder: Path, kills: int, chance: ran
         seconds = calm.play()
         wanted = made(quiet)
         calm.judge(wanted)
+        shutil.rmtree(calm.root, ignore_errors=True)
         order = chance.sample(list(engine.victims), len(engine.victims))
         while toll.kills < kills and not toll.failed:
             victim = order[toll.kills % len(order)]
             one = Round(engine, prepared, next(places), toll, victim, chance.uniform(0.1, 0.9) * seconds)
             one.play()
             one.judge(wanted)
+            shutil.rmtree(one.root, ignore_errors=True)
     return toll
 
 
@@ -225,7 +227,6 @@ class Round:
             self.toll.different += 1
             self.toll.failed.append(f"{self.victim or 'undisturbed'}: differ: {', '.join(differ[:6])}")
         self.toll.left += sum(1 for _ in (self.root / "runs").rglob(".*.tmp"))
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def _life(self, began: float) -> tuple[int, str]:
         """One command, to its end; its exit code, and its last words."""
