@@ -159,3 +159,16 @@ def test_walks_that_run_away_are_no_matter_for_numpys_warnings() -> None:
         warnings.simplefilter("error")
         compared = compare(Runs(S, N, D, loss, others={"unique": unique}), ["repeated_sparse"])
     assert np.isfinite(compared.of("repeated_sparse").fit.objective)
+
+
+@pytest.mark.parametrize("form", ["frantar", "farseer", "repeated_sparse"])
+def test_coordinates_beyond_floats_are_no_matter_for_numpys_warnings(form: str) -> None:
+    """A walk may stand anywhere: its objective and derivatives are numbers there, or none, without a word."""
+    S, N, D = (axis.ravel() for axis in np.meshgrid([0.0, 0.5, 0.75], 4.0 ** np.arange(4), 4.0 ** np.arange(4)))
+    found = fit(Runs(S, N, D, 1 + N**-0.3 + D**-0.4, others={"unique": D}), form, starts=2)
+    objective = found.objective_of(np.full((1, len(S)), 1 / len(S)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for far in (-1e3, -300.0, 300.0, 1e3):
+            assert objective.value(found.minima[:1] + far).shape == (1,)
+            assert objective.derivatives(found.minima[:1] + far).gradient.shape == found.minima[:1].shape

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.forms.design import Design
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.choices import Residual
 
@@ -85,6 +86,7 @@ class HuberObjective:
         """(B, n) residuals at (B, P) coordinates."""
         return self._residuals(self.predict(theta))
 
+    @in_floats()
     def value(self, theta: FloatArray) -> FloatArray:
         """(B,) values of F at (B, P) coordinates."""
         residual = self.residuals(theta)
@@ -95,6 +97,7 @@ class HuberObjective:
             losses = losses * np.where(residual > 0, self.over, 1.0)
         return np.asarray(losses @ weights[0] if len(weights) == 1 else np.einsum("bn,bn->b", weights, losses))
 
+    @in_floats()
     def derivatives(self, theta: FloatArray) -> Derivatives:
         """Gradient, Hessian and majoriser of F at (B, P) coordinates."""
         if self.frame is None:

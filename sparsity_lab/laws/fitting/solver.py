@@ -113,6 +113,7 @@ def finite(matrices: FloatArray) -> FloatArray:
     return matrices if good.all() else np.where(good, matrices, 0.0)
 
 
+@in_floats()
 def minimise(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int = 300) -> Solution:
     """Walk from each of the (B, P) starts until its gradient is zero, it stalls, or `iterations` steps are done.
 
@@ -133,6 +134,7 @@ def as_low_as(value: float) -> float:
     return value * (1 + AGREEMENT) + PERFECT**2
 
 
+@in_floats()
 def polish(objective: HuberObjective, theta: FloatArray, box: Box, steps: int = 4) -> Solution:
     """A few undamped Newton steps, each kept where it shortens the gradient and raises no objective beyond rounding."""
     value, local = objective.value(theta), _Local.at(objective, theta, box)
@@ -186,8 +188,7 @@ class _Local(NamedTuple):
             Array (M, B, P).
         """
         P = matrices.shape[-1]
-        with in_floats():
-            damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
+        damped = self.scale[:, :, None] * matrices * self.scale[:, None, :]
         damped[..., range(P), range(P)] += self.held + damping[:, None]
         gradient = (self.scale * self.derivatives.gradient)[:, :, None]
         sides = np.broadcast_to(gradient, (*damped.shape[:-1], 1))
@@ -195,10 +196,9 @@ class _Local(NamedTuple):
             solved = np.linalg.solve(damped, sides)
         except np.linalg.LinAlgError:  # one of them is singular to the last digit
             solved = np.linalg.pinv(finite(damped), hermitian=True) @ sides
-        with in_floats():
-            step = -self.scale * solved[..., 0]
-            longest = np.abs(step).max(axis=-1, keepdims=True)
-            return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
+        step = -self.scale * solved[..., 0]
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        return np.asarray(step * (LONGEST_STEP / np.maximum(longest, LONGEST_STEP)))
 
 
 def _walk(objective: HuberObjective, starts: FloatArray, box: Box, iterations: int) -> Solution:
