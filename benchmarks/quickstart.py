@@ -5,10 +5,10 @@ CPU seconds (user and system, workers included) and wall-clock seconds of each s
 search's answer to "does the optimal sparsity rise with data?". Targets: 1,100 CPU seconds in all and R² >= .97.
 
 With `--repetitions` each study is prepared, trained and searched anew with other seeds, every seed of its spec moved by
-100 at a time, and the answers are counted. Target: significant in at least 8 of 10. Runs stay in the project, so
-that an interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of and
-its trials (budget as data, sparsity, loss in nats), and what it holds is not asked again. `evidence/repetitions.jsonl`
-is one.
+100 at a time, and the answers are counted. Target: significant in at least 8 of 10. The runs that a search starts with
+have seed 0 whatever the spec says, so these are no independent repetitions yet. Runs stay in the project, so that an
+interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of and its
+trials (budget as data, sparsity, loss in nats), and what it holds is not asked again.
 """
 
 from __future__ import annotations

@@ -15,19 +15,13 @@ much. What a sampler says of a budget is its optimum, or the lowest point of its
 
 FOLDER must hold `specs/` and takes everything else: data, and a record of every run below `runs/`. A run that is there
 is not trained again, so an interrupted call goes on where it was, and a second one costs little.
-
-`--ledger evidence/repetitions.jsonl` trains nothing: the reference is the smooth curve through the trials of the
-repeated quickstarts, five sparsities with several seeds each at every budget and what the searches added, and a sampler
-that asks for a run is told the curve's loss with noise of the size that lies between those seeds. No law's form is in
-it. The same seeds then cost minutes, so there can be more of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,7 +32,7 @@ import optuna
 from rich.console import Console
 from scipy.stats import t as student
 
-from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord, Stopped
+from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.results.noise import pooled_noise
@@ -47,7 +41,7 @@ from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.compute import here
-from sparsity_lab.specs.fingerprint import ENGINE_VERSION, name_runs
+from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.searching.setup import RunRequests, context_of
@@ -113,7 +107,7 @@ class Reference:
         """Train it."""
         low, high = study.spec.space.sparsity.ends
         sparsities = [round(float(S), 3) for S in np.linspace(low, high, levels)]
-        runs: dict[float, list[tuple[float, float]]] = {}
+        losses: list[list[list[tuple[float, float]]]] = []
         for budget in study.spec.budgets:
             size, data = study.spec.nonzero[0], study.spec.data_dense(study.spec.nonzero[0], budget)
             asked = [
@@ -121,34 +115,16 @@ class Reference:
                 for S in sparsities
                 for seed in range(seeds)
             ]
-            runs[budget] = [(one.sparsity, one.loss) for one in study.made(asked) if isinstance(one, RunRecord)]
-        return cls.through(runs)
-
-    @classmethod
-    def of_ledger(cls, study: Trained, ledger: Path) -> Reference:
-        """Through the trials that repetitions of the study's search left."""
-        lines = map(json.loads, ledger.read_text(encoding="utf-8").splitlines())
-        tried = [trial for line in lines if line["study"] == study.space.name for trial in line["trials"]]
-        size = study.spec.nonzero[0]
-        at = {budget: study.spec.data_dense(size, budget) for budget in study.spec.budgets}
-        return cls.through({budget: [(S, loss) for of, S, loss in tried if of == data] for budget, data in at.items()})
-
-    @classmethod
-    def through(cls, runs: Mapping[float, Sequence[tuple[float, float]]]) -> Reference:
-        """Curves through (sparsity, loss) at each budget, of which some have the same sparsity and other seeds."""
-        points: dict[tuple[float, float], list[float]] = {}
-        for budget, pairs in runs.items():
-            for S, loss in pairs:
-                points.setdefault((budget, round(S, 3)), []).append(loss)
-        noise = pooled_noise(points.values())
+            runs = [(one.sparsity, one.loss) for one in study.made(asked) if isinstance(one, RunRecord)]
+            losses.append([runs[k : k + seeds] for k in range(0, len(runs), seeds)])
+        noise = pooled_noise([loss for _, loss in point] for points in losses for point in points)
         assert noise is not None, "the reference has several seeds"
         curves = []
-        for budget, pairs in runs.items():
-            S, found = np.array(sorted(run for run in pairs if np.isfinite(run[1]))).T
+        for budget, points in zip(study.spec.budgets, losses, strict=True):
+            S, found = np.array(sorted(run for point in points for run in point if np.isfinite(run[1]))).T
             curve = fit_curve(LossPoints(S, found), noise.deviation, np.ones(2000), np.random.default_rng(0))
             bottom, top = np.quantile(curve.optima, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            told = f"S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})"
-            print(f"reference, budget {budget:g}: {told}, {len(S)} runs", flush=True)
+            print(f"reference, budget {budget:g}: S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})", flush=True)
             curves.append(curve)
         print(f"noise between seeds {noise.deviation:.2g} nats", flush=True)
         return cls(tuple(curves), noise.deviation)
@@ -158,43 +134,6 @@ class Reference:
         miss = [abs(found - curve.optimum) for found, curve in zip(optima, self.curves, strict=True)]
         losses = [np.interp(S, c.grid, c.mean) - c.mean.min() for S, c in zip(optima, self.curves, strict=True)]
         return Standing(flops, float(np.mean(miss)), float(np.mean(losses)) / self.noise)
-
-
-@dataclass(frozen=True, eq=False)
-class Tabulated(Trained):
-    """The same without training: a run's loss is that of the reference's curve, with the noise between seeds."""
-
-    reference: Reference
-
-    def made(self, requests: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
-        """Records that hold what a search reads."""
-        return [self._record(request) for request in requests]
-
-    def _record(self, request: RunRequest) -> RunRecord:
-        run, S, N = self.requests.run(request), request.sparsity, request.nonzero
-        curve = self.reference.curves[data_of(self.spec).index(request.data_dense)]
-        error = np.random.default_rng([request.seed, request.data_dense, round(1e6 * S)]).normal()
-        return RunRecord(
-            fingerprint=self.requests.fingerprint(request),
-            engine=ENGINE_VERSION,
-            data_hash=self.requests.data_hash,
-            spec=run,
-            status="finished",
-            sparsity=S,
-            nonzero=N,
-            dense=round(N / (1 - S)),
-            other_params=0,
-            nonzero_total=N,
-            paper_dense=0,
-            data=request.data,
-            data_unit=run.data_unit,
-            epochs=1.0,
-            loss=float(np.interp(S, curve.grid, curve.mean)) + self.reference.noise * error,
-            first_loss=float(curve.mean.max()),
-            curve=(),
-            cost=RunCost(flops_dense=0.0, flops_sparse=0.0, flops_mask_updates=0.0, seconds=0.0),
-            machine=Machine(torch="", device="", processor="", instruction_set="", threads=1, platform=""),
-        )
 
 
 def told(budget: BudgetResult) -> float:
@@ -239,8 +178,10 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(half)
 
 
-def report(study: Trained, reference: Reference, samplers: Sequence[SamplerName], seeds: int) -> None:
+def report(study: Trained, samplers: Sequence[SamplerName], levels: int, reference_seeds: int, seeds: int) -> None:
     """One study: every sampler's standing at equal FLOPs, and how far the law sampler is behind each other."""
+    print(f"\n{study.space.name}: {study.spec.trials} trials at each of {len(study.spec.budgets)} budgets", flush=True)
+    reference = Reference.of(study, levels, reference_seeds)
     print(f"{'':>8} {'seed':>4} {'FLOPs':>9} {'miss':>6} {'regret':>6}", flush=True)
     found: dict[SamplerName, list[Standing]] = {name: [] for name in samplers}
     most = (1 + study.spec.trials) * sum(6 * study.spec.nonzero[0] * budget for budget in data_of(study.spec))
@@ -276,7 +217,6 @@ def main() -> None:
     parser.add_argument("--reference-seeds", type=int, default=3, help="of every point of the reference")
     parser.add_argument("--seeds", type=int, default=5, help="of every sampler")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
-    parser.add_argument("--ledger", type=Path, help="of repeated quickstarts, in the place of training")
     parser.add_argument("--workers", type=int)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -286,13 +226,7 @@ def main() -> None:
         assert space.study.spec.search is not None, f"{name} asks for no search"
         changes = {"trials": options.trials, "storage": None, "nonzero": space.study.spec.search.nonzero[:1]}
         study = Trained(space, space.study.spec.search.model_copy(update=changes), options.workers)
-        print(f"\n{name}: {options.trials} trials at each of {len(study.spec.budgets)} budgets", flush=True)
-        if options.ledger:
-            reference = Reference.of_ledger(study, options.ledger)
-            study = Tabulated(study.space, study.spec, study.workers, reference)
-        else:
-            reference = Reference.of(study, options.levels, options.reference_seeds)
-        report(study, reference, options.samplers, options.seeds)
+        report(study, options.samplers, options.levels, options.reference_seeds, options.seeds)
 
 
 if __name__ == "__main__":
