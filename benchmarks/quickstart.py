@@ -5,10 +5,10 @@ CPU seconds (user and system, workers included) and wall-clock seconds of each s
 search's answer to "does the optimal sparsity rise with data?". Targets: 1,100 CPU seconds in all and R² >= .97.
 
 With `--repetitions` each study is prepared, trained and searched anew with other seeds, every seed of its spec moved by
-100 at a time, and the answers are counted. Target: significant in at least 8 of 10. The runs that a search starts with
-have seed 0 whatever the spec says, so these are no independent repetitions yet. Runs stay in the project, so that an
-interrupted call goes on; a ledger holds a line for each answer, with the digest of the study that it is of and its
-trials (budget as data, sparsity, loss in nats), and what it holds is not asked again.
+100 at a time, and the answers are counted, once no run of one search is seen to be one of another's. Target:
+significant in at least 8 of 10. Runs stay in the project, so that an interrupted call goes on; a ledger holds a line
+for each answer, with the digest of the study that it is of and its trials (budget as data, sparsity, seed, loss in
+nats), and what it holds is not asked again.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ def repeated(study: str, numbers: range, folder: Path, workers: str, ledger: Pat
                 with ledger.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(known[number], ensure_ascii=False) + "\n")
         print(f"{study} {number}: {known[number]['answer']}", flush=True)
-    return [known[number]["significant"] for number in numbers]
+    asked = [known[number] for number in numbers]
+    runs = [tuple(trial) for line in asked for trial in line["trials"]]
+    assert len(set(runs)) == len(runs), f"{study}: repetitions share runs, so they are none"
+    return [line["significant"] for line in asked]
 
 
 def digest(study: str) -> str:
@@ -118,7 +121,7 @@ def line_of(study: str, number: int, folder: Path) -> dict[str, Any]:
     named = {"study": study, "spec": digest(study), "repetition": number}
     trends = [{"slope": one.slope, "p_value": one.p_value} for one in found.trends]
     tried = {one.fingerprint: one for budget in found.budgets for one in budget.trials if one.loss is not None}
-    trials = [[one.data_dense, round(one.sparsity, 4), round(one.loss or 0.0, 6)] for one in tried.values()]
+    trials = [[one.data_dense, round(one.sparsity, 4), one.seed, round(one.loss or 0.0, 6)] for one in tried.values()]
     told = {"significant": significant(found), "trends": trends, "answer": answer(found)}
     return {**named, **told, "trials": trials}
 

@@ -52,6 +52,7 @@ class SearchContext:
         inference: seconds a token or image takes when a model is used.
         noise: standard deviation of the loss between seeds, nats, where it was measured.
         confidence: of all intervals.
+        first_seed: of the runs that are asked for first; others follow on it.
     """
 
     study: str
@@ -65,6 +66,7 @@ class SearchContext:
     inference: RunMultiplier | None = None
     noise: float | None = None
     confidence: float = 0.9
+    first_seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,8 @@ class OptunaStudy:
     def opening(self) -> tuple[Proposal, ...]:
         """Its first round."""
         fixed, free = self._anchors + self._grid, self._design[: self.spec.trials]
-        laid_out: list[tuple[Source, TrialChoice, int]] = [("design", one, 0) for turn in free for one in turn if one]
+        first, design = self.context.first_seed, [one for turn in free for one in turn if one]
+        laid_out: list[tuple[Source, TrialChoice, int]] = [("design", one, first) for one in design]
         return tuple(
             self.proposal(slot, source, choice, seed) for slot, (source, choice, seed) in enumerate([*fixed, *laid_out])
         )
@@ -142,7 +145,7 @@ class OptunaStudy:
             planned.append(self.proposal(slot, "sampler", choice, self._seed(choice, planned)))
         return planned
 
-    def proposal(self, slot: int, source: Source, choice: TrialChoice, seed: int = 0) -> Proposal:
+    def proposal(self, slot: int, source: Source, choice: TrialChoice, seed: int) -> Proposal:
         """A trial with all that decides its run."""
         request = self._request(choice.nonzero, choice.data_dense, choice.params, seed)
         rule = self._rule(request) if source in STOPPABLE else None
@@ -153,18 +156,17 @@ class OptunaStudy:
         }
         return Proposal(slot, source, choice.asked, choice.distributions, facts)
 
-    def _request(self, nonzero: int, data_dense: int, params: Params, seed: int = 0) -> RunRequest:
+    def _request(self, nonzero: int, data_dense: int, params: Params, seed: int) -> RunRequest:
         return RunRequest.of(nonzero, data_dense, params, self.context.multiplier, seed)
 
     def _seed(self, choice: TrialChoice, planned: Sequence[Proposal]) -> int:
-        """0; for the law sampler, which asks for a point again to know its loss better, the first that is new."""
+        """The first; for the law sampler, which asks for a point again to know its loss better, one that is new."""
         if self.spec.sampler != "law":
-            return 0
+            return self.context.first_seed
         made = {one.record.fingerprint for one in self.context.prior_runs}
         made |= {one.facts["fingerprint"] for one in [*planned, *(trial.proposal for trial in self.finished)]}
-        requests = (
-            self._request(choice.nonzero, choice.data_dense, choice.params, seed) for seed in range(len(made) + 1)
-        )
+        seeds = range(self.context.first_seed, self.context.first_seed + len(made) + 1)
+        requests = (self._request(choice.nonzero, choice.data_dense, choice.params, seed) for seed in seeds)
         return next(request.seed for request in requests if self.context.fingerprint(request) not in made)
 
     @property
@@ -183,7 +185,8 @@ class OptunaStudy:
     @cached_property
     def _anchors(self) -> list[tuple[Source, TrialChoice, int]]:
         """The dense run of every N and budget."""
-        return [("dense", given(self.space, one.nonzero, one.data_dense, {SPARSITY: 0.0}), 0) for one in self.targets]
+        dense = [given(self.space, one.nonzero, one.data_dense, {SPARSITY: 0.0}) for one in self.targets]
+        return [("dense", one, self.context.first_seed) for one in dense]
 
     @cached_property
     def _grid(self) -> list[tuple[Source, TrialChoice, int]]:
@@ -191,7 +194,8 @@ class OptunaStudy:
         found: dict[str, tuple[Source, TrialChoice, int]] = {}
         for target in self.targets:
             for one in self.context.prior_runs:
-                if one.nonzero != target.nonzero or (one.params[SPARSITY], one.seed) == (0.0, 0):
+                anchor = (one.params[SPARSITY], one.seed) == (0.0, self.context.first_seed)
+                if one.nonzero != target.nonzero or anchor:
                     continue
                 request = self._request(target.nonzero, target.data_dense, one.params, one.seed)
                 close = abs(request.data / one.record.data - 1) < 0.5
@@ -248,7 +252,8 @@ class OptunaStudy:
             for S in (*LADDER, *self.spec.space.sparsity.ends)
         ]
         longest = max(self._data)
-        sparse = [self._request(size, longest, params) for size, params in examples]
+        first = self.context.first_seed
+        sparse = [self._request(size, longest, params, first) for size, params in examples]
         fixed = [self.proposal(0, source, choice, seed) for source, choice, seed in self._anchors + self._grid]
         prior = self.context.prior_runs if self.spec.sampler == "law" else ()
         return {

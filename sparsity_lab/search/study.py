@@ -215,7 +215,9 @@ class Search:
         found = [
             (target, params, seed)
             for target in study.targets
-            for params, seed in repeats_wanted(trials[target], self.context.noise, self.spec.repeats.most)
+            for params, seed in repeats_wanted(
+                trials[target], self.context.noise, self.spec.repeats.most, first_seed=self.context.first_seed
+            )
         ]
         return [
             study.proposal(

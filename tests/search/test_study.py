@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, digest, multiplier, optimum, run, spec, told
+from simulated import BUDGETS, HASTE, ONE, N, Runs, Told, context_of, digest, multiplier, optimum, run, spec, told
 
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.console.search import answer_text
@@ -229,6 +229,21 @@ def test_a_search_where_everything_diverges_ends(tmp_path: Path) -> None:
     assert all(b.verdict.values["verdict"] == message("search-few-sparsities", n=0, needed=4) for b in result.budgets)
     assert result.trends[0].verdict == message("search-trend-too-few", n=0, all=2)
     assert answer_text(result)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "law"])
+def test_with_another_first_seed_every_run_is_another(sampler: str, tmp_path: Path) -> None:
+    """The dense anchor, the start, what the sampler asks for and the repeats."""
+    settings = spec(sampler=sampler, repeats={"most": 3})
+    found = {}
+    for first in (0, 100):
+        runs = Runs(noise=0.01)
+        result = run(tmp_path / f"{first}.journal", runs, settings, context_of(runs, first_seed=first))
+        found[first] = [trial for budget in result.budgets for trial in budget.trials]
+    assert {trial.source for trial in found[100]} >= {"dense", "design", "sampler", "repeat"}
+    assert min(trial.seed for trial in found[0]) == 0
+    assert min(trial.seed for trial in found[100]) == 100
+    assert not {trial.fingerprint for trial in found[0]} & {trial.fingerprint for trial in found[100]}
 
 
 def test_a_repeated_point_is_one_run(tmp_path: Path) -> None:

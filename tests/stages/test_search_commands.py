@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import sparsity_lab.sweep.study
 from sparsity_lab.artifacts.leases import Lease, Owner
+from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.cli.main import app
 from sparsity_lab.console.search import status_json, status_text
 from sparsity_lab.errors import SpecError
@@ -52,6 +53,24 @@ def test_a_machine_takes_the_runs_that_another_has_trained(
     assert search_study(space_of(other), storage=storage, console=silent()) == found
     assert records(other, "search/tiny") == records(one, "search/tiny"), "to the last second of their cost"
     assert (other / "search/tiny.json").read_bytes() == (one / "search/tiny.json").read_bytes()
+
+
+def test_other_seeds_of_a_study_search_other_runs(trained: Path) -> None:
+    """Of which a record made for the first seeds is none."""
+    before = search_study(space_of(trained), console=silent())
+    edit(trained, "studies/tiny", grid__seeds=[50])
+    cli(trained, "train", "tiny")
+    after = search_study(space_of(trained), console=silent())
+    first, second = (asked_by_the_search(found) for found in (before, after))
+    assert set(first.values()) == {0}
+    assert set(second.values()) == {50}
+    assert not first.keys() & second.keys()
+
+
+def asked_by_the_search(found: SearchResult) -> dict[str, int]:
+    """Seeds by fingerprint of the runs that are none of the grid's, whose replicates keep their seeds."""
+    trials = [trial for budget in found.budgets for trial in budget.trials]
+    return {trial.fingerprint: trial.seed for trial in trials if trial.source in {"dense", "design"}}
 
 
 @pytest.mark.slow

@@ -44,13 +44,13 @@ class TriedPoint:
         mine, theirs = ({k: v for k, v in c.params.items() if k != "sparsity"} for c in (self, other))
         return mine == theirs and abs(_sparsity(self) - _sparsity(other)) < APART - 1e-9
 
-    def next_seed(self) -> int:
-        """The smallest seed not tried."""
-        return next(seed for seed in range(len(self.seeds) + 1) if seed not in self.seeds)
+    def next_seed(self, first: int) -> int:
+        """The smallest seed not tried, from the first on."""
+        return next(seed for seed in range(first, first + len(self.seeds) + 1) if seed not in self.seeds)
 
 
 def repeats_wanted(
-    trials: Sequence[TrialRecord], noise: float | None, most: int, confidence: float = 0.9
+    trials: Sequence[TrialRecord], noise: float | None, most: int, confidence: float = 0.9, first_seed: int = 0
 ) -> list[tuple[Params, int]]:
     """Points that get another seed: the best, and its rivals that cannot be told from it.
 
@@ -59,6 +59,7 @@ def repeats_wanted(
         noise: standard deviation of a loss between seeds, nats; None where it was not measured.
         most: seeds a point may have.
         confidence: of the test.
+        first_seed: of the search.
 
     Returns:
         What is asked (`params`, and a seed not tried yet), the best first; nothing once the best is told from every
@@ -67,7 +68,7 @@ def repeats_wanted(
     found = optima(trials)
     rivals = [other for other in found[1:] if not told_apart(found[0], other, noise, confidence)]
     contested = [found[0], *rivals] if rivals else []
-    return [(point.params, point.next_seed()) for point in contested if len(point.seeds) < most]
+    return [(point.params, point.next_seed(first_seed)) for point in contested if len(point.seeds) < most]
 
 
 def optima(trials: Sequence[TrialRecord]) -> list[TriedPoint]:

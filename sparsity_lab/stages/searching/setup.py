@@ -166,6 +166,7 @@ def context_of(space: Workspace, requests: RunRequests, records: Collection[RunR
         inference=_inference(profile) if profile and "inference_cost" in spec.objectives else None,
         noise=noise.deviation if noise else None,
         confidence=space.study.spec.law.confidence,
+        first_seed=space.study.spec.grid.seeds[0],
     )
 
 
