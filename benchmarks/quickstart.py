@@ -120,10 +120,14 @@ def line_of(study: str, number: int, folder: Path) -> dict[str, Any]:
     found = read(folder / f"{study}-{number}" / "search" / f"{study}.json")
     named = {"study": study, "spec": digest(study), "repetition": number}
     trends = [{"slope": one.slope, "p_value": one.p_value} for one in found.trends]
-    tried = {one.fingerprint: one for budget in found.budgets for one in budget.trials if one.loss is not None}
-    trials = [[one.data_dense, round(one.sparsity, 4), one.seed, round(one.loss or 0.0, 6)] for one in tried.values()]
+    trials = {
+        one.fingerprint: [one.data_dense, round(one.sparsity, 4), one.seed, round(one.loss, 6)]
+        for budget in found.budgets
+        for one in budget.trials
+        if one.loss is not None
+    }
     told = {"significant": significant(found), "trends": trends, "answer": answer(found)}
-    return {**named, **told, "trials": trials}
+    return {**named, **told, "trials": list(trials.values())}
 
 
 def repeat(study: str, number: int, folder: Path, workers: str) -> None:
