@@ -14,6 +14,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -39,6 +40,10 @@ TIMEOUTS = Timeouts(poll=1.0)
 LINGER = 3 * TIMEOUTS.grace
 """seconds that a worker with nothing to claim stays, to take over the run of one that is lost"""
 REQUEUE = (signal.SIGUSR2, signal.SIGUSR1)
+MAXIMUM_NODE_LOSSES = 10
+"""times that a run's job had a node that cannot be reached, after which the cluster is taken to be at fault"""
+GROUP_LOST, NODE_LOST = 74, 75
+"""exit codes of the process that trains: a process on another node is gone, or such a node itself"""
 
 
 class ArrayTask(Checkpointable):
@@ -53,9 +58,12 @@ class ArrayTask(Checkpointable):
         queue_again: Any = signal.getsignal(REQUEUE[0])
         for number in (*REQUEUE, signal.SIGTERM):
             signal.signal(number, lambda number, _: told.append(number))
-        RunWorker(Board(self.folder), lambda: bool(told)).work()
+        worker = RunWorker(Board(self.folder), lambda: bool(told))
+        worker.work()
         if told and told[0] in REQUEUE:
             queue_again(told[0], None)
+        elif worker.lacks_a_node and not told:  # other nodes are for SLURM to find
+            queue_again(REQUEUE[0], None)
 
 
 class RunWorker:
@@ -71,13 +79,15 @@ class RunWorker:
         self.trainer: Trainer | None = None
         self.looked = 0.0
         self.leaves = False
+        self.lacks_a_node = False
+        """whether a node of this job is gone, so that no run on several can be trained in it"""
 
     def work(self) -> None:
         """Until nothing is left to claim, or told to leave."""
         self.events = self.board.events_of(f"{time.time_ns()}-{self.holder.owner.name}").open("a", encoding="utf-8")
         idle = time.monotonic()
         try:
-            while not self.leaving():
+            while not (self.lacks_a_node or self.leaving()):
                 job = self._claimed()
                 if job is not None:
                     self._see_to(job)
@@ -159,16 +169,21 @@ class RunWorker:
             self._tell(event)
             if not isinstance(event, Progressed):
                 return True
-        self.trainer.dismiss()
+        self.lacks_a_node = self.trainer.dismiss() == NODE_LOST
         self.trainer = None
         return False
 
     def _lost(self, job: Job) -> bool:
-        """Note that a process that trained a run was lost; False when that was too often to try again."""
-        if self.board.lose(job.fingerprint) < MAXIMUM_DEATHS:
-            return True
-        words = f"its worker was lost {MAXIMUM_DEATHS} times; is there enough memory? Finished runs are kept"
-        self._tell(Failed(job.fingerprint, f"run {job.fingerprint[:12]} ({job.words}): {words}", user_error=True))
+        """Note that a process or a node that trained a run was lost; whether to try again in this job."""
+        if self.lacks_a_node:
+            most, what, words = MAXIMUM_NODE_LOSSES, f"{job.fingerprint}.nodes", "its job lacked a node"
+        else:
+            most, what, words = MAXIMUM_DEATHS, job.fingerprint, "its worker was lost"
+        if self.board.lose(what) < most:
+            return not self.lacks_a_node
+        why = "do all nodes answer (sinfo -N)?" if self.lacks_a_node else "is there enough memory?"
+        words = f"run {job.fingerprint[:12]} ({job.words}): {words} {most} times; {why} Finished runs are kept"
+        self._tell(Failed(job.fingerprint, words, user_error=True))
         return False
 
     def _tell(self, event: Event) -> None:
@@ -200,10 +215,11 @@ class Trainer:
                 if self.connection.poll(0.2):
                     yield self.connection.recv()
 
-    def dismiss(self) -> None:
-        """Wait for its end: it has nothing more to do."""
+    def dismiss(self) -> int | None:
+        """Wait for its end, as it has nothing more to do; its exit code."""
         self.connection.close()
         self.process.join()
+        return self.process.exitcode
 
 
 def _live(connection: Connection, place: Workplace, parent: int) -> None:
@@ -217,6 +233,12 @@ def _live(connection: Connection, place: Workplace, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, note)
-    from sparsity_lab.sweep.worker import serve  # noqa: PLC0415 - torch is for this process alone
+    # torch is for this process alone
+    from sparsity_lab.sweep.worker import serve  # noqa: PLC0415
+    from sparsity_lab.training.parallel.group import GroupLostError, NodeLostError  # noqa: PLC0415
 
-    serve(connection, place, lambda: bool(told))
+    try:
+        serve(connection, place, lambda: bool(told))
+    except GroupLostError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(NODE_LOST if isinstance(error, NodeLostError) else GROUP_LOST)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,12 +44,18 @@ LOOK = 0.2
 """seconds between two questions whether to leave"""
 LEFT = 143
 """exit code of a process that left with its checkpoint written, as of one that SIGTERM ended"""
+UNREACHED = re.compile(r"^srun: error: .*(?:launch .*failed|Unable to create step|Node failure).*", re.MULTILINE)
+"""how `srun` says that it cannot start or keep a process on a node, whatever that process is"""
 HEADING = "sparsity-lab progress"
 """begins the lines by which rank 0 tells how far it is"""
 
 
 class GroupLostError(MachineError):
     """A process that trained a run on several nodes is gone, and the others with it; the checkpoint is there."""
+
+
+class NodeLostError(GroupLostError):
+    """One of the nodes cannot be reached, so that no further attempt in the same job can succeed."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ def train_together(  # noqa: PLR0917 - those of `train_or_stop`
 
     Raises:
         SparsityLabError: as `train_or_stop`; a MachineError too when a process was killed, a GroupLostError where they
-            were on several nodes, or when the job has too few nodes.
+            were on several nodes, a NodeLostError where one of these is gone, or when the job has too few nodes.
         RuntimeError: a process failed for a reason of ours, with its traceback.
         Left: the context said so.
     """
@@ -212,7 +219,10 @@ def _outcome(place: Path, log: Path, nodes: int) -> RunRecord | Stopped:
     try:
         found = pickle.loads(place.with_name("result").read_bytes())  # noqa: S301 - our own processes wrote it
     except FileNotFoundError:
-        tail = log.read_text(errors="replace")[-2000:]
+        said = log.read_text(errors="replace")
+        tail = said[-2000:]
+        if nodes > 1 and (unreached := UNREACHED.search(said)):
+            raise NodeLostError(f"a node of the job is gone: {unreached[0]}") from None
         told = f"the processes of a run were killed; is there enough memory? They said last: {tail}"
         lost = nodes > 1 and place.with_name("met").exists()
         raise (GroupLostError if lost else MachineError)(told) from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,15 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.specs.compute import Compute
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep.executors import slurm_worker
+from sparsity_lab.sweep.executors.board import Board
 from sparsity_lab.sweep.executors.factory import run_jobs
 from sparsity_lab.sweep.executors.slurm import array_options
-from sparsity_lab.sweep.jobs import Event, Job, Progressed, Workplace
+from sparsity_lab.sweep.jobs import Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.worker import Together, train_into_store
 from sparsity_lab.training.context import RunContext
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.parallel.group import train_together
+from sparsity_lab.training.parallel.group import NodeLostError, train_together
 
 MakeRun = Callable[..., RunSpec]
 MakeJob = Callable[[RunSpec], Job]
@@ -43,10 +48,25 @@ def the_task(cluster: Cluster) -> str:
     return name
 
 
+def lose_a_node(cluster: Cluster) -> None:
+    """The second node is gone with its daemon, and given up as soon as the job has been given back.
+
+    SLURM would give it up by itself after `SlurmdTimeout`, minutes; until then the job ends, and does not begin again.
+    """
+    cluster.lose("n2")
+
+    def give_up() -> None:
+        until(lambda: cluster.said("sinfo", "-h", "-n", "n2", "-o", "%t") == "comp*", 90, "the job is given back")
+        cluster.said("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=lost")
+
+    threading.Thread(target=give_up, daemon=True).start()
+
+
 FAULTS: dict[str, Callable[[Cluster], object]] = {
     "a process of the second node is killed": lambda cluster: os.kill(cluster.ranks()["n2"], signal.SIGKILL),
     "the process that waits for them is killed": lambda cluster: os.kill(cluster.training()[0], signal.SIGKILL),
     "the task's time ends": lambda cluster: cluster.said("scancel", "--signal=USR2", the_task(cluster)),
+    "the second node is lost": lose_a_node,
 }
 
 
@@ -80,6 +100,9 @@ def test_a_run_on_two_nodes_goes_on_from_its_checkpoint_to_the_bits_of_one_machi
     assert (place.home / name / WEIGHTS).read_bytes() == (quiet.home / name / WEIGHTS).read_bytes()
     until(lambda: not cluster.ranks() and not cluster.training() and not cluster.waiting(), 60, "nothing is left")
     assert not list(place.layout.scratch.glob("*"))
+    if "n2" not in cluster.daemons:
+        cluster.begin_node(2)
+        until(lambda: cluster.said("sinfo", "-h", "-o", "%t %D") == "idle 3", 60, "the node is back")
 
 
 def test_what_sbatch_is_told_of_nodes() -> None:
@@ -93,6 +116,54 @@ def test_what_sbatch_is_told_of_nodes() -> None:
     assert (alone["cpus_per_task"], alone["gpus_per_node"]) == (4, 2)
     with pytest.raises(SpecError, match=r"engine.options: nodes are said twice \(found 'nodes', expected devices and"):
         array_options(spread(engine={"options": {"nodes": 4}}), "study", devices=2)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("srun: error: Task launch for StepId=1.2 failed on node n2: Communication connection failure", NodeLostError),
+        ("srun: error: Node failure on n2", NodeLostError),
+        ("slurmstepd: error: execve(): python: No such file or directory", MachineError),
+    ],
+)
+def test_a_node_that_cannot_be_reached_is_told_from_processes_that_fail(  # noqa: PLR0917
+    said: str, error: type, place: Workplace, tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.exit({said!r})"]
+    monkeypatch.setattr("sparsity_lab.training.parallel.group.by_srun", lambda *_: (command, dict(os.environ)))
+    inputs, context = Inputs(place.data, tmp_path / "cache"), RunContext(tmp_path / "run" / "checkpoint.safetensors")
+    with pytest.raises(MachineError, match=re.escape(said)) as told:
+        train_together(2, make_run("t5", batch=8), inputs, context, devices_per_node=1)
+    assert told.type is error
+
+
+def test_a_job_that_lacks_a_node_is_given_back_and_a_cluster_that_always_does_is_told(
+    place: Workplace, make_run: MakeRun, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost:
+        """A process that trains whose job lacks a node."""
+
+        def __init__(self, _: Workplace) -> None:
+            pass
+
+        def events(self, *_: object) -> Iterator[Event]:
+            yield from ()
+
+        def dismiss(self) -> int:
+            return slurm_worker.NODE_LOST
+
+    monkeypatch.setattr(slurm_worker, "Trainer", Lost)
+    one = job(make_run("t5", batch=8))
+    board = Board.new([one], place)
+    for turn in range(slurm_worker.MAXIMUM_NODE_LOSSES):
+        assert board.ended(one.fingerprint) is None, turn
+        worker = slurm_worker.RunWorker(board, lambda: False)
+        worker.work()
+        assert worker.lacks_a_node
+        assert not list(place.layout.lease("x").parent.glob("*")), "another job may claim the run"
+    ended = board.ended(one.fingerprint)
+    assert isinstance(ended, Failed)
+    assert "its job lacked a node 10 times; do all nodes answer (sinfo -N)?" in ended.message
 
 
 def test_a_job_of_too_few_nodes_is_refused(place: Workplace, tmp_path: Path, make_run: MakeRun) -> None:
