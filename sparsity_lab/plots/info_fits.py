@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from sparsity_lab.laws import Interval, Law, Runs, chinchilla_data, chinchilla_ratio, gain, optimal_sparsity
+from sparsity_lab.laws.fitting.fit import residuals as fit_residuals
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.plots.info_runs import Line, LossAgainstData, SizePanel
@@ -98,7 +99,7 @@ class OptimumCurves:
 
 def residuals(runs: Runs, law: Law, *, worst: int = 3) -> Residuals:
     """Errors of a law on runs, with their medians at each level of S, N and D."""
-    error = np.log(law.at_runs(runs) / runs.loss)
+    error = fit_residuals(law.at_runs(runs), runs.loss, "log")
     medians: dict[Literal["sparsity", "nonzero", "data"], FloatArray] = {
         "sparsity": _medians(runs.sparsity, error, relative=False),
         "nonzero": _medians(runs.nonzero, error),

@@ -161,6 +161,21 @@ def test_walks_that_run_away_are_no_matter_for_numpys_warnings() -> None:
     assert np.isfinite(compared.of("repeated_sparse").fit.objective)
 
 
+def test_what_is_held_out_may_be_predicted_below_zero() -> None:
+    """A pruned model's law adds to a loss before: where rows contradict it, it may subtract more than that."""
+    rng, N = np.random.default_rng(1), 1e6 * 4.0 ** (np.arange(20) % 5)
+    S, before = rng.random(20) * 0.99, 3 * rng.random(20)
+    runs = Runs(S, N, 20 * N, 1 + S, others={"loss_before": before})
+    asked = LawSpec(forms=("pruned_after",), starts=3, bootstrap=2, holdouts=("largest-data",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit_runs(Input(runs), asked, "rows")
+        assert len(fit_text(fitted)) > 0
+        json.dumps(fit_json(fitted), allow_nan=False)
+    below = fitted.forms["pruned_after"].compared.heldout["largest-data"].predicted
+    assert (below < 0).any()
+
+
 @pytest.mark.parametrize("form", ["frantar", "farseer", "repeated_sparse"])
 def test_coordinates_beyond_floats_are_no_matter_for_numpys_warnings(form: str) -> None:
     """A walk may stand anywhere: its objective and derivatives are numbers there, or none, without a word."""

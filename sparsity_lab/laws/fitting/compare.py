@@ -19,6 +19,7 @@ from sparsity_lab.laws.fitting.solver import AGREEMENT
 from sparsity_lab.laws.fitting.steering import Steering
 from sparsity_lab.laws.forms.form import Form
 from sparsity_lab.laws.forms.named import form_named, forms_for
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.rows.runs import FloatArray, Runs
 from sparsity_lab.messages import Message, message
 from sparsity_lab.specs.base import Spec
@@ -273,10 +274,11 @@ def _refit(whole: Fit, runs: Runs) -> Fit:
 
 
 def _predicted(which: Message, fit: Fit, unseen: Runs) -> HeldOut:
-    predicted = fit.form.at_runs(fit.params, unseen)
-    if not np.isfinite(predicted).all():
-        raise RecordError("the refit knows no finite loss of what is held out", field="form", found=fit.form.name)
-    return HeldOut(which, fit, unseen, predicted)
+    heldout = HeldOut(which, fit, unseen, fit.form.at_runs(fit.params, unseen))
+    with in_floats():
+        if not np.isfinite([heldout.objective, heldout.mean_relative_error]).all():
+            raise RecordError("the refit knows no finite loss of what is held out", field="form", found=fit.form.name)
+    return heldout
 
 
 def _split(runs: Runs, holdout: Holdout | Rows) -> tuple[Message, Runs, Runs]:

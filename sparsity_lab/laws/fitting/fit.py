@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsity_lab.laws.fitting.frame import Frame
 from sparsity_lab.laws.fitting.minima import DEGENERATE
-from sparsity_lab.laws.fitting.objective import HuberObjective
+from sparsity_lab.laws.fitting.objective import LEAST_LOSS, HuberObjective
 from sparsity_lab.laws.fitting.solver import TOLERANCE, as_low_as
 from sparsity_lab.laws.fitting.starts import box_for, check_supports, random_starts
 from sparsity_lab.laws.fitting.steering import Steering
@@ -278,5 +278,6 @@ def evaluate(
 
 
 def residuals(predicted: FloatArray, measured: FloatArray, residual: Residual) -> FloatArray:
-    """The error in the space named: of the logs, or of the losses."""
-    return np.log(predicted / measured) if residual == "log" else predicted - measured
+    """The error in the space named: of the logs, or of the losses; of a prediction near or below zero as the fit's."""
+    bounded = np.maximum(predicted, LEAST_LOSS * measured)
+    return np.log(bounded / measured) if residual == "log" else bounded - measured
