@@ -153,8 +153,7 @@ def _blocks(fitted: RunsFit, suggest: Suggesting) -> Iterator[str]:
 def _suggestions(fitted: RunsFit, asked: Suggesting) -> Iterator[tuple[str, Answer]]:
     cost = multiplier(fitted.settings.cost)
     for name, one in fitted.forms.items() if asked.count else ():
-        if one.law.form.sees_sparsity:
-            yield name, suggestion(one, asked, cost)
+        yield name, suggestion(one, asked, cost)
 
 
 def rollout_text(name: str, steps: Sequence[Step]) -> str:

@@ -141,7 +141,8 @@ def answer_table(answer: Answer) -> str:
         head, look = LOOKS.get(name, (name, _fraction))
         heads.append(head)
         cells.append(_texts(column, look))
-    return "\n".join((text_table(heads, list(zip(*cells, strict=True))), *map(words_in(), answer.notes)))
+    table = (text_table(heads, list(zip(*cells, strict=True))),) if heads else ()
+    return "\n".join((*table, *map(words_in(), answer.notes)))
 
 
 def _texts(column: Any, look: Callable[[float], str]) -> list[str]:

@@ -258,19 +258,26 @@ class Suggesting:
 def suggestion(one: FittedForm, asked: Suggesting, cost: Multiplier) -> Answer:
     """The runs that shrink the interval of S_opt most per training FLOP, at the largest size and data of the runs.
 
+    Where none can be proposed a note says why: the fit is told nevertheless.
+
     Raises:
-        RecordError: the law's draws agree on S_opt already, or there are not so many candidates.
+        RecordError: the condition on the candidates cannot be read, or asks for seconds without a speed.
     """
-    runs = one.fit.runs
-    N, D = float(runs.nonzero.max()), float(runs.data.max())
-    highest = float(runs.sparsity.max())
-    proposed = suggest_runs(
-        one.law,
-        lambda law: optimal_sparsity(law, N, D, cost, highest=highest),
-        asked.among(candidates_around(runs), cost),
-        asked.count,
-        cost=cost,
-    )
+    runs, form = one.fit.runs, one.law.form
+    candidates = asked.among(candidates_around(runs), cost)
+    if not form.sees_sparsity:
+        return Answer({}, (message("no-next-run-sparsity", form=form.name),))
+    N, D, highest = (float(column.max()) for column in (runs.nonzero, runs.data, runs.sparsity))
+    try:
+        proposed = suggest_runs(
+            one.law,
+            lambda law: optimal_sparsity(law, N, D, cost, highest=highest),
+            candidates,
+            asked.count,
+            cost=cost,
+        )
+    except RecordError as error:
+        return Answer({}, (message("no-next-run", N=N, D=D, why=str(error)),))
     points = proposed.points
     columns = {"sparsity": points.sparsity, "nonzero": points.nonzero, "data": points.data}
     note = message("interval-left", N=N, D=D)

@@ -16,13 +16,13 @@ from sparsity_lab.cli.main import app
 from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.console.law import answer_table
 from sparsity_lab.errors import RecordError
-from sparsity_lab.laws import optimal_sparsity
+from sparsity_lab.laws import Runs, optimal_sparsity
 from sparsity_lab.laws.questions import queries as ask
 from sparsity_lab.laws.questions.answers import warned
 from sparsity_lab.laws.questions.multipliers import dense_hardware
-from sparsity_lab.laws.rows.inputs import read_runs
+from sparsity_lab.laws.rows.inputs import Input, read_runs
 from sparsity_lab.messages import words_in
-from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, fit_runs, settings
+from sparsity_lab.stages.fit_runs import SINGLE, RunsFit, Suggesting, fit_runs, settings
 from sparsity_lab.stages.law import cost_named, known_laws, open_law
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,21 @@ def fitted() -> RunsFit:
     heldout = read_runs(measured("frantar2024-t5-c4-heldout.csv")).runs
     chosen = settings(SINGLE, {"bootstrap": 40, "starts": 16})
     return fit_runs(found, chosen, "the paper", against=open_law(T5), tests={"larger": heldout})
+
+
+def test_runs_that_cannot_be_proposed_do_not_take_the_fit_with_them():
+    """Data abounds, so that the S_opt of every draw is the sparsest trained."""
+    S, N, D = (axis.ravel() for axis in np.meshgrid([0.0, 0.5, 0.75], [1e6, 4e6, 16e6], [1e9, 4e9, 16e9]))
+    noise = np.exp(np.random.default_rng(0).normal(0, 1e-3, len(S)))
+    loss = (40 * np.exp(-0.5 * S) * N**-0.25 + 300 * D**-0.4 + 0.8) * noise
+    found = Input(Runs(S, N, D, loss))
+    one = fit_runs(found, settings(SINGLE, {"forms": ("frantar", "chinchilla"), "bootstrap": 5, "starts": 8}), "rows")
+    text = fit_text(one, Suggesting(1))
+    assert "frantar law:\nnone for S_opt at N = 1.6e+07 and data budget 1.6e+10: " in text
+    assert "chinchilla law:\nnone: chinchilla does not see" in text
+    assert fit_json(one, Suggesting(1))["suggestions"]["frantar"]["rows"] == []
+    with pytest.raises(RecordError, match="suggest-where"):
+        fit_text(one, Suggesting(1, "size < 1"))
 
 
 @pytest.mark.parametrize("name", TABLE)
