@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from sparsity_lab.laws.law import Law
     from sparsity_lab.laws.questions.answers import Answer
     from sparsity_lab.laws.questions.multipliers import Multiplier
+    from sparsity_lab.laws.questions.optimum import JointOptimum
+    from sparsity_lab.laws.rows.runs import FloatArray
     from sparsity_lab.stages.law import OpenLaw
 
 FurtherLawsOption = Annotated[
@@ -50,35 +53,57 @@ def optimum_under_all(
     confidence: float,
 ) -> Answer:
     """S_opt of every size and budget; without sizes that of the size which is best with it."""
-    import numpy as np
-
-    from sparsity_lab.laws.questions.answers import grid
-    from sparsity_lab.laws.questions.optimum import dense_data, joint_optimum, optimal_sparsity
+    from sparsity_lab.laws.questions.answers import beside, grid
+    from sparsity_lab.laws.questions.optimum import dense_data, optimal_sparsity
+    from sparsity_lab.laws.questions.queries import at_the_end
     from sparsity_lab.stages.law import under_all
 
     kind, amounts = budget
     if kind == "ratio":
         raise typer.BadParameter("--laws goes with a budget that all laws share: --compute or --data")
     if nonzero is None:
-        C = np.asarray(amounts, dtype=np.float64)
-        return under_all(
-            opened,
-            "optimal_sparsity",
-            {"compute": C},
-            lambda law: joint_optimum(law, C, cost, highest=highest).sparsity,
-            confidence,
-        )
+        return _joint_under_all(opened, amounts, cost=cost, highest=highest, confidence=confidence)
     at = grid(nonzero=nonzero, budget=amounts)
     N, given = at["nonzero"], at["budget"]
     D = dense_data(given, N) if kind == "compute" else given
     places = {"nonzero": N, "compute": 6 * N * D, "data_dense": D}
-    return under_all(
-        opened,
-        "optimal_sparsity",
-        places,
-        lambda law: optimal_sparsity(law, N, D, cost, highest=highest),
-        confidence,
-    )
+
+    def best(law: Law) -> FloatArray:
+        return optimal_sparsity(law, N, D, cost, highest=highest)
+
+    answer = under_all(opened, "optimal_sparsity", places, best, confidence)
+    ends = at_the_end(_highest_of(opened, answer), highest)
+    return beside(answer, ends, data=D / cost(answer.columns["optimal_sparsity"].value))
+
+
+def _joint_under_all(
+    opened: Sequence[OpenLaw], amounts: Sequence[float], *, cost: Multiplier, highest: float, confidence: float
+) -> Answer:
+    """S_opt of the size that is best with it, that size, and the data that the compute buys them."""
+    import numpy as np
+
+    from sparsity_lab.laws.questions.answers import beside
+    from sparsity_lab.laws.questions.optimum import dense_data, joint_optimum
+    from sparsity_lab.laws.questions.queries import at_the_end
+    from sparsity_lab.stages.law import under_all
+
+    C = np.asarray(amounts, dtype=np.float64)
+
+    def best(law: Law) -> JointOptimum:
+        return joint_optimum(law, C, cost, highest=highest)
+
+    answer = under_all(opened, "optimal_sparsity", {"compute": C}, lambda law: best(law).sparsity, confidence)
+    sizes = under_all(opened, "optimal_nonzero", {}, lambda law: best(law).nonzero, confidence)
+    S, N = answer.columns["optimal_sparsity"], sizes.columns["optimal_nonzero"]
+    ends = at_the_end(_highest_of(opened, answer), highest)
+    return beside(answer, ends, optimal_nonzero=N, data=dense_data(C, N.value) / cost(S.value))
+
+
+def _highest_of(opened: Sequence[OpenLaw], answer: Answer) -> FloatArray:
+    """The sparsest optimum of the laws."""
+    import numpy as np
+
+    return np.concatenate([answer.columns[one.name].value for one in opened if one.name in answer.columns])
 
 
 def gain_under_all(
@@ -109,16 +134,17 @@ def contours_under_all(
     confidence: float,
 ) -> Answer:
     """The compute from which each sparsity is the optimal one, for each size."""
-    from sparsity_lab.laws.questions.answers import grid
-    from sparsity_lab.laws.questions.optimum import chinchilla_compute
+    from sparsity_lab.laws.questions.answers import beside, grid
+    from sparsity_lab.laws.questions.optimum import chinchilla_compute, dense_data
     from sparsity_lab.laws.questions.queries import turning_ratio
     from sparsity_lab.stages.law import under_all
 
     at = grid(sparsity=sparsity, nonzero=nonzero)
     S, N = at["sparsity"], at["nonzero"]
-    return under_all(
+    answer = under_all(
         opened, "compute", at, lambda law: turning_ratio(law, S, N, cost) * chinchilla_compute(law, N), confidence
     )
+    return beside(answer, data=dense_data(answer.columns["compute"].value, N) / cost(S))
 
 
 def needs_under_all(
@@ -129,11 +155,13 @@ def needs_under_all(
     confidence: float,
 ) -> Answer:
     """The data that sizes need for a loss, or the size that amounts of data need."""
-    from sparsity_lab.laws.questions.answers import grid
+    from sparsity_lab.laws.questions.answers import beside, grid
     from sparsity_lab.laws.questions.inverse import data_needed, size_needed
+    from sparsity_lab.laws.questions.queries import unreachable
     from sparsity_lab.stages.law import under_all
 
     name, amounts = held
     needed, asked = (data_needed, "data") if name == "nonzero" else (size_needed, "nonzero")
     at = grid(loss=loss, **{name: amounts}, sparsity=sparsity)
-    return under_all(opened, asked, at, lambda law: needed(law, at["loss"], at["sparsity"], at[name]), confidence)
+    answer = under_all(opened, asked, at, lambda law: needed(law, at["loss"], at["sparsity"], at[name]), confidence)
+    return beside(answer, unreachable(answer.columns[asked]))

@@ -17,6 +17,7 @@ from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.errors import RecordError
 from sparsity_lab.laws import Law, Runs, compare, fit
 from sparsity_lab.laws.documents.law import LawDocument
+from sparsity_lab.laws.fitting.objective import Derivatives, HuberObjective
 from sparsity_lab.laws.forms.named import form_names
 from sparsity_lab.laws.rows.inputs import Input
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -142,6 +143,22 @@ def test_a_flat_bottom_is_no_matter_for_numpys_warnings(form: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fit(Runs(S, N, D, loss, others={"unique": D}), form, starts=4).degenerate
+
+
+def test_a_curvature_beyond_floats_is_no_matter_for_numpys_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of nothing known: every parameter is undetermined."""
+    S, N, D = (axis.ravel() for axis in np.meshgrid([0.0, 0.5], [1.0, 4.0, 16.0], [1.0, 4.0, 16.0]))
+    derivatives = HuberObjective.derivatives
+
+    def steep(self: HuberObjective, theta: FloatArray) -> Derivatives:
+        found = derivatives(self, theta)
+        return found._replace(hessian=np.full_like(found.hessian, np.inf), majoriser=found.majoriser + np.inf)
+
+    runs = Runs(S, N, D, 1 + N**-0.3 + D**-0.4)
+    monkeypatch.setattr(HuberObjective, "derivatives", steep)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit(runs, "chinchilla", starts=2).degenerate
 
 
 def test_walks_that_run_away_are_no_matter_for_numpys_warnings() -> None:

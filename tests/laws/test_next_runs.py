@@ -1,4 +1,6 @@
 import tracemalloc
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,3 +167,14 @@ def test_what_cannot_be_asked(make_runs, published):
     silent = Law(law.form, law.params, "tokens", "a test", None, Noise("log", 0.01))
     with pytest.raises(RecordError, match="carries no bootstrap"):
         suggest_runs(silent, best, Points.grid([0, 0.5], 1e7, [1e9, 1e10]), 1)
+
+
+def test_what_a_draw_knows_no_loss_of_is_not_proposed(make_runs):
+    runs = make_runs(noise=NOISE)
+    law = fitted_law(runs)
+    assert law.draws is not None
+    silent = replace(law, draws=law.draws._replace(a_S=np.r_[np.inf, law.draws.a_S[1:]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RecordError, match="cannot choose that many"):
+            suggest_runs(silent, lambda one: one.params.c, candidates_around(runs), 1)

@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from projects import cli, environment, one_error
-from typer.testing import CliRunner
 
-from sparsity_lab.cli.main import app
 from sparsity_lab.console.fit import fit_json, fit_text
 from sparsity_lab.console.law import answer_table
 from sparsity_lab.errors import RecordError
@@ -238,36 +236,6 @@ def test_bad_questions_end_with_one_error(tmp_path, arguments, words):
     done = cli(tmp_path, *arguments.split(), code=2)
     assert words in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("question", "value"),
-    [
-        ("predict {} --nonzero 85M --data 32B --sparsity 0,0.5", "loss"),
-        ("optimal {} --nonzero 85M --data 32B,640B", "optimal_sparsity"),
-        ("optimal {} --compute 1e20,1e22", "optimal_sparsity"),
-        ("gain {} --sparsity 0.5,0.75", "gain"),
-        ("contours {} --nonzero 10M --sparsity 0.25,0.5", "compute"),
-        ("needs {} --loss 2.2 --nonzero 85M --sparsity 0,0.5", "data"),
-        ("needs {} --loss 2.2 --data 32B --sparsity 0,0.5", "nonzero"),
-    ],
-)
-def test_every_query_can_be_put_to_several_laws_at_once(question, value):
-    """Each law has a column with what it says alone; the stacked value of two equal weights is their mean."""
-
-    def rows(arguments: str) -> list[dict[str, float]]:
-        done = CliRunner().invoke(app, ["law", *arguments.split(), "--json", "--root", str(ROOT)])
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout)["rows"]
-
-    both = rows(f"{question.format(T5)} --laws {MINIMUM}")
-    for name in (T5, MINIMUM):
-        alone = [row[value] for row in rows(question.format(name))]
-        assert [row[name] for row in both] == pytest.approx(alone, rel=1e-3)
-    for row in both:
-        assert row[value] == pytest.approx((row[T5] + row[MINIMUM]) / 2)
-        assert row[f"{value}_low"] <= min(row[T5], row[MINIMUM]), "the second has draws"
-        assert row[f"{value}_high"] >= max(row[T5], row[MINIMUM])
 
 
 def test_a_form_that_there_is_not(tmp_path):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sparsity_lab.laws.fitting.objective import HuberObjective
 from sparsity_lab.laws.fitting.solver import APART, Box, Solution, as_low_as, finite, minimise, polish
+from sparsity_lab.laws.forms.terms import in_floats
 from sparsity_lab.laws.rows.runs import FloatArray
 
 DEGENERATE = 1e10
@@ -101,6 +102,7 @@ def _central(objective: HuberObjective, best: Solution, box: Box) -> Solution:
     return settled if settled.value[0] <= as_low_as(float(best.value[0])) else best
 
 
+@in_floats()
 def _scaled_hessian(objective: HuberObjective, theta: FloatArray, free: NDArray[np.intp]) -> FloatArray:
     derivatives = objective.derivatives(theta[None])
     scale = 1 / np.sqrt(np.maximum(np.diagonal(derivatives.majoriser[0]), np.finfo(float).tiny))

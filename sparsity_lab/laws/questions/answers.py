@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -61,6 +61,11 @@ class Answer:
         return {"rows": rows, "notes": list(map(words_in("en"), self.notes))}
 
 
+def beside(answer: Answer, notes: Iterable[Message] = (), **columns: Any) -> Answer:
+    """The answer with further columns and notes."""
+    return replace(answer, columns={**answer.columns, **columns}, notes=(*answer.notes, *notes))
+
+
 def grid(**axes: Any) -> dict[str, Any]:
     """Every combination of the axes' values as flat columns, the last axis running fastest."""
     mesh = np.meshgrid(*(np.asarray(axis, dtype=np.float64) for axis in axes.values()), indexing="ij")
@@ -98,5 +103,6 @@ def warned(answer: Answer, documents: Sequence[LawDocument]) -> Answer:
         values = column.value if isinstance(column, Interval) else column
         if values.dtype == np.float64 and ((values < low * (1 - SLACK)) | (values > high * (1 + SLACK))).any():
             key = "extrapolated-sparsity" if ranged == "sparsity" else "extrapolated"
-            notes.append(message(key, symbol=symbol, low=low, high=high))
+            said = message(key, symbol=symbol, low=low, high=high)
+            notes += [said] if said not in notes else []  # several laws of the same rows
     return replace(answer, notes=tuple(notes))

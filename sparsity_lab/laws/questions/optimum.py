@@ -79,7 +79,7 @@ def gain(law: Law, sparsity: ArrayLike) -> FloatArray:
     """
     if law.form.size_exponent is None:
         raise RecordError(
-            f"the gain of the form {law.form.name} depends on N and D", expected="dense_equivalent_size at a point"
+            f"the gain of the form {law.form.name} depends on N and D", expected="N and D: --nonzero and --data"
         )
     exponent = law.params._asdict()[law.form.size_exponent]
     with in_floats():  # a degenerate draw may say infinitely larger, or nothing

@@ -95,7 +95,7 @@ def optimum(
         "loss": law.predict(best, N, D / m(best)),
         "dense_loss": law.predict(0.0, N, D),
     }
-    return Answer(columns, _at_the_end(best, highest))
+    return Answer(columns, at_the_end(best, highest))
 
 
 def joint(
@@ -120,7 +120,7 @@ def joint(
         "loss": best.loss,
         "dense_loss": dense.loss,
     }
-    return Answer(columns, _at_the_end(best.sparsity, highest))
+    return Answer(columns, at_the_end(best.sparsity, highest))
 
 
 def gains(laws: Mapping[str, Law], sparsity: ArrayLike, *, confidence: float = CONFIDENCE) -> Answer:
@@ -139,7 +139,7 @@ def equivalents(
     at = grid(nonzero=nonzero, data=data, sparsity=sparsity)
     size = _known(law, lambda one: dense_equivalent_size(one, at["sparsity"], at["nonzero"], at["data"]), confidence)
     loss = law.predict(at["sparsity"], at["nonzero"], at["data"])
-    return Answer({**at, "loss": loss, "dense_equivalent": size}, _unreachable(size))
+    return Answer({**at, "loss": loss, "dense_equivalent": size}, unreachable(size))
 
 
 def needed_data(
@@ -148,7 +148,7 @@ def needed_data(
     """The data with which N non-zero weights at each sparsity reach a loss."""
     at = grid(loss=loss, nonzero=nonzero, sparsity=sparsity)
     data = _known(law, lambda one: data_needed(one, at["loss"], at["sparsity"], at["nonzero"]), confidence)
-    return Answer({**at, "data": data}, _unreachable(data))
+    return Answer({**at, "data": data}, unreachable(data))
 
 
 def needed_size(
@@ -157,7 +157,7 @@ def needed_size(
     """The non-zero weights with which each sparsity and amount of data reach a loss."""
     at = grid(loss=loss, data=data, sparsity=sparsity)
     size = _known(law, lambda one: size_needed(one, at["loss"], at["sparsity"], at["data"]), confidence)
-    return Answer({**at, "nonzero": size}, _unreachable(size))
+    return Answer({**at, "nonzero": size}, unreachable(size))
 
 
 def contours(
@@ -262,12 +262,12 @@ def _known(law: Law, quantity: Callable[[Law], FloatArray], confidence: float) -
     return quantity(law) if law.draws is None else law.interval(quantity, confidence)
 
 
-def _unreachable(needed: Any) -> tuple[Message, ...]:
+def unreachable(needed: Any) -> tuple[Message, ...]:
     """Whether an answer is that no amount is enough."""
     values = needed if isinstance(needed, np.ndarray) else np.stack(needed)
     return (message("no-amount"),) if np.isinf(values).any() else ()
 
 
-def _at_the_end(best: FloatArray, highest: float) -> tuple[Message, ...]:
+def at_the_end(best: FloatArray, highest: float) -> tuple[Message, ...]:
     """Whether the search for an optimum ended at its own limit."""
     return (message("end-of-search", highest=highest),) if (best >= highest).any() else ()
