@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from csv import writer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ FRAMES: dict[str, Any] = {
     "index": dict(zip(LABELS, ROWS, strict=True)),
     "index by name": {f"run-{label}": row for label, row in zip(LABELS, ROWS, strict=True)},
     "split": {"columns": NAMES, "index": list(range(len(ROWS))), "data": [list(row.values()) for row in ROWS]},
+    "tight": {
+        "index": list(range(len(ROWS))),
+        "columns": NAMES,
+        "data": [list(row.values()) for row in ROWS],
+        "index_names": [None],
+        "column_names": [None],
+    },
+    "objects as texts": [{"config": json.dumps(row), "summary": "{}"} for row in ROWS],
     "table": {"schema": {"fields": [], "pandas_version": "1.4.0"}, "data": [{"index": 1, **row} for row in ROWS]},
     "wandb": [
         {
@@ -74,6 +84,26 @@ def test_values_without_names_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps([list(row.values()) for row in ROWS]))
     with pytest.raises(RecordError, match="names no columns"):
         read_runs(path)
+
+
+@pytest.mark.parametrize("mark", [".", ","])
+def test_objects_in_the_cells_of_a_csv_are_columns(tmp_path: Path, mark: str) -> None:
+    """As W&B's documentation writes a project: what Python prints of a run's configuration and summary."""
+    path, semicolon = tmp_path / "project.csv", mark == ","
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = writer(file, delimiter=";" if semicolon else ",")
+        lines.writerow(("", "summary", "config", "data", "name"))
+        for place, row in enumerate(ROWS):
+            summary = {"loss": row["loss"], "worst": math.inf, "best": math.nan, "_wandb": {"runtime": 3}, "of": [None]}
+            config = {name: row[name] for name in ("sparsity", "nonzero")} | {"note": "nan, {and} 'inf'"}
+            lines.writerow((place, summary, config, str(row["data"]).replace(".", mark), f"{{run {place}"))
+        lines.writerow((len(ROWS), "{}", "{}", "", "{crashed}"))
+    same(path, dialect=Dialect(";", ",") if semicolon else Dialect())
+    table = read_table(path, Dialect(";", ",") if semicolon else Dialect())
+    assert table.columns["config.note"][0] == "nan, {and} 'inf'"
+    assert table.columns["summary._wandb.runtime"][0] == 3
+    assert table.places[0] == f"{path}:2"
+    assert table.columns["name"][-1] == "{crashed}", "a text in braces is a text"
 
 
 @pytest.mark.parametrize("ending", [".feather", ".arrow"])

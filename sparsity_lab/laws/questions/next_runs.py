@@ -106,7 +106,7 @@ def suggest_runs(
     if law.noise is None:
         raise RecordError("carries no noise of its runs, so no run can be judged", where=law.source)
     losses = law.drawn(lambda one: one.predict(candidates.sparsity, candidates.nonzero, candidates.data))
-    known = np.isfinite(losses).all(axis=0)  # what a draw knows no loss of cannot be judged
+    known = np.asarray(np.isfinite(losses).all(axis=0))  # what a draw knows no loss of cannot be judged
     candidates, losses = candidates.select(known), losses[:, known]
     if not 1 <= count <= len(candidates):
         raise RecordError("cannot choose that many", field="count", found=count, expected=f"1 to {len(candidates)}")

@@ -1,7 +1,7 @@
 """Tables as other tools write them: CSV, TSV, JSON, JSON lines, Parquet, Feather. Every row knows where it stands.
 
 A cell is a number, a text, true or false, or missing (None): empty, null, NaN and the words na, n/a, null and none are
-missing. True is no number. What is none of these (a date, a list) is kept as text; an object in a row of JSON becomes
+missing. True is no number. What is none of these (a date, a list) is kept as text; an object in a row becomes
 columns of its own (`trees`).
 """
 
@@ -31,7 +31,7 @@ from sparsity_lab.artifacts.reading import (
     read_text,
 )
 from sparsity_lab.errors import RecordError, refusing
-from sparsity_lab.laws.rows.trees import flat, rows_in
+from sparsity_lab.laws.rows.trees import flat, is_object, rows_in
 
 Cell = float | str | bool | None
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
@@ -176,10 +176,12 @@ def _read_csv(path: Path, dialect: Dialect) -> InputTable:
             if len(names) == 1 and ";" in names[0]:
                 expected += "; --delimiter ';', and --decimal , where numbers have commas"
             raise RecordError(message, where=place, found=len(row), expected=expected)
-    number = _with_decimal_comma if dialect.decimal == "," else str
+    number, places = _with_decimal_comma if dialect.decimal == "," else str, [place for place, _ in lines]
+    if any(is_object(text) for _, row in lines for text in row):
+        return of_objects(path, [dict(zip(names, map(number, row), strict=False)) for _, row in lines], places)
     rows = [[_cell(number(text)) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
     columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-    return InputTable(path, columns, tuple(place for place, _ in lines))
+    return InputTable(path, columns, tuple(places))
 
 
 def _with_decimal_comma(text: str) -> str:

@@ -2,11 +2,15 @@
 
 An object in a row becomes columns with dotted names: `config.nonzero`, and `config.nonzero` too where W&B writes
 `{"nonzero": {"value": …}}`; a list of `{"key": …, "value": …}`, as MLflow's interface writes metrics and parameters,
-becomes `metrics.loss`.
+becomes `metrics.loss`. So does an object that was written as text, in JSON or as Python prints it, as in the CSV that
+W&B's documentation makes of a project.
 """
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,12 @@ from sparsity_lab.errors import RecordError
 
 DEEPEST = 6
 """objects inside one another that become columns"""
+FURTHER = {"index", "index_names", "column_names"}
+"""what a frame in two parts, names and rows, holds beside these"""
+NO_LITERAL = re.compile(r"(?<=[:\[(,] )-?(nan|inf)(?=[,}\])])")
+"""what Python prints of floats and does not read"""
+LONGEST_TEXT = 1_000_000
+"""characters of an object written as text"""
 
 
 def rows_in(tree: Any, path: Path, known: Collection[str]) -> list[Any]:
@@ -33,7 +43,7 @@ def rows_in(tree: Any, path: Path, known: Collection[str]) -> list[Any]:
             raise RecordError("names no columns", where=path, expected="rows with names: any orient but 'values'")
         case list():
             return tree
-        case {"columns": list(names), "data": list(rows), **rest} if set(rest) <= {"index"}:  # orient='split'
+        case {"columns": list(names), "data": list(rows), **rest} if set(rest) <= FURTHER:  # orient='split', 'tight'
             return [_named(names, row, path) for row in rows]
         case {"schema": dict(), "data": list(rows)}:  # orient='table'
             return rows
@@ -65,10 +75,28 @@ def _inner(value: Any) -> Mapping[str, Any] | None:
     match value:
         case dict():
             return value
+        case str() if is_object(value):
+            return _written(value)
         case [{"key": str(), "value": _}, *_] if all(
             isinstance(one, dict) and {"key", "value"} <= set(one) for one in value
         ):
             return {str(one["key"]): one["value"] for one in value}
+    return None
+
+
+def is_object(text: str) -> bool:
+    """Whether a text looks like an object written down."""
+    return text.startswith("{") and text.endswith("}") and len(text) <= LONGEST_TEXT
+
+
+def _written(text: str) -> Mapping[str, Any] | None:
+    """The object that a text is, in JSON or as Python prints it; None where it is neither."""
+    for read, said in ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, NO_LITERAL.sub("None", text))):
+        try:
+            found = read(said)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return {str(name): one for name, one in found.items()} if isinstance(found, dict) else None
     return None
 
 
