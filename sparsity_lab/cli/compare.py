@@ -53,6 +53,17 @@ RatioOption = Annotated[
         rich_help_panel=OF_REFERENCE,
     ),
 ]
+DistinctOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unique",
+        "-u",
+        help="How much of the data is distinct: more D than that is seen again.",
+        callback=checked(sizes),
+        show_default="all, or what the law's runs say",
+        rich_help_panel=OF_REFERENCE,
+    ),
+]
 ShownOption = Annotated[
     str | None,
     typer.Option(
@@ -99,6 +110,7 @@ def compare(
     nonzero: ReferenceSizeOption = None,
     data: ReferenceDataOption = None,
     ratio: RatioOption = None,
+    unique: DistinctOption = None,
     sparsity: ShownOption = None,
     highest: SparsestOption = None,
     regime: RegimeOption = None,
@@ -130,6 +142,7 @@ def compare(
         nonzero=_one(nonzero, "--nonzero"),
         data=_one(data, "--data"),
         ratio=ratio,
+        unique=_one(unique, "--unique"),
         sparsities=shown,
         highest=highest,
         schedule=schedule,

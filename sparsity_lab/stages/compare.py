@@ -19,7 +19,8 @@ from sparsity_lab.errors import NotReadyError, RecordError, about
 from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
-from sparsity_lab.messages import words_in
+from sparsity_lab.laws.rows.runs import UNIQUE
+from sparsity_lab.messages import message, words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import regime_name
@@ -47,6 +48,7 @@ class ComparisonRequest:
         nonzero: N of the dense run; the largest that was fitted, 10^9 for a published law, when None.
         data: D of the dense run; the largest that was fitted when None, or as `ratio` says.
         ratio: D in units of that for which a dense model of N weights is compute-optimal; 1 for a published law.
+        unique: how much of the data is distinct; what the law's rows say, when None.
         sparsities: to show; those trained, or the paper's, when None.
         highest: the sparsest that is considered; the sparsest trained when None.
         schedule: 'START,END' or 'START,END,POWER' of pruning, for a law; a study has its own.
@@ -58,6 +60,7 @@ class ComparisonRequest:
     nonzero: float | None = None
     data: float | None = None
     ratio: float | None = None
+    unique: float | None = None
     sparsities: tuple[float, ...] | None = None
     highest: float | None = None
     schedule: str | None = None
@@ -165,6 +168,8 @@ def _compared(
     observed: tuple[Observed, ...] = (),
 ) -> EqualCostComparison:
     path, scenario = read_scenario(request.scenario, root) if request.scenario else (None, None)
+    if request.unique is not None:
+        opened = opened.given({UNIQUE: request.unique})
     reference = _reference(opened, request, scenario, memory)
     measured = regime_cost(profile, regime, reference.nonzero) if profile else None
     money, basis, rivals = None, None, Rivalry()
@@ -181,7 +186,8 @@ def _compared(
         rivals = rivalry(held)
     found = reference.compare(quantities(schedule, measured, memory, money))
     told = (f"money: {words_in()(note)}" for note in speed_notes(basis))
-    notes = (*_notes(opened, reference, profile, scenario), *told, *_at_the_end(found, reference))
+    again = _seen_again(opened, reference.data, request.unique)
+    notes = (*_notes(opened, reference, profile, scenario), *again, *told, *_at_the_end(found, reference))
     currency = scenario.currency if scenario else ""
     return EqualCostComparison(opened, regime, reference, found, observed, currency, notes, rivals)
 
@@ -233,6 +239,13 @@ def _at_the_end(found: tuple[QuantityComparison, ...], reference: Reference) -> 
     ends = [one.quantity.label for one in found if one.best >= reference.highest]
     if ends and not reference.only_levels:
         yield f"S = {reference.highest:g} is the end of the search for {', '.join(ends)}: the best may lie beyond"
+
+
+def _seen_again(opened: OpenLaw, data: float, unique: float | None) -> Iterator[str]:
+    """Whether a law of one epoch is asked for more data than is distinct."""
+    limit = unique or (opened.document.provenance.unique if opened.document else None)
+    if limit and UNIQUE not in opened.law.form.further and data > limit * SLACK:
+        yield words_in()(message("one-epoch", name=opened.name, most=data, unique=limit))
 
 
 def _notes(

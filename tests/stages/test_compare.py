@@ -55,6 +55,18 @@ def test_a_schedule_is_charged_as_it_is_given(tmp_path: Path) -> None:
     assert usual.comparisons[1].best == pytest.approx(0.543, abs=6e-4)
 
 
+def test_data_that_is_seen_again_counts_where_the_law_knows_it_and_is_noted_elsewhere(tmp_path: Path) -> None:
+    fresh, scarce = (
+        compare_at_equal_cost("wu2026-c4-repeated", tmp_path, ComparisonRequest(nonzero=2e8, data=32e9, unique=unique))
+        for unique in (None, 2e9)
+    )
+    best = [[one.best for one in found.comparisons if one.quantity.name == "sparse_flops"] for found in (fresh, scarce)]
+    assert best == [[pytest.approx(0.571, abs=1e-3)], [pytest.approx(0.656, abs=1e-3)]], "as `law optimal --unique 2B`"
+    asked = ("compare", LAW, "--nonzero", "200M", "--data", "32B", "--unique", "2B", "--root", str(tmp_path))
+    assert "exceeds the 2B that are distinct" in " ".join(cli(tmp_path, *asked).stdout.split())
+    assert not any("distinct" in note for note in scarce.notes)
+
+
 def test_the_figure_holds_a_panel_a_quantity(tmp_path: Path) -> None:
     found = compare_at_equal_cost(LAW, tmp_path, ComparisonRequest(nonzero=85e6, ratio=5.0))
     info = figure_info(found)
