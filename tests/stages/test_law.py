@@ -227,6 +227,8 @@ def test_the_commands_answer_in_tables_and_in_json(tmp_path):
         ("law needs frantar2024-t5-c4 --loss 2", "--nonzero"),
         ("law show nothing", "no such law"),
         ("law contours frantar2024-t5-c4 --laws wu2026-c4 --highest 0.5", "goes without --laws"),
+        ("law gain abnar2025-moe", "share of inactive experts"),
+        ("law gain abnar2025-moe --nonzero 1B --data 20B", "share of inactive experts"),
         ("fit none.csv", "no such file"),
         ("fit none.csv --columns nonzero", "no NAME=VALUE"),
         ("fit none.csv --form parabola", "no such law form"),

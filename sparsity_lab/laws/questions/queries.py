@@ -128,6 +128,7 @@ def gains(laws: Mapping[str, Law], sparsity: ArrayLike, *, confidence: float = C
     S = np.asarray(sparsity, dtype=np.float64).ravel()
     columns: dict[str, Any] = {"sparsity": S}
     for name, law in laws.items():
+        _refuse_experts(law)
         columns["gain" if len(laws) == 1 else name] = _known(law, lambda one: gain(one, S), confidence)
     return Answer(columns)
 
@@ -136,6 +137,7 @@ def equivalents(
     law: Law, sparsity: ArrayLike, nonzero: ArrayLike, data: ArrayLike, *, confidence: float = CONFIDENCE
 ) -> Answer:
     """The dense size that reaches, on the same data, the loss of N non-zero weights at each sparsity."""
+    _refuse_experts(law)
     at = grid(nonzero=nonzero, data=data, sparsity=sparsity)
     size = _known(law, lambda one: dense_equivalent_size(one, at["sparsity"], at["nonzero"], at["data"]), confidence)
     loss = law.predict(at["sparsity"], at["nonzero"], at["data"])
