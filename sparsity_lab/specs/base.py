@@ -32,7 +32,7 @@ NO_NUMBERS, NOT_FINITE = frozenset({"bool", "bool_", "str", "bytes"}), ("Infinit
 LARGEST = 2**63 - 1
 """integer: tables and tensors hold no larger one, and floats none beyond 10³⁰⁸"""
 KEPT = frozenset({"type", "cls", "metadata", "config"})
-"""parts of a model's schema that hold no schemas"""
+"""parts of schemas that hold no schemas"""
 ENDINGS = (
     *(".json", ".parquet", ".yaml", ".yml", ".dvc"),
     *(".csv", ".tsv", ".jsonl", ".ndjson", ".feather", ".arrow", ".gz", ".zst"),
@@ -146,8 +146,10 @@ def _number(value: Any, name: str = "number") -> Any:
     return value
 
 
-def _strict(schema: Any, not_finite: bool) -> Any:
-    """A core schema whose numbers take numbers only; models inside have seen to theirs.
+def _strict(schema: Any, not_finite: bool, model: type[BaseModel]) -> Any:
+    """A model's core schema whose numbers take numbers only; other models inside it have seen to theirs.
+
+    A model with validators of its own lies inside their schemas.
 
     JSON is checked by pydantic itself, at no cost, but for what is not finite where that is written as words.
     """
@@ -166,14 +168,14 @@ def _strict(schema: Any, not_finite: bool) -> Any:
             made: Any = {"type": "json-or-python", "json_schema": from_json, "python_schema": checked}
         case {"type": "literal", "expected": [int(), *_]}:
             made = core_schema.no_info_before_validator_function(_number, schema)
-        case {"type": "model", "cls": cls} if issubclass(cls, StrictModel):
+        case {"type": "model", "cls": cls} if cls is not model and issubclass(cls, StrictModel):
             made = schema
         case {"type": "json-or-python"}:
             made = schema
         case dict():
-            made = {key: value if key == "metadata" else _strict(value, not_finite) for key, value in schema.items()}
+            made = {key: value if key in KEPT else _strict(value, not_finite, model) for key, value in schema.items()}
         case list() | tuple():
-            made = type(schema)(_strict(value, not_finite) for value in schema)
+            made = type(schema)(_strict(value, not_finite, model) for value in schema)
         case _:
             made = schema
     return made
@@ -186,11 +188,7 @@ class StrictModel(BaseModel):
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
         """Pydantic's schema of the model, strict in its numbers."""
         words = cls.model_config.get("ser_json_inf_nan") == "strings"
-        schema: dict[str, Any] = dict(handler(source))
-        return cast(
-            "CoreSchema",
-            {key: value if key in KEPT else _strict(value, words) for key, value in schema.items()},
-        )
+        return cast("CoreSchema", _strict(handler(source), words, cls))
 
 
 class Spec(StrictModel):

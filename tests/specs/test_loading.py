@@ -72,7 +72,7 @@ def problem(tmp_path: Path, text: str, kind: str | None = None) -> str:
         ),
         (
             "schedule:\n  kind: cubic\n  every: often\n",
-            "spec.yaml:6: schedule.every: wrong value (found 'often', expected a valid integer, ",
+            "spec.yaml:6: schedule.every: wrong value (found 'often', expected a valid integer)",
         ),
         ("schedule: soon\n", "spec.yaml:4: schedule: wrong value (found 'soon', expected a valid dictionary "),
         ("score: [1]\n", "spec.yaml:4: score: wrong value (found 'a list', expected a valid dictionary "),
