@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption
+from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption, say
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -151,11 +151,11 @@ def compare(
         confidence=confidence,
     )
     found = compare_at_equal_cost(name, root, request, regime, overrides_of(changes))
-    typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
+    say(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if plot:
         from sparsity_lab.console.compare import draw_comparison
 
-        typer.echo(draw_comparison(found, plot), err=True)
+        say(draw_comparison(found, plot), err=True)
 
 
 def advise(
@@ -178,7 +178,7 @@ def advise(
         typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
         return
     for line in advice_lines(found, language):
-        typer.echo(line)
+        say(line)
 
 
 def _one(text: str | None, option: str) -> float | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsity_lab.errors import printable
+
 if TYPE_CHECKING:
     from sparsity_lab.specs.compute import Compute
     from sparsity_lab.stages.workspace import Workspace
@@ -76,10 +78,15 @@ def open_study(study: str, root: Path, changes: list[str] | None = None) -> Work
     return space
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print text that may hold names of files and what stands in them: nothing in it moves a terminal's cursor."""
+    typer.echo(printable(str(text)), err=err)
+
+
 @lru_cache
 def _say_once(text: str) -> None:
     """Say something on stderr that every step of `run` would say again."""
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def open_compute(root: Path, asked: str | None, workers: int | None = None) -> Compute:

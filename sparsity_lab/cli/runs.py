@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, say
 
 if TYPE_CHECKING:
     from sparsity_lab.stages.workspace import Workspace
@@ -55,7 +55,7 @@ def pack(
     """
     from sparsity_lab.stages.runs import pack_runs
 
-    typer.echo(f"{file}: {pack_runs(open_study(study, root, changes), file)} runs")
+    say(f"{file}: {pack_runs(open_study(study, root, changes), file)} runs")
 
 
 @app.command("unpack")
@@ -70,7 +70,7 @@ def unpack(
     from sparsity_lab.stages.runs import unpack_runs
 
     new, every = unpack_runs(open_study(study, root, changes), file)
-    typer.echo(f"{study}: {new} of {every} runs are new")
+    say(f"{study}: {new} of {every} runs are new")
 
 
 @app.command("compare")
@@ -85,7 +85,7 @@ def compare(
     compared = compare_study(open_study(study, root, changes))
     in_use = [{"run": record.fingerprint, **one.model_dump(mode="json")} for record, one in compared.evaluated]
     told = {**comparison_json(compared.info), "evaluations": in_use}
-    typer.echo(json.dumps(told, indent=1) if as_json else regimes_text(compared))
+    say(json.dumps(told, indent=1) if as_json else regimes_text(compared))
 
 
 @app.command("verify")
@@ -105,11 +105,11 @@ def verify(
     space = open_study(study, root, changes)
     verified = verify_study(space, retrain=retrain)
     _say_empty(space, verified.records)
-    typer.echo(verified_text(verified))
+    say(verified_text(verified))
 
 
 def _say_empty(space: Workspace, records: int) -> None:
     """Where was looked, if nothing was there."""
     if not records:
         home = space.layout.runs(space.name).absolute()
-        typer.echo(f"{home} and {space.layout.search(space.name).absolute()} hold no run", err=True)
+        say(f"{home} and {space.layout.search(space.name).absolute()} hold no run", err=True)

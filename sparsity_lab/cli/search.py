@@ -22,6 +22,7 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
+    say,
 )
 
 
@@ -107,7 +108,7 @@ def run(
 
     space = changed(open_study(study, root, changes), given_sizes(budget), trials)
     where = open_compute(root, compute, workers)
-    typer.echo(answer_text(search_study(space, compute=where, storage=storage, share=share)))
+    say(answer_text(search_study(space, compute=where, storage=storage, share=share)))
 
 
 @app.command()
@@ -130,7 +131,7 @@ def status(
     from sparsity_lab.stages.searching.setup import changed
 
     found = search_status(changed(open_study(study, root, changes), given_sizes(budget), trials), storage)
-    typer.echo(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
+    say(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
 
 
 @app.command()
@@ -142,4 +143,4 @@ def best(
     from sparsity_lab.stages.searching.looks import best_of
 
     found = best_of(open_study(study, root, changes))
-    typer.echo(json.dumps(best_json(found), indent=1) if as_json else best_text(found))
+    say(json.dumps(best_json(found), indent=1) if as_json else best_text(found))

@@ -24,6 +24,7 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
+    say,
     told,
 )
 
@@ -53,7 +54,7 @@ def plan(
 
     there = open_compute(root, compute, workers) if compute else None
     planned = plan_study(open_study(study, root, changes), workers, there)
-    typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
+    say(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 
 def prepare(
@@ -105,7 +106,7 @@ def train(
     from sparsity_lab.stages.sweeps import submit_sweep
 
     sweep = submit_sweep(space, where)
-    typer.echo(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
+    say(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
 
 
 def report(
@@ -117,7 +118,7 @@ def report(
     space = open_study(study, root, changes)
     with told("sparsity_lab.report"):
         written = report_study(space, language)
-    typer.echo(f"{written.headline}\n{written.index}")
+    say(f"{written.headline}\n{written.index}")
 
 
 def run(

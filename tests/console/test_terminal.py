@@ -1,0 +1,24 @@
+"""Names of files from outside, as commands print them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sparsity_lab.cli.main import app
+from sparsity_lab.specs.files import SHIPPED
+
+STEERING = "a\x1b[31m\x1b]0;title\x07\u202e\x9b2J"
+
+
+@pytest.mark.parametrize("command", [("law", "show"), ("spec", "check")])
+def test_names_of_files_do_not_steer_the_terminal(tmp_path: Path, command: tuple[str, str]) -> None:
+    file = tmp_path / f"{STEERING}.yaml"
+    shutil.copy(SHIPPED / "laws" / "wu2026-c4.yaml", file)
+    done = CliRunner().invoke(app, [*command, str(file)], color=True)
+    assert done.exit_code == 0
+    assert not set(done.stdout) & set("\x1b\x07\u202e\x9b")
+    assert r"a\x1b[31m\x1b]0;title\x07\u202e\x9b2J" in done.stdout
