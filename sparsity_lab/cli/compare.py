@@ -178,7 +178,7 @@ def advise(
         typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
         return
     for line in advice_lines(found, language):
-        say(line)
+        typer.echo(line)  # whose colours are ours
 
 
 def _one(text: str | None, option: str) -> float | None:

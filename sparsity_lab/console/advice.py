@@ -9,6 +9,7 @@ import typer
 
 from sparsity_lab.console.tables import columns, text_table, wrapped
 from sparsity_lab.cost.advice import Advice, CriterionColour, OptionRow
+from sparsity_lab.errors import printable
 from sparsity_lab.messages import Message, Said, words_in
 from sparsity_lab.messages.numbers import count, percent
 from sparsity_lab.report.page import Table
@@ -23,12 +24,16 @@ Teller = Callable[[Said], str]
 
 
 def advice_lines(advice: Advice, language: str = "en") -> Iterator[str]:
-    """The lines, with colours that a pipe does without.
+    """The lines, with colours that a pipe does without; nothing else in them steers a terminal.
 
     Raises:
         SpecError: there are no words in that language.
     """
-    told = words_in(language)
+    words = words_in(language)
+
+    def told(said: Said) -> str:
+        return printable(words(said))
+
     yield from _head(advice, told)
     for criterion in advice.criteria:
         word = told(Message(f"light-{criterion.colour}"))

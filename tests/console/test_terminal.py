@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,3 +23,11 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path: Path, command: tuple
     assert done.exit_code == 0
     assert not set(done.stdout) & set("\x1b\x07\u202e\x9b")
     assert r"a\x1b[31m\x1b]0;title\x07\u202e\x9b2J" in done.stdout
+
+
+def test_what_advise_says_is_plain_in_a_pipe_and_has_no_colours_but_ours() -> None:
+    plain = CliRunner().invoke(app, ["advise", "vit-h100"]).stdout
+    assert "\x1b" not in plain
+    assert r"\x1b" not in plain
+    coloured = CliRunner().invoke(app, ["advise", "vit-h100"], color=True).stdout
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain != coloured
