@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -52,6 +53,28 @@ ABOUT_A_STUDY = (*STEPS, "run", "plan", "runs list", "runs verify")
 def test_help_and_version(tmp_path: Path) -> None:
     assert "prepare" in program(tmp_path, "--help").stdout
     assert program(tmp_path, "--version").stdout.strip().count(".") == 2
+
+
+def options_with_values() -> list[tuple[str, ...]]:
+    """Every option of every command that takes a value, after the command's words."""
+
+    def below(one: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, inner in getattr(one, "commands", {}).items():
+            yield from below(inner, (*words, name))
+        for option in one.params if words else ():
+            if option.param_type_name == "option" and not option.is_flag:
+                yield from ((*words, flag) for flag in option.opts)
+
+    return list(below(typer.main.get_command(app), ()))
+
+
+def test_no_option_takes_an_empty_value_for_one_that_is_left_out(tmp_path: Path) -> None:
+    every = options_with_values()
+    assert len(every) > 100
+    for *words, flag in every:
+        for given in ([flag, ""], [f"{flag}="]) if flag.startswith("--") else ([flag, ""],):
+            told = one_error(cli(tmp_path, *words, *given, code=2))
+            assert told == f"{flag}: is empty (found '', expected a value, or the option left out)", words
 
 
 @pytest.mark.slow

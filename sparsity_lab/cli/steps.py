@@ -52,7 +52,7 @@ def plan(
     from sparsity_lab.console.plan import plan_json, plan_text
     from sparsity_lab.stages.plan import plan_study
 
-    there = open_compute(root, compute, workers) if compute else None
+    there = None if compute is None else open_compute(root, compute, workers)
     planned = plan_study(open_study(study, root, changes), workers, there)
     say(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 

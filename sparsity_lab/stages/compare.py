@@ -125,20 +125,20 @@ def compare_at_equal_cost(
         raise RecordError("goes with a study", field="regime", found=regime, expected="a study's name, or --schedule")
     opened = open_law(name, root)
     schedule = cost_named("sparse_schedule", request.schedule)
-    profile = load_profile(root, request.hardware) if request.hardware else None
+    profile = None if request.hardware is None else load_profile(root, request.hardware)
     return _compared(opened, request, root, profile, schedule=schedule)
 
 
 def _of_study(space: Workspace, request: ComparisonRequest, regime: str | None) -> EqualCostComparison:
     study, root = space.study, space.layout.root
-    name = regime or study.law_regime
+    name = study.law_regime if regime is None else regime
     if name not in study.regimes:
         raise RecordError("is no regime of the study", field="regime", found=name, expected=", ".join(study.regimes))
     if request.schedule is not None:
         raise RecordError("a study has its own schedule", field="schedule", found=request.schedule)
     if not list(space.layout.laws(space.name).glob("*.json")):
         raise NotReadyError(space.layout.laws(space.name), make_it=f"sparsity-lab fit {space.study.typed}")
-    profile = load_profile(root, request.hardware) if request.hardware else known_profile(space)
+    profile = known_profile(space) if request.hardware is None else load_profile(root, request.hardware)
     found = _compared(
         open_law(space.name, root),
         request,
@@ -167,7 +167,7 @@ def _compared(
     memory: WeightBytes | None = None,
     observed: tuple[Observed, ...] = (),
 ) -> EqualCostComparison:
-    path, scenario = read_scenario(request.scenario, root) if request.scenario else (None, None)
+    path, scenario = (None, None) if request.scenario is None else read_scenario(request.scenario, root)
     if request.unique is not None:
         opened = opened.given({UNIQUE: request.unique})
     reference = _reference(opened, request, scenario, memory)
