@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption, say
+from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption, print_safe
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -151,11 +151,11 @@ def compare(
         confidence=confidence,
     )
     found = compare_at_equal_cost(name, root, request, regime, overrides_of(changes))
-    say(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
+    print_safe(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
     if plot:
         from sparsity_lab.console.compare import draw_comparison
 
-        say(draw_comparison(found, plot), err=True)
+        print_safe(draw_comparison(found, plot), err=True)
 
 
 def advise(

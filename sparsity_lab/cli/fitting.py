@@ -41,7 +41,7 @@ from sparsity_lab.cli.fit_options import (
     WeightsOption,
     WhereOption,
 )
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, open_study, say, told
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, open_study, print_safe, told
 from sparsity_lab.errors import shown
 
 if TYPE_CHECKING:
@@ -151,13 +151,13 @@ def fit(
         fitted = fit_asked(targets if files else open_study(targets[0], root, changes), asked, root)
         tree = fit_json(fitted, further, rolled=rollout) if as_json else None
         said = json.dumps(tree, indent=1) if as_json else fit_text(fitted, further, rolled=rollout)
-    say(said)
+    print_safe(said)
     for path in fitted.write(out) if out else ():
-        say(path, err=True)
+        print_safe(path, err=True)
     if plots:
         from sparsity_lab.console.fit_plots import draw_fit
 
-        say(draw_fit(fitted, plots), err=True)
+        print_safe(draw_fit(fitted, plots), err=True)
 
 
 def _fit_as_specified(studies: Sequence[str], root: Path, changes: list[str] | None) -> None:
@@ -168,7 +168,7 @@ def _fit_as_specified(studies: Sequence[str], root: Path, changes: list[str] | N
     for study in studies:
         with told(LAWS):
             said = study_fit_text(fit_study(open_study(study, root, changes)))
-        say(said)
+        print_safe(said)
 
 
 def _refuse_idle(files: Sequence[str], data_unit: str | None, dialect: Dialect, further: Suggesting) -> None:

@@ -43,7 +43,7 @@ from sparsity_lab.cli.law_together import (
     optimum_under_all,
 )
 from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption, say
+from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption, print_safe
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.questions.answers import Answer
@@ -69,7 +69,7 @@ def list_(root: RootOption = Path()) -> None:
     from sparsity_lab.stages.law import known_laws
 
     for name in known_laws(root):
-        say(name)
+        print_safe(name)
 
 
 @app.command()
@@ -82,7 +82,7 @@ def show(law: LawArgument, root: RootOption = Path(), *, as_json: JsonOption = F
     from sparsity_lab.stages.law import open_law
 
     opened = open_law(law, root)
-    say(json.dumps(law_json(opened), indent=1) if as_json else law_text(opened))
+    print_safe(json.dumps(law_json(opened), indent=1) if as_json else law_text(opened))
 
 
 @app.command()
@@ -200,7 +200,7 @@ def gain(
     if plot:
         from sparsity_lab.console.law import draw_gains
 
-        say(draw_gains(opened, plot, level), err=True)
+        print_safe(draw_gains(opened, plot, level), err=True)
 
 
 @app.command()
@@ -238,7 +238,7 @@ def contours(
     if plot:
         from sparsity_lab.console.law import draw_contours
 
-        say(draw_contours(every[0], N, m, plot), err=True)
+        print_safe(draw_contours(every[0], N, m, plot), err=True)
 
 
 @app.command()
@@ -288,7 +288,7 @@ def _multiplier(cost: str, schedule: str | None) -> Multiplier:
 def _level(asked: float | None, *laws: OpenLaw) -> float:
     """The confidence of intervals; that is said to be asked in vain where no law has any."""
     if asked is not None and all(one.law.draws is None for one in laws):
-        say("--confidence has no effect: without draws of a bootstrap a law has no intervals", err=True)
+        print_safe("--confidence has no effect: without draws of a bootstrap a law has no intervals", err=True)
     return LEVEL if asked is None else asked
 
 
@@ -300,4 +300,4 @@ def _say(answer: Answer, laws: list[OpenLaw], as_json: bool, unique: str | None)
     known = {one.name: one.document.provenance.unique for one in laws if one.document}
     distinct = {name: amount for name, amount in known.items() if amount}
     said = repeated(said, {one.name: one.law for one in laws}, only(unique), distinct)
-    say(json.dumps(said.as_json(), indent=1) if as_json else answer_table(said))
+    print_safe(json.dumps(said.as_json(), indent=1) if as_json else answer_table(said))

@@ -10,7 +10,15 @@ from typing import Annotated, TypeVar, get_args
 import typer
 
 from sparsity_lab.cli import numbers
-from sparsity_lab.cli.options import ComputeOption, JsonOption, RootOption, SetOption, open_compute, open_study, say
+from sparsity_lab.cli.options import (
+    ComputeOption,
+    JsonOption,
+    RootOption,
+    SetOption,
+    open_compute,
+    open_study,
+    print_safe,
+)
 from sparsity_lab.errors import shown
 
 Name = TypeVar("Name", bound=str)
@@ -97,7 +105,7 @@ def measure(
         raise typer.BadParameter("goes with a STUDY", param_hint="--set")
     if study is None:
         if compute is not None:
-            say("products alone are timed on this machine, whatever --compute says: name a STUDY", err=True)
+            print_safe("products alone are timed on this machine, whatever --compute says: name a STUDY", err=True)
         measured = measure_shapes(root, request, again=again, out=out)
     else:
         measured = measure_study(
@@ -109,8 +117,8 @@ def measure(
         typer.echo(measured.profile.model_dump_json(indent=1))
         return
     known = " (measured before; --again measures anew)" if measured.kept else ""
-    say(f"{measured.path}{known}\n{profile_text(measured.profile)}\n\nEngines")
-    say(render(engine_checks(root)))
+    print_safe(f"{measured.path}{known}\n{profile_text(measured.profile)}\n\nEngines")
+    print_safe(render(engine_checks(root)))
 
 
 def _whole(batch: float) -> int:

@@ -78,7 +78,7 @@ def open_study(study: str, root: Path, changes: list[str] | None = None) -> Work
     return space
 
 
-def say(text: object, *, err: bool = False) -> None:
+def print_safe(text: object, *, err: bool = False) -> None:
     """Print text that may hold names of files and what stands in them: nothing in it moves a terminal's cursor."""
     typer.echo(printable(str(text)), err=err)
 
@@ -86,7 +86,7 @@ def say(text: object, *, err: bool = False) -> None:
 @lru_cache
 def _say_once(text: str) -> None:
     """Say something on stderr that every step of `run` would say again."""
-    say(text, err=True)
+    print_safe(text, err=True)
 
 
 def open_compute(root: Path, asked: str | None, workers: int | None = None) -> Compute:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, say
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
 
 if TYPE_CHECKING:
     from sparsity_lab.stages.workspace import Workspace
@@ -55,7 +55,7 @@ def pack(
     """
     from sparsity_lab.stages.runs import pack_runs
 
-    say(f"{file}: {pack_runs(open_study(study, root, changes), file)} runs")
+    print_safe(f"{file}: {pack_runs(open_study(study, root, changes), file)} runs")
 
 
 @app.command("unpack")
@@ -70,7 +70,7 @@ def unpack(
     from sparsity_lab.stages.runs import unpack_runs
 
     new, every = unpack_runs(open_study(study, root, changes), file)
-    say(f"{study}: {new} of {every} runs are new")
+    print_safe(f"{study}: {new} of {every} runs are new")
 
 
 @app.command("compare")
@@ -85,7 +85,7 @@ def compare(
     compared = compare_study(open_study(study, root, changes))
     in_use = [{"run": record.fingerprint, **one.model_dump(mode="json")} for record, one in compared.evaluated]
     told = {**comparison_json(compared.info), "evaluations": in_use}
-    say(json.dumps(told, indent=1) if as_json else regimes_text(compared))
+    print_safe(json.dumps(told, indent=1) if as_json else regimes_text(compared))
 
 
 @app.command("verify")
@@ -105,11 +105,11 @@ def verify(
     space = open_study(study, root, changes)
     verified = verify_study(space, retrain=retrain)
     _say_empty(space, verified.records)
-    say(verified_text(verified))
+    print_safe(verified_text(verified))
 
 
 def _say_empty(space: Workspace, records: int) -> None:
     """Where was looked, if nothing was there."""
     if not records:
         home = space.layout.runs(space.name).absolute()
-        say(f"{home} and {space.layout.search(space.name).absolute()} hold no run", err=True)
+        print_safe(f"{home} and {space.layout.search(space.name).absolute()} hold no run", err=True)

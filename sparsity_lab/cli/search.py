@@ -22,7 +22,7 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
-    say,
+    print_safe,
 )
 
 
@@ -108,7 +108,7 @@ def run(
 
     space = changed(open_study(study, root, changes), given_sizes(budget), trials)
     where = open_compute(root, compute, workers)
-    say(answer_text(search_study(space, compute=where, storage=storage, share=share)))
+    print_safe(answer_text(search_study(space, compute=where, storage=storage, share=share)))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def status(
     from sparsity_lab.stages.searching.setup import changed
 
     found = search_status(changed(open_study(study, root, changes), given_sizes(budget), trials), storage)
-    say(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
+    print_safe(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
 
 
 @app.command()
@@ -143,4 +143,4 @@ def best(
     from sparsity_lab.stages.searching.looks import best_of
 
     found = best_of(open_study(study, root, changes))
-    say(json.dumps(best_json(found), indent=1) if as_json else best_text(found))
+    print_safe(json.dumps(best_json(found), indent=1) if as_json else best_text(found))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sparsity_lab.cli.options import RootOption, SetOption, StudyArgument, open_study, say
+from sparsity_lab.cli.options import RootOption, SetOption, StudyArgument, open_study, print_safe
 
 app = typer.Typer(no_args_is_help=True, help="Look at spec files: check, show, schema, split.")
 
@@ -24,7 +24,7 @@ def check(
     from sparsity_lab.specs.bundle import check_specs
 
     for path, what in check_specs(files, root):
-        say(f"ok  {path}  ({what})")
+        print_safe(f"ok  {path}  ({what})")
 
 
 @app.command("show")
@@ -33,7 +33,7 @@ def show(file: Annotated[Path, typer.Argument(help="A spec file.")], *, changes:
     from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.specs.loading import load_spec
 
-    say(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
+    print_safe(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
 
 
 @app.command("schema")
@@ -46,7 +46,7 @@ def schema(
     """Print the JSON Schema of a kind of spec, so that editors complete and check it."""
     from sparsity_lab.specs.loading import schema
 
-    say(json.dumps(schema(kind), indent=1))
+    print_safe(json.dumps(schema(kind), indent=1))
 
 
 @app.command("split")
@@ -54,4 +54,4 @@ def split(study: StudyArgument, root: RootOption = Path()) -> None:
     """Write what each step reads of a study to settings/STUDY, for DVC: what a step does not read leaves it alone."""
     from sparsity_lab.stages.workspace import write_settings
 
-    say(write_settings(open_study(study, root)))
+    print_safe(write_settings(open_study(study, root)))

@@ -24,7 +24,7 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
-    say,
+    print_safe,
     told,
 )
 
@@ -54,7 +54,7 @@ def plan(
 
     there = None if compute is None else open_compute(root, compute, workers)
     planned = plan_study(open_study(study, root, changes), workers, there)
-    say(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
+    print_safe(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
 
 
 def prepare(
@@ -106,7 +106,7 @@ def train(
     from sparsity_lab.stages.sweeps import submit_sweep
 
     sweep = submit_sweep(space, where)
-    say(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
+    print_safe(sweeps_text([sweep]) if sweep else f"{space.name}: nothing is missing")
 
 
 def report(
@@ -118,7 +118,7 @@ def report(
     space = open_study(study, root, changes)
     with told("sparsity_lab.report"):
         written = report_study(space, language)
-    say(f"{written.headline}\n{written.index}")
+    print_safe(f"{written.headline}\n{written.index}")
 
 
 def run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, say
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
 
 app = typer.Typer(no_args_is_help=True, help="Sweeps that SLURM works on: where they stand, and an end to them.")
 
@@ -21,7 +21,7 @@ def status(
     from sparsity_lab.stages.sweeps import sweep_status
 
     found = sweep_status(open_study(study, root, changes))
-    say(json.dumps(sweeps_json(found), indent=1) if as_json else sweeps_text(found))
+    print_safe(json.dumps(sweeps_json(found), indent=1) if as_json else sweeps_text(found))
 
 
 @app.command()
@@ -30,4 +30,4 @@ def cancel(study: StudyArgument, root: RootOption = Path(), *, changes: SetOptio
     from sparsity_lab.stages.sweeps import cancel_sweeps
 
     count = cancel_sweeps(open_study(study, root, changes))
-    say(f"{count} cancelled" + ("; finished runs are kept, others leave their checkpoints" if count else ""))
+    print_safe(f"{count} cancelled" + ("; finished runs are kept, others leave their checkpoints" if count else ""))

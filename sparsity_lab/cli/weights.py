@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, say
+from sparsity_lab.cli.options import JsonOption, RootOption, print_safe
 
 PANEL = "Weights"
 
@@ -43,7 +43,7 @@ def export(
     from sparsity_lab.console.weights import export_text
     from sparsity_lab.stages.weights import export_run
 
-    say(export_text(export_run(run, form, to, root, dtype=dtype, force=force)))
+    print_safe(export_text(export_run(run, form, to, root, dtype=dtype, force=force)))
 
 
 def inspect(
@@ -57,7 +57,7 @@ def inspect(
 
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    say(json.dumps(weights_json(found), indent=1) if as_json else weights_text(found, width))
+    print_safe(json.dumps(weights_json(found), indent=1) if as_json else weights_text(found, width))
 
 
 def evaluate(
@@ -118,4 +118,4 @@ def evaluate(
         raise SpecError("goes with --text or --tasks", field="--length", found=length)
     asked = None if tasks is None else TaskRequest(names, include_path, limit, shots)
     found = evaluate(source, EvaluationRequest(text, images, asked, length), root)
-    say(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))
+    print_safe(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))
