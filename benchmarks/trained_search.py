@@ -9,19 +9,25 @@ much. What a sampler says of a budget is its optimum, or the lowest point of its
 
     miss      the mean of |S_opt - reference| over the budgets
     regret    the mean loss, read off the reference's curves, that training at the optima found would give away, in
-              standard deviations of the noise between seeds, which the reference measures
+              standard deviations of the noise between seeds at that budget, which the reference measures
     behind    regret of `law` less that of another sampler, seed by seed, with a t-interval: nothing within it is a
               difference, and nothing below the reference's own interval is a miss
 
 FOLDER must hold `specs/` and takes everything else: data, and a record of every run below `runs/`. A run that is there
 is not trained again, so an interrupted call goes on where it was, and a second one costs little.
+
+`--ledger evidence/repetitions.jsonl` trains nothing: the reference is the smooth curve through the trials of the
+repeated quickstarts, five sparsities with several seeds each at every budget and what the searches added, and a sampler
+that asks for a run is told the curve's loss with noise of the size that lies between the seeds of that budget. No law's
+form is in it. The same seeds then cost minutes, so there can be more of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,7 +38,7 @@ import optuna
 from rich.console import Console
 from scipy.stats import t as student
 
-from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.artifacts.records import Machine, RunCost, RunRecord, Stopped
 from sparsity_lab.artifacts.searches import BudgetResult
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.results.noise import pooled_noise
@@ -41,7 +47,7 @@ from sparsity_lab.search.optuna_study import SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.compute import here
-from sparsity_lab.specs.fingerprint import name_runs
+from sparsity_lab.specs.fingerprint import ENGINE_VERSION, name_runs
 from sparsity_lab.specs.searches import SamplerName, SearchSpec
 from sparsity_lab.stages.prepare import prepare_study
 from sparsity_lab.stages.searching.setup import RunRequests, context_of
@@ -97,17 +103,17 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the optima are held against: a curve for each budget, and the noise between seeds in nats."""
+    """What the optima are held against: for each budget a curve, and the noise between seeds in nats."""
 
     curves: tuple[LossCurve, ...]
-    noise: float
+    noise: tuple[float, ...]
 
     @classmethod
     def of(cls, study: Trained, levels: int, seeds: int) -> Reference:
         """Train it."""
         low, high = study.spec.space.sparsity.ends
         sparsities = [round(float(S), 3) for S in np.linspace(low, high, levels)]
-        losses: list[list[list[tuple[float, float]]]] = []
+        runs: dict[float, list[tuple[float, float]]] = {}
         for budget in study.spec.budgets:
             size, data = study.spec.nonzero[0], study.spec.data_dense(study.spec.nonzero[0], budget)
             asked = [
@@ -115,25 +121,80 @@ class Reference:
                 for S in sparsities
                 for seed in range(seeds)
             ]
-            runs = [(one.sparsity, one.loss) for one in study.made(asked) if isinstance(one, RunRecord)]
-            losses.append([runs[k : k + seeds] for k in range(0, len(runs), seeds)])
-        noise = pooled_noise([loss for _, loss in point] for points in losses for point in points)
-        assert noise is not None, "the reference has several seeds"
-        curves = []
-        for budget, points in zip(study.spec.budgets, losses, strict=True):
-            S, found = np.array(sorted(run for point in points for run in point if np.isfinite(run[1]))).T
-            curve = fit_curve(LossPoints(S, found), noise.deviation, np.ones(2000), np.random.default_rng(0))
+            runs[budget] = [(one.sparsity, one.loss) for one in study.made(asked) if isinstance(one, RunRecord)]
+        return cls.through(runs)
+
+    @classmethod
+    def of_ledger(cls, study: Trained, ledger: Path) -> Reference:
+        """Through the trials that repetitions of the study's search left."""
+        lines = map(json.loads, ledger.read_text(encoding="utf-8").splitlines())
+        tried = [trial for line in lines if line["study"] == study.space.name for trial in line["trials"]]
+        size = study.spec.nonzero[0]
+        at = {budget: study.spec.data_dense(size, budget) for budget in study.spec.budgets}
+        return cls.through({one: [(S, loss) for of, S, _, loss in tried if of == data] for one, data in at.items()})
+
+    @classmethod
+    def through(cls, runs: Mapping[float, Sequence[tuple[float, float]]]) -> Reference:
+        """Curves through (sparsity, loss) at each budget, of which some have the same sparsity and other seeds."""
+        curves, noise = [], []
+        for budget, pairs in runs.items():
+            points: dict[float, list[float]] = {}
+            for S, loss in pairs:
+                points.setdefault(round(S, 3), []).append(loss)
+            between = pooled_noise(points.values())
+            assert between is not None, "the reference has several seeds"
+            S, found = np.array(sorted(run for run in pairs if np.isfinite(run[1]))).T
+            curve = fit_curve(LossPoints(S, found), between.deviation, np.ones(2000), np.random.default_rng(0))
             bottom, top = np.quantile(curve.optima, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            print(f"reference, budget {budget:g}: S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f})", flush=True)
+            told = f"S_opt {curve.optimum:.2f} ({bottom:.2f} to {top:.2f}), noise between seeds {between.deviation:.2g}"
+            print(f"reference, budget {budget:g}: {told} nats, {len(S)} runs", flush=True)
             curves.append(curve)
-        print(f"noise between seeds {noise.deviation:.2g} nats", flush=True)
-        return cls(tuple(curves), noise.deviation)
+            noise.append(between.deviation)
+        return cls(tuple(curves), tuple(noise))
 
     def standing(self, flops: float, optima: Sequence[float]) -> Standing:
         """Miss and regret of optima, one a budget."""
         miss = [abs(found - curve.optimum) for found, curve in zip(optima, self.curves, strict=True)]
-        losses = [np.interp(S, c.grid, c.mean) - c.mean.min() for S, c in zip(optima, self.curves, strict=True)]
-        return Standing(flops, float(np.mean(miss)), float(np.mean(losses)) / self.noise)
+        given = [np.interp(S, c.grid, c.mean) - c.mean.min() for S, c in zip(optima, self.curves, strict=True)]
+        return Standing(flops, float(np.mean(miss)), float(np.mean(np.array(given) / self.noise)))
+
+
+@dataclass(frozen=True, eq=False)
+class Tabulated(Trained):
+    """The same without training: a run's loss is that of the reference's curve, with the noise between seeds."""
+
+    reference: Reference
+
+    def made(self, requests: Sequence[RunRequest], _: Sequence[StopRule | None] = ()) -> Sequence[RunRecord | Stopped]:
+        """Records that hold what a search reads."""
+        return [self._record(request) for request in requests]
+
+    def _record(self, request: RunRequest) -> RunRecord:
+        run, S, N = self.requests.run(request), request.sparsity, request.nonzero
+        budget = data_of(self.spec).index(request.data_dense)
+        curve, noise = self.reference.curves[budget], self.reference.noise[budget]
+        error = np.random.default_rng([request.seed, request.data_dense, round(1e6 * S)]).normal()
+        return RunRecord(
+            fingerprint=self.requests.fingerprint(request),
+            engine=ENGINE_VERSION,
+            data_hash=self.requests.data_hash,
+            spec=run,
+            status="finished",
+            sparsity=S,
+            nonzero=N,
+            dense=round(N / (1 - S)),
+            other_params=0,
+            nonzero_total=N,
+            paper_dense=0,
+            data=request.data,
+            data_unit=run.data_unit,
+            epochs=1.0,
+            loss=float(np.interp(S, curve.grid, curve.mean)) + noise * error,
+            first_loss=float(curve.mean.max()),
+            curve=(),
+            cost=RunCost(flops_dense=0.0, flops_sparse=0.0, flops_mask_updates=0.0, seconds=0.0),
+            machine=Machine(torch="", device="", processor="", instruction_set="", threads=1, platform=""),
+        )
 
 
 def told(budget: BudgetResult) -> float:
@@ -162,7 +223,9 @@ def of_sampler(
         rounds.append(reference.standing(progress.result.flops, [told(one) for one in progress.result.budgets]))
 
     context = replace(
-        study.context, noise=reference.noise, fingerprint=lambda request: study.requests.fingerprint(own(request))
+        study.context,
+        noise=float(np.median(reference.noise)),
+        fingerprint=lambda request: study.requests.fingerprint(own(request)),
     )
     with tempfile.TemporaryDirectory() as folder, suppress(SpentError):
         storage = Path(folder) / "search.journal"
@@ -178,10 +241,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(half)
 
 
-def report(study: Trained, samplers: Sequence[SamplerName], levels: int, reference_seeds: int, seeds: int) -> None:
+def report(study: Trained, reference: Reference, samplers: Sequence[SamplerName], seeds: int) -> None:
     """One study: every sampler's standing at equal FLOPs, and how far the law sampler is behind each other."""
-    print(f"\n{study.space.name}: {study.spec.trials} trials at each of {len(study.spec.budgets)} budgets", flush=True)
-    reference = Reference.of(study, levels, reference_seeds)
     print(f"{'':>8} {'seed':>4} {'FLOPs':>9} {'miss':>6} {'regret':>6}", flush=True)
     found: dict[SamplerName, list[Standing]] = {name: [] for name in samplers}
     most = (1 + study.spec.trials) * sum(6 * study.spec.nonzero[0] * budget for budget in data_of(study.spec))
@@ -217,6 +278,7 @@ def main() -> None:
     parser.add_argument("--reference-seeds", type=int, default=3, help="of every point of the reference")
     parser.add_argument("--seeds", type=int, default=5, help="of every sampler")
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--ledger", type=Path, help="of repeated quickstarts, in the place of training")
     parser.add_argument("--workers", type=int)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -226,7 +288,13 @@ def main() -> None:
         assert space.study.spec.search is not None, f"{name} asks for no search"
         changes = {"trials": options.trials, "storage": None, "nonzero": space.study.spec.search.nonzero[:1]}
         study = Trained(space, space.study.spec.search.model_copy(update=changes), options.workers)
-        report(study, options.samplers, options.levels, options.reference_seeds, options.seeds)
+        print(f"\n{name}: {options.trials} trials at each of {len(study.spec.budgets)} budgets", flush=True)
+        if options.ledger:
+            reference = Reference.of_ledger(study, options.ledger)
+            study = Tabulated(study.space, study.spec, study.workers, reference)
+        else:
+            reference = Reference.of(study, options.levels, options.reference_seeds)
+        report(study, reference, options.samplers, options.seeds)
 
 
 if __name__ == "__main__":
