@@ -126,8 +126,9 @@ def change_tree(tree: Any, chance: random.Random) -> str:
     holder, key = chance.choice(places)
     match chance.choice(("replace", "replace", "replace", "remove", "unknown", "nest", "swap")):
         case "replace":
-            holder[key] = copy.deepcopy(chance.choice(HOSTILE))
-            return f"{key} is now {str(holder[key])[:40]!r}"
+            was, holder[key] = holder[key], copy.deepcopy(chance.choice(HOSTILE))
+            coerced = type(was) in {int, float} and isinstance(holder[key], bool)
+            return f"{'a number, ' if coerced else ''}{key} is now {str(holder[key])[:40]!r}"
         case "remove":
             del holder[key]
             return f"{key} removed"

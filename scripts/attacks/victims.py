@@ -51,7 +51,13 @@ def victims(project: Path, study: str = STUDY) -> tuple[Victim, ...]:
     """Everything that is attacked in a project, as far as it is there."""
     bytes_, tree, yaml = mutations.damage, mutations.json_tree, mutations.yaml_tree
     field, text = unusual.schema_field, unusual.yaml_text
-    refused = ("unknown field", "YAML: python object", "YAML: key twice, other value", "YAML: unknown alias")
+    refused = (
+        "unknown field",
+        "a number, ",
+        "YAML: python object",
+        "YAML: key twice, other value",
+        "YAML: unknown alias",
+    )
     record = next(iter(sorted((project / "runs" / study).iterdir()))).relative_to(project)
     specs = {
         f"studies/{study}": ("plan", study),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attacks import campaign
+from attacks import campaign, mutations
 from attacks.campaign import Campaign, Told, attacked
 from attacks.endurance import slope
 from attacks.project import add_inputs
@@ -75,3 +76,16 @@ def test_the_interval_of_a_slope_tells_a_leak_from_noise() -> None:
     assert low < 0 < high
     low, found, high = slope(runs, noise + 10 * runs)
     assert 0 < low < found < high
+
+
+def test_true_in_the_place_of_a_number_of_a_spec_must_be_refused(project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    said = []
+    for turn in range(300):
+        file.write_text("kind: study\ngrid: {nonzero: [1000], seeds: [0]}\nkeep_weights: true\n")
+        said.append(mutations.yaml_tree(file, random.Random(turn)))  # noqa: S311 - a seeded campaign
+    coerced = [one for one in said if one.startswith("a number, ")]
+    assert {one.partition(" is now ")[2] for one in coerced} == {"'True'", "'False'"}
+    assert not any("keep_weights" in one for one in coerced)
+    specs = [victim for victim in victims(project, "tiny") if victim.kind == "specs"]
+    assert all(coerced[0].startswith(victim.refuse) for victim in specs)
