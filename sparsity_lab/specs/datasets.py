@@ -22,7 +22,8 @@ class Bpe(Spec):
     kind: Literal["bpe"]
     vocabulary: Annotated[int, Field(ge=260, le=1_000_000)] = 1024
     training_bytes: Count | None = None
-    """learn from about this many bytes of text, from the beginning of every file its share; from all when absent"""
+    """learn from about this many bytes of text, from the beginning of every large file, or group of small ones, its
+    share; from all when absent"""
 
 
 class TokenizerFile(Spec):
