@@ -27,7 +27,7 @@ class Saliency(Spec):
 
     kind: Literal["saliency"]
     batches: Count = 1
-    """training batches whose mean gradient g is taken; with 1 it is that of the step just done, at no cost"""
+    """training batches whose mean gradient g is taken; with 1 it is that of the step just done, without another pass"""
 
 
 class Fisher(Spec):
