@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from sparsity_lab.cli.law_options import UniqueOption
 from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
 from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption, print_safe
+from sparsity_lab.errors import printable
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -50,17 +52,6 @@ RatioOption = Annotated[
         "--ratio",
         help="D, in units of that for which a dense model of N weights is compute-optimal.",
         show_default="1 for a published law",
-        rich_help_panel=OF_REFERENCE,
-    ),
-]
-DistinctOption = Annotated[
-    str | None,
-    typer.Option(
-        "--unique",
-        "-u",
-        help="How much of the data is distinct: more D than that is seen again.",
-        callback=checked(sizes),
-        show_default="all, or what the law's runs say",
         rich_help_panel=OF_REFERENCE,
     ),
 ]
@@ -110,7 +101,7 @@ def compare(
     nonzero: ReferenceSizeOption = None,
     data: ReferenceDataOption = None,
     ratio: RatioOption = None,
-    unique: DistinctOption = None,
+    unique: UniqueOption = None,
     sparsity: ShownOption = None,
     highest: SparsestOption = None,
     regime: RegimeOption = None,
@@ -151,7 +142,7 @@ def compare(
         confidence=confidence,
     )
     found = compare_at_equal_cost(name, root, request, regime, overrides_of(changes))
-    print_safe(json.dumps(comparison_json(found), indent=1) if as_json else comparison_text(found))
+    typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else printable(comparison_text(found)))
     if plot:
         from sparsity_lab.console.compare import draw_comparison
 

@@ -44,6 +44,7 @@ from sparsity_lab.cli.law_together import (
 )
 from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
 from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption, print_safe
+from sparsity_lab.errors import printable
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.questions.answers import Answer
@@ -82,7 +83,7 @@ def show(law: LawArgument, root: RootOption = Path(), *, as_json: JsonOption = F
     from sparsity_lab.stages.law import open_law
 
     opened = open_law(law, root)
-    print_safe(json.dumps(law_json(opened), indent=1) if as_json else law_text(opened))
+    typer.echo(json.dumps(law_json(opened), indent=1) if as_json else printable(law_text(opened)))
 
 
 @app.command()
@@ -300,4 +301,4 @@ def _say(answer: Answer, laws: list[OpenLaw], as_json: bool, unique: str | None)
     known = {one.name: one.document.provenance.unique for one in laws if one.document}
     distinct = {name: amount for name, amount in known.items() if amount}
     said = repeated(said, {one.name: one.law for one in laws}, only(unique), distinct)
-    print_safe(json.dumps(said.as_json(), indent=1) if as_json else answer_table(said))
+    typer.echo(json.dumps(said.as_json(), indent=1) if as_json else printable(answer_table(said)))

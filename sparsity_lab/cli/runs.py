@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
+from sparsity_lab.errors import printable
 
 if TYPE_CHECKING:
     from sparsity_lab.stages.workspace import Workspace
@@ -85,7 +86,7 @@ def compare(
     compared = compare_study(open_study(study, root, changes))
     in_use = [{"run": record.fingerprint, **one.model_dump(mode="json")} for record, one in compared.evaluated]
     told = {**comparison_json(compared.info), "evaluations": in_use}
-    print_safe(json.dumps(told, indent=1) if as_json else regimes_text(compared))
+    typer.echo(json.dumps(told, indent=1) if as_json else printable(regimes_text(compared)))
 
 
 @app.command("verify")

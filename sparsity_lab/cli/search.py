@@ -24,6 +24,7 @@ from sparsity_lab.cli.options import (
     open_study,
     print_safe,
 )
+from sparsity_lab.errors import printable
 
 
 class _RunsByDefault(TyperGroup):
@@ -131,7 +132,7 @@ def status(
     from sparsity_lab.stages.searching.setup import changed
 
     found = search_status(changed(open_study(study, root, changes), given_sizes(budget), trials), storage)
-    print_safe(json.dumps(status_json(found), indent=1) if as_json else status_text(found))
+    typer.echo(json.dumps(status_json(found), indent=1) if as_json else printable(status_text(found)))
 
 
 @app.command()
@@ -143,4 +144,4 @@ def best(
     from sparsity_lab.stages.searching.looks import best_of
 
     found = best_of(open_study(study, root, changes))
-    print_safe(json.dumps(best_json(found), indent=1) if as_json else best_text(found))
+    typer.echo(json.dumps(best_json(found), indent=1) if as_json else printable(best_text(found)))

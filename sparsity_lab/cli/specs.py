@@ -33,7 +33,7 @@ def show(file: Annotated[Path, typer.Argument(help="A spec file.")], *, changes:
     from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.specs.loading import load_spec
 
-    print_safe(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
+    typer.echo(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
 
 
 @app.command("schema")
@@ -46,7 +46,7 @@ def schema(
     """Print the JSON Schema of a kind of spec, so that editors complete and check it."""
     from sparsity_lab.specs.loading import schema
 
-    print_safe(json.dumps(schema(kind), indent=1))
+    typer.echo(json.dumps(schema(kind), indent=1))
 
 
 @app.command("split")

@@ -27,6 +27,7 @@ from sparsity_lab.cli.options import (
     print_safe,
     told,
 )
+from sparsity_lab.errors import printable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,7 +55,7 @@ def plan(
 
     there = None if compute is None else open_compute(root, compute, workers)
     planned = plan_study(open_study(study, root, changes), workers, there)
-    print_safe(json.dumps(plan_json(planned), indent=1) if as_json else plan_text(planned))
+    typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else printable(plan_text(planned)))
 
 
 def prepare(

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
+from sparsity_lab.errors import printable
 
 app = typer.Typer(no_args_is_help=True, help="Sweeps that SLURM works on: where they stand, and an end to them.")
 
@@ -21,7 +22,7 @@ def status(
     from sparsity_lab.stages.sweeps import sweep_status
 
     found = sweep_status(open_study(study, root, changes))
-    print_safe(json.dumps(sweeps_json(found), indent=1) if as_json else sweeps_text(found))
+    typer.echo(json.dumps(sweeps_json(found), indent=1) if as_json else printable(sweeps_text(found)))
 
 
 @app.command()

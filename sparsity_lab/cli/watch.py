@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def watch(
 
     watcher, console = Watcher(open_study(study, root, changes)), Console()
     if as_json:
-        print_safe(json.dumps(watch_json(watcher.look()), indent=1))
+        typer.echo(json.dumps(watch_json(watcher.look()), indent=1))
     elif once or not console.is_terminal:
         console.print(WatchFrame(watcher.look()), soft_wrap=not console.is_terminal)
     else:

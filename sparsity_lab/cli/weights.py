@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from sparsity_lab.cli.options import JsonOption, RootOption, print_safe
+from sparsity_lab.errors import printable
 
 PANEL = "Weights"
 
@@ -57,7 +58,7 @@ def inspect(
 
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_safe(json.dumps(weights_json(found), indent=1) if as_json else weights_text(found, width))
+    typer.echo(json.dumps(weights_json(found), indent=1) if as_json else printable(weights_text(found, width)))
 
 
 def evaluate(
@@ -118,4 +119,4 @@ def evaluate(
         raise SpecError("goes with --text or --tasks", field="--length", found=length)
     asked = None if tasks is None else TaskRequest(names, include_path, limit, shots)
     found = evaluate(source, EvaluationRequest(text, images, asked, length), root)
-    print_safe(json.dumps(evaluated_json(found), indent=1) if as_json else evaluated_text(found))
+    typer.echo(json.dumps(evaluated_json(found), indent=1) if as_json else printable(evaluated_text(found)))
