@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import random
 import shutil
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from attacks.campaign import KINDS, SHOWN, Campaign, Told, attacked, table
 from attacks.endurance import endure, make_study
 from attacks.endurance import told as told_of
 from attacks.engines import ENGINES, kill_engine, make_prepared
-from attacks.kills import FAULTS, STEPS, kill_step
+from attacks.kills import FAULTS, STEPS, Rounds, kill_step
 from attacks.project import LAST_MADE, make_killed, make_project
 from attacks.runner import BAD, THREADS, prepare_imports, threads
 from attacks.victims import victims
@@ -51,17 +50,16 @@ def heard(every: Iterator[Told]) -> Iterator[Told]:
         yield told
 
 
-def attack_steps(project: Path, folder: Path, kills: int, seed: int, steps: Sequence[str]) -> int:
+def attack_steps(project: Path, folder: Path, kills: int, steps: Sequence[str], rounds: Rounds) -> int:
     """Kill steps and print the table; how many faults were found."""
     print(f"\n{'step':<16} {'kills':>6}  {'late':>5}  " + "  ".join(f"{name:>10}" for name in FAULTS), flush=True)
     bad = 0
     for place, step in enumerate(steps):
         share = kills * (place + 1) // len(steps) - kills * place // len(steps)
-        chance = random.Random(f"{seed} {step}")  # noqa: S311
         if step in ENGINES:
-            toll = kill_engine(step, make_prepared(project, folder), folder, share, chance)
+            toll = kill_engine(step, make_prepared(project, folder), folder, share, rounds)
         else:
-            toll = kill_step(step, project, folder, share, chance)
+            toll = kill_step(step, project, folder, share, rounds)
         counts = toll.counts()
         print(
             f"{step:<16} {toll.kills:>6}  {toll.late:>5}  " + "  ".join(f"{count:>10}" for count in counts), flush=True
@@ -82,6 +80,7 @@ def main() -> int:
     parser.add_argument("--input", type=int, help="one input of the only kind, told in full")
     parser.add_argument("--project", type=Path, help="keep the attacked project here, and use it again")
     parser.add_argument("--ledger", type=Path, help="write what became of each input here, and leave out those it has")
+    parser.add_argument("--kill-ledger", type=Path, help="the same for rounds of kills")
     parser.add_argument(
         "--endurance", type=int, metavar="RUNS", help="so many tiny runs in one sweep, and nothing else"
     )
@@ -117,7 +116,8 @@ def main() -> int:
         bad = sum(one.verdict in BAD for one in told)
         if asked.kills:
             killed = Path(scratch) / "killed"
-            bad += attack_steps(project, killed, asked.kills, asked.seed[0], asked.step or list(STEPS))
+            rounds = Rounds(asked.seed[0], asked.kill_ledger)
+            bad += attack_steps(project, killed, asked.kills, asked.step or list(STEPS), rounds)
     return bad > 0
 
 

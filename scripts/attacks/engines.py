@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from attacks.kills import Toll, compared, living, name_of, surroundings
+from attacks.kills import MOST_ROUNDS, Rounds, Toll, compared, living, name_of, surroundings
 from attacks.project import STUDY, like, write_spec
 from attacks.runner import PROGRAM
 from sparsity_lab.artifacts.records import read_record
@@ -156,7 +155,7 @@ def make_prepared(project: Path, folder: Path) -> Path:
     return root
 
 
-def kill_engine(name: str, prepared: Path, folder: Path, kills: int, chance: random.Random) -> Toll:
+def kill_engine(name: str, prepared: Path, folder: Path, kills: int, rounds: Rounds) -> Toll:
     """Kill something of an engine so many times, each in a round of its own.
 
     Args:
@@ -164,27 +163,35 @@ def kill_engine(name: str, prepared: Path, folder: Path, kills: int, chance: ran
         prepared: a project with the prepared study `TRAINED`, of which nothing is trained.
         folder: for rounds and clusters.
         kills: how many; of the engine's kinds of victims in turn, in an order by chance.
-        chance: decides the moments.
+        rounds: what decides the moments, and what was played.
     """
-    toll = Toll()
-    if not kills:
+    played = rounds.played(name)
+    toll = sum(played.values(), Toll())
+    if toll.kills >= kills:
         return toll
     quiet = Path(shutil.copytree(prepared, folder / "quiet", symlinks=True))
     _program(quiet, "train", TRAINED, "--workers", "1")
     code = {"PYTHONPATH": str(CHECKOUT)}  # of nodes, which run what is attacked
     with mock.patch.dict(os.environ, code), ENGINES[name](folder / "cluster") as engine:
         places = (folder / f"round-{number}" for number in count())  # workers of the last may yet write their logs
-        calm = Round(engine, prepared, next(places), toll)
+        calm = Round(engine, prepared, next(places))
         seconds = calm.play()
         wanted = made(quiet)
         calm.judge(wanted)
+        toll += calm.toll
         shutil.rmtree(calm.root, ignore_errors=True)
-        order = chance.sample(list(engine.victims), len(engine.victims))
-        while toll.kills < kills and not toll.failed:
-            victim = order[toll.kills % len(order)]
-            one = Round(engine, prepared, next(places), toll, victim, chance.uniform(0.1, 0.9) * seconds)
+        order = rounds.chance(name, -1).sample(list(engine.victims), len(engine.victims))
+        for number in range(MOST_ROUNDS * kills):
+            if toll.kills >= kills or toll.failed:
+                break
+            if number in played:
+                continue
+            after = rounds.chance(name, number).uniform(0.1, 0.9) * seconds
+            one = Round(engine, prepared, next(places), victim=order[number % len(order)], after=after)
             one.play()
             one.judge(wanted)
+            rounds.note(name, number, one.toll)
+            toll += one.toll
             shutil.rmtree(one.root, ignore_errors=True)
     return toll
 
@@ -196,7 +203,7 @@ class Round:
     engine: Engine
     prepared: Path
     root: Path
-    toll: Toll
+    toll: Toll = field(default_factory=Toll)
     victim: str = ""
     after: float = float("inf")
     struck: bool = False

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from sparsity_lab.artifacts.records import read_record
 JOURNAL = "search/trials.journal"
 MOST_DEATHS = 4
 """kills of one step before it is finished"""
+MOST_ROUNDS = 4
+"""for each kill that is asked for, after which a step that always ends before its moment is given up"""
 ANEW = 10
 """of so many rounds one is of the program itself"""
 LONGEST = 900.0
@@ -91,6 +93,10 @@ class Toll:
     failed: list[str] = field(default_factory=list)
     """errors of the step that was asked again, and what differed"""
 
+    def __add__(self, other: Toll) -> Toll:
+        """Both together."""
+        return Toll(**{name: count + getattr(other, name) for name, count in vars(self).items()})
+
     def counts(self) -> tuple[int, ...]:
         """Faults by kind, in the order of `FAULTS`."""
         return (self.lost, self.doubled, self.different, self.orphans, self.left, len(self.failed))
@@ -99,32 +105,66 @@ class Toll:
 FAULTS = ("lost", "doubled", "different", "orphans", "left over", "told")
 
 
-def kill_step(name: str, project: Path, folder: Path, kills: int, chance: random.Random) -> Toll:
-    """Kill a step so many times, each at a random moment of a start, and finish it.
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of kills by their numbers: what decides each, and the ledger that a campaign goes on from."""
+
+    seed: int
+    ledger: Path | None = None
+    """a line of it is what a round did; rounds that it has are not played again"""
+
+    def chance(self, step: str, number: int) -> random.Random:
+        """What decides the moments of a round."""
+        return random.Random(f"{self.seed} {step} {number}")
+
+    def played(self, step: str) -> dict[int, Toll]:
+        """What rounds of a step did so far."""
+        lines = self.ledger.read_text(encoding="utf-8").splitlines() if self.ledger and self.ledger.is_file() else ()
+        every = [json.loads(line) for line in lines]
+        own = [told for told in every if (told.pop("step"), told.pop("seed")) == (step, self.seed)]
+        return {told.pop("round"): Toll(**told) for told in own}
+
+    def note(self, step: str, number: int, toll: Toll) -> None:
+        """Add what a round did."""
+        if self.ledger:
+            with self.ledger.open("a", encoding="utf-8") as file:
+                line = {"step": step, "seed": self.seed, "round": number, **asdict(toll)}
+                file.write(json.dumps(line) + "\n")
+
+
+def kill_step(name: str, project: Path, folder: Path, kills: int, rounds: Rounds) -> Toll:
+    """Kill a step at least so many times, each at a random moment of a start, and finish it.
+
+    A round kills a copy of the project up to `MOST_DEATHS` times and finishes it.
 
     Args:
         name: of `STEPS`.
         project: the finished study.
         folder: where copies of it are killed.
-        kills: how many times; starts that end before they are killed count as well.
-        chance: decides the moments.
+        kills: how many times; starts that end before they are killed do not count.
+        rounds: what decides the moments, and what was played.
     """
-    killing = Killing(STEPS[name], project, folder, chance)
-    while (left := kills - killing.toll.kills - killing.toll.late) > 0:
-        killing.play(left)
-        print(f"{name}: {killing.toll.kills} kills, faults {sum(killing.toll.counts())}", file=sys.stderr, flush=True)
-    return killing.toll
+    toll, killing, played = Toll(), Killing(STEPS[name], project, folder), rounds.played(name)
+    for number in range(MOST_ROUNDS * kills):
+        if toll.kills >= kills:
+            break
+        found = played.get(number)
+        if found is None:
+            found = killing.play(rounds.chance(name, number))
+            rounds.note(name, number, found)
+        toll += found
+        print(f"{name}: {toll.kills} kills, faults {sum(toll.counts())}", file=sys.stderr, flush=True)
+    return toll
 
 
 @dataclass
 class Killing:
-    """A step in copies of a finished project, and what kills did to it so far."""
+    """A step in copies of a finished project, and what kills do to it."""
 
     step: Step
     project: Path
     folder: Path
     """of the copies"""
-    chance: random.Random
     toll: Toll = field(default_factory=Toll)
     seconds: dict[bool, float] = field(default_factory=dict)
     """that it takes undisturbed, by whether it is forked"""
@@ -134,21 +174,23 @@ class Killing:
         """What the step has to make."""
         return results(self.project, self.step)
 
-    def play(self, most: int) -> None:
-        """Kill the step a few times, and finish it."""
-        warm = self.step.command[: len(PROGRAM)] == PROGRAM and self.chance.randrange(ANEW) > 0
+    def play(self, chance: random.Random) -> Toll:
+        """Kill the step a few times, and finish it; what came of it."""
+        self.toll = Toll()
+        warm = self.step.command[: len(PROGRAM)] == PROGRAM and chance.randrange(ANEW) > 0
         if warm not in self.seconds:
             root, began = self._before(), time.monotonic()
             self._finish(root, {}, warm=warm)
             self.seconds[warm] = time.monotonic() - began
         root = self._before()
         seen: dict[str, tuple[int, bytes]] = {}
-        for deaths in range(self.chance.randint(1, min(MOST_DEATHS, most))):
-            killed = self._kill(root, self.chance.uniform(0.0, self.seconds[warm] / (1 + deaths)), warm=warm)
+        for deaths in range(chance.randint(1, MOST_DEATHS)):
+            killed = self._kill(root, chance.uniform(0.0, self.seconds[warm] / (1 + deaths)), warm=warm)
             seen |= compared(root, seen, self.toll, KILLED)
             if not killed:
                 break  # there is nothing left to do
         self._finish(root, seen, warm=warm)
+        return self.toll
 
     def _before(self) -> Path:
         """A copy of the finished project as it was before the step."""

@@ -9,8 +9,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -222,6 +225,25 @@ def test_two_studies_that_are_reproduced_at_once_share_their_runs(copy: Path) ->
     assert "didn't change" in dvc(copy, "repro", "train@tiny", "train@twin.v1.2")
 
 
+@contextmanager
+def queue_workers(root: Path, count: int) -> Iterator[None]:
+    """Workers of DVC's queue, which are killed at the end.
+
+    They keep what they inherit open, and the message that ends the one can be cleaned away by the other.
+    """
+    call = ("dvc", "queue", "start", "--jobs", str(count))
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            subprocess.run(
+                call, cwd=root, env=surroundings(root), stdout=nowhere, stderr=nowhere, timeout=600, check=True
+            )
+        yield
+    finally:
+        for path in (root / ".dvc" / "tmp" / "exps" / "celery").glob("dvc-exp-worker-*.pid"):
+            with suppress(ProcessLookupError):
+                os.killpg(os.getpgid(int(path.read_text())), signal.SIGKILL)
+
+
 def test_experiments_wait_in_a_queue_and_run_side_by_side(copy: Path) -> None:
     with_twin(copy)
     study = "specs/studies/twin.v1.2.yaml"
@@ -230,12 +252,12 @@ def test_experiments_wait_in_a_queue_and_run_side_by_side(copy: Path) -> None:
         dvc(copy, "exp", "run", "--queue", "--name", name, "--set-param", change, "train@twin.v1.2")
     before = run(copy, "git", "status", "--porcelain").stdout
     assert dvc(copy, "queue", "status").count("Queued") == len(asked)
-    dvc(copy, "queue", "start", "--jobs", "2")
-    for _ in range(120):
-        status = dvc(copy, "queue", "status")
-        if not any(word in status for word in ("Queued", "Running")):
-            break
-        threading.Event().wait(2)
+    with queue_workers(copy, 2):
+        for _ in range(120):
+            status = dvc(copy, "queue", "status")
+            if not any(word in status for word in ("Queued", "Running")):
+                break
+            threading.Event().wait(2)
     logs = {name: dvc(copy, "queue", "logs", name) for name in asked}
     assert status.count("Success") == len(asked), (status, logs)
     assert sum(trained_now("".join(logs.values()))) == NEW, "what both ask for is trained once"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 from attacks import engines
 from attacks.engines import ENGINES, TRAINED, Engine, Round, kill_engine
-from attacks.kills import Toll
+from attacks.kills import Rounds
 from projects import STUDY, dataset, new_project, space_of, write_documents, write_spec
 
 from sparsity_lab.stages.prepare import prepare_study
@@ -37,7 +36,7 @@ def prepared(tmp_path: Path) -> Path:
 def test_a_kill_of_an_engine_costs_nothing_that_was_finished(
     name: str, prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    toll = kill_engine(name, prepared, tmp_path_factory.mktemp("killed"), 1, random.Random(0))  # noqa: S311
+    toll = kill_engine(name, prepared, tmp_path_factory.mktemp("killed"), 1, Rounds(0))
     assert toll.kills == 1
     assert not any(toll.counts()), toll
 
@@ -46,7 +45,7 @@ def test_a_kill_of_an_engine_costs_nothing_that_was_finished(
 def one_round(prepared: Path, tmp_path: Path) -> Round:
     """A round of this machine's workers in which nothing is killed."""
     with engines.local(tmp_path) as engine:
-        return Round(engine, prepared, tmp_path / "round", Toll())
+        return Round(engine, prepared, tmp_path / "round")
 
 
 def test_a_sound_round_counts_nothing_and_every_fault_is_found(one_round: Round) -> None:
@@ -71,6 +70,6 @@ def test_what_outlives_a_driver_is_counted(
     monkeypatch.setattr(engines, "OUTLIVE", 0.0)
     local = one_round.engine
     outlived = Engine(local.compute, lambda _: [1], {"the driver": engines.kill_it})
-    struck = Round(outlived, prepared, tmp_path / "struck", Toll(), "the driver", 0.0)
+    struck = Round(outlived, prepared, tmp_path / "struck", victim="the driver", after=0.0)
     struck.play()
     assert (struck.toll.kills, struck.toll.orphans) == (1, 1)

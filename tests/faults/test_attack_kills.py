@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from attacks import kills
-from attacks.kills import FAULTS, Step, kill_step
+from attacks.kills import FAULTS, Rounds, Step, kill_step
 
 SOUND = (
     "import pathlib as p; f = p.Path('data/killed'); f.mkdir(parents=True, exist_ok=True); (f / 'x').write_text('1')"
@@ -50,17 +52,29 @@ def test_a_fault_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fau
     made = project / "data" / "killed" / "x"
     made.parent.mkdir(parents=True)
     made.write_text("1")
-    toll = kill_step("step", project, tmp_path / "killed", 2, Late(0))
+    monkeypatch.setattr(kills, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(kills, "random", SimpleNamespace(Random=Late))
+    toll = kill_step("step", project, tmp_path / "killed", 2, Rounds(0))
     assert (toll.kills, toll.late) == (0, 2)
     found = {name for name, count in zip(FAULTS, toll.counts(), strict=True) if count}
     assert (fault in found) if fault else not found, toll
     assert made.read_text() == "1"
 
 
-def test_a_start_that_still_runs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_still_runs_is_killed_and_a_ledger_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = tmp_path / "project" / "data" / "killed" / "x"
     made.parent.mkdir(parents=True)
     made.write_text("1")
     monkeypatch.setattr(kills, "STEPS", {"step": Step((sys.executable, "-c", SOUND), ("data",), ("data",))})
-    toll = kill_step("step", tmp_path / "project", tmp_path / "killed", 1, Early(0))
-    assert (toll.kills, toll.late, sum(toll.counts())) == (1, 0, 0), toll
+    monkeypatch.setattr(kills, "random", SimpleNamespace(Random=Early))
+    step = partial(kill_step, "step", tmp_path / "project", tmp_path / "killed")
+    ledger = tmp_path / "ledger"
+    toll = step(5, Rounds(0, ledger))
+    assert (toll.kills >= 5, toll.late, sum(toll.counts())) == (True, 0, 0), toll
+    lines = ledger.read_text().splitlines()
+    assert step(5, Rounds(1, ledger)).kills >= 5
+    assert ledger.read_text().splitlines()[: len(lines)] == lines, "another seed plays rounds of its own"
+    monkeypatch.setattr(kills.Killing, "play", None)  # nothing is left to play
+    assert step(5, Rounds(0, ledger)) == toll
