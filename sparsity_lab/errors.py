@@ -70,8 +70,15 @@ def shown(value: object) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What an exception of a library says, on one line; its name where it says nothing."""
-    return in_short(str(error)) or type(error).__name__
+    """What an exception of a library says, on one line; its name where it says nothing.
+
+    Of pydantic's, which go over many lines, the first problem with its field.
+    """
+    text = str(error)
+    if type(error).__module__ == "pydantic_core._pydantic_core" and (problems := getattr(error, "errors", None)):
+        first = problems(include_url=False)[0]
+        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return in_short(text) or type(error).__name__
 
 
 def in_short(text: str) -> str:

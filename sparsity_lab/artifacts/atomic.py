@@ -22,7 +22,8 @@ MOST_OF_NAME = 40
 def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on any error it disappears.
 
-    Without `flush` a crash of the machine, though not of the process, may leave it empty or half.
+    Without `flush` a crash of the machine, though not of the process, may leave it empty or half. What a kill leaves,
+    `clear_unfinished` removes.
 
     Raises:
         MachineError: the disk is full or the folder cannot be written.
@@ -31,13 +32,28 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     try:
         with explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            if flush:
-                _flush(temporary)
-            temporary.replace(path)
+            with temporary.open("wb") as mark:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                yield temporary
+                if flush:
+                    _flush(temporary)
+                temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def clear_unfinished(*places: Path) -> None:
+    """Remove what writers that are dead left half-written beside files, or anywhere in folders.
+
+    A living writer, of whatever machine, holds the kernel's lock on what it writes.
+    """
+    for place in places:
+        for left in place.rglob(".*.tmp") if place.is_dir() else place.parent.glob(f".{place.name}.*.tmp"):
+            with contextlib.suppress(OSError), left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
 
 
 @contextlib.contextmanager

@@ -71,13 +71,13 @@ def _refusal(path: Path, name: str, error: ValidationError) -> RecordError:
     return RecordError(f"is no {name.partition(' ')[2]}: {first['msg']}", where=path, field=field)
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, error: type[InputError]) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits.
 
     Raises:
-        OSError: the file cannot be read.
+        InputError: of the kind `error`: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with refusing(path, error), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -125,13 +125,6 @@ def content_sha256(path: Path, kind: Literal["safetensors", "huggingface"]) -> s
         CheckpointError: a file is missing or cannot be read.
     """
     if kind == "safetensors":
-        return _sha256(path)
+        return file_sha256(path, CheckpointError)
     files = (path / CONFIG, *weight_files(path))
-    return hashlib.sha256("\n".join(_sha256(file) for file in files).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from None
+    return hashlib.sha256("\n".join(file_sha256(file, CheckpointError) for file in files).encode()).hexdigest()

@@ -63,6 +63,9 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line: bad input ends with one clear error and exit code 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started this closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all installed packages

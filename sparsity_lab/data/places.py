@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -93,10 +94,7 @@ class ShardPlace:
                         file.write(chunk)
                 _check(shard, where, digest.hexdigest())
             return
-        try:
-            _check(shard, source, file_sha256(source))
-        except OSError as error:
-            raise DataError(f"the shard cannot be read: {error.strerror}", where=source) from None
+        _check(shard, source, file_sha256(source, DataError))
         if path != source:
             _convert(source, path)
 
@@ -209,7 +207,9 @@ def intact(spec: DatasetSpec, folder: Path, source: str, location: str | None, r
 
 
 def _holds(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+    with suppress(DataError):
+        return path.is_file() and file_sha256(path, DataError) == sha256
+    return False
 
 
 def holder(spec: DatasetSpec, source: str, others: Sequence[Path], readers: int) -> tuple[Path, Manifest] | None:
@@ -227,6 +227,7 @@ def take_over(source: Path, manifest: Manifest, folder: Path) -> Manifest:
     shards = () if manifest.location else (shard.name for shard in manifest.shards)
     for name in (*shards, *((TOKENIZER,) if manifest.tokenizer_sha256 else ())):
         with replacing(folder / name) as temporary:
+            temporary.unlink()
             try:
                 os.link(source / name, temporary)
             except OSError:

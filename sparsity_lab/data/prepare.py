@@ -121,7 +121,7 @@ def _fingerprint(spec: DatasetSpec, readers: int) -> str:
             raise DataError(message, where=path, field="tokenizer.path")
         not_too_large(path, "a tokenizer")
         told = own.model_dump_json() if (own := asked_ids(spec.tokenizer)) else ""
-        found = hashlib.sha256((found + file_sha256(path) + told).encode()).hexdigest()
+        found = hashlib.sha256((found + file_sha256(path, DataError) + told).encode()).hexdigest()
     return found
 
 

@@ -110,7 +110,7 @@ class _Writer:
             Shard(
                 name=path.name,
                 split=self._split,
-                sha256=file_sha256(path),
+                sha256=file_sha256(path, DataError),
                 size=path.stat().st_size,
                 rows=self._rows,
                 items=self._items,

@@ -198,7 +198,7 @@ def _digests(source: TextSource | ImageSource, paths: list[Path]) -> list[str]:
         with refusing(path, DataError):
             if path.stat().st_size > LARGEST_FILE:
                 next(_examples(source, path), None)  # what is no data is refused now, not after hours
-            found.append(file_sha256(path))
+            found.append(file_sha256(path, DataError))
     return found
 
 

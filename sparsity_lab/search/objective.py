@@ -8,6 +8,7 @@ from typing import assert_never
 
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import TrialRecord
+from sparsity_lab.artifacts.stopping import Recovery
 from sparsity_lab.messages import words_in
 from sparsity_lab.search.requests import RunMultiplier, RunRequest
 from sparsity_lab.search.stopping import recovery_of
@@ -98,6 +99,19 @@ def trial_record(trial: StoredTrial) -> TrialRecord:
         flops=known["flops"],
         fingerprint=trial.proposal.facts["fingerprint"],
     )
+
+
+def check_trial(trial: StoredTrial) -> None:
+    """Read what is stored of a trial as a search does, but for its record; raises whatever that throws."""
+    request_of(trial)
+    if not isinstance(trial.proposal.facts["fingerprint"], str):
+        raise TypeError(f"its fingerprint is {trial.proposal.facts['fingerprint']!r}")
+    if trial.outcome is None:
+        return
+    trial_record(trial)
+    if "recovery" in trial.outcome.facts:
+        float(trial.outcome.facts["end"])
+        Recovery.model_validate(trial.outcome.facts["recovery"])
 
 
 def request_of(trial: StoredTrial) -> RunRequest:

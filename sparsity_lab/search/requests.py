@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sparsity_lab.artifacts.records import FrozenModel
 from sparsity_lab.artifacts.searches import ParameterValue, Params
 
 SPARSITY = "sparsity"
@@ -54,8 +55,19 @@ class RunRequest:
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> RunRequest:
-        """What was stored."""
-        return cls(**{**stored, "settings": tuple(stored["settings"].items())})
+        """What was stored; raises where it is no such thing."""
+        known = _Stored.model_validate(stored)
+        return cls(**{**vars(known), "settings": tuple(known.settings.items())})
+
+
+class _Stored(FrozenModel):
+    """A request as `RunRequest.json` gives it."""
+
+    nonzero: int
+    data_dense: int
+    data: int
+    settings: dict[str, int | ParameterValue]
+    seed: int
 
 
 def data_at(nonzero: int, data_dense: int, params: Params, multiplier: RunMultiplier) -> int:

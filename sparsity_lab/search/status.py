@@ -10,7 +10,7 @@ from pathlib import Path
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.search.objective import request_of
+from sparsity_lab.search.objective import check_trial, request_of
 from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.storage.backends import place_of
@@ -49,7 +49,7 @@ def read_status(spec: SearchSpec, context: SearchContext, storage: str | Path) -
         MachineError: `storage` cannot be reached.
     """
     state = Search(spec, context, _train_nothing)
-    with TrialStore(storage) as store:
+    with TrialStore(storage, check_trial) as store:
         known = store.read([name for study in state.studies for name in _names(state, study)])
     for study in state.studies:  # what is over becomes the search's own
         own, *repeats = ([one for one in known[name].real.values() if one.outcome] for name in _names(state, study))

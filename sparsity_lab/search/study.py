@@ -15,15 +15,16 @@ from sparsity_lab.artifacts.leases import Timeouts
 from sparsity_lab.artifacts.records import RunRecord, Stopped
 from sparsity_lab.artifacts.searches import SearchResult, TrialRecord
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.errors import SpecError
+from sparsity_lab.errors import RecordError, SpecError, refusing
 from sparsity_lab.search.answer.conclude import conclude
 from sparsity_lab.search.answer.repeats import repeats_wanted
 from sparsity_lab.search.answer.training_set import answers, observations, targets_of
-from sparsity_lab.search.objective import Judge, record_of, request_of, trial_record
+from sparsity_lab.search.objective import Judge, check_trial, record_of, request_of, trial_record
 from sparsity_lab.search.optuna_study import OptunaStudy, SearchContext
 from sparsity_lab.search.propose.space import TrialChoice
 from sparsity_lab.search.propose.targets import Target
 from sparsity_lab.search.requests import SPARSITY, RunRequest
+from sparsity_lab.search.storage.backends import StoragePlace
 from sparsity_lab.search.storage.rounds import RoundWorker
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import Proposal, StoredTrial, TrialOutcome
@@ -90,7 +91,7 @@ def search(
         MachineError: `storage` cannot be written or reached.
     """
     state = Search(spec, context, evaluate)
-    with TrialStore(storage) as store:
+    with TrialStore(storage, check_trial) as store:
         worker = RoundWorker(store, state.run_trials, claim, len(spec.objectives), timeouts or Timeouts())
         total = max(len(study.rounds) for study in state.studies)
         result = None
@@ -99,7 +100,7 @@ def search(
             states = [trial.state for trial in result.trials]
             on_round(SearchProgress(min(turn, total), total, states.count("diverged"), states.count("stopped"), result))
         if recall:
-            state.recall(recall)
+            state.recall(recall, store.place)
     assert result is not None, "the last round is always told"
     return result
 
@@ -148,12 +149,18 @@ class Search:
         made = self._made(trials)
         return [self.judge.outcome(request_of(trial), one) for trial, one in zip(trials, made, strict=True)]
 
-    def recall(self, show: Callable[[RunRecord], None]) -> None:
-        """Show the records of trials that others finished, or this search earlier, and have them evaluated here too."""
+    def recall(self, show: Callable[[RunRecord], None], place: StoragePlace) -> None:
+        """Show the records of trials that others finished, or this search earlier, and have them evaluated here too.
+
+        Raises:
+            RecordError: one that `place` holds is damaged.
+        """
         recorded = [trial for trial in self._finished() if trial.outcome and trial.outcome.record]
         for trial in recorded:
             if request_of(trial) not in self.answers:
-                show(record_of(trial))
+                with refusing(place, RecordError, f"the record of trial {trial.number} of {trial.study} is damaged"):
+                    record = record_of(trial)
+                show(record)
         self._made(recorded)
 
     def conclude(self) -> SearchResult:

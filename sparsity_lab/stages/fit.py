@@ -116,6 +116,7 @@ def fit_study(space: Workspace) -> RunsFit:
         NotReadyError: runs or the search are missing.
         RecordError: the finished runs cannot carry a form.
     """
+    space.clear_unfinished()
     records = study_records(space)
     with about(space.layout.runs(space.name)):
         law = space.study.spec.law  # forms of other columns take many times as long: fitted where they are asked for

@@ -89,6 +89,7 @@ def measure_study(
         MachineError: the disk is full.
     """
     request, where = request or MeasureRequest(), chosen_compute(space.layout.root, compute)
+    space.clear_unfinished()
     space.manifest()
     path = out or space.layout.hardware(space.name)
     elsewhere = on_node(where, space.layout.data(space.name), partial(_on_node, space, request))

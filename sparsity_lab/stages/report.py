@@ -33,6 +33,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         RecordError: a result is damaged.
         SpecError: there is no such language.
     """
+    space.clear_unfinished()
     LOG.info("%s: reading runs and laws", space.name)
     manifest = space.manifest()
     result = space.search_result()

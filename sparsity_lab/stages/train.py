@@ -51,6 +51,7 @@ def train_study(
     """
     console = console or Console(stderr=True)
     where = chosen_compute(space.layout.root, compute, workers)
+    space.clear_unfinished()
     runs = space.grid()
     home = space.layout.runs(space.name)
     home.mkdir(parents=True, exist_ok=True)

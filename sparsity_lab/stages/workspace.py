@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.atomic import clear_unfinished, write_text
 from sparsity_lab.artifacts.paths import Layout
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import SearchResult, read_search
@@ -118,6 +118,13 @@ class Workspace:
             RecordError: its result is damaged.
         """
         return read_search(self.layout.search_result(self.name)) if self.study.spec.search else None
+
+    def clear_unfinished(self) -> None:
+        """Remove what a kill left half-written among results, where DVC would take it for a part of them."""
+        layout, name, found = self.layout, self.name, self.layout.search_result(self.name)
+        metrics = {layout.metrics(name, step).parent for step in IDLE}
+        folders = (layout.laws(name), layout.report(name), layout.plot(name, "any").parent, *metrics)
+        clear_unfinished(*folders, found, found.with_suffix(".parquet"), layout.hardware(name))
 
     def write_metrics(self, step: str, metrics: dict[str, Any]) -> None:
         """Write one step's few telling numbers for `dvc metrics`; all of them are in its results."""

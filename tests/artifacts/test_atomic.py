@@ -12,7 +12,7 @@ from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 
-from sparsity_lab.artifacts.atomic import locked, present, replacing, write_bytes, write_text
+from sparsity_lab.artifacts.atomic import clear_unfinished, locked, present, replacing, write_bytes, write_text
 from sparsity_lab.errors import MachineError
 
 
@@ -106,6 +106,28 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+def test_what_dead_writers_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    folder, path = tmp_path / "folder", tmp_path / "table.json"
+    code = """
+import os, sys, pathlib
+from sparsity_lab.artifacts.atomic import clear_unfinished, replacing
+with replacing(pathlib.Path(sys.argv[1])) as half:
+    half.write_bytes(b"half")
+    os.kill(os.getpid(), 9)
+"""
+    for place in (folder / "below" / "figure", path):
+        subprocess.run([sys.executable, "-c", code, str(place)], check=False)
+    other = tmp_path / ".other.json.1.tmp"
+    other.touch()
+    assert len(list(tmp_path.rglob(".*.tmp"))) == 3
+    with replacing(folder / "figure") as half, replacing(path) as beside:
+        half.write_bytes(b"new")
+        clear_unfinished(folder, path, tmp_path / "missing")
+        assert {*tmp_path.rglob(".*.tmp")} == {half, beside, other}
+        beside.write_bytes(b"new")
+    assert (folder / "figure").read_bytes() == path.read_bytes() == b"new"
+
+
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "a.lock"
     with locked(path) as first, locked(path, wait=False) as second, locked(tmp_path / "b.lock", wait=False) as other:
@@ -122,7 +144,7 @@ def test_a_lock_is_freed_by_an_error(tmp_path: Path) -> None:
 
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from sparsity_lab.artifacts.atomic import locked\n"
+    "import sys, time; from pathlib import Path; from sparsity_lab.artifacts.atomic import clear_unfinished, locked\n"
     "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 )
 

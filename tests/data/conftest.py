@@ -17,6 +17,7 @@ from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.manifest import Manifest, SplitCounts, read_manifest
 from sparsity_lab.data.mapped import TextSplit, open_split
 from sparsity_lab.data.prepare import prepare
+from sparsity_lab.errors import DataError, InputError
 from sparsity_lab.specs.datasets import (
     Bytes,
     Classification,
@@ -75,9 +76,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read to verify them, as that happens."""
     names: list[str] = []
 
-    def count(path: Path) -> str:
+    def count(path: Path, error: type[InputError]) -> str:
         names.append(path.name)
-        return file_sha256(path)
+        return file_sha256(path, error)
 
     monkeypatch.setattr("sparsity_lab.data.places.file_sha256", count)
     return names
@@ -118,7 +119,7 @@ def as_once_written(folder: Path) -> None:
         with pa.ipc.open_file(folder / shard.name) as file:
             pq.write_table(file.read_all(), path, compression="zstd", compression_level=1, use_dictionary=False)
         (folder / shard.name).unlink()
-        changed = {"name": path.name, "sha256": file_sha256(path), "size": path.stat().st_size}
+        changed = {"name": path.name, "sha256": file_sha256(path, DataError), "size": path.stat().st_size}
         shards.append(shard.model_copy(update=changed).model_dump())
     document = manifest.model_dump(mode="json", exclude={"location"}) | {"shards": shards}
     (folder / "manifest.json").write_text(json.dumps(document), encoding="utf-8")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,9 +13,13 @@ from pathlib import Path
 
 import optuna
 import pytest
-from simulated import ONE, Runs, digest, run, spec, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import changed, damaged, json_of
+from simulated import ONE, Runs, context_of, digest, run, spec, told
 
 from sparsity_lab.errors import MachineError, RecordError
+from sparsity_lab.search.status import read_status
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +86,28 @@ def test_names_with_odd_characters_work(tmp_path: Path) -> None:
     first = run(storage, Runs(0.003), spec(budgets=(10,)))
     assert storage.is_file()
     assert run(storage, Runs(0.003), spec(budgets=(10,))) == first
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a finished search."""
+    storage = tmp_path_factory.mktemp("finished") / "optuna.db"
+    run(storage, Runs(0.003), spec(budgets=ONE))
+    return storage
+
+
+@given(rng=st.randoms(), text=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_what_is_stored_of_a_trial_is_read_or_refused_with_the_storage_s_name(
+    finished: Path, rng: random.Random, text: bool
+) -> None:
+    storage = Path(shutil.copy(finished, finished.with_name("damaged.db")))
+    with contextlib.closing(sqlite3.connect(storage)) as connection, connection:
+        table = rng.choice(["trial_user_attributes", "trial_system_attributes"])
+        every = connection.execute(f"SELECT rowid, value_json FROM {table} ORDER BY rowid").fetchall()  # noqa: S608
+        row, value = rng.choice(every)
+        tree = json_of(changed(json.loads(value), rng))
+        worse = (damaged(value.encode(), rng) if text else tree).decode(errors="replace")
+        connection.execute(f"UPDATE {table} SET value_json = ? WHERE rowid = ?", (worse, row))  # noqa: S608
+    with contextlib.suppress(RecordError):
+        read_status(spec(budgets=ONE), context_of(), storage)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from sparsity_lab.artifacts.leases import Lease, Owner
 from sparsity_lab.artifacts.searches import SearchResult
 from sparsity_lab.cli.main import app
 from sparsity_lab.console.search import status_json, status_text
-from sparsity_lab.errors import SpecError
+from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.search.storage.trial_store import TrialStore
 from sparsity_lab.search.storage.trials import StoredTrial
 from sparsity_lab.stages.searching.looks import search_status
@@ -53,6 +55,22 @@ def test_a_machine_takes_the_runs_that_another_has_trained(
     assert search_study(space_of(other), storage=storage, console=silent()) == found
     assert records(other, "search/tiny") == records(one, "search/tiny"), "to the last second of their cost"
     assert (other / "search/tiny.json").read_bytes() == (one / "search/tiny.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "says"),
+    [
+        ("trial_system_attributes", '"{}"', r"the record of trial \d+ of .* is damaged: fingerprint: Field required"),
+        ("trial_user_attributes", "{}", r"trial \d+ of .* is damaged: 'sparsity'"),
+    ],
+)
+def test_a_trial_whose_storage_lost_a_part_of_it_is_named(trained: Path, table: str, value: str, says: str) -> None:
+    storage = storage_of(space_of(trained))
+    with contextlib.closing(sqlite3.connect(storage)) as connection, connection:
+        change = f"UPDATE {table} SET value_json = ? WHERE key IN ('run', 'record')"  # noqa: S608
+        assert connection.execute(change, (value,)).rowcount
+    with pytest.raises(RecordError, match=rf"{storage}: {says}"):
+        search_study(space_of(trained), console=silent())
 
 
 def test_other_seeds_of_a_study_search_other_runs(trained: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from optuna.storages.journal import JournalFileBackend
 
-from sparsity_lab.artifacts.reading import parse_json
+from sparsity_lab.artifacts.reading import LONGEST_LINE, parse_json
 from sparsity_lab.errors import RecordError, shown
 
 BLOCK = 4096
@@ -42,7 +42,10 @@ class Journal(JournalFileBackend):
             end = os.fstat(file.fileno()).st_size
             file.seek(offsets[start])
             for number in itertools.count(start):
-                line = file.readline()
+                line = file.readline(LONGEST_LINE)
+                if len(line) == LONGEST_LINE:
+                    self.line = number + 1
+                    raise self.damaged(f"is longer than {LONGEST_LINE:,} bytes")
                 if not line.endswith(b"\n") or file.tell() > end:
                     return
                 offsets[number + 1] = file.tell()

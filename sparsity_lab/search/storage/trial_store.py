@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import OperationalError
 
 from sparsity_lab.artifacts.leases import Lease
-from sparsity_lab.errors import InputError, MachineError, RecordError, SparsityLabError
+from sparsity_lab.errors import InputError, MachineError, RecordError, SparsityLabError, refusing
 from sparsity_lab.search.storage.backends import (
     Database,
     Opened,
@@ -40,12 +40,16 @@ class TrialStore:
 
     Args:
         location: path of an SQLite file or, ending in .journal or .log, of a journal; or a database's URL.
+        check: raises where what is stored of a trial is not what its readers count on; a storage is a user's file.
 
     Every method raises RecordError for a storage that cannot be read, MachineError for one that cannot be reached or
     written.
     """
 
-    def __init__(self, location: str | Path) -> None:
+    def __init__(self, location: str | Path, check: Callable[[StoredTrial], object] = id) -> None:
+        self.check = check
+        self._checked: set[tuple[str, int]] = set()
+        """finished trials, which do not change any more"""
         self.place: StoragePlace = place_of(location)
         self._reader: Opened | None = None
         self._studies: dict[str, Study] = {}
@@ -127,7 +131,14 @@ class TrialStore:
         return self._unless_finished(lambda storage: storage.set_trial_state_values(trial.identity, TrialState.FAIL))
 
     def _read(self, names: Iterable[str]) -> dict[str, StudyTrials]:
-        return {name: StudyTrials.of(name, self._trials(name)) for name in names}
+        known = {name: StudyTrials.of(name, self._trials(name)) for name in names}
+        for trial in (trial for study in known.values() for trial in study.real.values()):
+            if (trial.study, trial.number) not in self._checked:
+                with refusing(self.place, RecordError, f"trial {trial.number} of {trial.study} is damaged"):
+                    self.check(trial)
+                if trial.outcome:
+                    self._checked.add((trial.study, trial.number))
+        return known
 
     def _trials(self, name: str) -> Sequence[FrozenTrial]:
         self._reader = self._reader or open_reader(self.place)

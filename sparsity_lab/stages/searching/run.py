@@ -56,6 +56,7 @@ def search_study(
     """
     console = console or Console(stderr=True)
     where = chosen_compute(space.layout.root, compute, workers)
+    space.clear_unfinished()
     home = space.layout.search(space.name)
     home.mkdir(parents=True, exist_ok=True)
     with present(space.layout.lock(f"search-{space.name}")) as alone:
