@@ -56,11 +56,11 @@ class RunRequest:
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> RunRequest:
         """What was stored; raises where it is no such thing."""
-        known = _Stored.model_validate(stored)
+        known = _StoredRequest.model_validate(stored)
         return cls(**{**vars(known), "settings": tuple(known.settings.items())})
 
 
-class _Stored(FrozenModel):
+class _StoredRequest(FrozenModel):
     """A request as `RunRequest.json` gives it."""
 
     nonzero: int
