@@ -30,6 +30,12 @@ def in_parts(stem: str, weight: Tensor, *, offsets: bool) -> dict[str, Tensor]:
     return parts | ({f"{stem}.row_offsets": counts.cumsum(0) - counts} if offsets else {})
 
 
+def two_of_four(draw: Tensor) -> Tensor:
+    """Which weights a 2:4 file keeps: the largest draws of every four."""
+    groups = draw.view(-1, 4)
+    return torch.zeros_like(groups).scatter_(1, groups.topk(2).indices, 1.0).bool().view(draw.shape)
+
+
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 40)),
     st.floats(0, 1),
@@ -40,10 +46,12 @@ def in_parts(stem: str, weight: Tensor, *, offsets: bool) -> dict[str, Tensor]:
 def test_matrices_are_read_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int], share: float, dtype: torch.dtype, offsets: bool
 ) -> None:
-    rows, columns = shape
+    rows, columns = shape if offsets else (shape[0], 4 * shape[1])
     generator = torch.Generator().manual_seed(rows * columns)
-    weight = torch.randn(rows, columns, generator=generator)
-    weight = (weight * (torch.rand(rows, columns, generator=generator) < share)).abs().to(dtype)
+    weight = torch.rand(rows, columns, generator=generator) + 1
+    draw = torch.rand(rows, columns, generator=generator)
+    kept = draw < share if offsets else two_of_four(draw)
+    weight = (weight * kept).to(dtype)
     path = tmp_path_factory.mktemp("parts") / "model.safetensors"
     stem = "a.weight" if offsets else "a"  # as older and newer versions of the library name them
     save_file({**in_parts(stem, weight, offsets=offsets), "norm.weight": torch.ones(3)}, path)
@@ -56,6 +64,10 @@ def test_matrices_are_read_as_they_were(
     assert looked.tensors[0].shape == (rows, columns)
 
 
+def without(parts: dict[str, Tensor], *endings: str) -> dict[str, Tensor]:
+    return {name: part for name, part in parts.items() if not name.endswith(endings)}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -66,6 +78,9 @@ def test_matrices_are_read_as_they_were(
         (lambda parts: parts | {"a.compressed": parts["a.compressed"][:-1].clone()}, "weights, and"),
         (lambda parts: parts | {"a.row_offsets": parts["a.row_offsets"] + 1}, "rows do not begin"),
         (lambda parts: parts | {"a.bitmask": parts["a.bitmask"].to(torch.int32)}, "with a mask of"),
+        (lambda parts: parts | {"a.shape": torch.tensor([4.7, 8.2])}, "no whole numbers"),
+        (lambda parts: parts | {"a.row_offsets": parts["a.row_offsets"] + 0.4}, "no whole numbers"),
+        (lambda parts: without(parts, ".row_offsets"), r"\.row_offsets is missing"),
     ],
 )
 def test_parts_that_disagree_are_damage(
@@ -77,6 +92,24 @@ def test_parts_that_disagree_are_damage(
     save_file(damage(in_parts("a", weight, offsets=True)), path)
     with pytest.raises(CheckpointError, match=rf"model\.safetensors: a: is damaged: .*{message}"):
         survey(path)
+
+
+@pytest.mark.parametrize("lost", [".compressed", ".bitmask", ".shape"])
+@pytest.mark.parametrize("offsets", [True, False])
+def test_a_matrix_that_lost_a_part_is_not_read_as_its_parts(tmp_path: Path, lost: str, offsets: bool) -> None:
+    save_file(without(in_parts("a", torch.eye(4, 8), offsets=offsets), lost), tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match=rf"m\.safetensors: is damaged: a\{lost} is not in this file"):
+        survey(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    "other", [{"a.weight": torch.ones(4, 8)}, in_parts("a.weight", torch.ones(4, 8), offsets=True)]
+)
+def test_a_matrix_that_is_there_twice_is_damage(tmp_path: Path, other: dict[str, Tensor]) -> None:
+    save_file(in_parts("a", torch.eye(4, 8), offsets=True) | other, tmp_path / "m.safetensors")
+    for read in (survey, read_weights):
+        with pytest.raises(CheckpointError, match=r"m\.safetensors: is damaged: a\.weight is there twice"):
+            read(tmp_path / "m.safetensors")
 
 
 def test_parts_alone_and_packed_integers_are_what_they_are(tmp_path: Path) -> None:
