@@ -7,6 +7,7 @@ the mask. Units of one table are ranked together: a tensor, a row, or all tensor
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import Any, Protocol, assert_never, cast
 
 import numpy as np
@@ -76,15 +77,18 @@ def pool_count(pattern: Pattern, mask: Tensor) -> Tensor:
     return _blocks(pattern, mask).sum((1, 3))
 
 
-def fits(pattern: Pattern, kept: Tensor) -> bool:
-    """Whether zeros (out, in) that were there before training lie as the pattern asks on the way to it.
+def fits(pattern: Pattern, kept: Tensor, zeros: int) -> bool:
+    """Whether zeros (out, in) that were there before training lie as the pattern asks on the way to `zeros` of them.
 
-    Of n:m no group has more zeros than m - n, and units of blocks are zero as a whole or not at all.
+    Of n:m no group has more zeros than m - n, of rows that are ranked each for itself none has more than its own, and
+    units of blocks are zero as a whole or not at all.
     """
     match pattern:
         case NofM():
             assert pattern.n is not None
             return bool((kept.reshape(-1, pattern.m).sum(1) >= pattern.n).all())
+        case Unstructured(within="row"):
+            return int((~kept).sum(1).max()) <= math.ceil(zeros / len(kept))
         case Unstructured() | Block() | Channel():
             blocks = _blocks(pattern, kept)
             return bool((live_units(pattern, kept)[:, None, :, None] == blocks).all())
@@ -124,6 +128,33 @@ def choose(pattern: Pattern, score: Tensor, zeros: int) -> Tensor:
             return cast("PatternRule", pattern.load(PATTERNS)).choose(score, zeros)
         case _:
             assert_never(pattern)
+
+
+def narrow(pattern: Pattern, score: Tensor, before: Tensor, zeros: int) -> Tensor:
+    """As `choose`, with the zeros among them that were there before, however they lie.
+
+    A row that is ranked for itself and has more zeros than its share stays as it is, and the others give up less.
+
+    Args:
+        pattern: as in `choose`.
+        score: as in `choose`; those pruned before score lowest.
+        before: which units were kept, a grid.
+        zeros: number of units to drop, at least as many as were.
+    """
+    rows, columns = table(pattern, score).shape
+    if rows == 1:
+        return choose(pattern, score, zeros)
+    floors = (~before).sum(1)
+    level = bisect_right(range(columns + 1), zeros, key=lambda each: int(floors.clamp(min=each).sum())) - 1
+    counts = floors.clamp(min=level)
+    lowest = (floors <= level).nonzero().flatten()
+    counts[lowest[: zeros - int(counts.sum())]] += 1
+    mask = before.clone()
+    for each in (level, level + 1):
+        chosen = (counts == each) & (counts > floors)
+        if chosen.any():
+            mask[chosen] = keep_largest_in_rows(score[chosen], columns - each)
+    return mask
 
 
 def table(pattern: Pattern, grid: Tensor) -> Tensor:

@@ -146,17 +146,18 @@ class Pruner:
     def _narrow(self, contest: RankGroup, score: Tensor, before: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """Units kept where zeros lie as the first weights had them; they stay, wherever the pattern has its own."""
         mark_pruned_(score, before)
-        pattern, units = contest.pattern, self._units(contest)
+        pattern, now = contest.pattern, sum(int((~mask).sum()) for mask in masks.values())
         if isinstance(pattern, NofM):
             assert pattern.n is not None
             losers = score.numel() // pattern.m * (pattern.m - pattern.n)
             stay = int((patterns.group_winners(score, pattern.n, pattern.m) & ~before).sum())
             zeros = losers if contest.zeros >= losers else max(0, contest.zeros - stay)
             return patterns.choose(pattern, score, zeros)
-        if set(units) == {1}:
-            return patterns.choose(pattern, score, contest.zeros)
+        if contest.zeros <= now:
+            return before
+        if set(self._units(contest)) == {1}:
+            return patterns.narrow(pattern, score, before, contest.zeros)
         sizes = _join([patterns.pool_count(pattern, mask) for mask in masks.values()]).flatten()
-        now = sum(mask.numel() for mask in masks.values()) - int(sizes.sum())
         return keep_nearest(score.flatten(), sizes, contest.zeros - now).view(score.shape)
 
     def _settled(self, contest: RankGroup, score: Tensor, before: Tensor, step: int) -> Tensor:
@@ -220,8 +221,7 @@ class Pruner:
         return {name: self._zeros_now(name) if self._stays or not rates[name] else 0 for name in rates}
 
     def _zeros_now(self, name: str) -> int:
-        mask = self.masks[name]
-        return mask.numel() - int(mask.sum())
+        return int((~self.masks[name]).sum())
 
     @property
     def _stays(self) -> bool:

@@ -128,7 +128,8 @@ class Loop:
         for name, mask in masks.items():
             mask.copy_(weights[name] != 0)
         whole, pattern = self.parameters.whole(self.parameters.mask), pruner.regime.pattern
-        self.off_pattern = sum(not fits(pattern, whole[name]) for name, rate in pruner.shares.rates.items() if rate)
+        ends = {name: zeros for name, zeros in pruner.shares.at(self.run.sparsity).items() if pruner.shares.rates[name]}
+        self.off_pattern = sum(not fits(pattern, whole[name], zeros) for name, zeros in ends.items())
         self._begin_at(found)
 
     def _begin_at(self, found: float) -> None:

@@ -48,12 +48,13 @@ def shrink(training: Training) -> list[float]:
     return seen
 
 
-@given(scores, allocations, monotone, levels, shapes(), rates, st.integers(0, 99))
+@given(st.sampled_from(["tensor", "row"]), scores, allocations, monotone, levels, shapes(), rates, st.integers(0, 99))
 @enough
 def test_masks_only_shrink_and_end_on_what_was_asked(  # noqa: PLR0917
-    score: Any, allocation: Any, schedule: Any, sparsity: float, shapes: Shapes, rates: Rates, seed: int
+    within: str, score: Any, allocation: Any, schedule: Any, sparsity: float, shapes: Shapes, rates: Rates, seed: int
 ) -> None:
-    asked = regime(score=score, allocation=allocation, schedule=schedule)
+    pattern = {"kind": "unstructured", "within": within}
+    asked = regime(pattern=pattern, score=score, allocation=allocation, schedule=schedule)
     assume(can_be(asked, sparsity, shapes))
     training = Training(asked, sparsity, shapes, 40, seed, start=start(shapes, rates, seed))
     total, first = sum(map(prod, shapes.values())), training.found()
@@ -87,6 +88,24 @@ def test_old_zeros_stay_under_every_pattern(  # noqa: PLR0917
             expected = live_units(training.regime.pattern, old[name])
             assert int((mask & ~old[name]).sum()) == 0
             assert bool((live <= expected).all())
+
+
+@given(scores, monotone, levels, shapes(), st.integers(0, 99))
+@enough
+def test_rows_that_are_empty_do_not_empty_the_others(
+    score: Any, schedule: Any, sparsity: float, shapes: Shapes, seed: int
+) -> None:
+    asked = regime(pattern={"kind": "unstructured", "within": "row"}, score=score, schedule=schedule)
+    assume(can_be(asked, sparsity, shapes))
+    rows = {name: (torch.arange(height) % 2).bool()[:, None] for name, (height, _) in shapes.items()}
+    old = {name: rows[name].expand(shape).clone() for name, shape in shapes.items()}
+    training = Training(asked, sparsity, shapes, 40, seed, start=old)
+    shrink(training)
+    for name, (height, width) in shapes.items():
+        expected = max(height // 2 * width, zeros_for(sparsity, height * width))
+        assert abs(zeros(training.masks)[name] - expected) <= len(shapes)
+        live = (~training.masks[name][1::2]).sum(1)
+        assert int(live.max() - live.min()) <= 1, "those with weights give up as much as one another"
 
 
 @given(st.sampled_from([(1, 4), (2, 4), (4, 8), (3, 4)]), scores, monotone, shapes(), rates, st.integers(0, 99))
@@ -206,7 +225,9 @@ def test_floors_hold_and_the_rest_gives_up_less(sizes: list[int], data: st.DataO
         (Block(kind="block", height=1, width=2), [[1, 1, 0, 0]], True),
         (Block(kind="block", height=1, width=2), [[1, 0, 0, 0]], False),
         (Unstructured(), [[1, 0, 0, 1]], True),
+        (Unstructured(within="row"), [[1, 0, 1, 1], [1, 1, 1, 1]], True),
+        (Unstructured(within="row"), [[1, 0, 0, 1], [1, 1, 1, 1]], False),
     ],
 )
 def test_zeros_off_the_pattern_are_seen(pattern: Any, rows: list[list[int]], expected: bool) -> None:
-    assert fits(pattern, torch.tensor(rows, dtype=torch.bool)) is expected
+    assert fits(pattern, torch.tensor(rows, dtype=torch.bool), 2) is expected
