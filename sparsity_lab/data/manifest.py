@@ -152,11 +152,16 @@ def read_manifest(folder: Path) -> Manifest:
     content = read_bytes(path, DataError)
     with refusing(path, DataError, "damaged manifest"):
         try:
-            return Manifest.model_validate_json(content)
+            known = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field, said = ".".join(map(str, first["loc"])) or None, first["msg"]
             raise DataError(f"damaged manifest: {said}; prepare the data again", where=path, field=field) from None
+        made = content_hash(known.train, known.heldout, known.shape, known.tokenizer_sha256, known.own)
+    if known.content_hash != made:
+        message = "damaged manifest: it does not say what it was hashed from; prepare the data again"
+        raise DataError(message, where=path, field="content_hash", found=known.content_hash, expected=made)
+    return known
 
 
 def sentinels(objective: Objective) -> int:

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparsity_lab.artifacts.reading import file_sha256
-from sparsity_lab.data.manifest import Manifest, SplitCounts, read_manifest
+from sparsity_lab.data.manifest import Manifest, SplitCounts, content_hash, read_manifest
 from sparsity_lab.data.mapped import TextSplit, open_split
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.errors import DataError, InputError
 from sparsity_lab.specs.datasets import (
     Bytes,
     Classification,
+    DataShape,
     ImageDataset,
     NextToken,
     SpanCorruption,
@@ -106,7 +107,7 @@ def made_manifest(shards: list[Any], items: int) -> str:
         train=counts,
         heldout=counts,
         shards=tuple(shards),
-        content_hash="0" * 64,
+        content_hash=content_hash(counts, counts, DataShape(vocabulary=258), ""),
     ).model_dump_json()
 
 

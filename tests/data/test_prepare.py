@@ -237,6 +237,18 @@ def test_progress_counts_to_the_end(text_spec: SpecMaker, tmp_path: Path) -> Non
     assert heard[-1] == ("draw", 300, 300)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"vocabulary": 0}, {"vocabulary": 300}, {"image": 8, "vocabulary": 0}, {"tokenizer_sha256": "0" * 64}],
+    ids=str,
+)
+def test_a_manifest_that_does_not_say_what_it_was_hashed_from_is_refused(data: Path, change: dict[str, object]) -> None:
+    path = data / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change), encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.json: (content_hash: )?damaged manifest"):
+        read_manifest(data)
+
+
 def test_the_manifest_is_readable_and_says_when_it_is_damaged(text_spec: SpecMaker, tmp_path: Path) -> None:
     manifest = prepare(text_spec(), tmp_path)
     assert read_manifest(tmp_path) == manifest
