@@ -133,6 +133,8 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
     if not profile.training and setting.scenario.training.cost == "measured":
         rows = [one.rows for one in profile.sparse_products if one.format == "2:4"]
         yield Message("caveat-no-steps-rows", {"rows": float(max(rows))}) if rows else Message("caveat-no-steps")
+    if len(others := profile.trained_regimes) > 1 and setting.scenario.training.cost == "measured":
+        yield Message("caveat-training-regime", {"regime": others[0], "others": ", ".join(others[1:])})
     if best.sparsity > float(ratio.sparsity[-1]) + 1e-9:
         yield Message("caveat-clamped", {"S": best.sparsity, "high": float(ratio.sparsity[-1])})
 

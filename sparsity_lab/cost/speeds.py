@@ -79,6 +79,8 @@ def speed_notes(basis: SpeedBasis | None) -> Iterator[Message]:
         yield Message("speed-unasked", known)
     if basis.outside:
         yield Message("speed-outside", known)
+    if basis.other_size:
+        yield Message("speed-size", known)
     for name in basis.missing:
         yield Message(f"speed-missing-{name}", known)
 
@@ -111,6 +113,9 @@ def _named(basis: SpeedBasis) -> dict[str, float | str]:
         "asked": float(basis.asked or 0),
         "low": float(min(basis.rows, default=0)),
         "high": float(max(basis.rows, default=0)),
+        "model": basis.model or 0.0,
+        "smallest": min(basis.sizes, default=0.0),
+        "largest": max(basis.sizes, default=0.0),
         "shapes": ", ".join(f"{outputs} x {inputs}" for outputs, inputs in basis.shapes),
         "dtypes": ", ".join(basis.dtypes),
         "dtype": basis.dtype or "",
@@ -162,6 +167,7 @@ def serving_of(scenario: ScenarioSpec, profile: HardwareProfile | None) -> Servi
         phase=plan.phase,
         dtype=plan.dtype,
         shapes=plan.shapes,
+        nonzero=scenario.model.nonzero,
         flops_per_second=peak or (published.peak_flops_per_second if published else None),
         bandwidth=one.bandwidth_bytes_per_second or (published.bandwidth_bytes_per_second if published else None),
     )

@@ -18,7 +18,15 @@ from numpy.typing import ArrayLike
 
 from sparsity_lab.errors import RecordError
 from sparsity_lab.hardware.layouts import format_named
-from sparsity_lab.hardware.serving import Served, Serving, by_bytes, ratio_by_bytes, served_points
+from sparsity_lab.hardware.serving import (
+    Served,
+    Serving,
+    SpeedBasis,
+    by_bytes,
+    nonzero_of,
+    ratio_by_bytes,
+    served_points,
+)
 from sparsity_lab.laws.rows.runs import FloatArray
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, Product, ProductFormat
 
@@ -91,7 +99,10 @@ def time_curves(profile: HardwareProfile, serving: Serving) -> dict[ProductForma
 
 
 def _measured(served: Served) -> TimeCurve:
-    """Of each shape and type the fastest kernel, ln(time) linear in ln(rows); then the geometric mean."""
+    """Of each shape and type the fastest kernel, ln(time) linear in ln(rows); then the geometric mean.
+
+    Of passes that of the model's size, ln(time) linear in ln(N); the mean over sizes where nobody says which it is.
+    """
     grouped: dict[float, dict[object, dict[int, list[Point]]]] = defaultdict(lambda: defaultdict(dict))
     for one in served.points:
         alike, rows = _alike(one)
@@ -101,9 +112,20 @@ def _measured(served: Served) -> TimeCurve:
         every = list(grouped[level].values())
         if served.basis.asked is None:  # shapes of which nothing was measured at the most rows say nothing of them
             every = [points for points in every if served.basis.taken in points] or every
-        found.append(np.mean([_at_rows(points, served.basis.taken) for points in every], axis=0))
+        found.append(_of_all_sizes(every, served.basis))
     speed = np.array(found)
     return TimeCurve(_depth(S), -speed[:, 0], -speed[:, 2], -speed[:, 1])
+
+
+def _of_all_sizes(every: Sequence[Mapping[int, list[Point]]], basis: SpeedBasis) -> FloatArray:
+    """Ln of speed-up, its low and its high: at the model's size where passes are of several, else the mean."""
+    firsts = [next(iter(points.values()))[0] for points in every]
+    sizes = [nonzero_of(one) for one in firsts if isinstance(one, InferenceStep)]
+    order = np.argsort(sizes) if sizes and basis.model is not None else range(len(every))
+    logs = np.array([_at_rows(every[place], basis.taken) for place in order])
+    if not sizes or basis.model is None:
+        return np.asarray(np.mean(logs, axis=0))
+    return np.array([np.interp(math.log(basis.model), np.log(sorted(sizes)), column) for column in logs.T])
 
 
 def _alike(one: Point) -> tuple[object, int]:

@@ -240,8 +240,8 @@ def seconds_per_item(
 
 
 def _training_tables(profile: HardwareProfile, regime: str | None) -> dict[int, dict[float, float]]:
-    """Seconds of a step by N and S: of the dense models, and of one regime's."""
-    pruning = {step.regime: None for step in profile.training if step.sparsity > 0}
+    """Seconds of an item by N and S: of the dense models, and of one regime's."""
+    pruning = profile.trained_regimes
     wanted = regime or next(iter(pruning), "dense")
     if wanted not in {*pruning, "dense"}:
         raise RecordError(
@@ -250,7 +250,7 @@ def _training_tables(profile: HardwareProfile, regime: str | None) -> dict[int, 
     tables: dict[int, dict[float, float]] = defaultdict(dict)
     for step in profile.training:
         if step.sparsity == 0 or step.regime == wanted:
-            tables[step.nonzero][step.sparsity] = step.seconds
+            tables[step.nonzero][step.sparsity] = step.seconds / step.items
     return {size: table for size, table in tables.items() if 0.0 in table and len(table) > 1}
 
 

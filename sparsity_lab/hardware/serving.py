@@ -1,7 +1,8 @@
 """How a model is served, what a profile has of that, and what decoding costs by the bytes that it reads.
 
-A profile has points at some numbers of rows, of some types and shapes. A serving chooses among them: between measured
-rows ln(time) is linear in ln(rows), beyond them the nearest holds, and a `SpeedBasis` says what was taken.
+A profile has points at some numbers of rows, of some types and shapes, or of models of some sizes. A serving chooses
+among them: between measured rows (and sizes) ln(time) is linear in ln(rows), beyond them the nearest holds, and a
+`SpeedBasis` says what was taken.
 
 Where decoding was not measured and the bandwidth of memory is known, a product of R rows takes, for each weight,
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +50,7 @@ WEIGHT_BYTES: dict[WeightType, float] = {
     name: bits / 8 + (SCALE_BYTES / GROUP if name.startswith("int") else 0.0) for name, bits in WEIGHT_BITS.items()
 }
 NEAR = 2.0
-"""rows within this factor of measured ones count as measured"""
+"""rows, and sizes of models, within this factor of measured ones count as measured"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Serving:
         shapes: (outputs, inputs) of the weights.
         flops_per_second: of the accelerator, dense.
         bandwidth: of its memory, bytes a second.
+        nonzero: weights of the model that are not zero: sizes of whole passes.
     """
 
     batch: int | None = None
@@ -72,6 +75,7 @@ class Serving:
     shapes: tuple[MatrixShape, ...] = ()
     flops_per_second: float | None = None
     bandwidth: float | None = None
+    nonzero: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class SpeedBasis:
         dtypes: of the products that count.
         shapes: likewise, (outputs, inputs).
         dtype: whose bytes count, where bytes tell the speed.
+        sizes: of the models whose passes were measured: the fewest weights that are not zero, the most with the zeros.
+        model: of the scenario's, or None.
         missing: what the scenario asks for and the profile lacks, so that something else was taken: dtype, shapes,
             phase.
     """
@@ -98,6 +104,13 @@ class SpeedBasis:
     shapes: tuple[MatrixShape, ...] = ()
     missing: tuple[str, ...] = ()
     dtype: WeightType | None = None
+    sizes: tuple[float, ...] = ()
+    model: float | None = None
+
+    @property
+    def other_size(self) -> bool:
+        """Whether no pass was measured of a model about as large as the scenario's."""
+        return self.model is not None and bool(self.sizes) and not _near(self.model, self.sizes)
 
     @property
     def outside(self) -> bool:
@@ -139,9 +152,10 @@ def served_points(profile: HardwareProfile, serving: Serving, format: ProductFor
     if steps and not (serving.phase == "decode" and whole and products):
         missing = ("phase",) if serving.phase == "decode" and whole else ()
         rows = tuple(sorted({one.batch for one in steps}))
-        return Served(
-            tuple(steps), SpeedBasis("passes", rows, _taken(rows, serving.batch), serving.batch, missing=missing)
-        )
+        sizes = (min(map(nonzero_of, steps)), float(max(one.dense for one in steps)))
+        taken = _taken(rows, serving.batch)
+        told = SpeedBasis("passes", rows, taken, serving.batch, missing=missing, sizes=sizes, model=serving.nonzero)
+        return Served(tuple(steps), told)
     typed = [one for one in products if serving.dtype in {None, one.dtype}]
     shaped = [one for one in typed or products if not serving.shapes or (one.outputs, one.inputs) in serving.shapes]
     lacking = {"dtype": typed, "shapes": shaped}
@@ -158,6 +172,11 @@ def served_points(profile: HardwareProfile, serving: Serving, format: ProductFor
         missing=absent,
     )
     return Served(tuple(products), basis)
+
+
+def nonzero_of(one: InferenceStep) -> float:
+    """Weights of a pass that are not zero."""
+    return one.dense * (1 - one.sparsity)
 
 
 def dense_type_speedup(profile: HardwareProfile, serving: Serving, dtype: WeightType) -> float | None:
@@ -227,8 +246,8 @@ def ratio_by_bytes(serving: Serving, format: ProductFormat, sparsity: ArrayLike,
     return np.asarray(sparse / dense)
 
 
-def _near(asked: int, rows: tuple[int, ...]) -> bool:
-    return bool(rows) and min(rows) / NEAR <= asked <= max(rows) * NEAR
+def _near(asked: float, known: Sequence[float]) -> bool:
+    return bool(known) and min(known) / NEAR <= asked <= max(known) * NEAR
 
 
 def _taken(rows: tuple[int, ...], asked: int | None) -> int:

@@ -205,6 +205,22 @@ class HardwareProfile(SpecFile):
             raise misfit(f"{self.device} is not {shown(on)}, which was measured", "device")
         return self
 
+    @model_validator(mode="after")
+    def _one_step_of_each(self) -> Self:
+        known = set[tuple[str, int, float]]()
+        for number, step in enumerate(self.training):
+            key = (step.regime if step.sparsity else "dense", step.nonzero, step.sparsity)
+            if key in known:
+                message = f"a second step of {shown(step.regime)}, N {step.nonzero} and S {step.sparsity:g}"
+                raise misfit(f"{message}: which of them holds is not said", "training", str(number))
+            known.add(key)
+        return self
+
+    @property
+    def trained_regimes(self) -> tuple[str, ...]:
+        """Names of the regimes whose sparse training steps were timed, in their order."""
+        return tuple(dict.fromkeys(step.regime for step in self.training if step.sparsity > 0))
+
     @property
     def sparse_products(self) -> tuple[Product, ...]:
         """Those that figures rest on: a measured one that failed its check counts for nothing."""

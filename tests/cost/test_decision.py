@@ -20,6 +20,7 @@ from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import LANGUAGES, words_in
 from sparsity_lab.report.top import Top
+from sparsity_lab.specs.hardware import HardwareProfile
 
 
 def decided(*args, **changes) -> Advice:
@@ -229,6 +230,18 @@ def test_bytes_of_another_type_than_the_profiles_products_are_told():
         if told:
             assert said["speed-bytes-dtype"].values["dtype"] == (dtype or "bfloat16")
             assert all("float32" in words_in(language)(said["speed-bytes-dtype"]) for language in LANGUAGES)
+
+
+def test_the_regime_whose_steps_charge_training_is_told_where_others_were_measured():
+    known = {"nonzero": 1000, "dense": 1000, "batch": 4, "items": 100, "low": 1.0, "high": 1.0}
+    named = {0: [("dense", 0.0)], 1: [("gradual", 0.5)], 2: [("gradual", 0.5), ("rigl", 0.5)]}
+    for regimes in (1, 2):
+        steps = [known | {"regime": name, "sparsity": S, "seconds": 1.0} for name, S in named[0] + named[regimes]]
+        profile = HardwareProfile.model_validate(hardware().model_dump() | {"training": steps})
+        said = {one.key: one for one in decided(profile, training__cost="measured").caveats}
+        assert ("caveat-training-regime" in said) == (regimes == 2)
+        if regimes == 2:
+            assert all("rigl" in words_in(language)(said["caveat-training-regime"]) for language in LANGUAGES)
 
 
 def test_a_dense_model_that_sees_more_than_there_is_is_told_and_nothing_is_firm():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sparsity_lab.errors import RecordError, SpecError
 from sparsity_lab.hardware.curves import Ratio
@@ -163,6 +164,20 @@ def test_training_cost_is_relative_to_the_dense_step_of_as_many_weights() -> Non
     assert training_cost(known)(np.float64(0.5)) == pytest.approx(math.sqrt(1.5 * 4))
     assert training_cost(known, 1)(np.float64(0.5)) == pytest.approx(1.5)
     assert training_cost(known, 100)(np.float64(0.75)) == pytest.approx(3.0), "beyond the table as 1 / (1 - S)"
+
+
+def test_steps_of_other_batches_are_compared_by_what_they_train_on() -> None:
+    larger = step(100, 0.5, 4.0).model_copy(update={"batch": 16, "items": 400})
+    known = profile(training=[step(100, 0, 1.0), larger])
+    assert training_cost(known, 100)(np.float64(0.5)) == pytest.approx(1.0)
+
+
+def test_a_second_step_of_one_regime_and_size_is_refused() -> None:
+    steps = [step(100, 0, 1.0), step(100, 0.5, 2.0), step(100, 0.5, 3.0, "rigl")]
+    assert profile(training=steps).trained_regimes == ("gradual", "rigl")
+    for twice in (steps[0].model_copy(update={"regime": "other", "batch": 8}), step(100, 0.5, 9.0)):
+        with pytest.raises(ValidationError, match=r"a second step of .*N 100 and S 0"):
+            profile(training=[*steps, twice])
 
 
 def test_hardware_whose_training_nobody_measured_multiplies_every_zero() -> None:

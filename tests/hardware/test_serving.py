@@ -107,3 +107,26 @@ def test_bytes_bound_every_number_of_rows_and_more_rows_never_change_them(
     assert found >= min(bound, 1.0) * (1 - 1e-2), "between points of the table the curve lies a little off"
     if 2 * rows / PEAK < format_bytes(name, 2.0, 0.98) / BANDWIDTH:
         assert found == pytest.approx(bound, rel=2e-2)
+
+
+def passes(*points: tuple[int, float]) -> list[Any]:
+    """Passes in CSR at (dense weights, speed-up), of which a quarter is left."""
+    known = {"format": "csr", "sparsity": 0.75, "batch": 8, "items": 64, "seconds": 1.0}
+    return [known | {"dense": dense, "speedup": v, "low": v, "high": v} for dense, v in points]
+
+
+@pytest.mark.parametrize(
+    ("nonzero", "expected", "told"),
+    [(2.5e5, 0.5, False), (2.5e8, 4.0, False), (2.5e7, None, False), (1e3, 0.5, True), (1e12, 4.0, True)],
+)
+def test_passes_of_several_models_are_those_of_the_scenarios_size(
+    nonzero: float, expected: float | None, told: bool
+) -> None:
+    known = HardwareProfile.model_validate(HEAD | {"inference": passes((1_000_000_000, 4.0), (1_000_000, 0.5))})
+    found = 1 / float(inference_ratio(known, "csr", Serving(batch=8, nonzero=nonzero))(np.float64(0.75)))
+    share = (math.log(nonzero) - math.log(2.5e5)) / math.log(1e3)
+    assert found == pytest.approx(0.5 * 8**share if expected is None else expected)
+    basis = speed_basis(known, Serving(batch=8, nonzero=nonzero), "csr")
+    assert ("speed-size" in {note.key for note in speed_notes(basis)}) == told
+    anyone = 1 / float(inference_ratio(known, "csr", Serving(batch=8))(np.float64(0.75)))
+    assert anyone == pytest.approx(math.sqrt(0.5 * 4.0)), "of no size the mean over sizes"
