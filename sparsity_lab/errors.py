@@ -90,6 +90,11 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def _placed(part: object) -> str:
+    """A file, an option or a field as messages name it: on one line, whatever stands in it."""
+    return _cut(str(part), LONGEST_PLACE).replace("\n", "\\n")
+
+
 class SparsityLabError(Exception):
     """Base of every error that a user can mend."""
 
@@ -108,7 +113,7 @@ class InputError(SparsityLabError):
         found: object | None = None,
         expected: str | None = None,
     ) -> None:
-        place = ": ".join(_cut(str(part), LONGEST_PLACE) for part in (where, field) if part is not None)
+        place = ": ".join(_placed(part) for part in (where, field) if part is not None)
         text = _cut(message, LONGEST_TEXT)
         if place:
             text = f"{place}: {text}"
@@ -157,7 +162,7 @@ def about(where: object) -> Iterator[None]:
     except InputError as error:
         if error.where is None:
             error.where = where
-            error.args = (f"{printable(_cut(str(where), LONGEST_PLACE))}: {error}",)
+            error.args = (f"{printable(_placed(where))}: {error}",)
         raise
 
 
@@ -172,7 +177,7 @@ def asked_by(where: Callable[[], str], field: str) -> Iterator[None]:
     try:
         yield
     except SparsityLabError as error:
-        error.args = (f"{printable(_cut(where(), LONGEST_PLACE))}: {field}: {error}",)
+        error.args = (f"{printable(_placed(where()))}: {field}: {error}",)
         raise
 
 

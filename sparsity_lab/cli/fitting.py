@@ -195,6 +195,9 @@ def _mapping(texts: list[str], option: str) -> dict[str, str]:
     for name, equals, expression in split:
         if not (name.strip() and equals and expression.strip()):
             raise typer.BadParameter(f"{shown(name)} is no NAME=VALUE", param_hint=option)
+    names = [name.strip() for name, _, _ in split]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise typer.BadParameter(f"says {shown(twice[0])} twice", param_hint=option)
     return {name.strip(): expression.strip() for name, _, expression in split}
 
 

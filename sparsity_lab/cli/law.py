@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sparsity_lab.cli.law_options import (
-    LEVEL,
     AtOption,
     BudgetComputeOption,
     BudgetDataOption,
@@ -30,6 +29,8 @@ from sparsity_lab.cli.law_options import (
     ScheduleOption,
     SparsityOption,
     UniqueOption,
+    level_of,
+    multiplier_of,
     only,
     opened_law,
 )
@@ -48,7 +49,6 @@ from sparsity_lab.errors import printable
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.questions.answers import Answer
-    from sparsity_lab.laws.questions.multipliers import Multiplier
     from sparsity_lab.stages.law import OpenLaw
 
 app = typer.Typer(
@@ -110,9 +110,9 @@ def predict(
     points = sparsities(sparsity), sizes(nonzero), sizes(data)
     if laws:
         every = [opened, *(opened_law(name, root, unique, at) for name in further_names(laws))]
-        _say(loss_under_all(every, *points, _level(confidence, *every)), every, as_json, unique)
+        _say(loss_under_all(every, *points, level_of(confidence, *every)), every, as_json, unique)
         return
-    _say(ask.predict(opened.law, *points, confidence=_level(confidence, opened)), [opened], as_json, unique)
+    _say(ask.predict(opened.law, *points, confidence=level_of(confidence, opened)), [opened], as_json, unique)
 
 
 @app.command()
@@ -150,7 +150,7 @@ def optimal(
     if nonzero is None and given != ["compute"]:
         raise typer.BadParameter("without --nonzero the budget is a --compute")
     every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
-    m, level, sized = _multiplier(cost, schedule), _level(confidence, *every), given_sizes(nonzero)
+    m, level, sized = multiplier_of(cost, schedule), level_of(confidence, *every), given_sizes(nonzero)
     shared: dict[str, Any] = {"cost": m, "highest": highest, "confidence": level}
     settings = shared | budgets
     if laws:
@@ -186,8 +186,10 @@ def gain(
     """
     from sparsity_lab.laws.questions import queries as ask
 
+    if plot and (nonzero, data) != (None, None):
+        raise typer.BadParameter("draws gains at every size: goes without --nonzero and --data", param_hint="--plot")
     opened = [opened_law(name, root, unique, at) for name in (*laws, *further_names(further))]
-    sized, amounts, level = given_sizes(nonzero), given_sizes(data), _level(confidence, *opened)
+    sized, amounts, level = given_sizes(nonzero), given_sizes(data), level_of(confidence, *opened)
     if further:
         _say(gain_under_all(opened, sparsities(sparsity), sized, amounts, level), opened, as_json, unique)
     elif sized is None and amounts is None:
@@ -227,8 +229,10 @@ def contours(
     """
     from sparsity_lab.laws.questions import queries as ask
 
+    if laws and plot:
+        raise typer.BadParameter("draws one law: goes without --laws", param_hint="--plot")
     every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
-    S, N, m, level = sparsities(sparsity), sizes(nonzero), _multiplier(cost, schedule), _level(confidence, *every)
+    S, N, m, level = sparsities(sparsity), sizes(nonzero), multiplier_of(cost, schedule), level_of(confidence, *every)
     if laws and highest != HIGHEST:
         raise typer.BadParameter("goes without --laws", param_hint="--highest")
     if laws:
@@ -269,7 +273,7 @@ def needs(
     if (N is None) == (D is None):
         raise typer.BadParameter("say --nonzero to ask for the data, or --data to ask for the size")
     every = [opened_law(name, root, unique, at) for name in (law, *further_names(laws))]
-    level, one = _level(confidence, *every), every[0].law
+    level, one = level_of(confidence, *every), every[0].law
     if laws:
         held: tuple[Any, Any] = ("nonzero", N) if N is not None else ("data", D)
         answer = needs_under_all(every, wanted, S, held, level)
@@ -280,23 +284,13 @@ def needs(
     _say(answer, every, as_json, unique)
 
 
-def _multiplier(cost: str, schedule: str | None) -> Multiplier:
-    from sparsity_lab.stages.law import cost_named
-
-    return cost_named(cost, schedule)
-
-
-def _level(asked: float | None, *laws: OpenLaw) -> float:
-    """The confidence of intervals; that is said to be asked in vain where no law has any."""
-    if asked is not None and all(one.law.draws is None for one in laws):
-        print_safe("--confidence has no effect: without draws of a bootstrap a law has no intervals", err=True)
-    return LEVEL if asked is None else asked
-
-
 def _say(answer: Answer, laws: list[OpenLaw], as_json: bool, unique: str | None) -> None:
     from sparsity_lab.console.law import answer_table
     from sparsity_lab.laws.questions.answers import repeated, warned
+    from sparsity_lab.laws.rows.runs import UNIQUE
 
+    if unique is not None and "data" not in answer.columns and all(UNIQUE not in x.law.form.further for x in laws):
+        print_safe("--unique has no effect: the answer is of no amount of data", err=True)
     said = warned(answer, [one.document for one in laws if one.document])
     known = {one.name: one.document.provenance.unique for one in laws if one.document}
     distinct = {name: amount for name, amount in known.items() if amount}

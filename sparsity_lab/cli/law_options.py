@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
+from sparsity_lab.cli.options import print_safe
 
 if TYPE_CHECKING:
+    from sparsity_lab.laws.questions.multipliers import Multiplier
     from sparsity_lab.stages.law import OpenLaw
 
 SIZES, FRACTIONS = checked(sizes), checked(sparsities)
@@ -97,9 +99,11 @@ def opened_law(law: str, root: Path, unique: str | None, at: str | None) -> Open
     """The law, asked with what its form reads beside S, N and D."""
     from sparsity_lab.stages.law import open_law
 
-    given = {}
+    given: dict[str, float | None] = {}
     for part in (at or "").split(",") if at else ():
         name, _, value = part.partition("=")
+        if name.strip() in given:
+            raise typer.BadParameter(f"says {name.strip()!r} twice", param_hint="--at")
         given[name.strip()] = only(value, "--at")
     opened = open_law(law, root)
     strange = [name for name in given if name not in opened.law.form.further]
@@ -116,3 +120,17 @@ def only(text: str | None, option: str = "--unique") -> float | None:
     if found and len(found) > 1:
         raise typer.BadParameter(f"{text!r} is several numbers", param_hint=option)
     return found[0] if found else None
+
+
+def level_of(asked: float | None, *laws: OpenLaw) -> float:
+    """The confidence of intervals; that is said to be asked in vain where no law has any."""
+    if asked is not None and all(one.law.draws is None for one in laws):
+        print_safe("--confidence has no effect: without draws of a bootstrap a law has no intervals", err=True)
+    return LEVEL if asked is None else asked
+
+
+def multiplier_of(cost: str, schedule: str | None) -> Multiplier:
+    """m(S) as --cost and --schedule say it."""
+    from sparsity_lab.stages.law import cost_named
+
+    return cost_named(cost, schedule)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from copy import copy
 from io import TextIOWrapper
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,8 +19,8 @@ from typer.models import CommandInfo
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
-from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption
-from sparsity_lab.errors import SparsityLabError, SpecError
+from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, refuse_empty
+from sparsity_lab.errors import SparsityLabError
 
 
 class _InOrder(TyperGroup):
@@ -56,7 +54,6 @@ compare.add_to(app)
 watch.add_to(app)
 weights.add_to(app)
 
-OPTION = re.compile(r"--[a-z-]+=")
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""
 
@@ -70,7 +67,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all installed packages
     try:
-        _refuse_empty(sys.argv[1:])
+        refuse_empty(sys.argv[1:])
         asked(sys.argv[1:])()
     except SparsityLabError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -88,18 +85,6 @@ def main() -> None:
         if end.code == INTERRUPTED:
             sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
         raise
-
-
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """An option with an empty value, as of a variable that is not set: it would be taken for one that was left out.
-
-    Raises:
-        SpecError: there is one.
-    """
-    for before, one in pairwise(("", *arguments)):
-        option = before if one == "" and before.startswith("-") else one[:-1] if OPTION.fullmatch(one) else ""
-        if option:
-            raise SpecError("is empty", field=option, found="", expected="a value, or the option left out")
 
 
 def asked(arguments: Sequence[str]) -> typer.Typer:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.errors import printable
+from sparsity_lab.errors import SpecError, printable
 
 if TYPE_CHECKING:
     from sparsity_lab.specs.compute import Compute
@@ -55,11 +57,24 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw the figure into this folder.")]
-LanguageOption = Annotated[str, typer.Option("--lang", help="Language of the texts: en or ja.")]
+
+
+def _known_language(language: str) -> str:
+    """Hold a language against those that there are, before anything is done."""
+    from sparsity_lab.messages import words_in
+
+    words_in(language)
+    return language
+
+
+LanguageOption = Annotated[
+    str, typer.Option("--lang", help="Language of the texts: en or ja.", callback=_known_language)
+]
 
 START = "Begin"
 OF_STEPS = "The steps of a study"
 LOOK = "Look"
+OPTION = re.compile(r"--[a-z-]+=")
 QUIET = 2.0
 """seconds after which long work tells, line by line, where nobody sees a terminal"""
 
@@ -76,6 +91,18 @@ def open_study(study: str, root: Path, changes: list[str] | None = None) -> Work
         told = "changes what follows: it is called" if space.study.overrides else "says what the file says: it is"
         _say_once(f"{space.study.path.stem}: --set {told} {space.name}")
     return space
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """An option with an empty value, as of a variable that is not set: it would be taken for one that was left out.
+
+    Raises:
+        SpecError: there is one.
+    """
+    for before, one in pairwise(("", *arguments)):
+        option = before if one == "" and before.startswith("-") else one[:-1] if OPTION.fullmatch(one) else ""
+        if option:
+            raise SpecError("is empty", field=option, found="", expected="a value, or the option left out")
 
 
 def print_safe(text: object, *, err: bool = False) -> None:
@@ -103,9 +130,9 @@ def told(room: str) -> Iterator[None]:
     Args:
         room: whose log is shown, as `sparsity_lab.laws`.
     """
-    from rich.console import Console
+    from sparsity_lab.messages.terminal import Terminal
 
-    console, begun, log = Console(stderr=True), time.monotonic(), logging.getLogger(room)
+    console, begun, log = Terminal(), time.monotonic(), logging.getLogger(room)
     status = console.status("") if console.is_terminal else None
 
     class Shown(logging.Handler):
@@ -113,7 +140,7 @@ def told(room: str) -> Iterator[None]:
             if status is not None:
                 status.update(record.getMessage())
             elif time.monotonic() - begun > QUIET:
-                console.print(record.getMessage(), markup=False, highlight=False)
+                console.print(record.getMessage())
 
     handler, level = Shown(), log.level
     log.addHandler(handler)

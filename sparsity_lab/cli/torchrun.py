@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import ComputeOption, RootOption, SetOption, StudyArgument, open_compute, open_study
+from sparsity_lab.cli.options import (
+    ComputeOption,
+    RootOption,
+    SetOption,
+    StudyArgument,
+    open_compute,
+    open_study,
+    refuse_empty,
+)
 from sparsity_lab.errors import SparsityLabError
 
 if TYPE_CHECKING:
@@ -58,9 +66,10 @@ def main() -> int:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(train)
     try:
-        app(prog_name="torchrun … -m sparsity_lab.training", standalone_mode=False)
-    except typer.Exit as end:
-        return end.exit_code
+        refuse_empty(sys.argv[1:])
+        app(prog_name="torchrun … -m sparsity_lab.training")
+    except SystemExit as end:  # after help, wrong usage and Ctrl-C, which have been told
+        return codes[0] if codes else int(end.code or 0)
     except SparsityLabError as error:
         return _say(str(error), error.exit_code)
     return codes[0] if codes else 0

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study
+from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sparsity_lab.stages.watch import Watcher
+
+EVERY = 2.0
+"""seconds between two looks where nothing is said"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +28,9 @@ def add_to(app: typer.Typer) -> None:
 def watch(
     study: StudyArgument,
     root: RootOption = Path(),
-    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[
+        float | None, typer.Option("--every", min=0.2, help="Seconds between two looks.", show_default=f"{EVERY:g}")
+    ] = None,
     *,
     once: Annotated[bool, typer.Option("--once", help="Show one frame and end, as off a terminal.")] = False,
     changes: SetOption = None,
@@ -35,18 +40,19 @@ def watch(
 
     It reads what runs write beside their checkpoints and changes nothing. Ends when all is there, or by Ctrl-C.
     """
-    from rich.console import Console
-
     from sparsity_lab.console.watch import WatchFrame, watch_json
+    from sparsity_lab.messages.terminal import Terminal
     from sparsity_lab.stages.watch import Watcher
 
-    watcher, console = Watcher(open_study(study, root, changes)), Console()
+    watcher, console = Watcher(open_study(study, root, changes)), Terminal(stderr=False)
+    if every is not None and (as_json or once or not console.is_terminal):
+        print_safe("--every has no effect: one look is shown", err=True)
     if as_json:
         typer.echo(json.dumps(watch_json(watcher.look()), indent=1))
     elif once or not console.is_terminal:
         console.print(WatchFrame(watcher.look()), soft_wrap=not console.is_terminal)
     else:
-        _live(watcher, console, every)
+        _live(watcher, console, EVERY if every is None else every)
 
 
 def _live(watcher: Watcher, console: Console, every: float) -> None:

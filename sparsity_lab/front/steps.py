@@ -263,9 +263,9 @@ def _opened(source: Any, root: Root) -> Workspace:
 
 
 def _console(quiet: bool) -> Console:
-    from rich.console import Console
+    from sparsity_lab.messages.terminal import Terminal
 
-    return Console(stderr=True, quiet=quiet)
+    return Terminal(quiet=quiet)
 
 
 def _tables(source: Any, root: Path) -> list[Any]:

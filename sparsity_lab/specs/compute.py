@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, TypeAdapter
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.base import Count, FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
+from sparsity_lab.specs.base import FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
 from sparsity_lab.specs.problems import where_of
 from sparsity_lab.specs.tracking import TrackerSpec
@@ -34,11 +34,15 @@ def _whole_above_one(gpus: float) -> float:
     return gpus
 
 
+Many = Annotated[int, Field(gt=0, le=1_000_000)]
+"""devices, cores or processes: a plan has a place for each"""
+
+
 class LocalEngine(Spec):
     """Processes of this machine, which live through many runs."""
 
     kind: Literal["local"] = "local"
-    workers: Count | None = None
+    workers: Many | None = None
     """runs at once; as many as the cores suffice for when left out"""
 
 
@@ -65,9 +69,9 @@ class SlurmEngine(Spec):
     """A job array of workers that see the project's folder (extra `slurm`)."""
 
     kind: Literal["slurm"] = "slurm"
-    workers: Count = 1
+    workers: Many = 1
     """tasks of the array, each training one run after another"""
-    devices_per_node: Count | None = None
+    devices_per_node: Many | None = None
     """of a node: a task whose run is on more `devices` takes as many nodes as hold them; they are of one node when left
     out"""
     options: SbatchOptions = Field(default_factory=lambda: FrozenMapping({}))
@@ -82,7 +86,7 @@ Engine = Annotated[LocalEngine | RayEngine | SlurmEngine, Field(discriminator="k
 class RunResources(Spec):
     """What one run is given on each of its devices."""
 
-    cores: Count = 1
+    cores: Many = 1
     """threads it computes with: they decide its last bits, and records name them"""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_whole_above_one)] = 0
     """a share below 1 lets small runs sit on one GPU side by side"""
@@ -90,7 +94,7 @@ class RunResources(Spec):
     """main memory, GiB; not asked for when left out"""
     deterministic: bool = True
     """refuse operations of a GPU whose bits do not repeat; records say which way a run was made"""
-    accumulation: Count = 1
+    accumulation: Many = 1
     """parts in which one device takes every batch, one after the other (gradient accumulation): activations of a part
     alone are held; as many parts as several processes take give their bits, and records name them"""
     wall_minutes: Positive | None = None
@@ -102,7 +106,7 @@ class DevicesBySize(Spec):
 
     memory_gib: Positive
     """of one device that a run may fill, GiB"""
-    most: Count
+    most: Many
     """devices of one run"""
 
 
@@ -123,10 +127,10 @@ class Compute(SpecFile):
     description: str = ""
     engine: Engine
     run: RunResources = RunResources()
-    devices: Count | DevicesBySize = 1
+    devices: Many | DevicesBySize = 1
     """that one run is spread over, or the rule by which its size decides"""
     checkpoints: Checkpoints = Checkpoints()
-    available: Count | None = None
+    available: Many | None = None
     """devices that runs share at any time, for planning; of this machine and of a job array known without it"""
     hardware: SpecName | None = None
     """the hardware profile that planning takes speed and memory from; finished runs tell it when left out"""

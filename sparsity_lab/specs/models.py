@@ -10,24 +10,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sparsity_lab.specs.base import Count, Distinct, PathOrUrl, Positive, Spec, SpecFile
+from sparsity_lab.specs.base import Count, Distinct, PathOrUrl, Spec, SpecFile
 from sparsity_lab.specs.configs import ConfigTree, SizeRules
+
+Depth = Annotated[int, Field(gt=0, le=10_000)]
+Side = Annotated[int, Field(gt=0, le=65_536)]
+"""a width, or what a width is a multiple of: shapes are sought one by one, so larger ones would be sought for hours"""
 
 
 class ScalingRule(Spec):
     """How a target of dense prunable weights becomes a shape that hardware likes."""
 
-    layers: tuple[Count, ...] = Field(default=(2,), min_length=1)
+    layers: tuple[Depth, ...] = Field(default=(2,), min_length=1)
     """allowed depths (blocks per stack); of several that meet the target well, the shallowest is taken"""
-    head_width: Count = 16
+    head_width: Side = 16
     """wished width of one attention head; the number of heads that comes nearest and divides the width is taken"""
-    minimum_heads: Count = 1
+    minimum_heads: Side = 1
     """heads even where the width asks for fewer: a narrow model with one head learns much more slowly"""
-    ff_ratio: Positive = 2.0
+    ff_ratio: Annotated[float, Field(ge=1e-3, le=1e3)] = 2.0
     """wished feed-forward width over model width; bent a little to meet the target"""
-    width_multiple: Count = 8
+    width_multiple: Side = 8
     """model width is a multiple of this"""
-    ff_multiple: Count = 4
+    ff_multiple: Side = 4
     """feed-forward width is a multiple of this"""
     size: Literal["tensors", "twelve_d_squared"] = "tensors"
     """what a target counts: the real prunable tensors, or the paper's 12 d^2 per layer"""
@@ -60,7 +64,7 @@ class ViTSpec(SpecFile):
     kind: Literal["model"] = "model"
     family: Literal["vit"]
     scaling: ScalingRule = ScalingRule(ff_ratio=4.0)
-    patch: Count = 4
+    patch: Side = 4
     """side of a square patch, pixels"""
     pooling: Literal["cls", "mean"] = "cls"
     """what the head reads: the class token or the mean of the patch tokens"""

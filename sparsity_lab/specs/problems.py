@@ -30,12 +30,23 @@ def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: Validation
     details = error.errors(include_url=False)
     # of a list with wrong values it is also said that it is too short
     explained = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    innermost = [detail for detail in details if detail["loc"] not in explained]
+    innermost = _of_meant_kinds(root, [detail for detail in details if detail["loc"] not in explained])
     problems = [_problem(path, root, schema, detail) for detail in innermost[:MOST_SAID]]
     if len(problems) == 1:
         return problems[0]
     left = len(innermost) - len(problems)
     return SpecError("\n".join([*map(str, problems), *([f"and {left:,} problems more"] if left else [])]))
+
+
+def _of_meant_kinds(root: Node, details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Problems without those of a kind that was not meant: a mapping with a wrong field is not told to be no number."""
+    written = [tuple(_locate(root, detail["loc"])[0]) for detail in details]
+    outer = {keys[:length] for keys in written for length in range(len(keys))}
+    return [
+        detail
+        for detail, keys in zip(details, written, strict=True)
+        if keys not in outer or not detail["type"].endswith("_type")
+    ]
 
 
 def not_yaml(where: Path | str, error: Exception) -> SpecError:

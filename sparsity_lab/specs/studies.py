@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sparsity_lab.specs.base import (
     Count,
@@ -127,6 +128,15 @@ class LawSpec(Spec):
     """only the row of lowest loss of each sparsity, size, data and whatever else laws read"""
     weights: str | None = None
     """a column of the study's table of runs, or an expression of columns: what each run counts"""
+
+    @field_validator("bounds")
+    @classmethod
+    def _of_free_parameters(
+        cls, bounds: Mapping[str, tuple[float, float]], info: ValidationInfo
+    ) -> Mapping[str, tuple[float, float]]:
+        if both := [name for name in bounds if name in info.data.get("pin", {})]:
+            raise ValueError(f"{both[0]} is pinned: bounds would have no effect")
+        return bounds
 
     @property
     def threshold(self) -> float:

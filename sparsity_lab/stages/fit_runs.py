@@ -297,4 +297,4 @@ def settings(base: LawSpec, changes: Mapping[str, Any]) -> LawSpec:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"][:1])
-            raise RecordError(first["msg"], field=field, found=first["input"]) from None
+            raise RecordError(first["msg"].removeprefix("Value error, "), field=field, found=first["input"]) from None

@@ -24,6 +24,7 @@ from sparsity_lab.hardware.paired import Clock, TooSlowError
 from sparsity_lab.hardware.products import ProductCase, time_product
 from sparsity_lab.hardware.profile import read_profile, write_profile
 from sparsity_lab.hardware.training_steps import time_training
+from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.hardware import HardwareProfile, InferenceStep, MeasuredOn, Product, TrainingStep
 from sparsity_lab.stages.measure_plan import (
@@ -97,7 +98,7 @@ def measure_study(
         write_profile(elsewhere, path)
         return Measurement(elsewhere, path, kept=False)
     if where.engine.kind == "slurm":
-        console = console or Console(stderr=True)
+        console = console or Terminal()
         console.print(f"{space.name}: measuring this machine; another one: srun sparsity-lab measure", highlight=False)
     device = best_device()
     plan = plan_of_study(space, request, device)
@@ -112,7 +113,7 @@ def _on_node(space: Workspace, request: MeasureRequest, data: Path, folder: Path
         there = replace(space, layout=Layout(Path(own)))
         there.layout.data(space.name).parent.mkdir(parents=True)
         there.layout.data(space.name).symlink_to(data)
-        return measure_study(there, request, console=Console(quiet=True)).profile
+        return measure_study(there, request, console=Terminal(quiet=True)).profile
 
 
 def measure_shapes(
@@ -193,7 +194,7 @@ class _MeasureJob:
 def _measured(
     job: _MeasureJob, layout: Layout, name: str, *, out: Path | None, again: bool, console: Console | None
 ) -> Measurement:
-    console = console or Console(stderr=True)
+    console = console or Terminal()
     path = out or layout.hardware(name)
     with locked(layout.lock(f"measure-{name}")), one_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Sparse \w+ tensor support is in beta")

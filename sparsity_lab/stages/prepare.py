@@ -16,6 +16,7 @@ from sparsity_lab.data.prepare import prepare
 from sparsity_lab.data.workers import Progress
 from sparsity_lab.doctor import usable_cores
 from sparsity_lab.errors import PASSWORD, DataError
+from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import digest
@@ -50,7 +51,7 @@ def prepare_study(
         DataError: the source is missing, empty or damaged, or `shards` holds a password, which a manifest would keep.
         MachineError: the disk is full, or a process was killed.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal()
     _refuse_password(shards)
     if (engine := chosen_compute(space.layout.root, compute).engine.kind) != "local":
         console.print(f"{space.name}: data is made on this machine, whatever trains the runs ({engine})")

@@ -15,7 +15,7 @@ from sparsity_lab.errors import MachineError, NotReadyError
 from sparsity_lab.laws.documents.comparison import read_comparison
 from sparsity_lab.laws.documents.diagnostics import read_diagnostics
 from sparsity_lab.laws.documents.law import read_document
-from sparsity_lab.messages import Said, message
+from sparsity_lab.messages import Said, message, words_in
 from sparsity_lab.plots.picture import Picture, recorded
 from sparsity_lab.report.build import LOG, ReportSummary, build_report
 from sparsity_lab.report.evidence import ReportInputs
@@ -33,6 +33,7 @@ def report_study(space: Workspace, language: str = "en") -> ReportSummary:
         RecordError: a result is damaged.
         SpecError: there is no such language.
     """
+    words_in(language)
     space.clear_unfinished()
     LOG.info("%s: reading runs and laws", space.name)
     manifest = space.manifest()

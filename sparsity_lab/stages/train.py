@@ -14,6 +14,7 @@ from sparsity_lab.artifacts.paths import RECORD
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch, copy_run
 from sparsity_lab.errors import MachineError, RecordError
+from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.specs.compute import Compute, chosen_compute
 from sparsity_lab.specs.fingerprint import NamedRuns
 from sparsity_lab.stages.workspace import SHORT, Workspace, named_records, require
@@ -49,7 +50,7 @@ def train_study(
         MachineError: another process trains this study, or the disk is full.
         SparsityLabError: a run cannot be trained; finished runs are kept.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal()
     where = chosen_compute(space.layout.root, compute, workers)
     space.clear_unfinished()
     runs = space.grid()

@@ -129,7 +129,7 @@ def _timetable(
     ends: list[float | None] = [None] * len(needs)
     if total is None:
         return ends
-    free = [begin] * total
+    free = [begin] * min(total, sum(devices for (devices, _), fit in zip(needs, fits, strict=True) if fit))
     for index in sorted((i for i, fit in enumerate(fits) if fit), key=lambda i: -needs[i][1]):
         devices, seconds = needs[index]
         free.sort()

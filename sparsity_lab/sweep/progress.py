@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from sparsity_lab.artifacts.records import Stopped
 from sparsity_lab.messages import words_in
 from sparsity_lab.messages.numbers import duration
+from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Waiting
 
 
@@ -22,17 +23,17 @@ class SweepDisplay:
 
     def __init__(self, title: str, jobs: Mapping[str, Job], done_before: int, console: Console | None = None) -> None:
         self.title, self.jobs = title, jobs
-        self.console = console or Console(stderr=True)
+        self.console = console or Terminal()
         self.total = len(jobs) + done_before
         self.finished = done_before
         self.share: dict[str, float] = {}
         self.began = time.monotonic()
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,

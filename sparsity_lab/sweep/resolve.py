@@ -154,7 +154,9 @@ def plan_point(
         except SpecError as error:
             raise _refused(study, point, error) from None
         origin = _origin(study, dims, regime, point)
-    run = _lay_out(study, dims, resolved, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin)
+    run = _lay_out(
+        study, dims, resolved, point, sparsity=point.sparsity, data=point.data, seed=point.seed, origin=origin
+    )
     if (factor := point.change.learning_rate_factor) != 1:
         run = run.model_copy(update={"peak_learning_rate": float(f"{factor * run.peak_learning_rate:.6g}")})
     return PlannedRun(point, run)
@@ -194,7 +196,7 @@ def _origin(study: Study, dims: Dims, regime: SparseRegime, point: RunPoint) -> 
         case Scratch():
             return None
         case DenseRun(data=data, times=times, seed=seed):
-            return RunOrigin(run=_lay_out(study, dims, None, data=data or times * point.data, seed=seed))
+            return RunOrigin(run=_lay_out(study, dims, None, point, data=data or times * point.data, seed=seed))
         case WeightsFile() | HuggingFace() as start:
             return file_origin(study, point.regime, start)
         case _:
@@ -205,20 +207,22 @@ def _lay_out(
     study: Study,
     dims: Dims,
     regime: SparseRegime | None,
+    point: RunPoint,
     *,
     data: float,
     seed: int,
     sparsity: float = 0.0,
     origin: Origin | None = None,
 ) -> RunSpec:
-    """A run of these dimensions under the study's training settings."""
+    """A run of these dimensions under the study's training settings; too much data is told of the point that asks."""
     objective, training = study.spec.objective, study.spec.training
     unit = training.batch * data_per_example(objective)
     share = regime.recovery if isinstance(regime, OneShotPruning) else 1.0
     if data > MOST_STEPS * unit:
         expected = f"at most {MOST_STEPS * unit:,}, or a larger batch"
+        where = study.place(f"{point.field}.data")
         raise SpecError(
-            f"asks for more than {MOST_STEPS:,} steps", where=study.path, field="data", found=data, expected=expected
+            f"asks for more than {MOST_STEPS:,} steps", where=where, field="data", found=data, expected=expected
         )
     return RunSpec(
         model=dims,

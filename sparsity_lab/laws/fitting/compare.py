@@ -242,7 +242,9 @@ def compare(
         compared.append(_compared(whole, named))
     if lost := sorted(steering.bounds.keys() - heeded):
         names = ", ".join(dict.fromkeys(name for form in asked for name in form.names))
-        raise RecordError("is no parameter of the forms fitted", field="bounds", found=lost[0], expected=names)
+        low, high = steering.bounds[lost[0]]
+        field = "pin" if low == high else "bounds"
+        raise RecordError("is no parameter of the forms fitted", field=field, found=lost[0], expected=names)
     if not compared:
         raise RecordError("; ".join(skipped.values()) or "no form to compare", field="runs")
     return Comparison(tuple(compared), MappingProxyType(skipped), tuple(named))

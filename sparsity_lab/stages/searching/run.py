@@ -15,6 +15,7 @@ from sparsity_lab.artifacts.searches import BudgetResult, SearchResult, write_se
 from sparsity_lab.artifacts.stopping import StopRule
 from sparsity_lab.artifacts.store import Store, all_homes, clear_scratch
 from sparsity_lab.messages.numbers import count, quantity
+from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.search.requests import RunRequest
 from sparsity_lab.search.study import SearchProgress, search
 from sparsity_lab.specs.compute import Compute, chosen_compute
@@ -54,7 +55,7 @@ def search_study(
         SpecError: there is no such compute file, or workers are asked of another engine than the local one.
         MachineError: the storage cannot be reached, or the disk is full.
     """
-    console = console or Console(stderr=True)
+    console = console or Terminal()
     where = chosen_compute(space.layout.root, compute, workers)
     space.clear_unfinished()
     home = space.layout.search(space.name)
