@@ -32,7 +32,7 @@ PLAN: Final = "plan"
 SIGNATURES: Final = "signatures"
 WORK_FORMAT: Final = 2
 """raised when work that was begun by an earlier version cannot be gone on with"""
-RULES: Final = "normal forms, pictures as seen"
+RULES: Final = "normal forms, line ends, pictures as seen"
 """by which examples are kept, in sources whose examples other rules would change; changed with them"""
 
 
