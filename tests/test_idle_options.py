@@ -103,3 +103,23 @@ def test_measuring_elsewhere_is_told_of_any_processor(tmp_path: Path) -> None:
     name = text.partition('"processor": "')[2].partition('"')[0]
     profile.write_text(text.replace(f'"{name}"', '"[/b]"'), encoding="utf-8")
     assert "not [/b]): measuring here" in program(place, *first).stderr
+
+
+def test_ctrl_c_while_modules_are_loaded_ends_at_once(tmp_path: Path) -> None:
+    """What is being loaded may keep the exception to itself, or abort on it, as torch does."""
+    slow = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+    (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
+    asked = (
+        "from sparsity_lab.cli.interrupts import ending_imports\nwith ending_imports():\n    import slow\nprint('on')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted: ")

@@ -19,6 +19,7 @@ from typer.models import CommandInfo
 from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
+from sparsity_lab.cli.interrupts import INTERRUPTED, TOLD, ending_imports
 from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, refuse_empty
 from sparsity_lab.errors import SparsityLabError
 
@@ -54,9 +55,6 @@ compare.add_to(app)
 watch.add_to(app)
 weights.add_to(app)
 
-INTERRUPTED = 130
-"""what typer exits with after Ctrl-C"""
-
 
 def main() -> None:
     """Run the command line: bad input ends with one clear error and exit code 2."""
@@ -68,7 +66,8 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all installed packages
     try:
         refuse_empty(sys.argv[1:])
-        asked(sys.argv[1:])()
+        with ending_imports():
+            asked(sys.argv[1:])()
     except SparsityLabError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
@@ -83,7 +82,7 @@ def main() -> None:
         sys.exit(told.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            sys.stderr.write("interrupted: finished runs are kept, the others go on from their checkpoints\n")
+            sys.stderr.write(TOLD)
         raise
 
 

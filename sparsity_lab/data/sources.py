@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -45,6 +46,7 @@ from sparsity_lab.specs.sources import (
     MdsText,
     ParquetImages,
     ParquetText,
+    Patterned,
     PythonStdlib,
     TextFiles,
     TextSource,
@@ -76,7 +78,7 @@ def document_files(source: TextSource) -> list[Path]:
         case MdsText():
             return shard_files(Path(source.path))
         case TokenFiles():
-            return _matching(Path(source.path), source.pattern)
+            return _chosen(source)
         case _:
             return source_files(source)
 
@@ -147,9 +149,9 @@ def source_files(source: TextSource | ImageSource) -> list[Path]:
         case Glyphs():
             found = font_files()
         case TextFiles():
-            found = [not_too_large(path) for path in _matching(Path(source.path), source.pattern)]
+            found = [not_too_large(path) for path in _chosen(source)]
         case JsonLines() | ParquetText() | ParquetImages() | WebdatasetText() | WebdatasetImages():
-            found = _matching(Path(source.path), source.pattern)
+            found = _chosen(source)
         case HuggingfaceText() | HuggingfaceImages():
             found = split_files(source)
         case ImageFolder():
@@ -157,7 +159,7 @@ def source_files(source: TextSource | ImageSource) -> list[Path]:
         case MdsText() | MdsImages():
             found = [Path(source.path) / INDEX, *shard_files(Path(source.path))]
         case TokenFiles():
-            paths = _matching(Path(source.path), source.pattern)
+            paths = _chosen(source)
             found = [one for path in paths for one in (path, index_of(path)) if one is not None]
         case _:
             assert_never(source)
@@ -229,9 +231,17 @@ def not_too_large(path: Path, what: str = "one document or picture") -> Path:
     return path
 
 
+def _chosen(source: Patterned) -> list[Path]:
+    """The file, or those of the folder that match; a pattern of one's own is held against a single file too."""
+    root, last = Path(source.path), source.pattern.rpartition("/")[2]
+    if not root.is_file():
+        return _matching(root, source.pattern)
+    if source.pattern != type(source).model_fields["pattern"].default and not fnmatchcase(root.name, last):
+        raise DataError("is a file that does not match", where=root, field="pattern", found=source.pattern)
+    return [root]
+
+
 def _matching(root: Path, pattern: str) -> list[Path]:
-    if root.is_file():
-        return [root]
     if not root.is_dir():
         raise DataError("no such file or folder", where=root, expected=f"a path below {Path.cwd()} or an absolute one")
     try:

@@ -196,3 +196,6 @@ ImageSource = Annotated[
     Glyphs | ParquetImages | ImageFolder | HuggingfaceImages | WebdatasetImages | MdsImages,
     Field(discriminator="kind"),
 ]
+
+Patterned = TextFiles | JsonLines | ParquetText | ParquetImages | WebdatasetText | WebdatasetImages | TokenFiles
+"""sources that are a file, or those files of a folder that match a pattern"""

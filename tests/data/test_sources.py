@@ -261,7 +261,7 @@ def test_names_with_stray_bytes_are_read(tmp_path: Path) -> None:
     assert source_hash(source)
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(b"\xff")
-    with pytest.raises(DataError, match=r"caf\\udce9\n\\x1b\.txt: is not UTF-8 at byte 0"):
+    with pytest.raises(DataError, match=r"caf\\udce9\\n\\x1b\.txt: is not UTF-8 at byte 0"):
         list(documents(source))
 
 
@@ -284,3 +284,12 @@ def test_a_sources_hash_knows_names_and_content_but_not_the_place(tmp_path: Path
     }
     assert hashes["one"] == hashes["two"]
     assert len(set(hashes.values())) == 3
+
+
+def test_a_pattern_is_held_against_a_single_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "a.data"
+    file.write_text('{"text": "one"}\n', encoding="utf-8")
+    for pattern in ({}, {"pattern": "**/*.data"}, {"pattern": "a.*"}):
+        assert list(documents(JsonLines(kind="jsonl", path=str(file), **pattern))) == [b"one"]
+    with pytest.raises(DataError, match=r"a\.data: pattern: is a file that does not match \(found '\*\.json'\)"):
+        list(documents(JsonLines(kind="jsonl", path=str(file), pattern="*.json")))
