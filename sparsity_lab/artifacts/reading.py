@@ -75,10 +75,13 @@ def file_sha256(path: Path, error: type[InputError]) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits.
 
     Raises:
-        InputError: of the kind `error`: the file cannot be read.
+        InputError: of the kind `error`: it is no file (a pipe would be waited for), or cannot be read.
     """
-    with refusing(path, error), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with refusing(path, error):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise error("cannot be read: is no file", where=path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -91,8 +91,9 @@ def check_start(loss: float, fresh: float, path: Path) -> None:
         path: where it lies.
 
     Raises:
-        CheckpointError: the loss is far above that of fresh weights.
+        CheckpointError: the loss is no number, or far above that of fresh weights.
     """
+    _check_loss(loss, path)
     if loss > FAR_ABOVE * fresh:
         message = (
             "begins far above fresh weights: it was trained with other token ids, or other images, than these data"
@@ -113,11 +114,15 @@ def check_dense(loss: float, sparsity: float, path: Path) -> None:
     Raises:
         CheckpointError: the loss is no number, or 1 % or more of the weights are zero.
     """
-    if not math.isfinite(loss):
-        raise CheckpointError("gives no loss", where=path, field="held-out loss", found=loss, expected="a number")
+    _check_loss(loss, path)
     if sparsity >= SPARSE_START:
         message, expected = "is sparse already, and is to be pruned at once", "dense weights, or method: masked"
         raise CheckpointError(message, where=path, field="sparsity", found=f"{sparsity:.3g}", expected=expected)
+
+
+def _check_loss(loss: float, path: Path) -> None:
+    if not math.isfinite(loss):
+        raise CheckpointError("gives no loss", where=path, field="held-out loss", found=loss, expected="a number")
 
 
 def _fresh(origin: Origin, dims: Dims) -> frozenset[str]:

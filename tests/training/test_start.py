@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -313,3 +314,15 @@ def test_a_file_is_held_against_an_architecture_head_and_all(tmp_path: Path) -> 
         check_file(origin, tmp_path / file, dims)
     with pytest.raises(CheckpointError, match=r"head\.weight"):
         check_file(origin, tmp_path / "headless", apart)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_weights_that_give_no_loss_are_refused(tmp_path: Path, loss: float) -> None:
+    with pytest.raises(CheckpointError, match="held-out loss: gives no loss"):
+        check_start(loss, 6.4, tmp_path)
+
+
+def test_a_pipe_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="pipe: cannot be read: is no file"):
+        content_sha256(tmp_path / "pipe", "safetensors")
