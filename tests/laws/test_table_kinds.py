@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from csv import writer
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from sparsity_lab.errors import RecordError, SparsityLabError
+from sparsity_lab.laws.rows.in_memory import table_of
 from sparsity_lab.laws.rows.inputs import read_runs
 from sparsity_lab.laws.rows.tables import Dialect, read_table, refuse_other_files
 
@@ -203,3 +205,10 @@ def test_a_decimal_comma_that_nobody_told_of_is_pointed_at(tmp_path: Path) -> No
     (tmp_path / "runs.csv").write_text("sep=;\nnonzero;sparsity;data;loss\n1000;0;1e6;7,15\n")
     with pytest.raises(RecordError, match=r"runs\.csv:3: loss: is not a number .*--decimal ,"):
         read_table(tmp_path / "runs.csv").numbers("loss")
+
+
+@pytest.mark.parametrize("value", [timedelta(seconds=2), "2024_01"])
+def test_what_python_alone_takes_for_a_number_is_none(value: object) -> None:
+    found = table_of({"loss": [2.5, value]})
+    with pytest.raises(RecordError, match="loss: is not a number"):
+        found.numbers("loss")

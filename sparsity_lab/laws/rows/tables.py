@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -271,7 +272,12 @@ def _distinct(names: Sequence[str], path: Path) -> Sequence[str]:
 
 
 def _cell(value: Any) -> Cell:
-    """A value as a cell; a number too large for a float is infinite, in whatever format it was written."""
+    """A value as a cell; a number too large for a float is infinite, in whatever format it was written.
+
+    A length of time is none, and neither is a text with underscores, though Python takes both for numbers.
+    """
+    if isinstance(value, timedelta) or (isinstance(value, str) and "_" in value):
+        return str(value).strip()
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
