@@ -104,6 +104,8 @@ def damage(path: Path, chance: random.Random) -> str:
             content.clear()
         case _:
             content[at:], content[:at] = content[:at], content[at:]
+    if content == path.read_bytes():  # a wipe of zeros, say
+        return damage(path, chance)
     path.write_bytes(content)
     return f"bytes: {kind} at {at}"
 
