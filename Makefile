@@ -32,6 +32,7 @@ env: ## create or repair .venv; nothing to do while pyproject.toml and constrain
 	exit 1
 
 repro: env ## run every study of params.yaml: specs -> runs -> law, plots, report
+	@$(BIN)/sparsity-lab doctor --mend
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro $(ARGS)
 
 test: env ## run all tests, three at a time, since some wait for others' programs, and name the twenty slowest

@@ -7,6 +7,7 @@ a third of a second; the rest reads files of the operating system.
 from __future__ import annotations
 
 import configparser
+import json
 import math
 import os
 import platform
@@ -21,6 +22,11 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sparsity_lab.artifacts.atomic import explaining, locked
 
 GIB = 2**30
 MEMORY_PER_JOB = 1.5
@@ -200,10 +206,78 @@ def _package(name: str, purpose: str) -> Check:
         return Check(name, "not installed", "fail", f"{purpose}: make env")
 
 
+def torn_files(root: Path) -> tuple[Path, ...]:
+    """Files that a kill of DVC itself left half-written, so that every `dvc repro` from then on fails.
+
+    DVC empties `dvc.lock` and `.dvc/tmp/rwlock` and then writes them anew.
+    """
+    home = _dvc_home(root)
+    if home is None:
+        return ()
+    known = {home / ".dvc" / "tmp" / "rwlock": _is_whole_json, home / "dvc.lock": _is_whole_lock}
+    return tuple(path for path, is_whole in known.items() if path.is_file() and not is_whole(path))
+
+
+def mend(root: Path) -> tuple[str, ...]:
+    """Put away what `torn_files` finds, where no DVC is at work; what was done, a line each.
+
+    What the stages made stays: without its entry in `dvc.lock` a stage runs again and finds its runs trained.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    home = _dvc_home(root)
+    if home is None or not torn_files(root):
+        return ()
+    at_work = home / ".dvc" / "tmp"
+    with locked(at_work / "lock", wait=False) as own, locked(at_work / "rwlock.lock", wait=False) as alone:
+        if not (own and alone):
+            return ("another DVC is at work here: nothing was mended",)
+        done = []
+        for path in torn_files(root):
+            away = at_work / f"{path.name}.torn"
+            with explaining(path):
+                path.replace(away)
+            done.append(f"{path.relative_to(home)} was left half-written by a kill: moved to {away.relative_to(home)}")
+    return tuple(done)
+
+
+def _dvc_home(root: Path) -> Path | None:
+    return next((folder for folder in (root.resolve(), *root.resolve().parents) if (folder / ".dvc").is_dir()), None)
+
+
+def _is_whole_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _is_whole_lock(path: Path) -> bool:
+    """Whether DVC reads a lock file: one that was cut lacks a line's end, a value, a file's path, or a command."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = YAML(typ="safe").load(text)
+        files = [one for stage in tree["stages"].values() for kind in ("deps", "outs") for one in stage.get(kind, ())]
+        named = all("cmd" in stage for stage in tree["stages"].values()) and all("path" in dict(one) for one in files)
+    except (YAMLError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return text.endswith("\n") and "schema" in tree and named and _has_all(tree)
+
+
+def _has_all(tree: object) -> bool:
+    if isinstance(tree, dict):
+        return all(map(_has_all, tree.values()))
+    return all(map(_has_all, tree)) if isinstance(tree, list) else tree is not None
+
+
 def _dvc_repository(root: Path) -> Check:
-    home = next((folder for folder in (root.resolve(), *root.resolve().parents) if (folder / ".dvc").is_dir()), None)
+    home = _dvc_home(root)
     if home is None:
         return Check("DVC repository", "none here", "warn", "run from the project's folder, or: dvc init")
+    if torn := torn_files(root):
+        names = ", ".join(str(path.relative_to(home)) for path in torn)
+        return Check("DVC repository", f"{names}: left half-written by a kill", "fail", "sparsity-lab doctor --mend")
     config = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         config.read([home / ".dvc" / name for name in ("config", "config.local")])

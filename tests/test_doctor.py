@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from typer.testing import CliRunner
+from voluptuous import Invalid
 
 from sparsity_lab import doctor
+from sparsity_lab.artifacts.atomic import locked
+from sparsity_lab.cli.main import app
 from sparsity_lab.doctor import GIB, Check, diagnose, render, usable_cores, usable_memory
 
 WORDS = st.text(alphabet="abc /.:", max_size=150)
@@ -150,3 +158,83 @@ def test_one_line_a_check_where_there_is_room() -> None:
     assert render([Check("cores", "2 usable"), Check("a", "b", "warn", "c")]) == (
         "ok    cores  2 usable\nwarn  a      b\n             -> c"
     )
+
+
+LOCK = """schema: '2.0'
+stages:
+  prepare@tiny:
+    cmd: sparsity-lab prepare "$DVC_STAGE"
+    deps:
+    - path: settings/tiny/prepare.json
+      hash: md5
+      md5: 7d6d5a7a4c5e1c9d5f2d0a8f3c1b2e4d
+      size: 391
+    outs:
+    - path: data/tiny
+      hash: md5
+      md5: 12ab5a7a4c5e1c9d5f2d0a8f3c1b2e4d.dir
+      size: 102391
+      nfiles: 3
+  report@tiny:
+    cmd: sparsity-lab report "$DVC_STAGE"
+    outs:
+    - path: reports/tiny
+      hash: md5
+      md5: 99ab5a7a4c5e1c9d5f2d0a8f3c1b2e4d.dir
+      size: 2391
+      nfiles: 9
+"""
+RWLOCK = '{"write": {}, "read": {"data/tiny": [{"pid": 7, "cmd": "dvc repro"}]}}'
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A project with DVC's own files, whole."""
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(RWLOCK)
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    return tmp_path
+
+
+def dvc_reads(text: str) -> bool:
+    """Whether DVC takes a text for a lock file."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text))
+    except (YAMLError, Invalid):
+        return False
+    return True
+
+
+def test_a_lock_file_cut_anywhere_is_torn_where_dvc_cannot_read_it(repository: Path) -> None:
+    assert dvc_reads(LOCK)
+    assert doctor.torn_files(repository) == ()
+    for end in range(len(LOCK)):
+        (repository / "dvc.lock").write_text(LOCK[:end])
+        assert bool(doctor.torn_files(repository)) or dvc_reads(LOCK[:end]), LOCK[:end]
+    (repository / "dvc.lock").write_text(LOCK[: LOCK.index("  report@tiny")])
+    assert doctor.torn_files(repository) == (), "a stage less is no damage"
+
+
+@pytest.mark.parametrize("end", [0, 1, 30, len(RWLOCK) - 1])
+def test_what_a_kill_of_dvc_left_half_written_is_put_away(repository: Path, end: int) -> None:
+    rwlock, lock = repository / ".dvc" / "tmp" / "rwlock", repository / "dvc.lock"
+    rwlock.write_text(RWLOCK[:end])
+    lock.write_text(LOCK[:200])
+    check = next(one for one in diagnose(repository) if one.name == "DVC repository")
+    assert (check.state, check.hint) == ("fail", "sparsity-lab doctor --mend")
+    with locked(rwlock.with_name("lock")) as held:  # as DVC holds it
+        assert held
+        assert "another DVC is at work" in doctor.mend(repository)[0]
+    assert [line.partition(" was")[0] for line in doctor.mend(repository)] == [".dvc/tmp/rwlock", "dvc.lock"]
+    assert not rwlock.exists()
+    assert not lock.exists()
+    assert (rwlock.with_name("dvc.lock.torn")).read_text() == LOCK[:200]
+    assert doctor.mend(repository) == ()
+
+
+def test_the_command_mends_and_does_nothing_else(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    ask = partial(CliRunner().invoke, app, ["doctor", "--mend"])
+    assert ask().output == "DVC's own files are whole\n"
+    (repository / "dvc.lock").write_text("")
+    assert ask().output == "dvc.lock was left half-written by a kill: moved to .dvc/tmp/dvc.lock.torn\n"

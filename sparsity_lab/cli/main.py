@@ -21,7 +21,7 @@ from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
 from sparsity_lab.cli.interrupts import INTERRUPTED, TOLD, ending_imports
 from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, refuse_empty
-from sparsity_lab.errors import SparsityLabError
+from sparsity_lab.errors import SparsityLabError, printable
 
 
 class _InOrder(TyperGroup):
@@ -144,8 +144,23 @@ def init(
 
 
 @app.command(rich_help_panel=LOOK)
-def doctor(*, as_json: JsonOption = False) -> None:
-    """Say what this machine offers: cores, memory, torch, accelerator, DVC, versions."""
+def doctor(
+    *,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Put away what a kill of DVC left half-written, and do nothing else.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine offers: cores, memory, torch, accelerator, DVC, versions.
+
+    DVC writes its own files in place: a kill at that moment makes every `dvc repro` fail until --mend.
+    """
+    if mend:
+        from sparsity_lab.doctor import mend as mend_files
+
+        done = mend_files(Path())
+        typer.echo(json.dumps(done) if as_json else printable("\n".join(done) or "DVC's own files are whole"))
+        return
     from sparsity_lab.doctor import diagnose, render
     from sparsity_lab.stages.measure_plan import engine_checks
 
