@@ -69,7 +69,7 @@ STEPS: Mapping[str, Step] = {
     ),
     "fit": Step((*PROGRAM, "fit", KILLED), MADE[3:], ("laws",)),
     "report": Step((*PROGRAM, "report", KILLED), MADE[4:], ("reports",)),
-    "dvc repro": Step(("sh", "-c", "sparsity-lab doctor --mend && exec dvc repro --quiet"), MADE, MADE[:5]),
+    "dvc repro": Step(("sh", "-c", "sparsity-lab doctor --mend && exec dvc repro"), MADE, MADE[:5]),
 }
 
 
