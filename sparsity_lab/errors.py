@@ -21,6 +21,10 @@ import reprlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
 """characters of a message that quote what was found; that name where, and the field; that say the rest"""
@@ -75,10 +79,15 @@ def said(error: BaseException) -> str:
     Of pydantic's, which go over many lines, the first problem with its field.
     """
     text = str(error)
-    if type(error).__module__ == "pydantic_core._pydantic_core" and (problems := getattr(error, "errors", None)):
-        first = problems(include_url=False)[0]
-        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    if type(error).__module__ == "pydantic_core._pydantic_core" and type(error).__name__ == "ValidationError":
+        text = ": ".join(filter(None, first_problem(cast("ValidationError", error))[:2]))
     return in_short(text) or type(error).__name__
+
+
+def first_problem(error: ValidationError) -> tuple[str | None, str, Any]:
+    """The first thing that pydantic found wrong: its field (None for the whole), what is wrong, and what was there."""
+    first = error.errors(include_url=False)[0]
+    return ".".join(map(str, first["loc"])) or None, first["msg"], first["input"]
 
 
 def in_short(text: str) -> str:

@@ -32,7 +32,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     try:
         with explaining(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as mark:
+            with temporary.open("w+b") as mark:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 yield temporary
@@ -51,7 +51,7 @@ def clear_unfinished(*places: Path) -> None:
     """
     for place in places:
         for left in place.rglob(".*.tmp") if place.is_dir() else place.parent.glob(f".{place.name}.*.tmp"):
-            with contextlib.suppress(OSError), left.open("rb") as file:
+            with contextlib.suppress(OSError), left.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from sparsity_lab.artifacts.kinds import naming
-from sparsity_lab.errors import InputError, MachineError, RecordError, refusing
+from sparsity_lab.errors import InputError, MachineError, RecordError, first_problem, refusing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,14 +61,14 @@ def read_json(path: Path, kind: type[Document], name: str) -> Document:
 
 
 def _refusal(path: Path, name: str, error: ValidationError) -> RecordError:
+    field, wrong, found = first_problem(error)
     first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"])) or None
     if field == "version" and first["type"] == "literal_error":
         expected = f"{first['ctx']['expected']}: make it again"
         return RecordError(
-            f"is {name} of another format version", where=path, field=field, found=first["input"], expected=expected
+            f"is {name} of another format version", where=path, field=field, found=found, expected=expected
         )
-    return RecordError(f"is no {name.partition(' ')[2]}: {first['msg']}", where=path, field=field)
+    return RecordError(f"is no {name.partition(' ')[2]}: {wrong}", where=path, field=field)
 
 
 def file_sha256(path: Path, error: type[InputError]) -> str:

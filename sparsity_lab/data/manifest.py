@@ -18,7 +18,7 @@ from sparsity_lab.artifacts.paths import MANIFEST
 from sparsity_lab.artifacts.reading import read_bytes
 from sparsity_lab.data.own_ids import OwnIds
 from sparsity_lab.data.tokenizer import asked_ids, asked_vocabulary
-from sparsity_lab.errors import DataError, NotReadyError, refusing
+from sparsity_lab.errors import DataError, NotReadyError, first_problem, refusing
 from sparsity_lab.specs.base import Spec
 from sparsity_lab.specs.datasets import (
     Classification,
@@ -154,9 +154,8 @@ def read_manifest(folder: Path) -> Manifest:
         try:
             known = Manifest.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field, said = ".".join(map(str, first["loc"])) or None, first["msg"]
-            raise DataError(f"damaged manifest: {said}; prepare the data again", where=path, field=field) from None
+            field, wrong, _ = first_problem(error)
+            raise DataError(f"damaged manifest: {wrong}; prepare the data again", where=path, field=field) from None
         made = content_hash(known.train, known.heldout, known.shape, known.tokenizer_sha256, known.own)
     if known.content_hash != made:
         message = "damaged manifest: it does not say what it was hashed from; prepare the data again"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sparsity_lab.artifacts.atomic import replacing
 from sparsity_lab.artifacts.reading import parquet_rows, parquet_schema
 from sparsity_lab.artifacts.records import RunRecord
-from sparsity_lab.errors import RecordError, refusing
+from sparsity_lab.errors import RecordError, first_problem, refusing
 from sparsity_lab.messages import words_in
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.regimes.patterns import Block, Channel, NofM, Pattern, Unstructured
@@ -122,9 +122,8 @@ def _read(text: Any, where: str) -> RunRecord:
         try:
             record = RunRecord.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or WHOLE
-            raise RecordError(first["msg"], where=where, field=field) from None
+            field, wrong, _ = first_problem(error)
+            raise RecordError(wrong, where=where, field=field or WHOLE) from None
         expected = fingerprint(record.spec, record.data_hash, record.engine)
     if record.fingerprint != expected:
         message = "spec and data do not have this fingerprint"

@@ -20,6 +20,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None is one that whoever started this closed
+        stream.flush()
     os._exit(code)  # threads of a broken group would wait for the processes that are gone

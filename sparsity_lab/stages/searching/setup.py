@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sparsity_lab.artifacts.paths import STORAGE
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.searches import ParameterValue, Params
-from sparsity_lab.errors import RecordError, SpecError, refusing
+from sparsity_lab.errors import RecordError, SpecError, first_problem, refusing
 from sparsity_lab.hardware.profile import inference_ratio, seconds_per_item, training_cost
 from sparsity_lab.laws.questions.multipliers import multiplier
 from sparsity_lab.results.noise import seed_noise
@@ -209,9 +209,8 @@ def changed(space: Workspace, budgets: Sequence[float] | None = None, trials: in
         try:
             search = SearchSpec.model_validate(spec.model_dump(exclude_unset=True) | update)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"])) or None
-            raise SpecError(first["msg"], where="search", field=field, found=first["input"]) from None
+            field, wrong, found = first_problem(error)
+            raise SpecError(wrong, where="search", field=field, found=found) from None
     study = replace(space.study, spec=space.study.spec.model_copy(update={"search": search}))
     return replace(space, study=study)
 
