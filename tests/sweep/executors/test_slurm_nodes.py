@@ -34,7 +34,8 @@ from sparsity_lab.training.parallel.group import NodeLostError, train_together
 
 MakeRun = Callable[..., RunSpec]
 MakeJob = Callable[[RunSpec], Job]
-STEPS = 60
+STEPS = 240
+"""so many that the driver hears of the tenth before the last is done, on a fast machine too"""
 
 
 def spread(**fields: Any) -> Compute:
