@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,17 @@ import typer
 
 from sparsity_lab.cli.law_options import UniqueOption
 from sparsity_lab.cli.numbers import checked, given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import LOOK, JsonOption, LanguageOption, PlotOption, RootOption, SetOption, print_safe
-from sparsity_lab.errors import printable
+from sparsity_lab.cli.options import (
+    LOOK,
+    JsonOption,
+    LanguageOption,
+    PlotOption,
+    RootOption,
+    SetOption,
+    print_answer,
+    print_json,
+    print_safe,
+)
 
 OF_REFERENCE, OF_COST = "The dense run", "What is charged"
 
@@ -142,7 +150,7 @@ def compare(
         confidence=confidence,
     )
     found = compare_at_equal_cost(name, root, request, regime, overrides_of(changes))
-    typer.echo(json.dumps(comparison_json(found), indent=1) if as_json else printable(comparison_text(found)))
+    print_answer(as_json, lambda: comparison_json(found), lambda: comparison_text(found))
     if plot:
         from sparsity_lab.console.compare import draw_comparison
 
@@ -166,7 +174,7 @@ def advise(
         raise typer.BadParameter("JSON has keys for words, in no language", param_hint="--lang")
     found = advise_scenario(scenario, root)
     if as_json:
-        typer.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
+        print_json(found.json())
         return
     for line in advice_lines(found, language):
         typer.echo(line)  # whose colours are ours

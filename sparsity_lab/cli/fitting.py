@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +40,8 @@ from sparsity_lab.cli.fit_options import (
     WeightsOption,
     WhereOption,
 )
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, open_study, print_safe, told
-from sparsity_lab.errors import printable, shown
+from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, open_study, print_json, print_safe, told
+from sparsity_lab.errors import shown
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.rows.tables import Dialect
@@ -149,9 +148,8 @@ def fit(
     )
     with told(LAWS):
         fitted = fit_asked(targets if files else open_study(targets[0], root, changes), asked, root)
-        tree = fit_json(fitted, further, rolled=rollout) if as_json else None
-        said = json.dumps(tree, indent=1) if as_json else printable(fit_text(fitted, further, rolled=rollout))
-    typer.echo(said)
+        answer = (fit_json if as_json else fit_text)(fitted, further, rolled=rollout)
+    (print_json if as_json else print_safe)(answer)
     for path in fitted.write(out) if out else ():
         print_safe(path, err=True)
     if plots:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,7 @@ from sparsity_lab.cli.law_together import (
     optimum_under_all,
 )
 from sparsity_lab.cli.numbers import given_sizes, sizes, sparsities
-from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption, print_safe
-from sparsity_lab.errors import printable
+from sparsity_lab.cli.options import JsonOption, PlotOption, RootOption, print_answer, print_safe
 
 if TYPE_CHECKING:
     from sparsity_lab.laws.questions.answers import Answer
@@ -83,7 +81,7 @@ def show(law: LawArgument, root: RootOption = Path(), *, as_json: JsonOption = F
     from sparsity_lab.stages.law import open_law
 
     opened = open_law(law, root)
-    typer.echo(json.dumps(law_json(opened), indent=1) if as_json else printable(law_text(opened)))
+    print_answer(as_json, lambda: law_json(opened), lambda: law_text(opened))
 
 
 @app.command()
@@ -295,4 +293,4 @@ def _say(answer: Answer, laws: list[OpenLaw], as_json: bool, unique: str | None)
     known = {one.name: one.document.provenance.unique for one in laws if one.document}
     distinct = {name: amount for name, amount in known.items() if amount}
     said = repeated(said, {one.name: one.law for one in laws}, only(unique), distinct)
-    typer.echo(json.dumps(said.as_json(), indent=1) if as_json else printable(answer_table(said)))
+    print_answer(as_json, said.as_json, lambda: answer_table(said))

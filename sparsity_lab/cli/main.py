@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
 from sparsity_lab.cli.interrupts import INTERRUPTED, TOLD, ending_imports
-from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, refuse_empty
-from sparsity_lab.errors import SparsityLabError, printable
+from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, print_answer, refuse_empty
+from sparsity_lab.errors import SparsityLabError
 
 
 class _InOrder(TyperGroup):
@@ -159,10 +158,10 @@ def doctor(
         from sparsity_lab.doctor import mend as mend_files
 
         done = mend_files(Path())
-        typer.echo(json.dumps(done) if as_json else printable("\n".join(done) or "DVC's own files are whole"))
+        print_answer(as_json, lambda: done, lambda: "\n".join(done) or "DVC's own files are whole")
         return
     from sparsity_lab.doctor import diagnose, render
     from sparsity_lab.stages.measure_plan import engine_checks
 
     checks = (*diagnose(), *engine_checks())
-    typer.echo(json.dumps([vars(check) for check in checks], indent=1) if as_json else render(checks))
+    print_answer(as_json, lambda: list(map(vars, checks)), lambda: render(checks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from sparsity_lab.cli.options import (
     SetOption,
     open_compute,
     open_study,
+    print_json,
     print_safe,
 )
 from sparsity_lab.errors import shown
@@ -114,7 +116,7 @@ def measure(
     if not measured.kept:
         draw_profile(measured.profile, measured.path)
     if as_json:
-        typer.echo(measured.profile.model_dump_json(indent=1))
+        print_json(json.loads(measured.profile.model_dump_json()))
         return
     known = " (measured before; --again measures anew)" if measured.kept else ""
     print_safe(f"{measured.path}{known}\n{profile_text(measured.profile)}\n\nEngines")

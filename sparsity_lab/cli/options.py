@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -108,6 +110,30 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 def print_safe(text: object, *, err: bool = False) -> None:
     """Print text that may hold names of files and what stands in them: nothing in it moves a terminal's cursor."""
     typer.echo(printable(str(text)), err=err)
+
+
+def print_answer(as_json: bool, tree: Callable[[], object], text: Callable[[], str]) -> None:
+    """Print an answer as JSON for machines, else as text for people; only what is asked for is made."""
+    if as_json:
+        print_json(tree())
+    else:
+        print_safe(text())
+
+
+def print_json(tree: object, indent: int | None = 1) -> None:
+    """Print JSON, in ASCII; numbers that are not finite are null, for it has no word for them."""
+    typer.echo(json.dumps(_finite(tree), indent=indent, allow_nan=False))
+
+
+def _finite(tree: object) -> object:
+    match tree:
+        case float():
+            return tree if math.isfinite(tree) else None
+        case dict():
+            return {name: _finite(one) for name, one in tree.items()}
+        case list() | tuple():
+            return [_finite(one) for one in tree]
+    return tree
 
 
 @lru_cache

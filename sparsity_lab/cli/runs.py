@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
-from sparsity_lab.errors import printable
+from sparsity_lab.cli.options import (
+    JsonOption,
+    RootOption,
+    SetOption,
+    StudyArgument,
+    open_study,
+    print_answer,
+    print_json,
+    print_safe,
+)
 
 if TYPE_CHECKING:
     from sparsity_lab.stages.workspace import Workspace
@@ -28,7 +36,10 @@ def list_(
     space = open_study(study, root, changes)
     records = list_runs(space)
     _say_empty(space, len(records))
-    typer.echo(f"[{','.join(r.model_dump_json() for r in records)}]" if as_json else runs_text(records))
+    if as_json:
+        print_json([json.loads(record.model_dump_json()) for record in records], None)
+    else:
+        print_safe(runs_text(records))
 
 
 @app.command("show")
@@ -39,7 +50,7 @@ def show(
     """Print one run's record as JSON."""
     from sparsity_lab.stages.runs import find_run
 
-    typer.echo(find_run(fingerprint, root).model_dump_json(indent=1))
+    print_json(json.loads(find_run(fingerprint, root).model_dump_json()))
 
 
 @app.command("pack")
@@ -86,7 +97,7 @@ def compare(
     compared = compare_study(open_study(study, root, changes))
     in_use = [{"run": record.fingerprint, **one.model_dump(mode="json")} for record, one in compared.evaluated]
     told = {**comparison_json(compared.info), "evaluations": in_use}
-    typer.echo(json.dumps(told, indent=1) if as_json else printable(regimes_text(compared)))
+    print_answer(as_json, lambda: told, lambda: regimes_text(compared))
 
 
 @app.command("verify")

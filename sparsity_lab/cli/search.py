@@ -5,7 +5,6 @@ The type of a context is click's or typer's own, by typer's version: `Any` here.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +21,9 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
+    print_answer,
     print_safe,
 )
-from sparsity_lab.errors import printable
 
 
 class _RunsByDefault(TyperGroup):
@@ -132,7 +131,7 @@ def status(
     from sparsity_lab.stages.searching.setup import changed
 
     found = search_status(changed(open_study(study, root, changes), given_sizes(budget), trials), storage)
-    typer.echo(json.dumps(status_json(found), indent=1) if as_json else printable(status_text(found)))
+    print_answer(as_json, lambda: status_json(found), lambda: status_text(found))
 
 
 @app.command()
@@ -144,4 +143,4 @@ def best(
     from sparsity_lab.stages.searching.looks import best_of
 
     found = best_of(open_study(study, root, changes))
-    typer.echo(json.dumps(best_json(found), indent=1) if as_json else printable(best_text(found)))
+    print_answer(as_json, lambda: best_json(found), lambda: best_text(found))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from sparsity_lab.cli.options import RootOption, SetOption, StudyArgument, open_study, print_safe
+from sparsity_lab.cli.options import RootOption, SetOption, StudyArgument, open_study, print_json, print_safe
 
 app = typer.Typer(no_args_is_help=True, help="Look at spec files: check, show, schema, split.")
 
@@ -33,7 +32,7 @@ def show(file: Annotated[Path, typer.Argument(help="A spec file.")], *, changes:
     from sparsity_lab.specs.files import overrides_of
     from sparsity_lab.specs.loading import load_spec
 
-    typer.echo(json.dumps(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"), indent=1))
+    print_json(load_spec(file, overrides=overrides_of(changes)).model_dump(mode="json"))
 
 
 @app.command("schema")
@@ -46,7 +45,7 @@ def schema(
     """Print the JSON Schema of a kind of spec, so that editors complete and check it."""
     from sparsity_lab.specs.loading import schema
 
-    typer.echo(json.dumps(schema(kind), indent=1))
+    print_json(schema(kind))
 
 
 @app.command("split")

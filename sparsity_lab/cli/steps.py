@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,10 +23,10 @@ from sparsity_lab.cli.options import (
     WorkersOption,
     open_compute,
     open_study,
+    print_answer,
     print_safe,
     told,
 )
-from sparsity_lab.errors import printable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,7 +54,7 @@ def plan(
 
     there = None if compute is None else open_compute(root, compute, workers)
     planned = plan_study(open_study(study, root, changes), workers, there)
-    typer.echo(json.dumps(plan_json(planned), indent=1) if as_json else printable(plan_text(planned)))
+    print_answer(as_json, lambda: plan_json(planned), lambda: plan_text(planned))
 
 
 def prepare(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
-from sparsity_lab.errors import printable
+from sparsity_lab.cli.options import (
+    JsonOption,
+    RootOption,
+    SetOption,
+    StudyArgument,
+    open_study,
+    print_answer,
+    print_safe,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Sweeps that SLURM works on: where they stand, and an end to them.")
 
@@ -22,7 +28,7 @@ def status(
     from sparsity_lab.stages.sweeps import sweep_status
 
     found = sweep_status(open_study(study, root, changes))
-    typer.echo(json.dumps(sweeps_json(found), indent=1) if as_json else printable(sweeps_text(found)))
+    print_answer(as_json, lambda: sweeps_json(found), lambda: sweeps_text(found))
 
 
 @app.command()

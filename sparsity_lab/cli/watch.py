@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.cli.options import LOOK, JsonOption, RootOption, SetOption, StudyArgument, open_study, print_safe
+from sparsity_lab.cli.options import (
+    LOOK,
+    JsonOption,
+    RootOption,
+    SetOption,
+    StudyArgument,
+    open_study,
+    print_json,
+    print_safe,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +56,7 @@ def watch(
     if every is not None and (as_json or once or not console.is_terminal):
         print_safe("--every has no effect: one look is shown", err=True)
     if as_json:
-        typer.echo(json.dumps(watch_json(watcher.look()), indent=1))
+        print_json(watch_json(watcher.look()))
     elif once or not console.is_terminal:
         console.print(WatchFrame(watcher.look()), soft_wrap=not console.is_terminal)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sparsity_lab.cli.options import JsonOption, RootOption, print_safe
-from sparsity_lab.errors import printable
+from sparsity_lab.cli.options import JsonOption, RootOption, print_answer, print_safe
 
 PANEL = "Weights"
 
@@ -58,7 +56,7 @@ def inspect(
 
     found = inspect_weights(file)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo(json.dumps(weights_json(found), indent=1) if as_json else printable(weights_text(found, width)))
+    print_answer(as_json, lambda: weights_json(found), lambda: weights_text(found, width))
 
 
 def evaluate(
@@ -119,4 +117,4 @@ def evaluate(
         raise SpecError("goes with --text or --tasks", field="--length", found=length)
     asked = None if tasks is None else TaskRequest(names, include_path, limit, shots)
     found = evaluate(source, EvaluationRequest(text, images, asked, length), root)
-    typer.echo(json.dumps(evaluated_json(found), indent=1) if as_json else printable(evaluated_text(found)))
+    print_answer(as_json, lambda: evaluated_json(found), lambda: evaluated_text(found))

@@ -37,11 +37,12 @@ def told(
     steps: int | None = None,
     speed: float | None = 2.0,
     pulse: int = 1,
+    loss: float = 3.5,
 ) -> None:
     """What a run of the tiny study's grid would have written."""
     layout, run = space_of(root).layout, space_of(root).grid().runs[fingerprint]
     claim(layout, fingerprint, layout.runs("tiny"))
-    curve = (CurvePoint(step=4, loss=3.5, train_loss=3.6, sparsity=0.1),)
+    curve = (CurvePoint(step=4, loss=loss, train_loss=3.6, sparsity=0.1),)
     found = Progress(
         fingerprint=fingerprint,
         words=run.words,
@@ -218,6 +219,13 @@ def test_off_a_terminal_and_as_json(trained: Path) -> None:
     assert (run["fingerprint"], run["life"], run["curve"][0]["loss"]) == (name, "alive", 3.5)
     assert "▁" in cli(trained, "watch", "tiny", "--once").stdout
     assert "nothing is at work" not in frame(trained)
+
+
+def test_a_loss_that_is_no_number_is_still_json(prepared: Path) -> None:
+    (name, *_) = space_of(prepared).grid().runs
+    told(prepared, name, Owner.here(), loss=math.nan)
+    (run,) = json.loads(cli(prepared, "watch", "tiny", "--json").stdout, parse_constant=pytest.fail)["runs"]
+    assert run["curve"][0] == {"step": 4, "loss": None, "train_loss": 3.6, "sparsity": 0.1}
 
 
 def test_a_terminal_without_unicode_has_plain_bars(prepared: Path) -> None:
