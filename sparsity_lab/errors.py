@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 LONGEST_FOUND, LONGEST_PLACE, LONGEST_TEXT = 300, 500, 4000
 """characters of a message that quote what was found; that name where, and the field; that say the rest"""
 PRINTABLE_DIGITS = 60
-PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
-"""of a URL's user, after its scheme and name"""
+_WORD = re.compile(r"\S++")
+_OF_USER = re.compile(r"(://[^/\s:@?#]*:)(?!\d+[/?#])\S+@")
+"""a URL's scheme, user and password, whose own @ and / may be unescaped; what follows a port is a path"""
+_PARAMETER = re.compile(r"(?<=[?&;])([^?&;=\s]*+)=([^&;\s]+)")
+_SECRET = re.compile(r"passw|pwd|secret|token|signature|(access|account|api)_?key|^sig$", re.IGNORECASE)
+"""in the name of a URL's parameter"""
 OF_RUST = "PanicException"
 """what libraries written in Rust raise where they give up; no `Exception`"""
 
@@ -42,7 +46,28 @@ def printable(text: str) -> str:
     feeds and tabs stay; so do letters of every script.
     """
     escaped = "".join(one if one in "\n\t" or not _steers(one) else ascii(one)[1:-1] for one in text)
-    return PASSWORD.sub(r"\1***@", escaped)
+    return without_passwords(escaped)
+
+
+def without_passwords(text: str) -> str:
+    """Text whose URLs have lost their passwords, those of users and those among parameters."""
+    return _WORD.sub(_hidden, text) if "://" in text else text
+
+
+def holds_password(location: str) -> bool:
+    """Whether a location is a URL with a password, of a user or among its parameters."""
+    return without_passwords(location) != location
+
+
+def _hidden(word: re.Match[str]) -> str:
+    if "://" not in word[0]:
+        return word[0]
+    users, at, rest = word[0].rpartition("@")
+    return _PARAMETER.sub(_without_secret, _OF_USER.sub(r"\1***@", users + at) + rest)
+
+
+def _without_secret(parameter: re.Match[str]) -> str:
+    return f"{parameter[1]}=***" if _SECRET.search(parameter[1]) else parameter[0]
 
 
 def _steers(one: str) -> bool:
@@ -70,7 +95,7 @@ _SHORT = _Short()
 
 def shown(value: object) -> str:
     """A value as messages quote it: at most `LONGEST_FOUND` characters."""
-    return _cut(_SHORT.repr(PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value), LONGEST_FOUND)
+    return _cut(_SHORT.repr(without_passwords(value) if isinstance(value, str) else value), LONGEST_FOUND)
 
 
 def said(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 
-from sparsity_lab.errors import PASSWORD, shown
+from sparsity_lab.errors import holds_password, shown
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
@@ -105,7 +105,7 @@ def _without_password(location: str) -> str:
     Raises:
         ValueError: the location is a URL with a password.
     """
-    if PASSWORD.search(location):
+    if holds_password(location):
         raise ValueError("holds a password, which belongs in no spec: see docs/security.md")
     return location
 

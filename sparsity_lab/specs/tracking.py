@@ -31,7 +31,8 @@ class Wandb(Spec):
     project: str | None = None
     """the study's name when left out"""
     mode: Literal["offline", "online"] = "offline"
-    """offline: kept below the project until `wandb sync`; $WANDB_MODE wins; Trackio is always on this machine"""
+    """offline: kept below the project until `wandb sync`; $WANDB_MODE wins; Trackio keeps all on this machine unless
+    its own $TRACKIO_SPACE_ID or $TRACKIO_SERVER_URL is set"""
 
 
 class Mlflow(Spec):

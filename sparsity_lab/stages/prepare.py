@@ -15,7 +15,7 @@ from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.data.workers import Progress
 from sparsity_lab.doctor import usable_cores
-from sparsity_lab.errors import PASSWORD, DataError
+from sparsity_lab.errors import DataError, holds_password
 from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.compute import Compute, chosen_compute
@@ -79,7 +79,7 @@ def prepare_study(
 
 
 def _refuse_password(shards: str | None) -> None:
-    if shards and PASSWORD.search(shards):
+    if shards and holds_password(shards):
         message = "a manifest would keep this password, which belongs where pyarrow looks for it: see docs/security.md"
         raise DataError(message, field="shards", found=shards)
 

@@ -87,9 +87,36 @@ def test_no_error_tells_a_password(name: str, secret: str) -> None:
         TypeAdapter(Checkpoints).validate_python({"uri": url})
 
 
+@pytest.mark.parametrize("secret", ["hun@ter2", "hun/ter2", "@hunter", "hun:ter@2/"])
+def test_a_password_with_marks_that_urls_would_escape_is_told_no_more_than_others(secret: str) -> None:
+    told = str(RecordError("cannot be reached", where=f"postgresql://me:{secret}@host:5433/name"))
+    assert told == "postgresql://me:***@host:5433/name: cannot be reached"
+    with pytest.raises(ValidationError, match="holds a password"):
+        TypeAdapter(Checkpoints).validate_python({"uri": f"s3://key:{secret}@bucket/x"})
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "sslpassword", "secret_key", "access_key", "X-Amz-Signature", "sig", "api_key"]
+)
+def test_a_secret_among_the_parameters_of_a_url_is_a_password(name: str) -> None:
+    url = f"postgresql://me@host/x?a=1&{name}=hunter2&connect_timeout=3"
+    assert "hunter2" not in str(place_of(url))
+    assert "hunter2" not in str(RecordError("cannot be reached", where=url, found=url))
+    with pytest.raises(ValidationError, match="holds a password"):
+        TypeAdapter(Checkpoints).validate_python({"uri": url})
+
+
+@pytest.mark.parametrize("uri", ["hdfs://node:8020/user/me@home/x", "s3://b/x?region=eu&scheme=http", "file:///a:b@c"])
+def test_what_only_looks_like_a_password_is_none(uri: str) -> None:
+    assert TypeAdapter(Checkpoints).validate_python({"uri": uri}).uri == uri
+
+
 def test_a_url_that_is_none_is_named() -> None:
     with pytest.raises(RecordError, match="is no URL of a database"):
         place_of("://nowhere")
+    with pytest.raises(RecordError, match="an @ in a password is written %40") as caught:
+        place_of("postgresql://me:hun@ter2@host/x")
+    assert "ter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("url", "advice"), [("postgresql://h/n", r"sparsity-lab\[postgresql\]"), ("x://h", "kind of")])

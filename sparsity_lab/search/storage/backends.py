@@ -28,7 +28,7 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from sparsity_lab.errors import MachineError, RecordError, SparsityLabError, in_short, refusing
+from sparsity_lab.errors import MachineError, RecordError, SparsityLabError, in_short, refusing, without_passwords
 from sparsity_lab.search.storage.journal import Journal
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Database:
     url: URL
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return without_passwords(self.url.render_as_string(hide_password=True))
 
 
 StoragePlace = SqliteFile | JournalFile | Database
@@ -78,7 +78,7 @@ def place_of(location: str | Path) -> StoragePlace:
     """What a location names: a URL a database, a path ending in .journal or .log a journal, any other path SQLite.
 
     Raises:
-        RecordError: it looks like a URL and is none.
+        RecordError: it looks like a URL and is none, or a password in it has an @.
     """
     if not isinstance(location, str) or "://" not in location:
         path = Path(location)
@@ -87,6 +87,8 @@ def place_of(location: str | Path) -> StoragePlace:
         "storage", RecordError, "is no URL of a database such as postgresql://user@host/name", found=location
     ):
         url = make_url(location)
+        if "@" in (url.host or ""):
+            raise ValueError("an @ in a password is written %40")
     if url.get_backend_name() == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
     return Database(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)

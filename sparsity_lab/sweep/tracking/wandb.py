@@ -13,7 +13,11 @@ from sparsity_lab.sweep.tracking.base import About, Moment, TrackedValue, Tracke
 
 
 class WandbTracker:
-    """A project a study; a run's identity is its fingerprint."""
+    """A project a study; a run's identity is its fingerprint.
+
+    W&B of itself would keep the command line, which may hold a password, the machine, the user's commit and every
+    installed package.
+    """
 
     def __init__(self, spec: Wandb, place: TrackerPlace) -> None:
         self.spec, self.place = spec, place
@@ -21,6 +25,8 @@ class WandbTracker:
         self.folder.mkdir(parents=True, exist_ok=True)
         if spec.kind == "trackio":
             os.environ.setdefault("TRACKIO_DIR", str(self.folder.resolve()))
+        else:
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self.module = importlib.import_module(spec.kind)
 
     def open(self, about: About, after: int) -> WandbRun:
@@ -39,8 +45,9 @@ class WandbTracker:
         if self.spec.kind == "trackio":
             unwanted = {"auto_log_gpu", "auto_log_cpu"} & inspect.signature(self.module.init).parameters.keys()
             return {"name": about.fingerprint[:12], "embed": False, **dict.fromkeys(sorted(unwanted), False)}
+        kept_here = dict.fromkeys(("disable_git", "disable_code", "x_disable_meta", "x_disable_machine_info"), True)
         settings = self.module.Settings(
-            silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
+            silent=True, console="off", x_disable_stats=True, x_save_requirements=False, **kept_here
         )
         mode = os.environ.get("WANDB_MODE", self.spec.mode)
         own = {"id": about.fingerprint[:32], "name": about.name, "dir": str(self.folder)}

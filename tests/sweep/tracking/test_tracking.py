@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import platform
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,6 +64,24 @@ def test_every_tracker_goes_on_with_a_run_and_doubles_nothing(kind: str, tmp_pat
     points, end = READERS[kind](place, NAME)
     assert points == {4: [3.6], 8: [3.2], 12: [2.8]}
     assert "/project/runs/study/record.json" in end
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake_trackio")
+@pytest.mark.parametrize("kind", READERS)
+def test_no_tracker_is_told_of_the_command_line_the_machine_or_its_packages(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sparsity-lab", "search", "study", "--storage", "postgresql://me:hunter2@db/x"])
+    place = TrackerPlace(tmp_path, "study")
+    log = make_tracker(spec_of(kind), place).open(About(NAME, "width 16", "study", {"seed": 0}, "tokens"), 0)
+    log.log(moments(4))
+    log.finish({"loss": 2.5})
+    READERS[kind](place, NAME)  # waits until all is written
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert not any(path.name == "requirements.txt" for path in written)
+    unwanted = (b"hunter2", sys.executable.encode(), platform.platform().encode())
+    assert not [path for path in written for text in unwanted if text in path.read_bytes()]
 
 
 def test_a_point_that_a_lost_process_wrote_and_did_not_note_is_hidden(tmp_path: Path) -> None:
