@@ -4,11 +4,11 @@
     python benchmarks/gpu.py --dry          the same paths on the CPU, in small, to see that they work
 
 `speed`: a step of our trainer (`training.loop.Loop`; plain, with compiled blocks, with batches made in time instead of
-ahead), of a bare loop under `torch.compile` with fused AdamW, and of transformers' model in the bare loop; bfloat16
-with float32 weights. Tokens or images a second, share of the GPU's published peak (MFU), peak memory, joules a unit of
-data by `nvidia-smi`. To beat: 40 % MFU at width >= 1,024. `masks`: milliseconds to choose masks on the device, which
-must be those that the CPU chooses. `sharing`: small runs a minute with 1, 4 and 16 processes on the GPU.
-Without CUDA nothing is measured, unless dry.
+ahead), of a bare loop under `torch.compile` with fused AdamW, with CUDA graphs and without, and of transformers' model
+in the bare loop; bfloat16 with float32 weights. Tokens or images a second, share of the GPU's published peak (MFU),
+peak memory, joules a unit of data by `nvidia-smi`. To beat: 40 % MFU at width >= 1,024. `masks`: milliseconds to
+choose masks on the device, which must be those that the CPU chooses. `sharing`: small runs a minute with 1, 4 and 16
+processes on the GPU; `stacking.py` has them in one batched step. Without CUDA nothing is measured, unless dry.
 """
 
 from __future__ import annotations
@@ -201,6 +201,7 @@ def ways(family: str, dims: OwnDims, batch: dict[str, Tensor], device: torch.dev
         "ours, batches in time": lambda: ours("bfloat16", 0),
         "ours compiled": lambda: ours("bfloat16-compiled", 2),
         "bare compiled": lambda: bare(model, torch.compile(model)),
+        "bare compiled, CUDA graphs": lambda: bare(model, torch.compile(model, mode="reduce-overhead")),
         "transformers": lambda: bare(*transformers_model(dims)),
     }
 

@@ -161,12 +161,17 @@ def bare_step(model: nn.Module, loss: Loss, batch: Batch) -> Step:
 
 def trainer_step(dims: OwnDims, batch: Batch, objective: Objective) -> Step:
     """The full trainer's step on the same shapes and batch."""
-    run = RunSpec(
+    return Loop(run_of(dims, objective, BATCH), lambda _: dict(batch), torch.device("cpu")).advance
+
+
+def run_of(dims: OwnDims, objective: Objective, batch: int) -> RunSpec:
+    """A dense run of these shapes without end."""
+    return RunSpec(
         model=dims,
         objective=objective,
         regime=Dense(version=1, method="dense"),
         sparsity=0.0,
-        batch=BATCH,
+        batch=batch,
         steps=1_000_000,
         optimizer=AdamW(kind="adamw", clip_norm=0.0),
         peak_learning_rate=1e-3,
@@ -175,7 +180,6 @@ def trainer_step(dims: OwnDims, batch: Batch, objective: Objective) -> Step:
         evaluation=Evaluation(),
         seed=0,
     )
-    return Loop(run, lambda _: dict(batch), torch.device("cpu")).advance
 
 
 def cpu_seconds(step: Step) -> float:

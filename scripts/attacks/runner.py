@@ -241,8 +241,10 @@ def start(command: Sequence[str], folder: Path, log: Path, variables: Mapping[st
             _direct(number, "kept", log)
         os.environ.update(variables)
         if not warm:
-            os.execv(command[0], tuple(command))  # noqa: S606
+            os.execvp(command[0], tuple(command))  # noqa: S606
         code = call(command[len(PROGRAM) :])
+    except OSError as error:
+        os.write(2, f"cannot be started: {error}\n".encode())
     finally:
         os._exit(code)
 

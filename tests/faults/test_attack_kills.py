@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from attacks import kills
 from attacks.kills import FAULTS, Rounds, Step, kill_step
+from attacks.runner import ended, start
 
 SOUND = (
     "import pathlib as p; f = p.Path('data/killed'); f.mkdir(parents=True, exist_ok=True); (f / 'x').write_text('1')"
@@ -78,3 +79,11 @@ def test_a_start_that_still_runs_is_killed_and_a_ledger_is_gone_on_from(
     assert ledger.read_text().splitlines()[: len(lines)] == lines, "another seed plays rounds of its own"
     monkeypatch.setattr(kills.Killing, "play", None)  # nothing is left to play
     assert step(5, Rounds(0, ledger)) == toll
+
+
+def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for command, code, said in ((("sh", "-c", "exit 7"), 7, ""), (("no-such-program",), 70, "cannot be started: ")):
+        process = start(command, tmp_path, log, {}, warm=False)
+        assert ended(process, 30.0) == code
+        assert log.read_text().startswith(said)
