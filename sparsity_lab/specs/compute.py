@@ -7,23 +7,41 @@ its record says so.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, TypeAdapter
 
-from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.base import FrozenMapping, PathOrUrl, Positive, Spec, SpecFile, SpecName
+from sparsity_lab.errors import SpecError, shown
+from sparsity_lab.specs.base import FrozenMapping, PathOrUrl, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
 from sparsity_lab.specs.problems import where_of
 from sparsity_lab.specs.tracking import TrackerSpec
 
 GIB = 2**30
+SMALLEST_SHARE = 1e-4
+"""of a GPU: Ray counts in ten-thousandths"""
+
+NOT_ASKED = frozenset({"array", "wrap", "test-only", "parsable", "help", "usage", "version"})
+"""options of `sbatch` that would make it submit something else than the array, or nothing"""
+
+
+def _long_names(options: Mapping[str, str | int | bool]) -> Mapping[str, str | int | bool]:
+    for name, value in options.items():
+        if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
+            raise ValueError(f"is no long name of an option of sbatch: {shown(name)}, where partition would be one")
+        if name.replace("_", "-") in NOT_ASKED:
+            raise ValueError(f"cannot be asked for here: {name}; the array is submitted as engine.workers says")
+        if isinstance(value, str) and not (value and value.isprintable()):
+            raise ValueError(f"is no value on one line: {shown(value)} of {name}")
+    return FrozenMapping(options)
+
 
 SbatchOptions = Annotated[
     Mapping[str, str | int | bool],
-    AfterValidator(FrozenMapping[str | int | bool]),
+    AfterValidator(_long_names),
     PlainSerializer(dict, return_type=dict[str, str | int | bool]),
 ]
 
@@ -31,11 +49,15 @@ SbatchOptions = Annotated[
 def _whole_above_one(gpus: float) -> float:
     if gpus > 1 and not gpus.is_integer():
         raise ValueError("a share of one GPU, or a whole number of them")
+    if 0 < gpus < SMALLEST_SHARE:
+        raise ValueError(f"a share of one GPU is at least {SMALLEST_SHARE:g}")
     return gpus
 
 
 Many = Annotated[int, Field(gt=0, le=1_000_000)]
 """devices, cores or processes: a plan has a place for each"""
+ResourceAmount = Annotated[float, Field(ge=1e-6, le=1e9)]
+"""GiB or minutes: engines ask for them in whole bytes, MiB and minutes"""
 
 
 class LocalEngine(Spec):
@@ -88,23 +110,23 @@ class RunResources(Spec):
 
     cores: Many = 1
     """threads it computes with: they decide its last bits, and records name them"""
-    gpus: Annotated[float, Field(ge=0), AfterValidator(_whole_above_one)] = 0
+    gpus: Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(_whole_above_one)] = 0
     """a share below 1 lets small runs sit on one GPU side by side"""
-    memory_gib: Positive | None = None
+    memory_gib: ResourceAmount | None = None
     """main memory, GiB; not asked for when left out"""
     deterministic: bool = True
     """refuse operations of a GPU whose bits do not repeat; records say which way a run was made"""
     accumulation: Many = 1
     """parts in which one device takes every batch, one after the other (gradient accumulation): activations of a part
     alone are held; as many parts as several processes take give their bits, and records name them"""
-    wall_minutes: Positive | None = None
+    wall_minutes: ResourceAmount | None = None
     """longest time of a worker or task, after which it writes its checkpoint and is queued again"""
 
 
 class DevicesBySize(Spec):
     """As few devices as hold a run's estimated state."""
 
-    memory_gib: Positive
+    memory_gib: ResourceAmount
     """of one device that a run may fill, GiB"""
     most: Many
     """devices of one run"""
@@ -134,7 +156,7 @@ class Compute(SpecFile):
     """devices that runs share at any time, for planning; of this machine and of a job array known without it"""
     hardware: SpecName | None = None
     """the hardware profile that planning takes speed and memory from; finished runs tell it when left out"""
-    price_per_device_hour: Annotated[float, Field(ge=0)] | None = None
+    price_per_device_hour: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """of one device, or of one core where runs have no GPU"""
 
     tracking: tuple[TrackerSpec, ...] | None = None

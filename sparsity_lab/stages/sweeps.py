@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 from sparsity_lab.artifacts.leases import Lease
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.specs.compute import Compute, SlurmEngine
 from sparsity_lab.stages.workspace import Workspace
 from sparsity_lab.sweep.executors.board import Board, LeaseFiles
-from sparsity_lab.sweep.executors.factory import executor_for
+from sparsity_lab.sweep.executors.factory import executor_for, missing_extra
 from sparsity_lab.sweep.jobs import Failed, Job, Progressed
 from sparsity_lab.sweep.study import hand_over
 
@@ -63,8 +64,7 @@ def submit_sweep(space: Workspace, compute: Compute) -> SweepStatus | None:
     if not isinstance(compute.engine, SlurmEngine):
         found, expected = compute.engine.kind, "slurm: other engines need the process that waits"
         raise SpecError("cannot be left to itself", field="engine.kind", found=found, expected=expected)
-    from sparsity_lab.sweep.executors.slurm import tasks_of  # noqa: PLC0415 - an extra
-
+    tasks_of = _slurm().tasks_of
     for board in _boards(space):
         if tasks_of(board) != [] and not board.over:
             expected = f"to wait for it, or `sparsity-lab sweep cancel {space.study.typed}`"
@@ -82,7 +82,7 @@ def sweep_status(space: Workspace) -> list[SweepStatus]:
     """Every sweep of a study that is under way or was the last of its kind, the newest last.
 
     Raises:
-        MachineError: submitit is missing.
+        MachineError: submitit or `squeue` is missing.
     """
     return [_status(board) for board in _boards(space)]
 
@@ -91,14 +91,26 @@ def cancel_sweeps(space: Workspace) -> int:
     """End the workers of all sweeps of a study, each with its checkpoint written; how many sweeps had any.
 
     Raises:
-        MachineError: the controller does not answer; the workers leave by themselves.
+        MachineError: the controller does not answer; the workers leave by themselves. Or there is no SLURM here.
     """
-    from sparsity_lab.sweep.executors.slurm import cancel_sweep, tasks_of  # noqa: PLC0415 - an extra
-
-    alive = [board for board in _boards(space) if tasks_of(board) != []]
+    slurm = _slurm()
+    alive = [board for board in _boards(space) if slurm.tasks_of(board) != []]
     for board in alive:
-        cancel_sweep(board)
+        slurm.cancel_sweep(board)
     return len(alive)
+
+
+def _slurm() -> ModuleType:
+    """The executor's module, which an extra brings the packages of.
+
+    Raises:
+        MachineError: they are not installed.
+    """
+    try:
+        from sparsity_lab.sweep.executors import slurm  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise missing_extra("slurm", error) from None
+    return slurm
 
 
 def _boards(space: Workspace) -> list[Board]:
@@ -107,10 +119,8 @@ def _boards(space: Workspace) -> list[Board]:
 
 
 def _status(board: Board) -> SweepStatus:
-    from sparsity_lab.sweep.executors.slurm import tasks_of  # noqa: PLC0415 - an extra
-
     jobs, leases = board.work.jobs, LeaseFiles(board.work.place.layout.lease("x").parent)
-    tasks = tasks_of(board)
+    tasks = _slurm().tasks_of(board)
     there = {job.fingerprint for job in jobs if board.has(job)}
     ends = {job.fingerprint: board.ended(job.fingerprint) for job in jobs}
     last = {event.fingerprint: event for event in board.news() if isinstance(event, Progressed)}
@@ -118,7 +128,7 @@ def _status(board: Board) -> SweepStatus:
     return SweepStatus(
         board.folder.name,
         tuple(board.arrays),
-        Counter(task.state if task.reason == "None" else f"{task.state} ({task.reason})" for task in tasks or ()),
+        dict(Counter(task.state if task.reason == "None" else f"{task.state} ({task.reason})" for task in tasks or ())),
         tasks is not None,
         len(jobs),
         len(there),

@@ -43,6 +43,16 @@ def test_a_number_of_workers_is_one_of_this_machine(tmp_path: Path) -> None:
         ({"run": {"cores": 0}}, "run.cores"),
         ({"devices": 0}, "devices"),
         ({"checkpoints": {"seconds": -1}}, "checkpoints.seconds"),
+        ({"run": {"gpus": 1e-5}}, "a share of one GPU is at least 0.0001"),
+        ({"run": {"gpus": 1e300}}, "run.gpus"),
+        ({"run": {"memory_gib": 1e308}}, "run.memory_gib"),
+        ({"run": {"wall_minutes": 1e308}}, "run.wall_minutes"),
+        ({"devices": {"memory_gib": 1e-320, "most": 8}}, "memory_gib"),
+        ({"price_per_device_hour": 1e308}, "price_per_device_hour"),
+        ({"engine": {"kind": "slurm", "options": {"-p": "gpu"}}}, "is no long name of an option of sbatch: '-p'"),
+        ({"engine": {"kind": "slurm", "options": {"array": "0-9"}}}, "cannot be asked for here: array"),
+        ({"engine": {"kind": "slurm", "options": {"test_only": True}}}, "cannot be asked for here: test_only"),
+        ({"engine": {"kind": "slurm", "options": {"partition": "a\n#SBATCH -x"}}}, "is no value on one line"),
     ],
 )
 def test_what_means_nothing_is_refused(fields: dict[str, Any], message: str) -> None:

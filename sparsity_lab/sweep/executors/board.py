@@ -109,8 +109,11 @@ class Board:
     @classmethod
     def all_in(cls, layout: Layout) -> list[Board]:
         """Every sweep of a project, the newest last."""
-        found = [path.parent for path in layout.sweeps.glob("*/work.pickle")]
-        return [cls(folder) for folder in sorted(found, key=lambda folder: folder.stat().st_mtime)]
+        found = []
+        for path in layout.sweeps.glob("*/work.pickle"):
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                found.append((path.parent.stat().st_mtime, path.parent))
+        return [cls(folder) for _, folder in sorted(found)]
 
     @cached_property
     def work(self) -> SweepWork:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ from ray import exceptions
 
 import sparsity_lab
 from sparsity_lab.doctor import usable_cores
-from sparsity_lab.errors import MachineError
+from sparsity_lab.errors import MachineError, said
 from sparsity_lab.specs.compute import GIB, Compute, RayEngine
 
 SLACK = 1e-6
 """three thirds of a GPU are a whole one"""
+ANSWERS = 5.0
+"""seconds in which a port takes a connection: Ray itself tries for a minute, or ends the process"""
+HOST = re.compile(r"(?P<client>ray://)?(\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^/\s:]+)):(?P<port>[0-9]{1,5})")
 
 
 def demand(compute: Compute) -> dict[str, float]:
@@ -42,7 +47,7 @@ def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> N
     """
     if ray.is_initialized():
         return
-    address = engine.address or environment.get("RAY_ADDRESS")
+    address = engine.address or environment.get("RAY_ADDRESS") or None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -51,9 +56,24 @@ def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> N
         package = str(Path(sparsity_lab.__file__).parent)
         options["runtime_env"] = {"py_modules": [package], "excludes": ["**/__pycache__/**"]}
     try:
+        _see_port(address)
         ray.init(address or "local", **options)
-    except (ConnectionError, ValueError, RuntimeError, exceptions.RayError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, OverflowError, ValueError, RuntimeError, exceptions.RayError) as error:
+        reason = said(error)
         expected = "a cluster that runs; RAY_AUTH_MODE=token where it wants a token" if address else None
         message = f"no Ray cluster answers: {reason}"
         raise MachineError(message, field="engine.address", found=address, expected=expected) from None
+
+
+def _see_port(address: str | None) -> None:
+    """See that something listens at a host's port; addresses of other forms are for Ray to read.
+
+    Raises:
+        OSError, OverflowError: nothing does, or there is no such host or port.
+        ValueError: an address of Ray's client names no host and port.
+    """
+    found = HOST.fullmatch(address or "")
+    if found is not None:
+        socket.create_connection((found["v6"] or found["name"], int(found["port"])), ANSWERS).close()
+    elif address is not None and address.startswith("ray://"):
+        raise ValueError("is not ray://HOST:PORT")

@@ -7,7 +7,6 @@ submits again where workers were lost, and cancels. Clusters without accounting 
 
 from __future__ import annotations
 
-import math
 import shutil
 import subprocess
 import time
@@ -15,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import submitit
 
@@ -24,23 +22,16 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.specs.compute import Compute, SlurmEngine
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS
-from sparsity_lab.sweep.executors.board import DRIVER, Board, last_line
+from sparsity_lab.sweep.executors.board import DRIVER, Board
+from sparsity_lab.sweep.executors.slurm_options import array_options, refusal
 from sparsity_lab.sweep.executors.slurm_worker import ArrayTask
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Waiting, Workplace
-from sparsity_lab.training.parallel.nodes import nodes_for
 
 LAUNCHES = MAXIMUM_DEATHS
 """arrays in a row that ended without anything to show for it, after which no further one is submitted"""
 PATIENCE = 10.0
 """seconds without news after which `squeue` is asked"""
 TIMEOUTS = Timeouts(poll=0.1, longest=2.0)
-WARNING = 120  # seconds before its time ends that a task is told
-AGAIN = (
-    'status=$?; if [ "$status" -gt 128 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ]; '
-    'then scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"; fi; '
-    'exit "$status"'
-)
-"""ends a task's script: one whose worker was killed is queued again"""
 
 
 class SlurmExecutor:
@@ -170,6 +161,7 @@ class SlurmExecutor:
 
         Raises:
             MachineError: `sbatch` refuses.
+            SpecError: as `array_options`.
         """
         assert self.board is not None
         executor = submitit.SlurmExecutor(self.board.log, max_num_timeout=10**9)
@@ -177,10 +169,12 @@ class SlurmExecutor:
         try:
             executor.update_parameters(**array_options(self.compute, self.place.home.name, devices))
             array = executor.submit_array([ArrayTask(self.board.folder)] * count)
+        except SpecError:
+            self.board.remove()
+            raise
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             self.board.remove()
-            said = last_line(str(error))
-            raise MachineError("sbatch refuses the array", field="engine.options", found=said) from None
+            raise MachineError("sbatch refuses the array", field="engine.options", found=refusal(str(error))) from None
         self.board.add_array(array[0].job_id.partition("_")[0])
 
     def _stuck(self) -> MachineError:
@@ -197,54 +191,6 @@ class SlurmExecutor:
         )
 
 
-def array_options(compute: Compute, name: str, devices: int = 1) -> dict[str, Any]:
-    """What submitit is told of an array, the options of the compute file above all else.
-
-    Args:
-        compute: the compute file.
-        name: of the array.
-        devices: that a run is spread over, at the most; of one node, or of as many as the compute file says.
-
-    Raises:
-        SpecError: a share of a GPU is asked for, which SLURM has not, or options say nodes where the devices do.
-    """
-    assert isinstance(compute.engine, SlurmEngine)
-    run, engine = compute.run, compute.engine
-    if 0 < run.gpus < 1:
-        expected = "a whole number; shares, where a cluster has them, by engine.options: {gres: shard:1}"
-        raise SpecError("SLURM gives whole GPUs", field="run.gpus", found=run.gpus, expected=expected)
-    nodes = nodes_for(devices, engine.devices_per_node)
-    if nodes > 1 and (said := {"nodes", "ntasks", "ntasks-per-node"} & engine.options.keys()):
-        expected = "devices and engine.devices_per_node alone to say it"
-        raise SpecError("nodes are said twice", field="engine.options", found=min(said), expected=expected)
-    each = -(-devices // nodes)
-    asked: dict[str, Any] = {
-        "job_name": name,
-        "wckey": None,
-        "cpus_per_task": run.cores * each,
-        "srun_args": [f"--cpus-per-task={run.cores * each}"],  # no step inherits it since SLURM 22.05
-        "signal_delay_s": WARNING,
-        "setup": list(engine.setup),
-        "teardown": [AGAIN],
-    }
-    if nodes > 1:  # the worker is on the first of them; it starts the processes that train
-        asked |= {"nodes": nodes, "ntasks_per_node": 1}
-        asked["srun_args"] += ["--nodes=1", "--ntasks=1", "--relative=0"]
-    if run.gpus:
-        asked["gpus_per_node"] = int(run.gpus) * each
-    if run.memory_gib:
-        asked["mem"] = f"{math.ceil(run.memory_gib * each * 1024)}M"
-    if run.wall_minutes:
-        asked["time"] = math.ceil(run.wall_minutes)
-        asked["signal_delay_s"] = min(WARNING, int(15 * run.wall_minutes))
-    asked["additional_parameters"] = {
-        "requeue": True,
-        **({} if run.wall_minutes else {"time": 0}),
-        **{key.replace("-", "_"): value for key, value in engine.options.items() if value is not False},
-    }
-    return asked
-
-
 @dataclass(frozen=True)
 class QueuedTask:
     """A task of an array that SLURM has not done with."""
@@ -255,7 +201,11 @@ class QueuedTask:
 
 
 def tasks_of(board: Board) -> list[QueuedTask] | None:
-    """The tasks of a sweep that are queued, run or end; None where the controller does not answer."""
+    """The tasks of a sweep that are queued, run or end; None where the controller does not answer.
+
+    Raises:
+        MachineError: there is no `squeue` here.
+    """
     if not board.arrays:
         return []
     found = _run("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(board.arrays)}")
@@ -298,3 +248,6 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - SLURM's
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", "no answer")
+    except OSError:
+        expected = "a login node of the SLURM cluster, or its programs on the path"
+        raise MachineError(f"no {command[0]} here", expected=expected) from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +24,7 @@ from projects import (
     environment,
     one_error,
     results,
+    space_of,
     train_here,
     until,
     until_gone,
@@ -34,9 +37,11 @@ from sparsity_lab.artifacts.store import Store
 from sparsity_lab.errors import MachineError, SpecError
 from sparsity_lab.specs.compute import Compute
 from sparsity_lab.specs.runs import RunSpec
+from sparsity_lab.sweep import executors
 from sparsity_lab.sweep.executors.board import Board
 from sparsity_lab.sweep.executors.factory import executor_for, run_jobs
-from sparsity_lab.sweep.executors.slurm import SlurmExecutor, array_options
+from sparsity_lab.sweep.executors.slurm import SlurmExecutor
+from sparsity_lab.sweep.executors.slurm_options import array_options, refusal
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Waiting, Workplace
 
 pytestmark = pytest.mark.slow
@@ -132,6 +137,8 @@ def test_left_to_itself_a_sweep_goes_on_and_is_followed(studied: Path, tmp_path:
     cli(other, "train", "tiny", "--workers", "1")
     said = cli(studied, "train", "tiny", "--compute", "slurm", "--detach").stdout
     assert re.search(r"0 of 4 runs are there, left to itself\n  tasks of array \d+: 2 ", said)
+    (status,) = json.loads(cli(studied, "sweep", "status", "tiny", "--json").stdout)
+    assert sum(status["tasks"].values()) == 2
     assert one_error(cli(studied, "train", "tiny", "--compute", "slurm", "--detach", code=2)).startswith(
         "tiny: SLURM is at work on this study"
     )
@@ -265,15 +272,43 @@ def test_what_sbatch_is_told() -> None:
     assert (asked["cpus_per_task"], asked["gpus_per_node"], asked["mem"], asked["time"]) == (8, 2, "3072M", 30)
     assert asked["signal_delay_s"] == 120
     assert asked["setup"] == ["module load python"]
+    assert asked["array_parallelism"] == 2
     assert asked["additional_parameters"] == {
-        "requeue": True,
+        "no_requeue": True,
         "partition": "gpu",
         "cpus_per_task": 6,
         "exclusive": True,
     }
+    engine["options"] = {"mem": False, "time": False, "gpus_per_node": False}
+    asked = array_options(Compute.model_validate(tree), "study")
+    assert [asked[name] for name in ("mem", "time", "gpus_per_node")] == [None] * 3
+    assert asked["additional_parameters"] == {"requeue": True}
     share = Compute.model_validate({**tree, "run": {**run, "gpus": 0.5}})
     with pytest.raises(SpecError, match=r"run.gpus: SLURM gives whole GPUs"):
         array_options(share, "study")
+
+
+def test_what_sbatch_has_against_it_is_told_and_not_its_hint() -> None:
+    hint = 'Try "sbatch --help" for more information'
+    assert refusal(f"sbatch: unrecognized option '--x=1'\n{hint}\n") == "sbatch: unrecognized option '--x=1'"
+    assert refusal("no answer\n") == "no answer"
+
+
+@pytest.mark.parametrize("missing", ["squeue", "submitit"])
+def test_a_sweep_where_slurm_is_out_of_reach(
+    studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    space = space_of(studied)
+    board = Board.new([], space.workplace(space.layout.runs(space.name)))
+    board.add_array("1")
+    if missing == "squeue":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setitem(sys.modules, "submitit", None)
+        monkeypatch.delitem(sys.modules, "sparsity_lab.sweep.executors.slurm")
+        monkeypatch.delattr(executors, "slurm")
+    for asked in ("status", "cancel"):
+        assert missing in one_error(cli(studied, "sweep", asked, "tiny", code=2))
 
 
 def test_the_executor_needs_no_torch() -> None:

@@ -25,7 +25,7 @@ from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.executors import slurm_worker
 from sparsity_lab.sweep.executors.board import Board
 from sparsity_lab.sweep.executors.factory import run_jobs
-from sparsity_lab.sweep.executors.slurm import array_options
+from sparsity_lab.sweep.executors.slurm_options import array_options
 from sparsity_lab.sweep.jobs import Event, Failed, Job, Progressed, Workplace
 from sparsity_lab.sweep.worker import Together, train_into_store
 from sparsity_lab.training.context import RunContext
@@ -117,6 +117,8 @@ def test_what_sbatch_is_told_of_nodes() -> None:
     assert (alone["cpus_per_task"], alone["gpus_per_node"]) == (4, 2)
     with pytest.raises(SpecError, match=r"engine.options: nodes are said twice \(found 'nodes', expected devices and"):
         array_options(spread(engine={"options": {"nodes": 4}}), "study", devices=2)
+    with pytest.raises(SpecError, match=r"nodes are said twice \(found 'ntasks-per-node'"):
+        array_options(spread(engine={"options": {"ntasks_per_node": 4}}), "study", devices=2)
 
 
 @pytest.mark.parametrize(

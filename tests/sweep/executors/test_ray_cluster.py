@@ -1,0 +1,45 @@
+"""How a driver reaches a Ray cluster: an address at which nothing listens is told at once, in one line."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from sparsity_lab.errors import MachineError
+from sparsity_lab.specs.compute import RayEngine
+from sparsity_lab.sweep.executors import ray_cluster
+from sparsity_lab.sweep.executors.ray_cluster import ANSWERS, connect
+
+
+def closed_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "nohost.invalid:{}"])
+def test_where_nothing_listens_one_line_says_so_at_once(address: str) -> None:
+    asked, begun = address.format(closed_port()), time.monotonic()
+    with pytest.raises(MachineError, match=r"^engine.address: no Ray cluster answers: .*expected a cluster") as caught:
+        connect(RayEngine(address=asked), {})
+    assert time.monotonic() - begun < 2 * ANSWERS
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["ray://", "ray://head", "ray://head:port", "127.0.0.1:99999"])
+def test_what_is_no_host_and_port_is_refused(address: str) -> None:
+    with pytest.raises(MachineError, match="no Ray cluster answers"):
+        connect(RayEngine(), {"RAY_ADDRESS": address})
+
+
+def test_an_empty_variable_names_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda address, **options: asked.append((address, options)))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    connect(RayEngine(), {"RAY_ADDRESS": ""})
+    ((address, options),) = asked
+    assert address == "local"
+    assert "runtime_env" not in options
