@@ -129,6 +129,30 @@ def test_a_row_that_the_filter_leaves_out_may_be_wrong(tmp_path):
     assert read_runs(path, columns=COLUMNS, where="loss > 0").excluded == {"filtered": 1}
 
 
+@pytest.mark.parametrize("columns", [{}, {"loss": "2*loss"}])
+def test_a_row_that_ends_before_a_quantity_is_refused_and_before_another_column_is_not(tmp_path, columns):
+    path = tmp_path / "a.csv"
+    head = "sparsity,nonzero,data,loss,note\n0,1000,1e6,3,dense\n.5,1000,1e6,2.9"
+    path.write_text(f"{head}\n")
+    assert len(read_runs([path], columns=columns).runs) == 2
+    path.write_text(f"{head}\n.5,1000,1e6,\n  \n")
+    assert read_runs([path], columns=columns).excluded == {"no-loss": 1}
+    path.write_text(f"{head}\n.5,1000,1e6\n")
+    with pytest.raises(RecordError, match=r"a\.csv:4: loss: holds too few cells .*a cell for loss"):
+        read_runs([path], columns=columns)
+    assert len(read_runs([path], columns=columns, where="note == 'dense'").runs) == 1
+
+
+def test_columns_of_csv_without_a_name_are_passed_over(tmp_path):
+    (tmp_path / "a.csv").write_text(",,sparsity,nonzero,data,loss,,\na,0,0,1000,1e6,3,,\na,1,.5,1000,1e6,2.9,,\n")
+    assert set(read_table(tmp_path / "a.csv").columns) == {"sparsity", "nonzero", "data", "loss"}
+    (tmp_path / "b.csv").write_text(""",loss,\n0,"{'a': 1}",\n""")
+    assert set(read_table(tmp_path / "b.csv").columns) == {"loss.a"}
+    (tmp_path / "c.csv").write_text(",,\n1,2,3\n")
+    with pytest.raises(RecordError, match="is empty"):
+        read_table(tmp_path / "c.csv")
+
+
 def test_a_column_that_one_of_the_files_lacks_is_named_with_that_file(tmp_path):
     whole = write(tmp_path / "whole.csv", ROWS)
     part = write(tmp_path / "part.csv", [{"run": "x", "steps": 1}])

@@ -2,7 +2,7 @@
 
 What is a mistake ends in an error that names file, line, column, what was found and what was expected: a column that
 is not there, a text where a number belongs, a loss that is zero or negative (another quantity than a loss), a size or
-amount of data that is missing or not positive, a sparsity outside [0, 1).
+amount of data that is missing or not positive, a sparsity outside [0, 1), a row of CSV that ends before one of these.
 
 What is part of life is left out and counted: rows without a finite loss (runs that failed, diverged or are not done),
 models that were pruned at once and trained on nothing afterwards (D = 0, of which no law in D speaks),
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -118,6 +118,8 @@ def select_runs(
     parts = [_named(table, columns) for table in tables]
     kept = [condition(where, part, "where") if where else np.ones(len(part), dtype=bool) for part in parts]
     rows = np.concatenate([np.stack([part.numbers(name) for name in COLUMNS], axis=1) for part in parts])
+    for part, keep in zip(parts, kept, strict=True):
+        _refuse_cut(part, keep)
     chosen, places = np.concatenate(kept), [place for part in parts for place in part.places]
     finished = np.isfinite(rows[:, COLUMNS.index("loss")])
     first = _first_of_equals(parts)
@@ -155,7 +157,7 @@ def _dense(table: InputTable, columns: Mapping[str, str]) -> InputTable:
     """The table with a sparsity of zero where it tells none."""
     if "sparsity" in columns or _column_for("sparsity", table):
         return table
-    return InputTable(table.path, {**table.columns, "sparsity": [0.0] * len(table)}, table.places)
+    return replace(table, columns={**table.columns, "sparsity": [0.0] * len(table)})
 
 
 def _column_for(name: str, table: InputTable) -> str | None:
@@ -169,6 +171,7 @@ def _column_for(name: str, table: InputTable) -> str | None:
 def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
     """The table with the four quantities beside its own columns."""
     named: dict[str, Sequence[Cell]] = dict(table.columns)
+    cut: dict[str, Sequence[int]] = {}
     for name in COLUMNS:
         own = columns.get(name) or _column_for(name, table)
         if own is None:
@@ -177,7 +180,18 @@ def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
                 hint = "--delimiter ';', and --decimal , where numbers have commas"
             raise RecordError(f"lacks the column {name}", where=table.path, found=known, expected=f"{name}, or {hint}")
         named[name] = numbers(own, table, f"columns.{name}").tolist()
-    return InputTable(table.path, named, table.places)
+        cut[name] = [row for column, rows in table.cut.items() if column in own for row in rows]
+    return replace(table, columns=named, cut=cut)
+
+
+def _refuse_cut(part: InputTable, chosen: NDArray[np.bool_]) -> None:
+    """Refuse a row that ends before a quantity: an empty cell says that a run has none, and no cell says nothing."""
+    for name in COLUMNS:
+        column = part.numbers(name)
+        for row in part.cut.get(name, ()):
+            if chosen[row] and np.isnan(column[row]):
+                expected = f"a cell for {name}, be it empty"
+                raise RecordError("holds too few cells", where=part.places[row], field=name, expected=expected)
 
 
 def _first_of_equals(parts: Sequence[InputTable]) -> NDArray[np.bool_]:

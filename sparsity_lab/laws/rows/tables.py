@@ -2,18 +2,15 @@
 
 A cell is a number, a text, true or false, or missing (None): empty, null, NaN and the words na, n/a, null and none are
 missing. True is no number. What is none of these (a date, a list) is kept as text; an object in a row becomes
-columns of its own (`trees`).
+columns of its own (`trees`). A column of CSV without a name is passed over.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +29,7 @@ from sparsity_lab.artifacts.reading import (
     read_text,
 )
 from sparsity_lab.errors import RecordError, refusing
+from sparsity_lab.laws.rows.delimited import read_delimited, refuse_twice
 from sparsity_lab.laws.rows.trees import flat, is_object, rows_in
 
 Cell = float | str | bool | None
@@ -50,11 +48,13 @@ class InputTable:
         path: the file.
         columns: by name, one cell a row.
         places: `file:line` of each row, or `file: row n` where rows have no lines.
+        cut: by column, the rows of CSV that end before it: a spreadsheet left empty cells out, or a copy broke off.
     """
 
     path: Path
     columns: Mapping[str, Sequence[Cell]]
     places: tuple[str, ...]
+    cut: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -152,37 +152,17 @@ def _ending(path: Path) -> str:
 
 
 def _read_csv(path: Path, dialect: Dialect) -> InputTable:
-    content = io.StringIO(read_text(path, RecordError), newline="")
-    told = re.fullmatch(r"sep=(.)\r?\n?", content.readline())
-    skipped = 1 if told else content.seek(0)
-    delimiter = told[1] if told else dialect.delimiter or ","
-    reader = csv.reader(content, delimiter=delimiter, strict=True)
-    lines: list[tuple[str, list[str]]] = []
-    names: Sequence[str] | None = None
-    while True:
-        with refusing(f"{path}:{skipped + reader.line_num + 1}", RecordError, "cannot be read as CSV"):
-            row = next(reader, None)
-        if row is None:
-            break
-        if row and names is None:
-            names = _distinct([name.strip() for name in row], path)
-        elif row:
-            lines.append((f"{path}:{skipped + reader.line_num}", row))
-    if not names:
-        raise RecordError("is empty", where=path, expected="a line of names of columns, and rows")
-    _check_size(path, len(lines), len(names))
-    for place, row in lines:
-        if len(row) > len(names):
-            message, expected = "holds more cells than there are columns", f"{len(names)} cells"
-            if len(names) == 1 and ";" in names[0]:
-                expected += "; --delimiter ';', and --decimal , where numbers have commas"
-            raise RecordError(message, where=place, found=len(row), expected=expected)
-    number, places = _with_decimal_comma if dialect.decimal == "," else str, [place for place, _ in lines]
-    if any(is_object(text) for _, row in lines for text in row):
-        return of_objects(path, [dict(zip(names, map(number, row), strict=False)) for _, row in lines], places)
-    rows = [[_cell(number(text)) for text in row] + [None] * (len(names) - len(row)) for _, row in lines]
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-    return InputTable(path, columns, tuple(places))
+    lines = read_delimited(path, dialect.delimiter or ",")
+    names, number = lines.names, _with_decimal_comma if dialect.decimal == "," else str
+    _check_size(path, len(lines.rows), len(names))
+    if any(is_object(text) for row in lines.rows for text in row):
+        rows = [{name: number(text) for name, text in zip(names, row, strict=False) if name} for row in lines.rows]
+        table = of_objects(path, rows, lines.places)
+    else:
+        cells = [[_cell(number(text)) for text in row] + [None] * (len(names) - len(row)) for row in lines.rows]
+        columns = {name: [row[i] for row in cells] for i, name in enumerate(names) if name}
+        table = InputTable(path, columns, tuple(lines.places))
+    return replace(table, cut=lines.cut())
 
 
 def _with_decimal_comma(text: str) -> str:
@@ -204,7 +184,8 @@ def _read_json_lines(path: Path) -> InputTable:
 
 def _read_parquet(path: Path) -> InputTable:
     schema, rows = parquet_schema(path, RecordError)
-    names = _distinct(schema.names, path)
+    names = schema.names
+    refuse_twice(names, path)
     _check_size(path, rows, len(names))
     columns: dict[str, list[Cell]] = {name: [] for name in names}
     for start, block in parquet_rows(path, RecordError):
@@ -262,13 +243,6 @@ def _check_size(path: Path, rows: int, columns: int) -> None:
     if rows * columns > MOST_CELLS:
         found = f"{rows:,} rows of {columns:,} columns"
         raise RecordError("is too large a table", where=path, found=found, expected=f"at most {MOST_CELLS:,} cells")
-
-
-def _distinct(names: Sequence[str], path: Path) -> Sequence[str]:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise RecordError("names a column twice", where=f"{path}:1", field=twice[0])
-    return names
 
 
 def _cell(value: Any) -> Cell:
