@@ -123,3 +123,27 @@ def test_ctrl_c_while_modules_are_loaded_ends_at_once(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.startswith("interrupted: ")
+
+
+def test_ctrl_c_before_the_program_is_there_ends_at_once(tmp_path: Path) -> None:
+    asked = (
+        "import os, signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from sparsity_lab.cli import main\n"
+        "print('on')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted: ")

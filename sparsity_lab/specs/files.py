@@ -225,6 +225,8 @@ def _composed(text: str, where: Path | str) -> tuple[Any, Node | None]:
             return YAML(typ="safe", pure=True).load(text), node
         except YAMLError as error:
             raise not_yaml(where, error) from None
+        except RecursionError:
+            raise SpecError("is nested too deeply for a spec", where=where) from None
 
 
 def _changed(tree: Any, one: Override, keys: Sequence[str], value: Any) -> Any:

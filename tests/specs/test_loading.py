@@ -299,3 +299,11 @@ def test_defaults_fill_what_a_file_leaves_out(tmp_path: Path) -> None:
     assert isinstance(regime, Masked)
     assert isinstance(regime.schedule, Cubic)
     assert (regime.schedule.start, regime.schedule.end, regime.schedule.every) == (0.25, 0.75, 100)
+
+
+@pytest.mark.parametrize("deep", ["[" * 20_000 + "]" * 20_000, "{a: [" * 9_000, "[{a: " * 9_000])
+def test_what_is_nested_beyond_reading_is_told_as_that(deep: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text(f"version: 1\nkind: regime\npattern: {deep}\n")
+    with pytest.raises(SpecError, match=r"deep\.yaml: is nested too deeply"):
+        load_spec(path)
