@@ -30,6 +30,8 @@ from sparsity_lab.artifacts.records import read_record
 JOURNAL = "search/trials.journal"
 MOST_DEATHS = 4
 """kills of one step before it is finished"""
+DEATHS_OF_ALL = 12
+"""the same of all steps, which take longest and are left the most to do"""
 MOST_ROUNDS = 4
 """for each kill that is asked for, after which a step that always ends before its moment is given up"""
 ANEW = 10
@@ -52,11 +54,13 @@ class Step:
         command: as it is asked for, each time.
         made: folders of the finished study that it makes anew, and those after it.
         told: what of it must be the same, `results` of a project.
+        deaths: at most so many before it is finished.
     """
 
     command: Sequence[str]
     made: tuple[str, ...]
     told: tuple[str, ...]
+    deaths: int = MOST_DEATHS
 
 
 TRAINING = ("--workers", "2")
@@ -69,7 +73,7 @@ STEPS: Mapping[str, Step] = {
     ),
     "fit": Step((*PROGRAM, "fit", KILLED), MADE[3:], ("laws",)),
     "report": Step((*PROGRAM, "report", KILLED), MADE[4:], ("reports",)),
-    "dvc repro": Step(("sh", "-c", "sparsity-lab doctor --mend && exec dvc repro"), MADE, MADE[:5]),
+    "dvc repro": Step(("sh", "-c", "sparsity-lab doctor --mend && exec dvc repro"), MADE, MADE[:5], DEATHS_OF_ALL),
 }
 
 
@@ -135,7 +139,7 @@ class Rounds:
 def kill_step(name: str, project: Path, folder: Path, kills: int, rounds: Rounds) -> Toll:
     """Kill a step at least so many times, each at a random moment of a start, and finish it.
 
-    A round kills a copy of the project up to `MOST_DEATHS` times and finishes it.
+    A round kills a copy of the project as often as the step's `deaths` say, at most, and finishes it.
 
     Args:
         name: of `STEPS`.
@@ -184,7 +188,7 @@ class Killing:
             self.seconds[warm] = time.monotonic() - began
         root = self._before()
         seen: dict[str, tuple[int, bytes]] = {}
-        for deaths in range(chance.randint(1, MOST_DEATHS)):
+        for deaths in range(chance.randint(1, self.step.deaths)):
             killed = self._kill(root, chance.uniform(0.0, self.seconds[warm] / (1 + deaths)), warm=warm)
             seen |= compared(root, seen, self.toll, KILLED)
             if not killed:
