@@ -12,7 +12,7 @@ from sparsity_lab.cost.assumptions import Setting
 from sparsity_lab.cost.candidates import SparseOption
 from sparsity_lab.cost.criteria import facts, rows_that_suffice
 from sparsity_lab.cost.draws import beyond_runs
-from sparsity_lab.cost.speeds import speed_doubts, speed_notes
+from sparsity_lab.cost.speeds import dense_speed_notes, speed_doubts, speed_notes
 from sparsity_lab.hardware.layouts import format_named
 from sparsity_lab.messages import Message
 
@@ -128,6 +128,7 @@ def caveats(setting: Setting, best: SparseOption) -> Iterator[Message]:
         yield Message("caveat-no-hardware")
         return
     yield from speed_notes(setting.speeds.basis)
+    yield from dense_speed_notes(setting.scenario, profile)
     if profile.origin == "published":
         yield Message("caveat-published")
     if not profile.training and setting.scenario.training.cost == "measured":

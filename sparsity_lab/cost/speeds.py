@@ -19,7 +19,7 @@ from sparsity_lab.hardware.profile import (
     training_cost,
     training_spread,
 )
-from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, SpeedBasis
+from sparsity_lab.hardware.serving import WEIGHT_BYTES, Serving, SpeedBasis, near
 from sparsity_lab.laws.questions.multipliers import MeanDensity, Multiplier, dense_hardware, multiplier
 from sparsity_lab.laws.questions.optimum import FLOPS_PER_WEIGHT
 from sparsity_lab.laws.rows.runs import FloatArray
@@ -200,15 +200,32 @@ def dense_inference_speed(profile: HardwareProfile | None, nonzero: float, batch
     At the batch that is served, ln(FLOP/s) linear in ln(batch) between measured ones, or else at the best batch. A
     larger model is taken to be no slower a FLOP.
     """
-    steps = [step for step in profile.inference if step.format == "dense"] if profile else []
-    if not steps:
+    speeds = _dense_passes(profile, nonzero)
+    if not speeds:
         return dense_training_speed(profile, nonzero)
-    nearest = min((step.dense for step in steps), key=lambda dense: abs(np.log(dense / nonzero)))
-    speeds = {s.batch: INFERENCE_FLOPS_PER_WEIGHT * s.dense * s.items / s.seconds for s in steps if s.dense == nearest}
     if batch is None:
         return max(speeds.values())
     known = sorted(speeds)
     return float(np.exp(np.interp(np.log(batch), np.log(known), np.log([speeds[one] for one in known]))))
+
+
+def dense_speed_notes(scenario: ScenarioSpec, profile: HardwareProfile | None) -> Iterator[Message]:
+    """That the dense speed which a profile gives is of another batch than is served, unless the scenario says one."""
+    one, batch = scenario.inference.accelerator or scenario.accelerator, scenario.inference.batch
+    said = one.flops_per_second or (one.peak_flops_per_second and one.utilisation)
+    known = _dense_passes(profile, scenario.model.nonzero)
+    if known and batch is not None and not said and not near(batch, tuple(known)):
+        nearest = min(known, key=lambda measured: abs(np.log(measured / batch)))
+        yield Message("speed-dense-outside", {"asked": float(batch), "rows": float(nearest)})
+
+
+def _dense_passes(profile: HardwareProfile | None, nonzero: float) -> dict[int, float]:
+    """FLOP/s by batch of the dense passes of the measured size nearest to N; none where no pass was measured."""
+    steps = [step for step in profile.inference if step.format == "dense"] if profile else []
+    if not steps:
+        return {}
+    nearest = min((step.dense for step in steps), key=lambda dense: abs(np.log(dense / nonzero)))
+    return {s.batch: INFERENCE_FLOPS_PER_WEIGHT * s.dense * s.items / s.seconds for s in steps if s.dense == nearest}
 
 
 def bounded_by_memory(serving: Serving, flops_per_second: ArrayLike) -> ArrayLike:

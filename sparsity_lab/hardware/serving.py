@@ -110,12 +110,12 @@ class SpeedBasis:
     @property
     def other_size(self) -> bool:
         """Whether no pass was measured of a model about as large as the scenario's."""
-        return self.model is not None and bool(self.sizes) and not _near(self.model, self.sizes)
+        return self.model is not None and bool(self.sizes) and not near(self.model, self.sizes)
 
     @property
     def outside(self) -> bool:
         """Whether nothing was measured near the rows that are asked for."""
-        return self.asked is not None and not _near(self.asked, self.rows)
+        return self.asked is not None and not near(self.asked, self.rows)
 
     @property
     def other_type(self) -> bool:
@@ -199,7 +199,7 @@ def dense_type_speedup(profile: HardwareProfile, serving: Serving, dtype: Weight
         for rows, shapes in times.items()
     }
     known = tuple(sorted(rows for rows, logs in found.items() if logs))
-    if not known or (serving.rows is not None and not _near(serving.rows, known)):
+    if not known or (serving.rows is not None and not near(serving.rows, known)):
         return None
     wanted = math.log(serving.rows or known[-1])
     logs = found[min(known, key=lambda rows: abs(math.log(rows) - wanted))]
@@ -211,7 +211,7 @@ def by_bytes(basis: SpeedBasis, serving: Serving) -> bool:
     asked = serving.rows if serving.phase == "decode" else None
     if asked is None or serving.bandwidth is None or serving.flops_per_second is None:
         return False
-    measured = basis.of == "products" and _near(asked, basis.rows)
+    measured = basis.of == "products" and near(asked, basis.rows)
     return not measured and (not basis.rows or basis.of == "passes" or asked < min(basis.rows))
 
 
@@ -246,7 +246,8 @@ def ratio_by_bytes(serving: Serving, format: ProductFormat, sparsity: ArrayLike,
     return np.asarray(sparse / dense)
 
 
-def _near(asked: float, known: Sequence[float]) -> bool:
+def near(asked: float, known: Sequence[float]) -> bool:
+    """Whether a number lies among measured ones, or within a factor of `NEAR` of them."""
     return bool(known) and min(known) / NEAR <= asked <= max(known) * NEAR
 
 

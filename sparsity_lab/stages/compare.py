@@ -14,13 +14,13 @@ from sparsity_lab.cost.comparison import QuantityComparison, Reference
 from sparsity_lab.cost.observed import Observed, observe_runs
 from sparsity_lab.cost.precision import rivalry
 from sparsity_lab.cost.quantities import WeightBytes, quantities
-from sparsity_lab.cost.speeds import speed_notes
+from sparsity_lab.cost.speeds import dense_speed_notes, speed_notes
 from sparsity_lab.errors import NotReadyError, RecordError, about
 from sparsity_lab.hardware.profile import load_profile, regime_cost
 from sparsity_lab.laws.questions.multipliers import Multiplier
 from sparsity_lab.laws.questions.optimum import HIGHEST_SPARSITY, chinchilla_data
 from sparsity_lab.laws.rows.runs import UNIQUE
-from sparsity_lab.messages import message, words_in
+from sparsity_lab.messages import Message, message, words_in
 from sparsity_lab.messages.numbers import count
 from sparsity_lab.results.places import asked_sizes
 from sparsity_lab.results.regimes import regime_name
@@ -172,7 +172,8 @@ def _compared(
         opened = opened.given({UNIQUE: request.unique})
     reference = _reference(opened, request, scenario, memory)
     measured = regime_cost(profile, regime, reference.nonzero) if profile else None
-    money, basis, rivals = None, None, Rivalry()
+    speeds: tuple[Message, ...] = ()
+    money, rivals = None, Rivalry()
     if path is not None and scenario is not None:
         hardware = scenario_hardware(path, scenario, root) or profile
         engines = runtimes_of(path, scenario, hardware, root)
@@ -182,10 +183,10 @@ def _compared(
             held = replace(held, speeds=replace(held.speeds, training=schedule))
         with about(path):
             money = assumptions(scenario, hardware), held.speeds
-        basis = held.speeds.basis
+        speeds = (*speed_notes(held.speeds.basis), *dense_speed_notes(scenario, hardware))
         rivals = rivalry(held)
     found = reference.compare(quantities(schedule, measured, memory, money))
-    told = (f"money: {words_in()(note)}" for note in speed_notes(basis))
+    told = (f"money: {words_in()(note)}" for note in speeds)
     again = _seen_again(opened, reference.data, request.unique)
     notes = (*_notes(opened, reference, profile, scenario), *again, *told, *_at_the_end(found, reference))
     currency = scenario.currency if scenario else ""

@@ -16,6 +16,7 @@ from sparsity_lab.cost.advice import Advice
 from sparsity_lab.cost.candidates import candidates, focus_of, npv_with
 from sparsity_lab.cost.decision import advise, tornado
 from sparsity_lab.cost.precision import rivalry
+from sparsity_lab.cost.speeds import dense_speed_notes
 from sparsity_lab.laws import Law, form_named
 from sparsity_lab.laws.questions.together import Mixture
 from sparsity_lab.messages import LANGUAGES, words_in
@@ -207,6 +208,24 @@ def test_the_batch_that_is_served_decides_and_without_one_nothing_is_firm():
     assert nobody.criteria[1].colour == "amber"
     same = decided(measured_at((1, 2.0), (64, 2.0)), **MANY, format="csr")
     assert same.recommendation.choice == "train-sparse", "every batch gives the same answer"
+
+
+def test_a_dense_speed_of_another_batch_than_is_served_is_told():
+    """Passes of sparse weights cover the batch, and those of dense ones do not."""
+    passed = {"sparsity": 0.5, "dense": 2.56e8, "items": 64, "seconds": 1.0, "speedup": 2.0, "low": 2.0, "high": 2.0}
+    steps = [{**passed, "format": "dense", "batch": 64, "sparsity": 0.0}, {**passed, "format": "csr", "batch": 1}]
+    profile = HardwareProfile.model_validate(hardware().model_dump() | {"inference": steps})
+    said = {"accelerator__flops_per_second": None}
+
+    def told(batch, **changes):
+        asked = setting(profile, inference__batch=batch, **changes)
+        return [note.key for note in dense_speed_notes(asked.scenario, profile)]
+
+    assert told(1, **said) == ["speed-dense-outside"]
+    assert told(33, **said) == told(128, **said) == told(None, **said) == []
+    assert told(1) == [], "the scenario says its own speed"
+    text = words_in("en")(next(dense_speed_notes(setting(profile, inference__batch=1, **said).scenario, profile)))
+    assert text == "Dense passes were not measured near 1 at once; the dense speed is that of 64."
 
 
 def test_decoding_reads_every_weight_once_for_a_batch():
