@@ -35,6 +35,9 @@ _OF_USER = re.compile(r"(://[^/\s:@?#]*:)(?!\d+[/?#])\S+@")
 _PARAMETER = re.compile(r"(?<=[?&;])([^?&;=\s]*+)=([^&;\s]+)")
 _SECRET = re.compile(r"passw|pwd|secret|token|signature|(access|account|api)_?key|^sig$", re.IGNORECASE)
 """in the name of a URL's parameter"""
+SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "hdfs", "abfs", "abfss", "az", "hf", "http", "https", "file"})
+"""of URLs, which a `Path` leaves one slash after them: `s3:/bucket`"""
+CUT_URL = re.compile(rf"({'|'.join(sorted(SCHEMES))}):/(?=[^/]|$)")
 OF_RUST = "PanicException"
 """what libraries written in Rust raise where they give up; no `Exception`"""
 
@@ -125,8 +128,11 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _placed(part: object) -> str:
-    """A file, an option or a field as messages name it: on one line, whatever stands in it."""
-    return _cut(str(part), LONGEST_PLACE).replace("\n", "\\n")
+    """A file, an option or a field as messages name it: on one line, whatever stands in it; a URL with its slashes."""
+    text = str(part)
+    if isinstance(part, Path) and (cut := CUT_URL.match(text)):
+        text = f"{cut[1]}://{'/' * (cut[1] == 'file')}{text[cut.end() :]}"
+    return _cut(text, LONGEST_PLACE).replace("\n", "\\n")
 
 
 class SparsityLabError(Exception):

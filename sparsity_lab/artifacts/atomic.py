@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sparsity_lab.errors import MachineError
+from sparsity_lab.errors import SCHEMES, MachineError
 
+URLS = frozenset(f"{scheme}:" for scheme in SCHEMES)
+"""parts of paths that were made of URLs"""
 IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG})
 """a folder where a file goes, a file where a folder goes, links in a circle, a name that is too long"""
 MOST_OF_NAME = 40
@@ -31,7 +33,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with explaining(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parent(path)
             with temporary.open("w+b") as mark:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -42,6 +44,22 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder in which a file is to be.
+
+    Raises:
+        MachineError: the path was a URL's, or its file system makes no folders.
+        OSError: as the system does.
+    """
+    if url := URLS.intersection(path.parts):
+        given = Path(*path.parts[path.parts.index(min(url)) :])
+        raise MachineError("is a URL; this is written to folders of this machine alone", where=given)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # such as /proc
+        raise MachineError("cannot be made here", where=path.parent) from None
 
 
 def clear_unfinished(*places: Path) -> None:
@@ -66,7 +84,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
     beside = path.parent / f".{path.name[:MOST_OF_NAME]}.{os.getpid()}.tmp"
     try:
         with explaining(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parent(path)
             yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)

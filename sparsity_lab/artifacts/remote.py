@@ -20,6 +20,8 @@ from sparsity_lab.errors import MachineError
 
 BLOCK = 16 * 2**20
 """bytes that a copy moves at once"""
+RETRIED = 10
+"""seconds that Google's store is asked again where a URI says nothing else; its client would for a quarter hour"""
 RENAMING = frozenset({"local", "hdfs", "subtree"})
 """file systems that rename: the others show an object only when it is complete"""
 
@@ -35,7 +37,10 @@ def file_system_at(uri: str) -> tuple[Any, str]:
     if "://" not in uri:
         return LocalFileSystem(), str(Path(uri).resolve())
     parts = urlsplit(uri)
-    system, folder = FileSystem.from_uri(urlunsplit(parts._replace(path=parts.path.rstrip("/"))))
+    query = parts.query
+    if parts.scheme in {"gs", "gcs"} and "retry_limit_seconds" not in query:
+        query += f"{'&' * bool(query)}retry_limit_seconds={RETRIED}"
+    system, folder = FileSystem.from_uri(urlunsplit(parts._replace(path=parts.path.rstrip("/"), query=query)))
     return system, str(folder)
 
 
@@ -134,5 +139,8 @@ class RemoteCheckpoints:
     @property
     def shown(self) -> str:
         """The URI without keys and options."""
-        parts = urlsplit(self.uri)
+        try:
+            parts = urlsplit(self.uri)
+        except ValueError:
+            return self.uri.partition("?")[0]
         return f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if parts.scheme else self.uri

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsity_lab.errors import SpecError, printable
+from sparsity_lab.errors import CUT_URL, SpecError, printable
 
 if TYPE_CHECKING:
     from sparsity_lab.specs.compute import Compute
@@ -25,8 +25,22 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4096
 """processes of one machine; more are a slip of the hand"""
 StudyArgument = Annotated[str, typer.Argument(help="A study's name (specs/studies/NAME.yaml) or the path of its file.")]
+
+
+def _folder_here(root: Path) -> Path:
+    """Hold a project's folder against what a URL becomes as a path.
+
+    Raises:
+        SpecError: it was one.
+    """
+    if CUT_URL.match(str(root)):
+        raise SpecError("is a URL, and a project is a folder of this machine", where=root, field="--root")
+    return root
+
+
 RootOption = Annotated[
-    Path, typer.Option("--root", help="The project folder, which holds specs/.", show_default="here")
+    Path,
+    typer.Option("--root", help="The project folder, which holds specs/.", show_default="here", callback=_folder_here),
 ]
 WorkersOption = Annotated[
     int | None,

@@ -27,7 +27,7 @@ from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.artifacts.remote import file_system_at
 from sparsity_lab.data.manifest import Manifest, Shard, read_manifest
 from sparsity_lab.data.shards import TOKENS_COLUMN, batch_items
-from sparsity_lab.errors import DataError, NotReadyError
+from sparsity_lab.errors import DataError, NotReadyError, refusing
 from sparsity_lab.specs.datasets import DatasetSpec
 
 CHUNK: Final = 1 << 22
@@ -100,9 +100,17 @@ class ShardPlace:
 
 
 def local_folder(location: str) -> Path | None:
-    """The folder that a place names, None for a place that is none: `s3://…`, `gs://…`."""
+    """The folder that a place names, None for a place that is none: `s3://…`, `gs://…`.
+
+    Raises:
+        DataError: a `file://` URI names another machine, or is none.
+    """
     if location.startswith("file://"):
-        return Path(unquote(urlsplit(location).path))
+        with refusing(location, DataError, "is no place that can be reached"):
+            parts = urlsplit(location)
+        if parts.netloc:
+            raise DataError("names another machine", where=location, found=parts.netloc, expected="file:///PATH")
+        return Path(unquote(parts.path))
     return None if "://" in location else Path(location)
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sparsity_lab.artifacts.atomic import write_text
+from sparsity_lab.artifacts.atomic import make_parent, write_text
 from sparsity_lab.artifacts.paths import MANIFEST
 from sparsity_lab.artifacts.reading import file_sha256
 from sparsity_lab.data.images import Written, write_images
 from sparsity_lab.data.judging import NoteHashes, Unit, judge, units_of
 from sparsity_lab.data.likeness import LOOKED_AT, MOST_TO_DROP, check_can_drop, choose_signatures
 from sparsity_lab.data.manifest import SPLITS, Manifest, content_hash
-from sparsity_lab.data.places import TOKENIZER, copy_to_store, holder, intact, local_folder, take_over
+from sparsity_lab.data.places import TOKENIZER, copy_to_store, holder, intact, local_folder, store_at, take_over
 from sparsity_lab.data.sources import not_too_large, source_hash
 from sparsity_lab.data.text import Joined, Tokenize, Train
 from sparsity_lab.data.tokenizer import ByteCodec, Codec, asked_ids, make_tokenizer, restored_tokenizer, tokenizer_hash
@@ -97,6 +97,10 @@ def prepare(
     job = _Asked(spec, folder, work, location or "", source, workers, progress or (lambda _what, _done, _total: None))
     shared = holder(spec, source, others, workers) if location is None else None
     units = units_of(spec) if shared is None and isinstance(spec, TextDataset) else ()
+    if job.store:
+        store_at(job.store)  # what is there stays where no place is
+    elif job.location:
+        make_parent(job.home / MANIFEST)
     _clear(job, units)
     if shared is not None:
         manifest = take_over(*shared, folder)

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 
-from sparsity_lab.errors import holds_password, shown
+from sparsity_lab.errors import SCHEMES, holds_password, shown
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
@@ -110,8 +110,35 @@ def _without_password(location: str) -> str:
     return location
 
 
+def _with_both_slashes(location: str) -> str:
+    """A URL that lost a slash would be a folder of that name.
+
+    Raises:
+        ValueError: it did.
+    """
+    scheme, colon, rest = location.partition(":")
+    if colon and scheme in SCHEMES and not rest.startswith("//"):
+        raise ValueError(f"is no path and no URL (found {shown(location)}, expected {scheme}://…)")
+    return location
+
+
+def _no_url(path: str) -> str:
+    """Of what is opened on this machine, or a node, alone.
+
+    Raises:
+        ValueError: it is a URL.
+    """
+    if "://" in path or path.partition(":/")[0] in SCHEMES:
+        raise ValueError(f"is a URL, where only files and folders of a machine are used (found {shown(path)})")
+    return path
+
+
 PathOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
 """a path or a URL, without a password"""
+FolderUri = Annotated[PathOrUrl, AfterValidator(_with_both_slashes)]
+"""a folder, or a URI that pyarrow.fs reads"""
+LocalPath = Annotated[str, AfterValidator(_no_url)]
+"""a path that is no URL"""
 FrozenNumbers = Annotated[
     Mapping[str, float], AfterValidator(FrozenMapping[float]), PlainSerializer(dict, return_type=dict[str, float])
 ]

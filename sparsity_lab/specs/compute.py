@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, TypeAdapter
 
 from sparsity_lab.errors import SpecError, shown
-from sparsity_lab.specs.base import FrozenMapping, PathOrUrl, Spec, SpecFile, SpecName
+from sparsity_lab.specs.base import FolderUri, FrozenMapping, LocalPath, PathOrUrl, Spec, SpecFile, SpecName
 from sparsity_lab.specs.files import find_named, parse, read_spec
 from sparsity_lab.specs.problems import where_of
 from sparsity_lab.specs.tracking import TrackerSpec
@@ -80,7 +80,7 @@ class RayEngine(Spec):
     and kept weights come back"""
     send_package: bool = True
     """send this very version of sparsity_lab to nodes that are not this machine's own; they need its dependencies"""
-    node_folder: str | None = None
+    node_folder: Annotated[LocalPath, Field(min_length=1)] | None = None
     """on each node, for data and unfinished runs where files are not shared; `~` and `$VARIABLES` are the node's; a
     folder among its temporary ones when left out"""
     retries: Annotated[int, Field(ge=0)] = 3
@@ -135,7 +135,7 @@ class DevicesBySize(Spec):
 class Checkpoints(Spec):
     """Where unfinished runs are kept, and how much of them may be lost."""
 
-    uri: PathOrUrl | None = None
+    uri: FolderUri | None = None
     """a folder or any URI that pyarrow.fs reads (`s3://bucket/prefix`, `gs://…`) and every node reaches; the project's
     own scratch folder when left out"""
     seconds: Annotated[float, Field(ge=0)] = 60.0

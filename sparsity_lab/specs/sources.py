@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from sparsity_lab.specs.base import Count, Fraction, Spec
+from sparsity_lab.specs.base import Count, Fraction, LocalPath, Spec
 
 
 class PythonStdlib(Spec):
@@ -20,7 +20,7 @@ class PythonStdlib(Spec):
 class _Kept(Spec):
     """What lies in files."""
 
-    path: str
+    path: LocalPath
     """a file or a folder, relative to the working directory or absolute"""
 
 

@@ -187,3 +187,19 @@ def test_the_last_of_several_is_alone(tmp_path: Path) -> None:
             assert not first()
             second.communicate(b"\n")
         assert first()
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/x/file", "file:///tmp/x/file"])
+def test_what_was_a_url_is_told_as_one_and_nothing_is_written(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for asked in (Path(path), tmp_path / Path(path)):
+        with pytest.raises(MachineError, match=rf"^{path}: is a URL"):
+            write_text(asked, "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_no_one_can_make_is_told() -> None:
+    with pytest.raises(MachineError, match=r"/proc/nowhere: cannot be made here"):
+        write_text(Path("/proc/nowhere/file"), "new")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from buckets import s3
 
 from sparsity_lab.artifacts.paths import CHECKPOINT
-from sparsity_lab.artifacts.remote import RemoteCheckpoints
+from sparsity_lab.artifacts.remote import RemoteCheckpoints, file_system_at
 from sparsity_lab.errors import MachineError
 
 __all__ = ["s3"]
@@ -56,3 +57,17 @@ def test_a_place_out_of_reach_is_the_users_error_and_keeps_the_key_secret(tmp_pa
 def test_an_unknown_scheme_is_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="carrier-pigeon://loft/x: the place of checkpoints cannot be used"):
         RemoteCheckpoints("carrier-pigeon://loft/x").fetch(RUN, tmp_path / "file")
+
+
+def test_what_is_no_uri_is_told_as_it_stands(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"s3://\[bucket/x: the place of checkpoints cannot be used"):
+        RemoteCheckpoints("s3://[bucket/x?key=1").fetch(RUN, tmp_path / "file")
+
+
+@pytest.mark.parametrize(("query", "told"), [("", "10"), ("?retry_limit_seconds=5", "5"), ("?scheme=http", "10")])
+def test_google_is_not_asked_again_for_a_quarter_hour(query: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("pyarrow.fs.FileSystem", SimpleNamespace(from_uri=lambda uri: asked.append(uri) or (None, "x")))
+    file_system_at(f"gs://bucket/x{query}")
+    assert asked[0].count("retry_limit_seconds") == 1
+    assert f"retry_limit_seconds={told}" in asked[0]

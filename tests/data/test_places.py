@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,12 @@ def test_processes_that_open_at_once_agree(data: Path, tmp_path: Path, once: boo
         sums = pool.starmap(_open_and_sum, [(data, tmp_path / "cache")] * 8)
     assert len(set(sums)) == 1
     assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("place", ["file://[x", "file://elsewhere/x", "foo://x", "/proc/nowhere"])
+def test_a_place_that_is_none_costs_nothing_that_was_prepared(text_spec: SpecMaker, tmp_path: Path, place: str) -> None:
+    spec = text_spec()
+    before = prepare(spec, tmp_path / "data")
+    with pytest.raises((DataError, MachineError), match=re.escape(place)):
+        prepare(spec, tmp_path / "data", location=place)
+    assert read_manifest(tmp_path / "data") == before

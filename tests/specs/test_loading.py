@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from projects import cli, edit, one_error
 
 from sparsity_lab.errors import SpecError
 from sparsity_lab.specs.loading import load_spec
@@ -307,3 +308,13 @@ def test_what_is_nested_beyond_reading_is_told_as_that(deep: str, tmp_path: Path
     path.write_text(f"version: 1\nkind: regime\npattern: {deep}\n")
     with pytest.raises(SpecError, match=r"deep\.yaml: is nested too deeply"):
         load_spec(path)
+
+
+def test_a_url_where_files_are_read_is_told_whole_and_without_its_password(bare: Path) -> None:
+    edit(bare, "datasets/words", source__path="s3://bucket/x")
+    said = one_error(cli(bare, "plan", "tiny", code=2))
+    assert "words.yaml" in said
+    assert "source.path: is a URL, where only files and folders of a machine are used (found 's3://bucket/x')" in said
+    assert one_error(cli(bare, "plan", "s3://b/x.yaml", code=2)) == "s3://b/x.yaml: no such file"
+    assert one_error(cli(bare, "fit", "s3://k:secret@b/x.csv", code=2)).startswith("s3://k:***@b/x.csv")
+    assert one_error(cli(bare, "plan", "tiny", "--root", "s3://b/x", code=2)).startswith("s3://b/x: --root: is a URL")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sparsity_lab.artifacts.atomic import locked
 from sparsity_lab.artifacts.paths import WEIGHTS, Layout
 from sparsity_lab.artifacts.records import RunRecord, Stopped
+from sparsity_lab.errors import MachineError
 from sparsity_lab.sweep.executors.base import Result
 from sparsity_lab.sweep.executors.parcels import Parcel, unpack
 from sparsity_lab.sweep.jobs import Done, Event, Failed, Job, Progressed, Workplace
@@ -167,9 +168,17 @@ def tidy(fingerprints: Iterable[str], place: Workplace, folder: str | None) -> N
 
 
 def node_folder(asked: str | None) -> Path:
-    """The folder of this machine that its variables make of a node folder."""
+    """The folder of this machine that its variables make of a node folder.
+
+    Raises:
+        MachineError: a variable or a home is not known on this machine, or the folder is relative to nothing.
+    """
     if asked is not None:
-        return Path(os.path.expandvars(asked)).expanduser()
+        made = os.path.expanduser(os.path.expandvars(asked))  # noqa: PTH111 - pathlib's raises where it knows no home
+        if "$" in made or not os.path.isabs(made):  # noqa: PTH117
+            expected = "a path from / on, of variables that are set there"
+            raise MachineError("is no folder of this node", field="engine.node_folder", found=made, expected=expected)
+        return Path(made)
     return Path(tempfile.gettempdir()) / f"sparsity-lab-{os.getuid()}"
 
 
