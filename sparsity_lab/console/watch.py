@@ -57,7 +57,7 @@ class WatchFrame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         found, bars = self.found, PLAIN_BARS if options.ascii_only else BARS
-        yield Text(_head(found), overflow="fold")
+        yield Text(_head(found), overflow="fold" if console.is_terminal else "ignore")
         if console.is_terminal and not options.ascii_only:
             yield ProgressBar(total=max(1, found.total), completed=found.finished, width=60)
             yield Segment.line()

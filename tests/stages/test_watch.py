@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,14 @@ def test_off_a_terminal_and_as_json(trained: Path) -> None:
     assert (run["fingerprint"], run["life"], run["curve"][0]["loss"]) == (name, "alive", 3.5)
     assert "▁" in cli(trained, "watch", "tiny", "--once").stdout
     assert "nothing is at work" not in frame(trained)
+
+
+def test_a_pipe_has_no_width(prepared: Path) -> None:
+    found = replace(watch_study(space_of(prepared)), study="s" * 90)
+    console = Console(width=80, file=io.StringIO())
+    console.print(WatchFrame(found), soft_wrap=True)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[0].endswith(f"{found.waiting} waiting")
 
 
 def test_a_loss_that_is_no_number_is_still_json(prepared: Path) -> None:
