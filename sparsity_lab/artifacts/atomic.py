@@ -107,9 +107,15 @@ def write_text(path: Path, content: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock that the kernel frees when the process dies; yields whether it is held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    """Hold an exclusive lock that the kernel frees when the process dies; yields whether it is held.
+
+    Raises:
+        MachineError: its folder cannot be made or written.
+    """
+    with explaining(path):
+        make_parent(path)
+        opened = path.open("a")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -203,3 +203,5 @@ def test_what_was_a_url_is_told_as_one_and_nothing_is_written(
 def test_a_folder_that_no_one_can_make_is_told() -> None:
     with pytest.raises(MachineError, match=r"/proc/nowhere: cannot be made here"):
         write_text(Path("/proc/nowhere/file"), "new")
+    with pytest.raises(MachineError, match=r"/proc/nowhere: cannot be made here"), locked(Path("/proc/nowhere/lock")):
+        pass

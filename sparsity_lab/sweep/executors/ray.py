@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import secrets
 import time
@@ -24,7 +25,7 @@ from sparsity_lab.errors import MachineError, SparsityLabError
 from sparsity_lab.specs.compute import Compute, RayEngine
 from sparsity_lab.sweep.executors.base import Result
 from sparsity_lab.sweep.executors.parcels import Parcel, pack
-from sparsity_lab.sweep.executors.ray_cluster import SLACK, connect, demand, room_for
+from sparsity_lab.sweep.executors.ray_cluster import SLACK, connect, demand, lacking, room_for
 from sparsity_lab.sweep.executors.ray_group import carry_together
 from sparsity_lab.sweep.executors.ray_node import Begun, Errand, Landed, Mailbox, Seat, call, carry, tidy
 from sparsity_lab.sweep.jobs import Event, Job, Waiting, Workplace
@@ -177,14 +178,10 @@ class RayExecutor:
         """Nodes that came or went, and tasks that ended, with or without a word."""
         self.nodes = ray.nodes()
         if self.queue and not self.warned:
-            asked, devices = demand(self.compute), self.queue[0][0].job.devices
-            self.warned = not room_for(asked, self.nodes, devices)
-            if self.warned:
-                wanted = ", ".join(f"{name} {amount:g}" for name, amount in asked.items())
-                missing = f"no node of the cluster has {wanted}"
-                if devices > 1:
-                    missing = f"the cluster's nodes have not {devices} times {wanted}"
-                yield Waiting(f"{missing} now: runs wait for one that does")
+            missing = lacking(demand(self.compute), self.nodes, self.queue[0][0].job.devices)
+            self.warned = bool(missing)
+            if missing:
+                yield Waiting(missing)
         flights = self.flying.values()
         tasks = {flight.tasks[rank][0]: (flight, rank) for flight in flights for rank in _speaking(flight)}
         ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0, fetch_local=False) if tasks else ([], [])
@@ -257,6 +254,8 @@ def call_on_node(compute: Compute, data: Path, work: Callable[[Path, Path], Resu
     assert isinstance(compute.engine, RayEngine)
     connect(compute.engine)
     asked = demand(compute)
+    if missing := lacking(asked, ray.nodes()):
+        logging.getLogger(__name__).warning(missing)
     task = ray.remote(call).options(num_cpus=asked["CPU"], num_gpus=asked.get("GPU"), memory=asked.get("memory"))
     answer = task.remote(pack(data, ray.put), compute.engine.node_folder, work)
     try:

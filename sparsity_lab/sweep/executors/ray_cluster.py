@@ -39,6 +39,17 @@ def room_for(asked: Mapping[str, float], nodes: Iterable[Mapping[str, Any]], dev
     return tasks // devices
 
 
+def lacking(asked: Mapping[str, float], nodes: Iterable[Mapping[str, Any]], devices: int = 1) -> str:
+    """What the nodes of a cluster have not, where a run of so many tasks has no room on them; empty where it has."""
+    if room_for(asked, nodes, devices):
+        return ""
+    wanted = ", ".join(f"{name} {amount:g}" for name, amount in asked.items())
+    missing = f"no node of the cluster has {wanted}"
+    if devices > 1:
+        missing = f"the cluster's nodes have not {devices} times {wanted}"
+    return f"{missing} now: runs wait for one that does"
+
+
 def connect(engine: RayEngine, environment: Mapping[str, str] = os.environ) -> None:
     """Connect this process to its cluster, or start one of this machine that ends with the process; once.
 

@@ -11,7 +11,7 @@ import pytest
 from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.compute import RayEngine
 from sparsity_lab.sweep.executors import ray_cluster
-from sparsity_lab.sweep.executors.ray_cluster import ANSWERS, connect
+from sparsity_lab.sweep.executors.ray_cluster import ANSWERS, connect, lacking
 
 
 def closed_port() -> int:
@@ -43,3 +43,13 @@ def test_an_empty_variable_names_no_cluster(monkeypatch: pytest.MonkeyPatch) -> 
     ((address, options),) = asked
     assert address == "local"
     assert "runtime_env" not in options
+
+
+def test_what_no_node_has_is_told() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}]
+    assert not lacking({"CPU": 2}, nodes)
+    assert (
+        lacking({"CPU": 2, "GPU": 0.5}, nodes)
+        == "no node of the cluster has CPU 2, GPU 0.5 now: runs wait for one that does"
+    )
+    assert lacking({"CPU": 1}, nodes, devices=3).startswith("the cluster's nodes have not 3 times CPU 1")
