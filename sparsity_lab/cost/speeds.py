@@ -210,10 +210,12 @@ def dense_inference_speed(profile: HardwareProfile | None, nonzero: float, batch
 
 
 def dense_speed_notes(scenario: ScenarioSpec, profile: HardwareProfile | None) -> Iterator[Message]:
-    """That the dense speed which a profile gives is of another batch than is served, unless the scenario says one."""
+    """That the dense speed of inference is of training steps or another batch, unless the scenario says one."""
     one, batch = scenario.inference.accelerator or scenario.accelerator, scenario.inference.batch
     said = one.flops_per_second or (one.peak_flops_per_second and one.utilisation)
     known = _dense_passes(profile, scenario.model.nonzero)
+    if not known and not said and dense_training_speed(profile, scenario.model.nonzero) is not None:
+        yield Message("speed-dense-training")
     if known and batch is not None and not said and not near(batch, tuple(known)):
         nearest = min(known, key=lambda measured: abs(np.log(measured / batch)))
         yield Message("speed-dense-outside", {"asked": float(batch), "rows": float(nearest)})

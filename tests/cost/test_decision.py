@@ -228,6 +228,16 @@ def test_a_dense_speed_of_another_batch_than_is_served_is_told():
     assert text == "Dense passes were not measured near 1 at once; the dense speed is that of 64."
 
 
+def test_training_steps_in_the_place_of_passes_that_nobody_measured_are_told():
+    size = {"nonzero": 2.56e8, "dense": 2.56e8, "batch": 64, "items": 64}
+    step = {"regime": "dense", "sparsity": 0.0, **size, "seconds": 1.0, "low": 1.0, "high": 1.0}
+    profile = HardwareProfile.model_validate(hardware().model_dump() | {"training": [step], "inference": []})
+    own = setting(profile, accelerator__flops_per_second=None).scenario
+    assert [note.key for note in dense_speed_notes(own, profile)] == ["speed-dense-training"]
+    assert not list(dense_speed_notes(setting(profile).scenario, profile)), "the scenario says its own speed"
+    assert not list(dense_speed_notes(own, None))
+
+
 def test_decoding_reads_every_weight_once_for_a_batch():
     served = {"phase": "decode", "batch": 4, "dtype": "float16"}
     plan = {f"inference__{name}": value for name, value in served.items()}

@@ -33,7 +33,7 @@ def executor_for(compute: Compute, place: Workplace, *, detached: bool = False) 
     """
     match compute.engine:
         case LocalEngine():
-            return LocalExecutor(place, side_by_side(compute), _gpus_here(compute))
+            return _local(compute, place)
         case RayEngine():
             try:
                 from sparsity_lab.sweep.executors.ray import RayExecutor  # noqa: PLC0415 - an extra
@@ -55,11 +55,14 @@ def lasting_executor(compute: Compute, place: Workplace) -> Iterator[Executor | 
     """An executor that takes jobs several times, its workers waiting in between: each takes seconds to load torch.
 
     None for the engines of clusters, where whoever waits holds what others could use.
+
+    Raises:
+        MachineError: GPUs are asked for that this machine has not.
     """
     if not isinstance(compute.engine, LocalEngine):
         yield None
         return
-    with closing(LocalExecutor(place, side_by_side(compute), _gpus_here(compute), stays=True)) as executor:
+    with closing(_local(compute, place, stays=True)) as executor:
         yield executor
 
 
@@ -106,6 +109,22 @@ def side_by_side(compute: Compute) -> int:
             return RAY_AT_ONCE
         case _:
             assert_never(compute.engine)
+
+
+def _local(compute: Compute, place: Workplace, *, stays: bool = False) -> LocalExecutor:
+    shares = _gpus_here(compute)
+    if compute.run.gpus and not shares and not _has_gpu():
+        found, expected = compute.run.gpus, "gpus: 0, to train on the CPU"
+        where = compute.place("run")
+        raise MachineError("there is no GPU here", where=where, field="run.gpus", found=found, expected=expected)
+    return LocalExecutor(place, side_by_side(compute), shares, stays=stays)
+
+
+def _has_gpu() -> bool:
+    """Whether torch sees one, be it none of NVIDIA's."""
+    from sparsity_lab.training.determinism import best_device  # noqa: PLC0415 - loads torch
+
+    return best_device().type != "cpu"
 
 
 def _gpus_here(compute: Compute) -> list[str]:

@@ -24,7 +24,7 @@ from sparsity_lab.specs.compute import Compute, here
 from sparsity_lab.specs.fingerprint import fingerprint
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.sweep.executors.base import MAXIMUM_DEATHS, carry_out
-from sparsity_lab.sweep.executors.factory import lasting_executor, run_jobs
+from sparsity_lab.sweep.executors.factory import executor_for, lasting_executor, run_jobs
 from sparsity_lab.sweep.executors.local import gpu_shares
 from sparsity_lab.sweep.jobs import Done, Event, Job, Progressed, Workplace
 from sparsity_lab.sweep.study import job_of
@@ -237,6 +237,16 @@ def test_gpus_are_dealt_out(there: str, asked: float, shares: list[str]) -> None
 def test_more_gpus_than_are_here() -> None:
     with pytest.raises(MachineError, match=r"run.gpus: .*more GPUs than are here .found 4, expected up to 2"):
         gpu_shares(4, {VISIBLE: "0,1"})
+
+
+def test_a_gpu_that_is_not_here_is_refused(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "")
+    asked = Compute.model_validate({"version": 1, "engine": {"kind": "local"}, "run": {"gpus": 0.5}, "devices": 1})
+    told = r"compute: run.gpus: there is no GPU here .found 0.5, expected gpus: 0"
+    with pytest.raises(MachineError, match=told):
+        executor_for(asked, place)
+    with pytest.raises(MachineError, match=told), lasting_executor(asked, place):
+        pass
 
 
 def test_a_script_without_a_guard_is_not_run_again_by_its_workers(
