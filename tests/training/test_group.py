@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from safetensors import safe_open
 
 from sparsity_lab.artifacts.records import RunRecord
 from sparsity_lab.artifacts.store import Store
+from sparsity_lab.errors import MachineError
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.context import Left, RunContext
 from sparsity_lab.training.inputs import Inputs
+from sparsity_lab.training.parallel import group
 from sparsity_lab.training.parallel.group import train_together
+from sparsity_lab.training.parallel.nodes import place_among
 from sparsity_lab.training.run import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
@@ -42,6 +46,56 @@ def small(prepared: Path) -> Path:
     """Three sizes and a second seed, one sparsity, one budget."""
     edit(prepared, "studies/tiny", grid__sparsity=[0.5], grid__data=[1024], keep_weights=True)
     return prepared
+
+
+MET = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in sorted(MET.keys() - {"MASTER_ADDR"}) for value in ("", "-1", "x", "9" * 5000)),
+        ("RANK", "2"),
+        ("RANK", "²"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "1e3"),
+        ("LOCAL_RANK", "2"),
+        ("MASTER_PORT", "65536"),
+        ("MASTER_ADDR", "no-such-host.invalid"),
+        ("MASTER_ADDR", "." * 300),
+    ],
+)
+def test_a_place_that_is_none_is_named_by_its_variable(name: str, value: str) -> None:
+    with pytest.raises(MachineError) as caught:
+        place_among(MET | {name: value})
+    assert str(caught.value).startswith(f"{name}: ")
+    assert len(str(caught.value)) < 500
+
+
+def test_places_are_those_that_torchrun_says() -> None:
+    assert place_among(MET | {"RANK": "1", "LOCAL_RANK": "1"}) == (1, 2, 1, "127.0.0.1:29500")
+    with pytest.raises(MachineError, match=r"RANK: no other processes to train with .found 'not set', expected to be"):
+        place_among({})
+
+
+def test_a_process_that_meets_nobody_says_so_in_one_line(small: Path) -> None:
+    command = [sys.executable, "-m", "sparsity_lab.training", "tiny"]
+    variables = environment() | MET | {"RANK": "7"}
+    done = subprocess.run(command, cwd=small, env=variables, capture_output=True, text=True, check=False)
+    told = "error: RANK: is no place among processes (found '7', expected a whole number from 0 to 1)\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
+def test_waiting_for_others_is_said_and_ends(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (MET | {"RANK": "1", "MASTER_PORT": "9"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(group, "PATIENCE", timedelta(seconds=2))
+    monkeypatch.setattr(group, "QUIET", 0.1)
+    with pytest.raises(MachineError, match=r"MASTER_ADDR: process 1 did not meet the others: .*found '127.0.0.1:9'"):
+        group.join_group()
+    assert "process 1 of 2 waits for the others at 127.0.0.1:9\n" in capfd.readouterr().err
 
 
 def test_a_study_is_trained_once_and_by_name(small: Path) -> None:

@@ -13,8 +13,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,16 +32,18 @@ from sparsity_lab.artifacts.leases import heartbeat
 from sparsity_lab.artifacts.lifeline import die_with_ancestors
 from sparsity_lab.artifacts.records import CurvePoint, RunRecord, Stopped
 from sparsity_lab.artifacts.stopping import StopRule
-from sparsity_lab.errors import MachineError, SparsityLabError
+from sparsity_lab.errors import MachineError, SparsityLabError, said
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.training.context import Leave, Left, OnProgress, RunContext
 from sparsity_lab.training.determinism import best_device, make_deterministic
 from sparsity_lab.training.inputs import Inputs
-from sparsity_lab.training.parallel.nodes import by_srun, nodes_for, take_place
+from sparsity_lab.training.parallel.nodes import GroupPlace, by_srun, nodes_for, place_among, take_place
 from sparsity_lab.training.run import train_or_stop
 
 PATIENCE = timedelta(minutes=10)
 """how long a process waits for the others before it gives up: longer than a checkpoint or an evaluation takes"""
+QUIET = 10.0
+"""seconds of waiting for the others after which a process says so"""
 LOOK = 0.2
 """seconds between two questions whether to leave"""
 LEFT = 143
@@ -106,13 +110,35 @@ def join_group() -> Group:
     """Meet the other processes, as the variables say that `torchrun` sets.
 
     Raises:
-        MachineError: they are not there, or a machine has fewer GPUs than processes.
+        MachineError: a variable is missing or wrong, the others are not there, or a machine has fewer GPUs than
+            processes.
     """
-    if missing := [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-        expected = "to be started by torchrun --nproc-per-node N -m sparsity_lab.training …"
-        raise MachineError("no other processes to train with", field=missing[0], found="not set", expected=expected)
+    place = place_among()
+    try:
+        with _telling_who_waits(place):
+            return _meet(place)
+    except (OSError, ValueError, RuntimeError) as error:
+        expected = f"process 0 to listen there within {PATIENCE.seconds // 60} min"
+        message = f"process {place.rank} did not meet the others: {said(error)}"
+        raise MachineError(message, field="MASTER_ADDR", found=place.meeting, expected=expected) from None
+
+
+@contextmanager
+def _telling_who_waits(place: GroupPlace) -> Iterator[None]:
+    """Say who is waited for where that takes long."""
+    text = f"process {place.rank} of {place.size} waits for the others at {place.meeting}\n"
+    timer = threading.Timer(QUIET, lambda: sys.stderr.write(text))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _meet(place: GroupPlace) -> Group:
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-    device, local = best_device(), int(os.environ.get("LOCAL_RANK", "0"))
+    device, local = best_device(), place.local
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
             there = torch.cuda.device_count()

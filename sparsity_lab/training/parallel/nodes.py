@@ -1,4 +1,4 @@
-"""The processes of one run on several nodes of a SLURM job: `srun` starts them, they meet on the first node."""
+"""Where a process is among those that train one run: as `torchrun` says, or `srun` on several nodes of a SLURM job."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sparsity_lab.artifacts.lifeline import die_with_ancestors
 from sparsity_lab.errors import MachineError
@@ -15,6 +16,47 @@ BOUND = ("SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION")
 """begin the variables by which a step says where its own processes lie"""
 PLACE = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 """the variables that `torchrun` would set, and those of SLURM's that say the same"""
+
+
+MOST = 1_000_000
+"""processes of a run"""
+
+
+class GroupPlace(NamedTuple):
+    """A process among those that train together: its number of how many, that on its machine, and where they meet."""
+
+    rank: int
+    size: int
+    local: int
+    meeting: str
+
+
+def place_among(variables: Mapping[str, str] = os.environ) -> GroupPlace:
+    """This process's place, by the variables that `torchrun` sets.
+
+    Raises:
+        MachineError: one is not set, is no number, or out of its bounds; or nobody knows the host where they meet.
+    """
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in variables:
+            expected = "to be started by torchrun --nproc-per-node N -m sparsity_lab.training …"
+            raise MachineError("no other processes to train with", field=name, found="not set", expected=expected)
+    size = _number(variables, "WORLD_SIZE", 1, MOST)
+    rank, local = (_number(variables, name, 0, size - 1) for name in ("RANK", "LOCAL_RANK"))
+    host, port = variables["MASTER_ADDR"], _number(variables, "MASTER_PORT", 1, 65535)
+    try:
+        socket.getaddrinfo(host, port)
+    except (OSError, UnicodeError):
+        raise MachineError("is no host that is known here", field="MASTER_ADDR", found=host) from None
+    return GroupPlace(rank, size, local, f"{host}:{port}")
+
+
+def _number(variables: Mapping[str, str], name: str, lowest: int, highest: int) -> int:
+    text = variables.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(MOST)) + 1 and lowest <= int(text) <= highest):
+        expected = f"a whole number from {lowest} to {highest}"
+        raise MachineError("is no place among processes", field=name, found=text, expected=expected)
+    return int(text)
 
 
 def nodes_for(devices: int, devices_per_node: int | None) -> int:
