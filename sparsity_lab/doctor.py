@@ -7,6 +7,7 @@ a third of a second; the rest reads files of the operating system.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import math
 import os
@@ -215,7 +216,11 @@ def torn_files(root: Path) -> tuple[Path, ...]:
     if home is None:
         return ()
     known = {home / ".dvc" / "tmp" / "rwlock": _is_whole_json, home / "dvc.lock": _is_whole_lock}
-    return tuple(path for path, is_whole in known.items() if path.is_file() and not is_whole(path))
+    torn = []
+    for path, is_whole in known.items():
+        with contextlib.suppress(OSError):  # what cannot be read is not torn but in another's hands
+            torn += [path] * (path.is_file() and not is_whole(path))
+    return tuple(torn)
 
 
 def mend(root: Path) -> tuple[str, ...]:

@@ -215,6 +215,13 @@ def test_a_lock_file_cut_anywhere_is_torn_where_dvc_cannot_read_it(repository: P
     assert doctor.torn_files(repository) == (), "a stage less is no damage"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that nobody can read, for root too")
+def test_a_lock_file_that_the_system_does_not_read_is_left_alone(repository: Path) -> None:
+    (repository / "dvc.lock").unlink()
+    (repository / "dvc.lock").symlink_to("/proc/self/mem")
+    assert doctor.torn_files(repository) == doctor.mend(repository) == ()
+
+
 @pytest.mark.parametrize("end", [0, 1, 30, len(RWLOCK) - 1])
 def test_what_a_kill_of_dvc_left_half_written_is_put_away(repository: Path, end: int) -> None:
     rwlock, lock = repository / ".dvc" / "tmp" / "rwlock", repository / "dvc.lock"
