@@ -14,6 +14,10 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from sparsity_lab.errors import SpecError
 
 Location = Sequence[int | str]
+EXPECTED = "Input should be "
+WORDS = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a mapping of fields")
+WORDS |= dict.fromkeys(("tuple_type", "list_type"), "a list")
+"""what is expected, in YAML's words, by pydantic's kind of problem"""
 MOST_SAID = 10
 """problems of one file that are said"""
 
@@ -30,7 +34,7 @@ def invalid(path: Path, root: Node, schema: Mapping[str, Any], error: Validation
     details = error.errors(include_url=False)
     # of a list with wrong values it is also said that it is too short
     explained = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    innermost = _of_meant_kinds(root, [detail for detail in details if detail["loc"] not in explained])
+    innermost = _together(root, _of_meant_kinds(root, [one for one in details if one["loc"] not in explained]))
     problems = [_problem(path, root, schema, detail) for detail in innermost[:MOST_SAID]]
     if len(problems) == 1:
         return problems[0]
@@ -47,6 +51,20 @@ def _of_meant_kinds(root: Node, details: Sequence[ErrorDetails]) -> list[ErrorDe
         for detail, keys in zip(details, written, strict=True)
         if keys not in outer or not detail["type"].endswith("_type")
     ]
+
+
+def _together(root: Node, details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Problems, a value that fits none of several kinds told once: what each of them expects."""
+    told: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for number, detail in enumerate(details):
+        wanted = WORDS.get(detail["type"], detail["msg"].removeprefix(EXPECTED))
+        if detail["msg"].startswith(EXPECTED):
+            keys = tuple(_locate(root, detail["loc"])[0])
+            before = f"{told[keys]['msg'].removeprefix(EXPECTED)} or " if keys in told else ""
+            told[keys] = {**detail, "msg": f"{EXPECTED}{before}{wanted}"}
+        else:
+            told[(number,)] = detail
+    return list(told.values())
 
 
 def not_yaml(where: Path | str, error: Exception) -> SpecError:
@@ -96,7 +114,7 @@ def _problem(path: Path, root: Node, schema: Mapping[str, Any], detail: ErrorDet
         case "value_error" | "misfit":
             return SpecError(detail["msg"].removeprefix("Value error, "), where=where, field=_dotted(keys))
         case _:
-            expected = detail["msg"].removeprefix("Input should be ")
+            expected = detail["msg"].removeprefix(EXPECTED)
             return SpecError("wrong value", where=where, field=_dotted(keys), found=found, expected=expected)
 
 
@@ -106,6 +124,8 @@ def _shown(value: object) -> object:
             return "a mapping"
         case list() | tuple():
             return "a list"
+        case None:
+            return "nothing"
         case _:
             return value
 

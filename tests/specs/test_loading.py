@@ -75,8 +75,8 @@ def problem(tmp_path: Path, text: str, kind: str | None = None) -> str:
             "schedule:\n  kind: cubic\n  every: often\n",
             "spec.yaml:6: schedule.every: wrong value (found 'often', expected a valid integer)",
         ),
-        ("schedule: soon\n", "spec.yaml:4: schedule: wrong value (found 'soon', expected a valid dictionary "),
-        ("score: [1]\n", "spec.yaml:4: score: wrong value (found 'a list', expected a valid dictionary "),
+        ("schedule: soon\n", "spec.yaml:4: schedule: wrong value (found 'soon', expected a mapping of fields)"),
+        ("score: [1]\n", "spec.yaml:4: score: wrong value (found 'a list', expected a mapping of fields)"),
         (
             "schedule:\n  kind: cubic\n  start: 0.5\n  end: 0.5\n",
             "spec.yaml:4: schedule: start must come before end, found 0.5 and 0.5",
@@ -169,6 +169,28 @@ def test_what_is_not_yaml_is_said_with_its_line(tmp_path: Path, text: str, messa
 
 
 @pytest.mark.parametrize(
+    ("text", "field", "found", "expected"),
+    [
+        ("devices: '4'\n", "devices", "'4'", "a valid integer or a mapping of fields"),
+        ("devices: [1]\n", "devices", "'a list'", "a valid integer or a mapping of fields"),
+        ("devices:\n", "devices", "'nothing'", "a valid integer or a mapping of fields"),
+        ("devices: {memory_gib: x, most: 2}\n", "devices.memory_gib", "'x'", "a valid number"),
+        ("run: 3\n", "run", "3", "a mapping of fields"),
+        ("run:\n", "run", "'nothing'", "a mapping of fields"),
+        ("tracking: tensorboard\n", "tracking", "'tensorboard'", "a list"),
+    ],
+)
+def test_a_value_that_fits_none_of_several_kinds_is_told_once(
+    tmp_path: Path, text: str, field: str, found: str, expected: str
+) -> None:
+    path = tmp_path / "where.yaml"
+    path.write_text(f"version: 1\nkind: compute\nengine: {{kind: local}}\n{text}", encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert str(caught.value) == f"{path}:4: {field}: wrong value (found {found}, expected {expected})"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (
@@ -181,7 +203,7 @@ def test_what_is_not_yaml_is_said_with_its_line(tmp_path: Path, text: str, messa
         ),
         (
             ("sparsity: [0, 0.5]", "sparsity: 0.5"),
-            "spec.yaml:14: grid.sparsity: wrong value (found 0.5, expected a valid tuple)",
+            "spec.yaml:14: grid.sparsity: wrong value (found 0.5, expected a list)",
         ),
         (("sparsity: [0, 0.5]", "sparsity: []"), "spec.yaml:14: grid.sparsity: wrong value (found 'a list', expected "),
         (

@@ -20,7 +20,7 @@ from sparsity_lab.specs.fingerprint import name_runs
 from sparsity_lab.specs.runs import RunSpec
 from sparsity_lab.stages.train import train_study
 from sparsity_lab.sweep.jobs import Workplace
-from sparsity_lab.sweep.study import complete
+from sparsity_lab.sweep.study import complete, hand_over
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,23 @@ def test_records_come_in_the_order_asked_for_and_are_not_trained_again(
     elsewhere = Workplace(place.layout, text_data, tmp_path / "search" / "study")
     assert complete(named, elsewhere, title="x", console=silent()).records == first.records
     assert len(Store(elsewhere.home).records()) == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_missing_is_handed_over_at_once_the_longest_first(
+    tmp_path: Path, text_data: Path, make_run: MakeRun
+) -> None:
+    place = Workplace(Layout(tmp_path), text_data, tmp_path / "runs" / "study")
+    content = read_manifest(text_data).content_hash
+    handed: list[int] = []
+    named = name_runs([make_run("t5", steps=steps) for steps in (4, 8, 6)], content)
+    assert hand_over(named, place, here(1), lambda jobs: handed.extend(job.run.steps for job in jobs)) == 3
+    assert handed == [8, 6, 4]
+    complete(name_runs([make_run("t5", steps=8)], content), place, title="x", compute=here(1), console=silent())
+    assert hand_over(named, place, here(1), lambda jobs: handed.extend(job.run.steps for job in jobs)) == 2
+    complete(named, place, title="x", compute=here(1), console=silent())
+    assert hand_over(named, place, here(1), no_training) == 0
+    assert handed == [8, 6, 4, 6, 4]
 
 
 def test_a_second_sweep_of_the_same_study_is_refused_while_the_first_runs(prepared: Path) -> None:
