@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from sparsity_lab.errors import SCHEMES, MachineError
 
@@ -112,10 +113,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         MachineError: its folder cannot be made or written.
     """
-    with explaining(path):
-        make_parent(path)
-        opened = path.open("a")
-    with opened as file:
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -128,10 +126,10 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 def present(path: Path) -> Iterator[Callable[[], bool]]:
     """Be one of several processes at some work; yields a question: is this process the only one left?
 
-    Once it has been told so, no other is let in before it leaves. The kernel forgets those that die.
+    Once it has been told so, no other is let in before it leaves. The kernel forgets those that die; errors
+    as `locked`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with _lock_file(path) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
 
         def alone() -> bool:
@@ -143,6 +141,12 @@ def present(path: Path) -> Iterator[Callable[[], bool]]:
             return True
 
         yield alone
+
+
+def _lock_file(path: Path) -> TextIO:
+    with explaining(path):
+        make_parent(path)
+        return path.open("a")
 
 
 def _flush(path: Path) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
@@ -134,6 +134,16 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
         assert (first, second, other) == (True, False, True)
     with locked(path, wait=False) as again:
         assert again
+
+
+@pytest.mark.parametrize("hold", [locked, present])
+def test_what_is_in_the_way_of_a_lock_is_told(
+    tmp_path: Path, hold: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "lock", tmp_path):
+        with pytest.raises(MachineError, match="cannot be used"), hold(path):
+            pass
 
 
 def test_a_lock_is_freed_by_an_error(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -114,26 +113,18 @@ def join_group() -> Group:
             processes.
     """
     place = place_among()
+    text = f"process {place.rank} of {place.size} waits for the others at {place.meeting}\n"
+    impatient = threading.Timer(QUIET, sys.stderr.write, [text])
+    impatient.daemon = True
+    impatient.start()
     try:
-        with _telling_who_waits(place):
-            return _meet(place)
+        return _meet(place)
     except (OSError, ValueError, RuntimeError) as error:
         expected = f"process 0 to listen there within {PATIENCE.seconds // 60} min"
         message = f"process {place.rank} did not meet the others: {said(error)}"
         raise MachineError(message, field="MASTER_ADDR", found=place.meeting, expected=expected) from None
-
-
-@contextmanager
-def _telling_who_waits(place: GroupPlace) -> Iterator[None]:
-    """Say who is waited for where that takes long."""
-    text = f"process {place.rank} of {place.size} waits for the others at {place.meeting}\n"
-    timer = threading.Timer(QUIET, lambda: sys.stderr.write(text))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
     finally:
-        timer.cancel()
+        impatient.cancel()
 
 
 def _meet(place: GroupPlace) -> Group:
