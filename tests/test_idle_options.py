@@ -52,6 +52,14 @@ def test_pins_and_bounds_are_named_as_they_were_given(finished: Path) -> None:
     assert both.startswith("bounds: c is pinned")
 
 
+def test_a_home_that_no_shell_has_read_is_refused_where_it_would_become_a_folder(finished: Path) -> None:
+    told = "error: --storage: shells read no ~ after = as a home (found '~/x.db', expected --storage ~/x.db, or the w"
+    assert cli(finished, "search", "status", "tiny", "--storage=~/x.db", code=2).stderr.startswith(told)
+    written = one_error(cli(finished, "plan", "tiny", "--set", "search.storage=~/x.db", code=2))
+    assert "search.storage: is not written whole: ~ is no home here (found '~/x.db')" in written
+    assert not (finished / "~").exists()
+
+
 def test_a_language_that_nobody_has_is_refused_before_anything_is_done(finished: Path) -> None:
     for command in (("report", "tiny"), ("advise", "vit-h100")):
         done = cli(finished, *command, "--lang", "xx", code=2)

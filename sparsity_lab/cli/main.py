@@ -19,7 +19,7 @@ from sparsity_lab import __version__
 from sparsity_lab.artifacts.paths import STEPS
 from sparsity_lab.cli import compare, law, runs, search, specs, steps, sweep, watch, weights
 from sparsity_lab.cli.interrupts import INTERRUPTED, TOLD, ending_imports
-from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, print_answer, refuse_empty
+from sparsity_lab.cli.options import LOOK, OF_STEPS, START, JsonOption, print_answer, refuse_unexpanded
 from sparsity_lab.errors import SparsityLabError
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some reads all installed packages
     try:
-        refuse_empty(sys.argv[1:])
+        refuse_unexpanded(sys.argv[1:])
         with ending_imports():
             asked(sys.argv[1:])()
     except SparsityLabError as error:

@@ -109,12 +109,20 @@ def open_study(study: str, root: Path, changes: list[str] | None = None) -> Work
     return space
 
 
-def refuse_empty(arguments: Sequence[str]) -> None:
-    """An option with an empty value, as of a variable that is not set: it would be taken for one that was left out.
+def refuse_unexpanded(arguments: Sequence[str]) -> None:
+    """Refuse what a shell made nothing of.
+
+    An option with an empty value, as of a variable that is not set, would be taken for one that was left out, and
+    --option=~/x for a folder of the name ~.
 
     Raises:
         SpecError: there is one.
     """
+    for one in arguments:
+        option, equals, value = one.partition("=")
+        if equals and OPTION.fullmatch(option + equals) and value.startswith("~"):
+            expected = f"{option} {value}, or the whole path"
+            raise SpecError("shells read no ~ after = as a home", field=option, found=value, expected=expected)
     for before, one in pairwise(("", *arguments)):
         option = before if one == "" and before.startswith("-") else one[:-1] if OPTION.fullmatch(one) else ""
         if option:

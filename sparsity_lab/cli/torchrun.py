@@ -18,7 +18,7 @@ from sparsity_lab.cli.options import (
     StudyArgument,
     open_compute,
     open_study,
-    refuse_empty,
+    refuse_unexpanded,
 )
 from sparsity_lab.errors import SparsityLabError
 
@@ -66,7 +66,7 @@ def main() -> int:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(train)
     try:
-        refuse_empty(sys.argv[1:])
+        refuse_unexpanded(sys.argv[1:])
         app(prog_name="torchrun … -m sparsity_lab.training")
     except SystemExit as end:  # after help, wrong usage and Ctrl-C, which have been told
         return codes[0] if codes else int(end.code or 0)

@@ -110,6 +110,17 @@ def _without_password(location: str) -> str:
     return location
 
 
+def without_home(path: str) -> str:
+    """A folder of the name ~ would be made: a spec is not read by a shell.
+
+    Raises:
+        ValueError: it begins with one.
+    """
+    if path.startswith("~"):
+        raise ValueError(f"is not written whole: ~ is no home here (found {shown(path)})")
+    return path
+
+
 def _with_both_slashes(location: str) -> str:
     """A URL that lost a slash would be a folder of that name.
 
@@ -133,7 +144,7 @@ def _no_url(path: str) -> str:
     return path
 
 
-PathOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_password)]
+PathOrUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_password), AfterValidator(without_home)]
 """a path or a URL, without a password"""
 FolderUri = Annotated[PathOrUrl, AfterValidator(_with_both_slashes)]
 """a folder, or a URI that pyarrow.fs reads"""

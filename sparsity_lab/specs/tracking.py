@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from sparsity_lab.errors import SpecError
-from sparsity_lab.specs.base import LocalPath, PathOrUrl, Spec, SpecFile
+from sparsity_lab.specs.base import LocalPath, PathOrUrl, Spec, SpecFile, without_home
 from sparsity_lab.specs.files import read_spec
 
 VARIABLE = "SPARSITY_LAB_TRACKING"
@@ -20,7 +20,7 @@ class TensorBoard(Spec):
     """Event files (extra `tensorboard`)."""
 
     kind: Literal["tensorboard"]
-    folder: Annotated[LocalPath, Field(min_length=1)] | None = None
+    folder: Annotated[LocalPath, Field(min_length=1), AfterValidator(without_home)] | None = None
     """of event files, a folder a run below it; `.sparsity-lab/tensorboard` of the project when left out"""
 
 
