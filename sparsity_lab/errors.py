@@ -57,6 +57,12 @@ def without_passwords(text: str) -> str:
     return _WORD.sub(_hidden, text) if "://" in text else text
 
 
+def lost_slash(location: str) -> str:
+    """The scheme of what would be a URL with both slashes after it, and is a folder of that name; else nothing."""
+    scheme, colon, rest = location.partition(":")
+    return scheme if colon and scheme in SCHEMES and not rest.startswith("//") else ""
+
+
 def holds_password(location: str) -> bool:
     """Whether a location is a URL with a password, of a user or among its parameters."""
     return without_passwords(location) != location

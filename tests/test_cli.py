@@ -238,14 +238,16 @@ def test_runs_as_json(finished: Path) -> None:
 def test_a_loss_that_is_no_number_is_still_json(trained: Path) -> None:
     name = min(records(trained))
     path = trained / "runs/tiny" / name / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"loss": "NaN", "status": "diverged"}))
+    told = {"loss": "NaN", "status": "diverged", "reason": "é\x9b2J𝄞"}
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | told))
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     shown = json.loads(cli(trained, "runs", "show", name).stdout, parse_constant=refuse)
     listed = json.loads(cli(trained, "runs", "list", "tiny", "--json").stdout, parse_constant=refuse)
-    assert shown["loss"] == "NaN"
+    assert (shown["loss"], shown["reason"]) == ("NaN", told["reason"])
+    assert cli(trained, "runs", "show", name).stdout.isascii()
     assert shown in listed
 
 

@@ -113,6 +113,14 @@ def test_measuring_elsewhere_is_told_of_any_processor(tmp_path: Path) -> None:
     assert "not [/b]): measuring here" in program(place, *first).stderr
 
 
+def ends_at_once(asked: str, folder: Path) -> None:
+    """A program that Ctrl-C ends in one line, before it prints."""
+    call = [sys.executable, "-c", asked]
+    done = subprocess.run(call, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted: ")
+
+
 def test_ctrl_c_while_modules_are_loaded_ends_at_once(tmp_path: Path) -> None:
     """What is being loaded may keep the exception to itself, or abort on it, as torch does."""
     slow = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
@@ -120,17 +128,7 @@ def test_ctrl_c_while_modules_are_loaded_ends_at_once(tmp_path: Path) -> None:
     asked = (
         "from sparsity_lab.cli.interrupts import ending_imports\nwith ending_imports():\n    import slow\nprint('on')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", asked],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr.startswith("interrupted: ")
+    ends_at_once(asked, tmp_path)
 
 
 def test_ctrl_c_before_the_program_is_there_ends_at_once(tmp_path: Path) -> None:
@@ -144,14 +142,4 @@ def test_ctrl_c_before_the_program_is_there_ends_at_once(tmp_path: Path) -> None
         "from sparsity_lab.cli import main\n"
         "print('on')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", asked],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr.startswith("interrupted: ")
+    ends_at_once(asked, tmp_path)

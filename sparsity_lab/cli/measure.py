@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from sparsity_lab.cli.options import (
     SetOption,
     open_compute,
     open_study,
-    print_json,
+    print_document,
     print_safe,
 )
 from sparsity_lab.errors import shown
@@ -116,7 +115,7 @@ def measure(
     if not measured.kept:
         draw_profile(measured.profile, measured.path)
     if as_json:
-        print_json(json.loads(measured.profile.model_dump_json()))
+        print_document(measured.profile.model_dump_json(indent=1))
         return
     known = " (measured before; --again measures anew)" if measured.kept else ""
     print_safe(f"{measured.path}{known}\n{profile_text(measured.profile)}\n\nEngines")

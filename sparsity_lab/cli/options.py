@@ -91,6 +91,7 @@ START = "Begin"
 OF_STEPS = "The steps of a study"
 LOOK = "Look"
 OPTION = re.compile(r"--[a-z-]+=")
+NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 QUIET = 2.0
 """seconds after which long work tells, line by line, where nobody sees a terminal"""
 
@@ -142,9 +143,14 @@ def print_answer(as_json: bool, tree: Callable[[], object], text: Callable[[], s
         print_safe(text())
 
 
-def print_json(tree: object, indent: int | None = 1) -> None:
+def print_json(tree: object) -> None:
     """Print JSON, in ASCII; numbers that are not finite are null, for it has no word for them."""
-    typer.echo(json.dumps(_finite(tree), indent=indent, allow_nan=False))
+    typer.echo(json.dumps(_finite(tree), indent=1, allow_nan=False))
+
+
+def print_document(text: str) -> None:
+    """Print the JSON that a document writes of itself, in ASCII: what is beyond it stands in strings alone."""
+    typer.echo(NOT_ASCII.sub(lambda one: json.dumps(one[0])[1:-1], text))
 
 
 def _finite(tree: object) -> object:

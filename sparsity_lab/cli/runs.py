@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,7 @@ from sparsity_lab.cli.options import (
     StudyArgument,
     open_study,
     print_answer,
-    print_json,
+    print_document,
     print_safe,
 )
 
@@ -37,7 +36,7 @@ def list_(
     records = list_runs(space)
     _say_empty(space, len(records))
     if as_json:
-        print_json([json.loads(record.model_dump_json()) for record in records], None)
+        print_document(f"[{','.join(record.model_dump_json() for record in records)}]")
     else:
         print_safe(runs_text(records))
 
@@ -50,7 +49,7 @@ def show(
     """Print one run's record as JSON."""
     from sparsity_lab.stages.runs import find_run
 
-    print_json(json.loads(find_run(fingerprint, root).model_dump_json()))
+    print_document(find_run(fingerprint, root).model_dump_json(indent=1))
 
 
 @app.command("pack")

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 
-from sparsity_lab.errors import SCHEMES, holds_password, shown
+from sparsity_lab.errors import SCHEMES, holds_password, lost_slash, shown
 
 Values = TypeVar("Values", bound=tuple[Hashable, ...])
 Value = TypeVar("Value", bound=Hashable)
@@ -127,8 +127,7 @@ def _with_both_slashes(location: str) -> str:
     Raises:
         ValueError: it did.
     """
-    scheme, colon, rest = location.partition(":")
-    if colon and scheme in SCHEMES and not rest.startswith("//"):
+    if scheme := lost_slash(location):
         raise ValueError(f"is no path and no URL (found {shown(location)}, expected {scheme}://…)")
     return location
 

@@ -15,7 +15,7 @@ from sparsity_lab.data.manifest import Manifest
 from sparsity_lab.data.prepare import prepare
 from sparsity_lab.data.workers import Progress
 from sparsity_lab.doctor import usable_cores
-from sparsity_lab.errors import SCHEMES, DataError, holds_password
+from sparsity_lab.errors import DataError, holds_password, lost_slash
 from sparsity_lab.messages.terminal import Terminal
 from sparsity_lab.specs.bundle import Study
 from sparsity_lab.specs.compute import Compute, chosen_compute
@@ -82,8 +82,7 @@ def _refuse_place(shards: str | None) -> None:
     if shards and holds_password(shards):
         message = "a manifest would keep this password, which belongs where pyarrow looks for it: see docs/security.md"
         raise DataError(message, field="shards", found=shards)
-    scheme, _, rest = (shards or "").partition(":")
-    if scheme in SCHEMES and not rest.startswith("//"):
+    if shards and (scheme := lost_slash(shards)):
         raise DataError("is no folder and no URI", field="shards", found=shards, expected=f"{scheme}://…")
 
 

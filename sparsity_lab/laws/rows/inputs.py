@@ -186,9 +186,9 @@ def _named(table: InputTable, columns: Mapping[str, str]) -> InputTable:
 
 def _refuse_cut(part: InputTable, chosen: NDArray[np.bool_]) -> None:
     """Refuse a row that ends before a quantity: an empty cell says that a run has none, and no cell says nothing."""
-    for name in COLUMNS:
-        column = part.numbers(name)
-        for row in part.cut.get(name, ()):
+    for name, cut in part.cut.items():
+        column = part.numbers(name) if cut else ()
+        for row in cut:
             if chosen[row] and np.isnan(column[row]):
                 expected = f"a cell for {name}, be it empty"
                 raise RecordError("holds too few cells", where=part.places[row], field=name, expected=expected)

@@ -53,7 +53,7 @@ def place_among(variables: Mapping[str, str] = os.environ) -> GroupPlace:
 
 def _number(variables: Mapping[str, str], name: str, lowest: int, highest: int) -> int:
     text = variables.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < len(str(MOST)) + 1 and lowest <= int(text) <= highest):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and lowest <= int(text) <= highest):
         expected = f"a whole number from {lowest} to {highest}"
         raise MachineError("is no place among processes", field=name, found=text, expected=expected)
     return int(text)
